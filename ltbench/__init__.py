@@ -1,0 +1,3 @@
+"""ltbench: the benchmark suite for long-tailed recognition."""
+
+__version__ = '0.1.0'

@@ -1,0 +1,170 @@
+"""The command line: verbs only. Nothing heavy is imported before a verb needs it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ltbench.errors import LTBenchError, UsageError
+
+app = typer.Typer(
+    help='Train long-tailed recognition methods x benchmarks x seeds, and re-make every number with one command.',
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={'help_option_names': ['-h', '--help']},
+)
+data_app = typer.Typer(help='Find, download and check the data of benchmarks.', no_args_is_help=True)
+app.add_typer(data_app, name='data')
+
+SuiteName = Annotated[
+    str | None, typer.Argument(metavar='[SUITE]', help='Name of a suite, or a file. Default: digits.')
+]
+Benchmarks = Annotated[
+    list[str] | None, typer.Option('-b', '--benchmark', help='NAME or "NAME(imbalance_factor=50)"; may be repeated.')
+]
+Methods = Annotated[
+    list[str] | None, typer.Option('-m', '--method', help='NAME, A+B or "NAME(option=value)"; may be repeated.')
+]
+Seeds = Annotated[str | None, typer.Option('--seeds', help='Run seeds, e.g. 0,1,2.')]
+Preset = Annotated[
+    str | None, typer.Option('--preset', help="One of the benchmark's presets; default: its plain recipe.")
+]
+Options = Annotated[
+    list[str] | None,
+    typer.Option('-o', '--option', help='recipe.epochs=5, epochs=5, or nbn.normalize=weight; may be repeated.'),
+]
+Plugins = Annotated[list[Path] | None, typer.Option('--plugin', help='A file with a method of yours; may be repeated.')]
+
+
+@app.command()
+def run(
+    suite: SuiteName = None,
+    benchmark: Benchmarks = None,
+    method: Methods = None,
+    seeds: Seeds = None,
+    preset: Preset = None,
+    option: Options = None,
+    plugin: Plugins = None,
+    executor: Annotated[str, typer.Option(help='Who carries the stages out.')] = 'local',
+    workers: Annotated[int | None, typer.Option(min=1, help='Stages at once; default: one a core.')] = None,
+    dry_run: Annotated[bool, typer.Option('--dry-run', help='Show what would be trained and what is found.')] = False,
+) -> None:
+    """Plan, train what is missing, record, report."""
+    from ltbench.grid import drive
+    from ltbench.grid.run import Selection
+
+    selection = Selection(
+        suite, tuple(benchmark or ()), tuple(method or ()), _seeds(seeds), preset, _assignments(option or [])
+    )
+    raise typer.Exit(drive.run(selection, [str(p) for p in plugin or ()], executor, workers, dry_run))
+
+
+@app.command()
+def report(suite: SuiteName = None) -> None:
+    """Rebuild the tables and figures of a suite from its records. Trains nothing."""
+    from ltbench.report import build_report
+
+    for path in build_report(suite or 'digits'):
+        typer.echo(path)
+
+
+@app.command()
+def status(
+    suite: SuiteName = None,
+    benchmark: Benchmarks = None,
+    method: Methods = None,
+    seeds: Seeds = None,
+    preset: Preset = None,
+    option: Options = None,
+    plugin: Plugins = None,
+) -> None:
+    """Show which runs are pending, running, done, blocked or failed, with reasons."""
+    from ltbench.grid import drive
+    from ltbench.grid.run import Selection
+
+    selection = Selection(
+        suite, tuple(benchmark or ()), tuple(method or ()), _seeds(seeds), preset, _assignments(option or [])
+    )
+    drive.status(selection, [str(p) for p in plugin or ()])
+
+
+@app.command('ls')
+def list_things(
+    what: Annotated[str, typer.Argument(metavar='methods|benchmarks|suites|runs')],
+    plugin: Plugins = None,
+) -> None:
+    """List methods, benchmarks, suites or recorded runs, one line each."""
+    from ltbench import listing
+
+    listing.show(what, [str(p) for p in plugin or ()])
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(metavar='METHOD', help='Name of the method: lower case, like my_method.')],
+) -> None:
+    """Write a method file and its test from a template."""
+    from ltbench import scaffold
+
+    for line in scaffold.new_method(name):
+        typer.echo(line)
+
+
+@data_app.command('ls')
+def data_ls() -> None:
+    """List the benchmarks' data and whether they are there."""
+    from ltbench import listing
+
+    listing.show_data()
+
+
+@data_app.command('get')
+def data_get(benchmark: Annotated[str, typer.Argument(help='Name of a benchmark.')]) -> None:
+    """Download what is missing and check it."""
+    from ltbench import listing
+
+    listing.get_data(benchmark)
+
+
+@data_app.command('check')
+def data_check(benchmark: Annotated[str, typer.Argument(help='Name of a benchmark.')]) -> None:
+    """Compare every file with its published checksum."""
+    from ltbench import listing
+
+    raise typer.Exit(listing.check_data(benchmark))
+
+
+def main() -> None:
+    """Entry of the console script: errors a user can mend are one line, everything else is a traceback."""
+    try:
+        app()
+    except LTBenchError as error:
+        print(f'ltbench: {error}', file=sys.stderr)  # noqa: T201
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print('ltbench: interrupted; the same command continues from here', file=sys.stderr)  # noqa: T201
+        sys.exit(130)
+
+
+def _seeds(text: str | None) -> tuple[int, ...]:
+    try:
+        seeds = tuple(int(item) for item in text.split(',')) if text else ()
+    except ValueError:
+        raise UsageError(f'cannot read seeds {text!r}: expected numbers like 0,1,2') from None
+    if any(seed < 0 for seed in seeds):
+        raise UsageError(f'seeds are 0 or larger, got {text}')
+    return seeds
+
+
+def _assignments(items: list[str]) -> dict[str, object]:
+    from ltbench.config import parse_assignment
+
+    return dict(parse_assignment(item) for item in items)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,284 @@
+"""Find, read and resolve the files under ``configs/``; parse what a person types on the command line."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ltbench.errors import UsageError, unknown
+
+ROOT_OF_PACKAGE = Path(__file__).resolve().parent
+
+
+def configs_root() -> Path:
+    """The folder that holds ``benchmarks/`` and ``suites/``.
+
+    ``$LTBENCH_CONFIGS`` if set, else the folder shipped in the wheel, else the one of the checkout.
+    """
+    chosen = os.environ.get('LTBENCH_CONFIGS')
+    candidates = [Path(chosen)] if chosen else [ROOT_OF_PACKAGE / 'configs', ROOT_OF_PACKAGE.parent / 'configs']
+    for folder in candidates:
+        if (folder / 'benchmarks').is_dir():
+            return folder
+    raise UsageError(f'no configs found in {" or ".join(map(str, candidates))}; set LTBENCH_CONFIGS to their folder')
+
+
+def config_names(kind: str) -> list[str]:
+    """Names of all files of one kind: ``'benchmarks'`` or ``'suites'``."""
+    return sorted(p.stem for p in (configs_root() / kind).glob('*.py') if not p.stem.startswith('_'))
+
+
+def read_config(kind: str, name: str) -> tuple[dict[str, Any], str]:
+    """The contents and the docstring of ``configs/KIND/NAME.py``, or of a file given by its path.
+
+    Raises:
+        UsageError: If there is no such file (with near misses), or it does not load.
+    """
+    path = Path(name)
+    if path.suffix != '.py':
+        path = configs_root() / kind / f'{name}.py'
+        if name not in config_names(kind):
+            raise unknown(kind.rstrip('s'), name, config_names(kind))
+    elif not path.is_file():
+        raise UsageError(f'no such file: {path}')
+    from mmengine.config import Config
+
+    try:
+        contents = Config.fromfile(path).to_dict()
+        doc = ast.get_docstring(ast.parse(path.read_text(encoding='utf-8'))) or ''
+    except Exception as error:  # noqa: BLE001 - a config is a user's Python file: anything can be wrong with it
+        raise UsageError(f'{path} does not load: {type(error).__name__}: {error}') from error
+    return contents, doc
+
+
+# ---------------------------------------------------------------------------------------------- specs
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A name with options, as typed: ``nbn(normalize=weight)``."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        inner = ', '.join(f'{key}={_show(value)}' for key, value in self.options.items())
+        return f'{self.name}({inner})' if inner else self.name
+
+
+def parse_specs(text: str | Mapping[str, Any]) -> tuple[Spec, ...]:
+    """Read ``a(x=1, y=two)+b`` into its parts, in order.
+
+    A mapping ``dict(type='a+b', **{'a.x': 1})`` is accepted too; an option without a prefix belongs to the first part.
+    """
+    if isinstance(text, Mapping):
+        options = dict(text)
+        specs = list(parse_specs(options.pop('type', '')))
+        for key, value in options.items():
+            owner, _, option = key.rpartition('.')
+            index = next((i for i, spec in enumerate(specs) if spec.name == owner), None) if owner else 0
+            if index is None:
+                raise unknown('part of ' + str(text['type']), owner, [spec.name for spec in specs])
+            specs[index] = Spec(specs[index].name, {**specs[index].options, option: value})
+        return tuple(specs)
+    specs = []
+    for part in _split(text, '+'):
+        match = re.fullmatch(r'([\w./-]+)(?:\((.*)\))?', part.strip(), flags=re.DOTALL)
+        if match is None:
+            raise UsageError(f'cannot read {text!r}: expected NAME, NAME(option=value, ...), or several joined by +')
+        options = dict(parse_assignment(item) for item in _split(match[2] or '', ','))
+        specs.append(Spec(match[1], options))
+    if not specs:
+        raise UsageError('an empty name')
+    return tuple(specs)
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """``'recipe.epochs=5'`` -> ``('recipe.epochs', 5)``. A value that is no Python literal stays a string."""
+    key, separator, value = text.partition('=')
+    if not separator or not key.strip() or not value.strip():
+        raise UsageError(f'cannot read {text!r}: expected key=value')
+    try:
+        return key.strip(), ast.literal_eval(value.strip())
+    except (ValueError, SyntaxError):
+        words = {'true': True, 'false': False, 'none': None}
+        return key.strip(), words.get(value.strip().lower(), value.strip())
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """Split at ``separator`` outside of brackets, dropping empty pieces."""
+    pieces, depth = [''], 0
+    for character in text:
+        depth += (character in '([{') - (character in ')]}')
+        if character == separator and depth == 0:
+            pieces.append('')
+        else:
+            pieces[-1] += character
+    return [piece.strip() for piece in pieces if piece.strip()]
+
+
+def _show(value: Any) -> str:
+    return value if isinstance(value, str) else repr(value)
+
+
+# ---------------------------------------------------------------------------------------------- benchmarks
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One resolved benchmark: what a method's plan starts from."""
+
+    name: str
+    preset: str
+    version: int
+    data: Mapping[str, Any]
+    backbone: Mapping[str, Any]
+    recipe: Mapping[str, Any]
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    doc: str = ''
+
+    @property
+    def setting(self) -> str:
+        """The preset and what was changed by hand: rows with different settings never share a table."""
+        changed = ', '.join(f'{key.rpartition(".")[2]}={_show(value)}' for key, value in sorted(self.overrides.items()))
+        return f'{self.preset}, {changed}' if changed else self.preset
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """The plain dict that goes into records."""
+        return copy.deepcopy(
+            {
+                'name': self.name,
+                'preset': self.preset,
+                'version': self.version,
+                'data': dict(self.data),
+                'backbone': dict(self.backbone),
+                'recipe': dict(self.recipe),
+                'overrides': dict(self.overrides),
+            }
+        )
+
+
+SECTIONS = ('data', 'backbone', 'recipe')
+
+
+def load_benchmark(text: str, preset: str | None = None, overrides: Mapping[str, Any] | None = None) -> Benchmark:
+    """Read and resolve ``NAME`` or ``NAME(imbalance_factor=50, ...)``.
+
+    Args:
+        text: The benchmark's name, with options in brackets.
+        preset: One of the file's presets; None is the plain (published) recipe.
+        overrides: Dotted paths (``recipe.epochs``) or unique last names (``epochs``) -> value.
+
+    Raises:
+        UsageError: If the benchmark, the preset or a key is unknown.
+    """
+    specs = parse_specs(text)
+    if len(specs) != 1:
+        raise UsageError(f'{text!r}: benchmarks cannot be joined by +')
+    contents, doc = read_config('benchmarks', specs[0].name)
+    name = Path(specs[0].name).stem
+    missing = [section for section in SECTIONS if section not in contents]
+    if missing:
+        raise UsageError(f'benchmark {name} does not define {", ".join(missing)}')
+    tree = {section: contents[section] for section in SECTIONS}
+    presets = contents.get('presets', {})
+    if preset not in (None, 'paper'):
+        if preset not in presets:
+            raise unknown(f'preset of {name}', str(preset), ['paper', *presets])
+        _merge(tree, presets[preset], f'preset {preset} of {name}')
+    changed = {}
+    for key, value in {**specs[0].options, **(overrides or {})}.items():
+        path = _full_path(tree, key, name)
+        if _get(tree, path) != value:
+            _set(tree, path, value, name)
+            if path != 'data.imbalance_factor':  # has a column of its own in every table
+                changed[path] = value
+    return Benchmark(name, preset or 'paper', contents.get('version', 1), **tree, overrides=changed, doc=doc)
+
+
+def _merge(tree: dict[str, Any], changes: Mapping[str, Any], where: str) -> None:
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(tree.get(key), dict) and 'type' not in value:
+            _merge(tree[key], value, where)
+        elif key in tree:
+            tree[key] = value
+        else:
+            raise unknown(f'key in {where}', key, tree)
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = '') -> Iterator[str]:
+    for key, value in tree.items():
+        yield prefix + key
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f'{prefix}{key}.')
+
+
+def _full_path(tree: Mapping[str, Any], key: str, name: str) -> str:
+    leaves = list(_leaves(tree))
+    if key in leaves:
+        return key
+    matches = [leaf for leaf in leaves if leaf.endswith('.' + key)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise UsageError(f'option {key!r} of {name} is ambiguous: {", ".join(matches)}')
+    raise unknown(f'option of {name}', key, {leaf.rpartition('.')[2] for leaf in leaves} | set(leaves))
+
+
+def _get(tree: Any, path: str) -> Any:
+    for key in path.split('.'):
+        tree = tree[key]
+    return tree
+
+
+def _set(tree: dict[str, Any], path: str, value: Any, name: str) -> None:
+    *parents, last = path.split('.')
+    for key in parents:
+        tree = tree[key]
+    old = tree[last]
+    numbers = isinstance(old, int | float) and isinstance(value, int | float) and not isinstance(value, bool)
+    if old is not None and value is not None and not numbers and type(old) is not type(value):
+        raise UsageError(f'{path} of {name} is {old!r}; {value!r} is no {type(old).__name__}')
+    tree[last] = value
+
+
+# ---------------------------------------------------------------------------------------------- suites
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A grid of runs: every benchmark x method x seed."""
+
+    name: str
+    benchmarks: tuple[str, ...]
+    methods: tuple[str, ...]
+    seeds: tuple[int, ...]
+    preset: str | None = None
+    doc: str = ''
+
+
+def load_suite(name: str) -> Suite:
+    """Read ``configs/suites/NAME.py`` or a file given by its path.
+
+    Raises:
+        UsageError: If it is unknown or lacks ``benchmarks``, ``methods`` or ``seeds``.
+    """
+    contents, doc = read_config('suites', name)
+    for key in ('benchmarks', 'methods', 'seeds'):
+        if not contents.get(key):
+            raise UsageError(f'suite {name} does not define {key}')
+    return Suite(
+        name=Path(name).stem,
+        benchmarks=tuple(contents['benchmarks']),
+        methods=tuple('+'.join(map(str, parse_specs(method))) for method in contents['methods']),
+        seeds=tuple(contents['seeds']),
+        preset=contents.get('preset'),
+        doc=doc,
+    )

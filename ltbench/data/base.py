@@ -1,0 +1,117 @@
+"""What a data set offers: its splits, its class names, and a fingerprint of its contents."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ltbench.registry import DATASETS, build
+
+
+def data_root() -> Path:
+    """Where data files are looked for and downloaded to: ``$LTBENCH_DATA``, default ``./data``."""
+    return Path(os.environ.get('LTBENCH_DATA', 'data'))
+
+
+@dataclass(frozen=True)
+class Split:
+    """One part of a data set, in memory.
+
+    Attributes:
+        images: uint8 ``[N, H, W, channels]``.
+        labels: int64 ``[N]``.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, positions: np.ndarray) -> Split:
+        """The images at ``positions``, copied."""
+        return Split(self.images[positions], self.labels[positions])
+
+
+@dataclass(frozen=True)
+class FileStatus:
+    """Whether one file is there and whole."""
+
+    name: str
+    state: str  # 'whole', 'missing' or 'damaged'
+    detail: str
+
+
+class LongTailData:
+    """A long-tailed training part and a balanced test part.
+
+    Attributes:
+        train: The long-tailed training images.
+        test: What is reported on. Never used to choose anything.
+        class_names: One name a class.
+        mean: Pixel mean a channel, in units of 0..1.
+        std: Pixel standard deviation a channel, in units of 0..1.
+    """
+
+    title: ClassVar[str] = ''
+    mean: ClassVar[Sequence[float]]
+    std: ClassVar[Sequence[float]]
+    class_names: Sequence[str]
+    train: Split
+    test: Split
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return len(self.class_names)
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image."""
+        return len(self.mean)
+
+    @property
+    def class_counts(self) -> list[int]:
+        """Training images a class."""
+        return np.bincount(self.train.labels, minlength=self.num_classes).tolist()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sha256 of all pixels and labels, in order."""
+        digest = hashlib.sha256()
+        for split in (self.train, self.test):
+            for array in (split.images, split.labels):
+                digest.update(repr((array.shape, str(array.dtype))).encode())
+                digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+    @classmethod
+    def check(cls) -> list[FileStatus]:
+        """State of the files it is read from; empty if it needs none."""
+        return []
+
+    @classmethod
+    def get(cls) -> None:
+        """Download what is missing; what has to be fetched by hand is said in a DataError."""
+
+
+def load_data(config: Mapping[str, Any]) -> LongTailData:
+    """Build the data set of a benchmark's ``data`` section (a recorded fingerprint in it is ignored).
+
+    Raises:
+        DataError: If files are missing or damaged; the message says how to mend it.
+    """
+    return _load(json.dumps({key: value for key, value in config.items() if key != 'fingerprint'}, sort_keys=True))
+
+
+@lru_cache(maxsize=8)
+def _load(config: str) -> LongTailData:
+    return build(DATASETS, json.loads(config))

@@ -1,0 +1,125 @@
+"""Batches of images that live in memory: one gather a batch, augmentation on the whole batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.model import BaseDataPreprocessor
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ltbench.data.base import LongTailData, Split
+from ltbench.data.samplers import EpochSampler
+from ltbench.errors import UsageError
+from ltbench.seeding import derive_seed
+
+
+class ResidentDataset(Dataset[dict[str, Tensor]]):
+    """A split as tensors; the data loader asks for a whole batch at once."""
+
+    metainfo: Mapping[str, Any] = {}
+
+    def __init__(self, split: Split) -> None:
+        self.images = torch.from_numpy(np.ascontiguousarray(split.images))
+        self.labels = torch.from_numpy(split.labels)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
+        """Images uint8 ``[B, H, W, channels]`` and labels ``[B]``."""
+        chosen = torch.as_tensor(indices)
+        return {'images': self.images[chosen], 'labels': self.labels[chosen]}
+
+
+def train_loader(split: Split, sampler: EpochSampler, batch_size: int) -> DataLoader[dict[str, Tensor]]:
+    """Batches in the sampler's order, the last one shorter."""
+    return DataLoader(ResidentDataset(split), batch_size, sampler=sampler, collate_fn=_as_it_is)
+
+
+def _as_it_is(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    return batch
+
+
+class BatchPreprocessor(BaseDataPreprocessor):
+    """uint8 batches to normalised float batches; random crop and flip while training.
+
+    The same operations as torchvision's RandomCrop (zero padding), RandomHorizontalFlip, ToTensor and Normalize on
+    single images, for the same draws.
+
+    Args:
+        data: Gives mean and standard deviation.
+        augmentation: ``crop_padding`` (pixels, 0 for none) and ``flip`` (bool).
+        seed: The run seed; draws derive from (seed, epoch).
+
+    Raises:
+        UsageError: For an unknown augmentation.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, data: LongTailData, augmentation: Mapping[str, Any], seed: int) -> None:
+        super().__init__()
+        unknown = set(augmentation) - {'crop_padding', 'flip'}
+        if unknown:
+            raise UsageError(f'unknown augmentation {", ".join(sorted(unknown))}: known are crop_padding, flip')
+        self.padding = int(augmentation.get('crop_padding', 0))
+        self.flip = bool(augmentation.get('flip', False))
+        self.seed = seed
+        self.random = torch.Generator()
+        self.register_buffer('mean', torch.tensor(data.mean), persistent=False)
+        self.register_buffer('std', torch.tensor(data.std), persistent=False)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Start the draws of an epoch (0-based)."""
+        self.random.manual_seed(derive_seed(self.seed, epoch, 'augmentation'))
+
+    def forward(self, data: dict[str, Tensor], training: bool = False) -> dict[str, Tensor]:
+        """Normalise a batch, augmented if ``training``: images float ``[B, channels, H, W]``, channels last in memory."""
+        data = self.cast_data(data)
+        images = data['images']
+        if training and (self.padding or self.flip):
+            images = crop_and_flip(images, self.padding, *self.draw(len(images)))
+        return {**data, 'images': self.normalize(images)}
+
+    def draw(self, batch_size: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Row offsets, column offsets (0 .. 2 * padding) and flips of a batch, each ``[B]``."""
+        offsets = torch.randint(0, 2 * self.padding + 1, (2, batch_size), generator=self.random)
+        flips = torch.rand(batch_size, generator=self.random) < 0.5 if self.flip else torch.zeros(batch_size).bool()
+        return offsets[0], offsets[1], flips
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """uint8 ``[B, H, W, channels]`` -> float ``[B, channels, H, W]``."""
+        return images.float().div_(255).sub_(self.mean).div_(self.std).permute(0, 3, 1, 2)
+
+
+def crop_and_flip(images: Tensor, padding: int, rows: Tensor, columns: Tensor, flips: Tensor) -> Tensor:
+    """Cut a window of the original size out of each zero-padded image, then mirror it where ``flips``.
+
+    Args:
+        images: uint8 ``[B, H, W, channels]``.
+        padding: Zeros on each side.
+        rows: Top of each window, ``[B]``.
+        columns: Left edge of each window, ``[B]``.
+        flips: bool ``[B]``.
+    """
+    batch, height, width, _ = images.shape
+    device = images.device
+    padded = torch.nn.functional.pad(images, (0, 0, padding, padding, padding, padding))
+    across = torch.arange(width, device=device).expand(batch, width)
+    across = torch.where(flips.to(device)[:, None], across.flip(1), across) + columns.to(device)[:, None]
+    down = torch.arange(height, device=device) + rows.to(device)[:, None]
+    return padded[torch.arange(batch, device=device)[:, None, None], down[:, :, None], across[:, None, :]]
+
+
+def sequential_batches(split: Split, batch_size: int) -> Sequence[dict[str, Tensor]]:
+    """A split in its own order, as raw batches."""
+    dataset = ResidentDataset(split)
+    return [
+        {'images': dataset.images[start : start + batch_size], 'labels': dataset.labels[start : start + batch_size]}
+        for start in range(0, len(dataset), batch_size)
+    ]

@@ -1,0 +1,92 @@
+"""Samplers: which training images an epoch sees, in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from ltbench.registry import SAMPLERS
+from ltbench.seeding import generator
+
+
+class EpochSampler(Sampler[int]):
+    """Base of all samplers: the indices of one epoch, from (labels, seed, epoch) alone.
+
+    Args:
+        labels: Class of each training image, ``[N]``.
+        seed: The run seed.
+        length: Indices an epoch; None is N, so that every sampler takes the same number of steps.
+    """
+
+    def __init__(self, labels: Sequence[int] | np.ndarray, seed: int = 0, length: int | None = None) -> None:
+        self.labels = np.asarray(labels)
+        self.seed = seed
+        self.length = len(self.labels) if length is None else length
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch (0-based) that the next iteration draws."""
+        self.epoch = epoch
+
+    def draw(self, random: np.random.Generator) -> np.ndarray:
+        """The ``length`` indices of one epoch."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.draw(generator(self.seed, self.epoch, 'order')).tolist())
+
+    def __len__(self) -> int:
+        return self.length
+
+
+@SAMPLERS.register_module()
+class InstanceBalanced(EpochSampler):
+    """Every image once, shuffled (repeated or cut where ``length`` is not N)."""
+
+    def draw(self, random: np.random.Generator) -> np.ndarray:
+        """Permutations of all images, joined and cut to length."""
+        return _cycle(np.arange(len(self.labels)), self.length, random)
+
+
+@SAMPLERS.register_module()
+class ClassAware(EpochSampler):
+    """Exactly class-balanced: classes in shuffled turns, images of a class without replacement until it is used up.
+
+    Kang et al. (ICLR 2020), ``ClassAwareSampler`` of facebookresearch/classifier-balancing@f162ade.
+
+    Args:
+        labels: Class of each training image, ``[N]``.
+        seed: The run seed.
+        length: Indices an epoch; None is N.
+        images_per_turn: Consecutive images of a class each time its turn comes.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[int] | np.ndarray,
+        seed: int = 0,
+        length: int | None = None,
+        images_per_turn: int = 4,
+    ) -> None:
+        super().__init__(labels, seed, length)
+        self.images_per_turn = images_per_turn
+        self.members = [np.flatnonzero(self.labels == label) for label in np.unique(self.labels)]
+
+    def draw(self, random: np.random.Generator) -> np.ndarray:
+        """Turns of ``images_per_turn`` images, cut to length."""
+        turns = -(-self.length // self.images_per_turn)
+        order = _cycle(np.arange(len(self.members)), turns, random)
+        indices = np.empty((turns, self.images_per_turn), dtype=np.int64)
+        for label, members in enumerate(self.members):
+            mine = np.flatnonzero(order == label)
+            images = _cycle(members, len(mine) * self.images_per_turn, random)
+            indices[mine] = images.reshape(len(mine), self.images_per_turn)
+        return indices.reshape(-1)[: self.length]
+
+
+def _cycle(items: np.ndarray, length: int, random: np.random.Generator) -> np.ndarray:
+    """Shuffles of ``items``, one after the other, cut to ``length``."""
+    rounds = -(-length // len(items)) if length else 0
+    return np.concatenate([random.permutation(items) for _ in range(rounds)] or [items[:0]])[:length]

@@ -1,0 +1,100 @@
+"""What a stage costs and where it ran."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import socket
+import subprocess
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import mmengine
+import numpy as np
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import ltbench
+
+
+class Meter:
+    """Wall and CPU seconds since it was made, on top of those spent before an interruption."""
+
+    def __init__(self, spent: dict[str, float] | None = None) -> None:
+        self._before = spent or {'wall_seconds': 0.0, 'cpu_seconds': 0.0}
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def read(self) -> dict[str, float]:
+        """Seconds so far."""
+        return {
+            'wall_seconds': round(self._before['wall_seconds'] + time.perf_counter() - self._wall, 3),
+            'cpu_seconds': round(self._before['cpu_seconds'] + time.process_time() - self._cpu, 3),
+        }
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Peak memory of this process in MB: of the GPU where there is one, else resident."""
+    if device.type == 'cuda':
+        return round(torch.cuda.max_memory_allocated(device) / 1e6, 1)
+    return round(
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == 'Darwin' else 1024) / 1e6, 1
+    )
+
+
+def size_of(model: nn.Module, example: Tensor) -> dict[str, int]:
+    """Parameters, and floating-point operations of one forward pass of one example (a multiply-add counts as two)."""
+    model.eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(example)
+    return {
+        'parameters': sum(parameter.numel() for parameter in model.parameters()),
+        'flops': counter.get_total_flops(),
+    }
+
+
+def describe(device: torch.device, threads: int) -> dict[str, Any]:
+    """Software and hardware of this process."""
+    return {
+        'ltbench': ltbench.__version__,
+        'python': platform.python_version(),
+        'torch': torch.__version__,
+        'torchvision': torchvision.__version__,
+        'mmengine': mmengine.__version__,
+        'numpy': np.__version__,
+        'platform': platform.platform(),
+        'processor': _processor(),
+        'host': socket.gethostname(),
+        'device': torch.cuda.get_device_name(device) if device.type == 'cuda' else 'cpu',
+        'threads': threads,
+        'git_commit': _git_commit(),
+    }
+
+
+@cache
+def _processor() -> str:
+    try:
+        lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(':')[2].strip() for line in lines if line.startswith('model name')), platform.machine())
+
+
+@cache
+def _git_commit() -> str | None:
+    """Commit of the checkout this code runs from, with ``+`` if it was changed; None outside of one."""
+    home = Path(__file__).resolve().parents[2]
+    if not (home / '.git').exists():
+        return None
+    try:
+        commit = subprocess.run(['git', 'rev-parse', 'HEAD'], cwd=home, capture_output=True, text=True, check=True)
+        changed = subprocess.run(
+            ['git', 'status', '--porcelain', '-uno', '--', 'ltbench', 'methods', 'configs'],
+            cwd=home, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.stdout.strip() + ('+' if changed.stdout.strip() else '')

@@ -1,0 +1,139 @@
+"""mmengine hooks of the ``train`` stage: seeds, learning rate, what is logged, what is saved."""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import Runner, set_random_seed
+
+from ltbench.engine.environment import Meter
+from ltbench.engine.job import Workbench
+from ltbench.engine.optim import learning_rate, set_learning_rate
+from ltbench.engine.outputs import NonFiniteError
+from ltbench.seeding import derive_seed
+from ltbench.store import write_atomically
+
+
+class EpochStart(Hook):
+    """Derive everything random in an epoch from (run seed, epoch), and set its learning rate."""
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self, seed: int, recipe: Mapping[str, Any]) -> None:
+        self.seed, self.recipe = seed, recipe
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Seed the global generators and everything that has ``set_epoch``."""
+        set_random_seed(derive_seed(self.seed, runner.epoch, 'global') % 2**32)
+        for part in (runner.model.data_preprocessor, runner.model.loss, runner.train_dataloader.sampler):
+            if hasattr(part, 'set_epoch'):
+                part.set_epoch(runner.epoch)
+        lr = learning_rate(self.recipe['schedule'], self.recipe['optimizer']['lr'], runner.epoch, self.recipe['epochs'])
+        set_learning_rate(runner.optim_wrapper.optimizer, lr)
+
+
+class Curve(Hook):
+    """Mean training loss and accuracy of every epoch, summed on the device and read once an epoch.
+
+    Raises:
+        NonFiniteError: After an epoch whose loss is NaN or infinite.
+    """
+
+    def __init__(self, bench: Workbench) -> None:
+        self.bench = bench
+        self.epochs: list[dict[str, float]] = []
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Start the sums."""
+        self.images = 0
+        self.sums = torch.zeros(2, device=self.bench.device)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        """Add a batch."""
+        assert outputs is not None
+        batch = len(data_batch['labels'])
+        self.images += batch
+        self.sums += torch.stack([outputs['loss'] * batch, outputs['correct']])
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Read the sums and tell how far we are."""
+        loss, correct = self.sums.tolist()
+        if not math.isfinite(loss):
+            raise NonFiniteError(f'the loss became {loss} in epoch {runner.epoch}')
+        lr = runner.optim_wrapper.optimizer.param_groups[0]['lr']
+        values = {'loss': loss / self.images, 'accuracy': 100 * correct / self.images, 'lr': lr}
+        self.epochs.append({'epoch': runner.epoch, **{key: float(f'{value:.6g}') for key, value in values.items()}})
+        self.bench.progress(runner.epoch + 1, self.bench.stage.end, **values)
+        print(
+            f'epoch {runner.epoch + 1}/{self.bench.stage.end}  ' + '  '.join(f'{k} {v:.4g}' for k, v in values.items())
+        )  # noqa: T201
+
+
+class Checkpoints(Hook):
+    """Take up training where it was left; save the state at epoch boundaries, keeping the last two files.
+
+    Saved files hold tensors and plain values only and load with ``weights_only=True``. A file that does not load (cut
+    off by a crash of the machine) is passed over for the one before it.
+    """
+
+    priority = 'VERY_LOW'
+
+    def __init__(self, bench: Workbench, curve: Curve, start: Path | None) -> None:
+        self.bench, self.curve, self.start = bench, curve, start
+        self.saved = time.monotonic()
+        self.meter = Meter()
+
+    def before_train(self, runner: Runner) -> None:
+        """Load the newest state, else the one this stage starts from."""
+        for path in self._files():
+            try:
+                state = torch.load(path, map_location=self.bench.device, weights_only=True)
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with the file, the one before it may be whole
+                print(f'{path.name} does not load ({type(error).__name__}), trying the one before')  # noqa: T201
+                continue
+            self.meter = Meter(state['spent'])
+            break
+        else:
+            if self.start is None:
+                return
+            state = torch.load(self.start, map_location=self.bench.device, weights_only=True)
+        runner.model.load_state_dict(state['model'])
+        runner.optim_wrapper.load_state_dict(state['optimizer'])
+        runner.train_loop._epoch, runner.train_loop._iter = state['epoch'], state['iteration']
+        self.curve.epochs = state['curve']
+        print(f'continuing from epoch {state["epoch"]}')  # noqa: T201
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Save if the last time was long enough ago."""
+        done = runner.epoch + 1
+        if done < self.bench.stage.end and time.monotonic() - self.saved >= self.bench.runtime.checkpoint_seconds:
+            state = {**self.state(runner, done, runner.iter), 'spent': self.meter.read()}
+            buffer = io.BytesIO()
+            torch.save(state, buffer)
+            write_atomically(self.bench.folder / f'epoch_{done:05d}.pt', buffer.getvalue())
+            for path in self._files()[2:]:
+                path.unlink()
+            self.saved = time.monotonic()
+
+    def state(self, runner: Runner, epoch: int, iteration: int) -> dict[str, Any]:
+        """Everything that training goes on from: the number of finished epochs, model, optimizer, curve so far."""
+        return {
+            'epoch': epoch,
+            'iteration': iteration,
+            'model': runner.model.state_dict(),
+            'optimizer': runner.optim_wrapper.state_dict(),
+            'curve': self.curve.epochs,
+        }
+
+    def _files(self) -> list[Path]:
+        """Saved states, newest first."""
+        return sorted(self.bench.folder.glob('epoch_*.pt'), reverse=True)

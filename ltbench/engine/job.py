@@ -1,0 +1,133 @@
+"""What a worker is asked to do, and what it needs at hand while doing it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ltbench.data import LongTailData, load_data
+from ltbench.engine.environment import describe, peak_memory_mb
+from ltbench.method import Stage, train_stage_of
+from ltbench.store import Artifact, Store, StoreError
+
+
+LOG = 'log.txt'
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How a stage is carried out; nothing here changes what it computes, so nothing here is fingerprinted.
+
+    The number of threads changes the last bits of sums, so it is set and recorded, never left to the machine's load.
+    """
+
+    threads: int = 1
+    device: str = 'auto'  # a CUDA GPU if there is one
+    plugins: tuple[str, ...] = ()
+    checkpoint_seconds: float = 5.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One stage for one worker; plain data, so that it can travel to another process or machine."""
+
+    stage: Stage
+    store: str
+    runtime: Runtime = field(default_factory=Runtime)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; :meth:`from_json` is the way back."""
+        return {
+            'fingerprint': self.stage.fingerprint,
+            'stage': self.stage.to_json(),
+            'store': self.store,
+            'runtime': asdict(self.runtime),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Job:
+        """Read what :meth:`to_json` wrote."""
+        runtime = Runtime(**{**data['runtime'], 'plugins': tuple(data['runtime']['plugins'])})
+        return cls(Stage.from_json(data['stage']), data['store'], runtime)
+
+
+class Workbench:
+    """The stage in hand: its data, device, folder, parent artifact, and a way to tell how far it is."""
+
+    def __init__(self, stage: Stage, store: Store, runtime: Runtime) -> None:
+        self.stage, self.store, self.runtime = stage, store, runtime
+        self.config = stage.config
+        self.train_config = train_stage_of(stage).config
+        device = ('cuda' if torch.cuda.is_available() else 'cpu') if runtime.device == 'auto' else runtime.device
+        self.device = torch.device(device)
+        self.folder: Path = store.work(stage.fingerprint)
+        self._started = time.time()
+
+    @property
+    def data(self) -> LongTailData:
+        """The data set; its contents are compared with those the plan was made from.
+
+        Raises:
+            StoreError: If they differ.
+        """
+        data = load_data(self.train_config['data'])
+        if data.fingerprint != self.train_config['data']['fingerprint']:
+            raise StoreError(f'{data.title} has changed on disk since this run was planned; run the command again')
+        return data
+
+    @property
+    def parent(self) -> Artifact:
+        """The parent's artifact.
+
+        Raises:
+            StoreError: If it is not in the store.
+        """
+        assert self.stage.parent is not None
+        return self.artifact_of(self.stage.parent)
+
+    def artifact_of(self, stage: Stage) -> Artifact:
+        """The artifact of a stage further up."""
+        artifact = self.store.find(stage.fingerprint)
+        if artifact is None:
+            raise StoreError(f'the {stage.kind} stage {stage.fingerprint[:12]} is not in {self.store.root}')
+        return artifact
+
+    def progress(self, done: int, total: int, **values: float) -> None:
+        """Tell how many epochs are done, with what was measured in the last."""
+        self.store.write(
+            self.stage.fingerprint,
+            'progress',
+            {'done': done, 'total': total, 'started': self._started, 'updated': time.time(), **values},
+        )
+
+    def publish(self, cost: Mapping[str, Any], write: Callable[[Path], None], **meta: Any) -> Artifact:
+        """Put the stage's files into the store, with its config, cost, environment and log.
+
+        Args:
+            cost: Seconds and sizes; the peak memory is added.
+            write: Fills a folder with the files.
+            meta: What else this kind of stage has to tell.
+        """
+
+        def write_all(folder: Path) -> None:
+            write(folder)
+            if (self.folder / LOG).is_file():
+                shutil.copy(self.folder / LOG, folder / LOG)
+
+        return self.store.publish(
+            self.stage.fingerprint,
+            {
+                'kind': self.stage.kind,
+                'config': self.config,
+                'cost': {**cost, 'peak_memory_mb': peak_memory_mb(self.device)},
+                'environment': describe(self.device, torch.get_num_threads()),
+                **meta,
+            },
+            write_all,
+        )

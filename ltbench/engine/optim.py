@@ -1,0 +1,102 @@
+"""Optimizers and learning-rate schedules from a recipe."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ltbench.errors import UsageError, unknown
+
+SCHEDULES = ('cosine', 'step', 'constant')
+
+
+def build_optimizer(model: nn.Module, config: Mapping[str, Any]) -> torch.optim.Optimizer:
+    """The recipe's optimizer over all trainable parameters of ``model``.
+
+    Args:
+        model: The module to train.
+        config: ``type`` (a class of ``torch.optim``), its arguments, and optionally ``paramwise``: rules like
+            ``{'norm': {'weight_decay': 5e-3}, 'scalar': {'weight_decay': 0.0, 'lr_mult': 0.1}}``. ``'norm'`` means the
+            affine parameters of all BN layers; any other key is a part of parameter names. The last rule that fits
+            wins. Parameters with equal settings share one group, so the fused update stays fast.
+
+    Raises:
+        UsageError: If the type is unknown or a rule fits no parameter.
+    """
+    arguments = dict(config)
+    rules = arguments.pop('paramwise', None) or {}
+    kind = getattr(torch.optim, arguments.pop('type'), None)
+    if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
+        raise unknown('optimizer', config['type'], [n for n in dir(torch.optim) if n[0].isupper()])
+    in_norms = {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, _BatchNorm)
+        for parameter in (module.weight, module.bias)
+        if parameter is not None
+    }
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    unused = set(rules)
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        weight_decay, lr_mult = arguments.get('weight_decay', 0.0), 1.0
+        for key, rule in rules.items():
+            if id(parameter) in in_norms if key == 'norm' else key in name:
+                weight_decay = rule.get('weight_decay', weight_decay)
+                lr_mult = rule.get('lr_mult', lr_mult)
+                unused.discard(key)
+        groups.setdefault((weight_decay, lr_mult), []).append(parameter)
+    if unused:
+        raise UsageError(f'optimizer rule fits no parameter: {", ".join(sorted(unused))}')
+    return kind(
+        [
+            {'params': parameters, 'weight_decay': weight_decay, 'lr': arguments['lr'] * lr_mult, 'lr_mult': lr_mult}
+            for (weight_decay, lr_mult), parameters in groups.items()
+        ],
+        **arguments,
+    )
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Give every group ``lr`` times its own multiplier."""
+    for group in optimizer.param_groups:
+        group['lr'] = lr * group['lr_mult']
+
+
+def learning_rate(schedule: Mapping[str, Any], lr: float, epoch: int, epochs: int) -> float:
+    """Learning rate of one epoch: a pure function, so there is no state to resume.
+
+    Args:
+        schedule: ``type``: ``'cosine'`` (to 0 at the end), ``'step'`` (times ``gamma`` at each share of the epochs in
+            ``at``; 0.8 of 200 is epoch 160, 0-based) or ``'constant'``; ``warmup_epochs`` w: epoch e < w has
+            ``lr * (e + 1) / w``.
+        lr: The base rate.
+        epoch: 0-based.
+        epochs: All epochs.
+
+    Raises:
+        UsageError: If the type is unknown.
+    """
+    warmup = schedule.get('warmup_epochs', 0)
+    if epoch < warmup:
+        return lr * (epoch + 1) / warmup
+    kind = schedule['type']
+    if kind == 'cosine':
+        return lr * 0.5 * (1 + math.cos(math.pi * (epoch - warmup) / (epochs - warmup)))
+    if kind == 'step':
+        passed = sum(epoch >= round(share * epochs) for share in schedule['at'])
+        return lr * schedule['gamma'] ** passed
+    if kind == 'constant':
+        return lr
+    raise unknown('schedule', kind, SCHEDULES)
+
+
+def trainable(parameters: Iterable[nn.Parameter]) -> int:
+    """Number of trainable values."""
+    return sum(parameter.numel() for parameter in parameters if parameter.requires_grad)

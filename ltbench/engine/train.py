@@ -1,0 +1,100 @@
+"""The ``train`` stage: an mmengine Runner on resident data."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+
+from ltbench.data.batches import BatchPreprocessor, train_loader
+from ltbench.engine.environment import Meter, size_of
+from ltbench.engine.hooks import Checkpoints, Curve, EpochStart
+from ltbench.engine.job import Workbench
+from ltbench.engine.optim import build_optimizer
+from ltbench.engine.outputs import predict, save_outputs
+from ltbench.models.classifier import LongTailClassifier, build_loss
+from ltbench.registry import SAMPLERS, build
+from ltbench.seeding import derive_seed
+from ltbench.store import Artifact
+
+STATE = 'state.pt'
+UNUSED_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
+"""mmengine's default hooks that ours replace: they read every loss from the device at every step, or write unsafely."""
+
+
+class StageRunner(Runner):
+    """mmengine's Runner without its report on the environment, which takes seconds and which records hold already."""
+
+    def _log_env(self, env_cfg: dict[str, Any]) -> None:
+        pass
+
+    def dump_config(self) -> None:
+        """Nothing to write: the stage's config is in its artifact."""
+
+
+def train(bench: Workbench) -> Artifact:
+    """Train from the parent's state (or from scratch) to the stage's last epoch, evaluate if that is the recipe's."""
+    stage, config, data = bench.stage, bench.config, bench.data
+    recipe, in_force = config['recipe'], config['history'][-1]
+    model = build_model(bench).to(bench.device, memory_format=torch.channels_last)
+    model.loss = build_loss(in_force['loss'], in_force['class_weights'], data.class_counts).to(bench.device)
+    sampler = build(
+        SAMPLERS, in_force['sampler'], labels=data.train.labels, seed=config['seed'], epochs=recipe['epochs']
+    )
+    curve = Curve(bench)
+    start = bench.parent.path(STATE) if stage.starts_from else None
+    checkpoints = Checkpoints(bench, curve, start)
+    runner = StageRunner(
+        model=model,
+        work_dir=str(bench.folder / 'mmengine'),
+        train_dataloader=train_loader(data.train, sampler, recipe['batch_size']),
+        train_cfg={'by_epoch': True, 'max_epochs': stage.end},
+        optim_wrapper=OptimWrapper(build_optimizer(model, recipe['optimizer'])),
+        default_hooks=dict.fromkeys(UNUSED_HOOKS),
+        custom_hooks=[EpochStart(config['seed'], recipe), curve, checkpoints],
+        randomness={'seed': derive_seed(config['seed'], 0, 'global') % 2**32},
+        experiment_name=stage.fingerprint[:16],
+        log_level=logging.WARNING,
+    )
+    runner.train()
+
+    cost: dict[str, Any] = checkpoints.meter.read()
+    images = len(sampler) * (stage.end - stage.begin)
+    cost['images_per_second'] = round(images / max(cost['wall_seconds'], 1e-9), 1)
+    logits: torch.Tensor | None = None
+    if stage.is_complete:
+        evaluation = Meter()
+        preprocess = model.data_preprocessor
+        logits = predict(model, preprocess, data.test)
+        cost['evaluation_seconds'] = evaluation.read()['wall_seconds']
+        example = preprocess.normalize(torch.from_numpy(data.test.images[:1]).to(bench.device))
+        cost |= size_of(model, example)
+
+    def write(folder: Path) -> None:
+        state = checkpoints.state(runner, stage.end, runner.iter)
+        if logits is not None:
+            del state['optimizer']  # nothing is trained on from here
+            save_outputs(folder / 'test.npz', logits, data.test.labels)
+        torch.save(state, folder / STATE)
+
+    return bench.publish(cost, write, epochs=stage.end - stage.begin, curve=curve.epochs)
+
+
+def build_model(bench: Workbench) -> LongTailClassifier:
+    """The network of a plan with its initial weights, which depend on the run seed alone."""
+    config, data = bench.train_config, bench.data
+    torch.manual_seed(derive_seed(config['seed'], 0, 'init'))
+    preprocess = BatchPreprocessor(data, config['recipe']['augmentation'], config['seed'])
+    return LongTailClassifier(config, data.num_classes, data.channels, preprocess)
+
+
+def load_trained(bench: Workbench, artifact: Artifact) -> LongTailClassifier:
+    """The network with the weights that a ``train`` stage left."""
+    model = build_model(bench)
+    state = torch.load(artifact.path(STATE), map_location='cpu', weights_only=True)
+    model.load_state_dict(state['model'])
+    return model.to(bench.device, memory_format=torch.channels_last)

@@ -1,0 +1,119 @@
+"""A worker: one process that carries out one stage. ``python -m ltbench.engine.worker JOB.json`` does the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ltbench import plugins
+from ltbench.engine.heads import extract_features, train_head
+from ltbench.engine.job import LOG, Job, Workbench
+from ltbench.engine.outputs import NonFiniteError
+from ltbench.engine.posthoc import apply_posthoc
+from ltbench.engine.train import train
+from ltbench.errors import EXIT_CLAIMED, EXIT_FAILED, LTBenchError
+from ltbench.store import Artifact, Store
+
+CARRY_OUT: dict[str, Callable[[Workbench], Artifact]] = {
+    'train': train,
+    'features': extract_features,
+    'head': train_head,
+    'posthoc': apply_posthoc,
+}
+
+
+def carry_out(job: Job) -> int:
+    """Carry out a stage unless it is finished or in other hands.
+
+    Returns:
+        0 when the artifact is in the store, 75 when another process is making it, 1 after a failure; its reason is then
+        in the stage's work folder.
+    """
+    store, fingerprint = Store(job.store), job.stage.fingerprint
+    claim = store.claim(fingerprint)
+    if claim is None:
+        return EXIT_CLAIMED
+    if store.find(fingerprint) is not None:
+        claim.release()
+        store.finish_work(fingerprint)
+        return 0
+    claim.keep_alive(lost=lambda: os._exit(EXIT_CLAIMED))
+    store.write(fingerprint, 'worker', {'host': socket.gethostname(), 'pid': os.getpid(), 'started': time.time()})
+    try:
+        torch.set_num_threads(job.runtime.threads)
+        torch.set_flush_denormal(True)
+        CARRY_OUT[job.stage.kind](Workbench(job.stage, store, job.runtime))
+    except Exception as error:  # noqa: BLE001 - a method is foreign code; whatever it raises fails this stage alone
+        traceback.print_exc()
+        store.write(fingerprint, 'failure', {'reason': _reason(error), 'time': time.time()})
+        claim.release()
+        return EXIT_FAILED
+    claim.release()
+    store.finish_work(fingerprint)
+    return 0
+
+
+def carry_out_json(job: dict[str, Any]) -> int:
+    """:func:`carry_out` for a job as JSON, after loading the plug-ins it needs."""
+    plugins.load(job['runtime']['plugins'])
+    ready = Job.from_json(job)
+    if ready.stage.fingerprint != job['fingerprint']:
+        reason = 'the worker has another version of ltbench, a method or a plug-in than the driver; install the same'
+        Store(job['store']).write(job['fingerprint'], 'failure', {'reason': reason, 'time': time.time()})
+        return EXIT_FAILED
+    return carry_out(ready)
+
+
+def process(job: dict[str, Any], alive: Connection) -> None:
+    """Entry of a worker process: output goes to the stage's log, and the worker ends when its driver does.
+
+    Args:
+        job: A :class:`Job` as JSON.
+        alive: The driver holds the other end; when that closes, the driver is gone.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
+    threading.Thread(target=_end_with_driver, args=(alive,), daemon=True).start()
+    _send_output_to(Store(job['store']).work(job['fingerprint']) / LOG)
+    code = carry_out_json(job)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # nothing of interest is left, and torch's threads take their time to be torn down
+
+
+def _end_with_driver(alive: Connection) -> None:
+    try:
+        alive.poll(None)
+    finally:
+        os._exit(EXIT_CLAIMED)
+
+
+def _send_output_to(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+        os.dup2(descriptor, stream.fileno())
+    os.close(descriptor)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, LTBenchError | NonFiniteError):
+        return str(error)
+    return f'{type(error).__name__}: {error}'
+
+
+if __name__ == '__main__':
+    sys.exit(carry_out_json(json.loads(Path(sys.argv[1]).read_text(encoding='utf-8'))))

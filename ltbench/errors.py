@@ -1,0 +1,47 @@
+"""Errors a user can mend. The command line prints them as one line and exits with their code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+EXIT_FAILED = 1
+"""At least one stage failed."""
+EXIT_CLAIMED = 75
+"""A worker's: another process is making this artifact, ask again (sysexits' EX_TEMPFAIL)."""
+
+
+class LTBenchError(Exception):
+    """Base of all errors that are shown without a traceback."""
+
+    exit_code = EXIT_FAILED
+
+
+class UsageError(LTBenchError):
+    """What was asked for does not exist or does not fit together."""
+
+    exit_code = 2
+
+
+class DataError(LTBenchError):
+    """A data file is missing or is not what it should be."""
+
+    exit_code = 3
+
+
+class StoreError(LTBenchError):
+    """The store cannot be read or written, or holds something damaged."""
+
+    exit_code = 4
+
+
+def unknown(noun: str, name: str, known: Iterable[str], hint: str = '') -> UsageError:
+    """The error for a name that is not known, with its near misses."""
+    known = sorted(known)
+    near = get_close_matches(name, known, n=3, cutoff=0.5) or [k for k in known if name and name in k][:3]
+    if near:
+        advice = f'did you mean {" or ".join(near)}?'
+    else:
+        advice = f'known: {", ".join(known)}' if known else 'none is known'
+    return UsageError(f'unknown {noun} {name!r}: {advice}{hint}')

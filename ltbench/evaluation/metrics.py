@@ -1,0 +1,93 @@
+"""Overall, per-class, many/medium/few and calibration metrics of one set of logits. Numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+GROUPS = ('many', 'medium', 'few')
+ECE_BINS = 15
+
+
+def group_members(class_counts: Sequence[int]) -> dict[str, np.ndarray]:
+    """Classes of each group, by their training images: many > 100, medium 20 to 100, few < 20.
+
+    The rule of Kang et al. (ICLR 2020, official code); the only one that gives ImageNet-LT's 385 / 479 / 136.
+    """
+    counts = np.asarray(class_counts)
+    return {
+        'many': np.flatnonzero(counts > 100),
+        'medium': np.flatnonzero((counts >= 20) & (counts <= 100)),
+        'few': np.flatnonzero(counts < 20),
+    }
+
+
+def evaluate(logits: np.ndarray, labels: np.ndarray, class_counts: Sequence[int]) -> dict[str, Any]:
+    """All metrics of one run.
+
+    Args:
+        logits: ``[N, C]``, as the softmax sees them.
+        labels: ``[N]``.
+        class_counts: Training images a class, ``[C]``; decide the groups.
+
+    Returns:
+        Accuracies and errors in percent. ``top1`` is over images; ``macro`` the mean and ``geometric_mean`` the
+        geometric mean of class accuracies; ``many``, ``medium``, ``few`` the mean of their classes' accuracies;
+        ``balanced_error`` is ``100 - macro``; ``nll`` in nats; ``ece`` in percent with 15 equal bins, also for the
+        images of each group (``ece_many``, ...). A group without classes, or a class without test images, is None.
+    """
+    if len(logits) != len(labels) or len(labels) == 0:
+        raise ValueError(f'{len(logits)} rows of logits for {len(labels)} labels')
+    if not np.isfinite(logits).all():
+        raise ValueError('the logits are not all finite')
+    logits = logits.astype(np.float64)
+    predictions = logits.argmax(axis=1)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    confidence = np.exp(log_probabilities.max(axis=1))
+    correct = predictions == labels
+
+    images = np.bincount(labels, minlength=len(class_counts))
+    hits = np.bincount(labels[correct], minlength=len(class_counts))
+    with np.errstate(invalid='ignore'):
+        per_class = 100 * hits / images  # NaN for a class without test images
+    seen = per_class[images > 0]
+    metrics: dict[str, Any] = {
+        'top1': 100 * correct.mean(),
+        'macro': seen.mean(),
+        'geometric_mean': 0.0 if (seen == 0).any() else np.exp(np.log(seen).mean()),
+        'balanced_error': 100 - seen.mean(),
+        'nll': -log_probabilities[np.arange(len(labels)), labels].mean(),
+        'ece': expected_calibration_error(confidence, correct),
+    }
+    for name, members in group_members(class_counts).items():
+        inside = np.isin(labels, members)
+        metrics[name] = np.nanmean(per_class[members]) if inside.any() else None
+        metrics[f'ece_{name}'] = expected_calibration_error(confidence[inside], correct[inside])
+    return {key: _plain(value) for key, value in metrics.items()} | {
+        'per_class': [_plain(value) for value in per_class],
+        'test_images': images.tolist(),
+    }
+
+
+def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float | None:
+    """Mean gap between confidence and accuracy over 15 equal-width bins, weighted by images, in percent.
+
+    Guo et al., "On calibration of modern neural networks", ICML 2017. None without images.
+    """
+    if len(confidence) == 0:
+        return None
+    bins = np.clip(np.ceil(confidence * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)
+    gaps = np.bincount(bins, weights=confidence - correct, minlength=ECE_BINS)
+    return float(100 * np.abs(gaps).sum() / len(confidence))
+
+
+def _plain(value: Any) -> float | None:
+    return None if value is None or np.isnan(value) else float(value)
+
+
+def describe_groups(class_counts: Sequence[int]) -> Mapping[str, int]:
+    """Number of classes in each group."""
+    return {name: len(members) for name, members in group_members(class_counts).items()}

@@ -1,0 +1,101 @@
+"""What names a computation: a sha256 over everything that can change its result, and nothing else."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ltbench.registry import DATASETS, METHODS, MODELS, SAMPLERS
+
+PROTOCOL_VERSION = 1
+"""Raised whenever ltbench's own code changes what a stage computes; old artifacts and records are then never reused."""
+
+
+def fingerprint(value: Any) -> str:
+    """Sha256 (64 hex digits) of plain data: dicts, lists, tuples, strings, numbers, booleans and None.
+
+    Key order, tuple against list, and ``1`` against ``1.0`` make no difference.
+
+    Raises:
+        TypeError: If something else is inside; it could not be written down and re-made.
+    """
+    text = json.dumps(canonical(value), sort_keys=True, separators=(',', ':'), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def canonical(value: Any) -> Any:
+    """``value`` with one spelling for what means the same."""
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise TypeError(f'only string keys can be fingerprinted, got {list(value)}')
+        return {key: canonical(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [canonical(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f'{value!r} ({type(value).__name__}) is not plain data and cannot be part of a config')
+
+
+def foreign_code(config: Any) -> dict[str, str]:
+    """Code hashes of the parts in ``config`` that live outside the ``ltbench`` package.
+
+    Parts inside ``ltbench`` are covered by :data:`PROTOCOL_VERSION`. A loss in a method file or a plug-in changes
+    while its author works on it, so its code is part of what it computes.
+    """
+    return dict(sorted({name: code for name in _types(config) if (code := _code(name))}.items()))
+
+
+def _types(config: Any) -> Iterator[str]:
+    if isinstance(config, Mapping):
+        if isinstance(config.get('type'), str):
+            yield config['type']
+        config = list(config.values())
+    if isinstance(config, list | tuple):
+        for item in config:
+            yield from _types(item)
+
+
+def _code(type_name: str) -> str | None:
+    for registry in (MODELS, SAMPLERS, DATASETS):
+        part = registry.module_dict.get(type_name)
+        if part is not None:
+            if part.__module__.split('.')[0] == 'ltbench':
+                return None
+            return _module_code(inspect.getsourcefile(part))
+    return None
+
+
+@cache
+def _module_code(path: str) -> str:
+    """Hash of a module's syntax tree: comments, docstrings, layout and its `Method` classes do not count.
+
+    What a method class says is in the config already. The tree is written down field by field, because the text that
+    ``ast.dump`` prints differs between versions of Python.
+    """
+    tree = ast.parse(Path(path).read_text(encoding='utf-8'))
+    methods = {cls.__name__ for cls in METHODS.module_dict.values() if inspect.getsourcefile(cls) == path}
+    tree.body = [node for node in tree.body if not (isinstance(node, ast.ClassDef) and node.name in methods)]
+
+    def plain(node: Any) -> Any:
+        if isinstance(node, ast.AST):
+            if isinstance(getattr(node, 'body', None), list):
+                node.body = [  # type: ignore[attr-defined]
+                    child
+                    for child in node.body  # type: ignore[attr-defined]
+                    if not (isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant))
+                ]
+            fields = {name: plain(item) for name, item in ast.iter_fields(node) if item is not None and item != []}
+            return [type(node).__name__, fields]
+        if isinstance(node, list):
+            return [plain(item) for item in node]
+        return node if isinstance(node, str | int | float | bool) else repr(node)
+
+    return fingerprint(plain(tree))[:16]

@@ -1,0 +1,171 @@
+"""The verbs `run` and `status`: from what was asked for to what is shown."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from ltbench import plugins
+from ltbench.errors import EXIT_FAILED
+from ltbench.grid.graph import Graph, Run
+from ltbench.grid.local import needed_stages
+from ltbench.grid.run import Selection, choose_suite, expand, path_of_record, record_run, unrecorded
+from ltbench.grid.status import StageState, read_states, state_of_run
+from ltbench.grid.view import make_view
+from ltbench.record import results_root
+from ltbench.registry import EXECUTORS, lookup
+from ltbench.store import Store
+
+if TYPE_CHECKING:
+    from ltbench.config import Suite
+
+
+def run(selection: Selection, plugin_files: Iterable[str], executor: str, slots: int | None, dry_run: bool) -> int:
+    """Carry out a selection; return the exit code: 0, or 1 if a run failed."""
+    console = Console()
+    suite, graph = _plan(selection, plugin_files, console)
+    executor_class = lookup(EXECUTORS, executor)
+    store = Store()
+    if dry_run:
+        _show_plan(graph, store, console)
+        return 0
+    needed = needed_stages(graph, store)
+    records = _record(graph, suite, store)
+    failed: dict[str, StageState] = {}
+    if needed:
+        for key in needed:
+            (store.work(key) / 'failure.json').unlink(missing_ok=True)  # what failed before is tried again
+        with make_view(graph, needed, console) as view:
+            for run_, record in records:
+                view.recorded(run_, record)
+            for states in executor_class(store, _runtime(plugin_files), slots).run(graph):
+                for run_, record in _record(graph, suite, store, states):
+                    view.recorded(run_, record)
+                    records.append((run_, record))
+                view.update(states)
+        failed = {key: state for key, state in states.items() if state.state in ('failed', 'blocked')}
+    else:
+        console.print(f'Everything is found: {len(graph.runs)} runs, nothing to train.')
+    _show_report(suite, bool(records), console)
+    return _show_failures(graph, failed, store, console)
+
+
+def status(selection: Selection, plugin_files: Iterable[str]) -> None:
+    """Print the state of every run of a selection."""
+    console = Console()
+    _, graph = _plan(selection, plugin_files, console)
+    states = read_states(graph, Store())
+    table = Table('benchmark', 'method', 'seed', 'state', 'detail', box=None)
+    counts: dict[str, int] = {}
+    for run_ in graph.runs:
+        state = state_of_run(run_, states)
+        counts[state.state] = counts.get(state.state, 0) + 1
+        benchmark, method, seed = str(run_).split(' / ')
+        table.add_row(benchmark, method, seed, state.state, _detail(state))
+    console.print(table)
+    console.print(', '.join(f'{count} {name}' for name, count in counts.items()))
+
+
+def _plan(selection: Selection, plugin_files: Iterable[str], console: Console) -> tuple[Suite, Graph]:
+    for name, error in plugins.load(plugin_files).items():
+        Console(stderr=True).print(f'not loaded: {name}: {type(error).__name__}: {error}', style='yellow')
+    suite = choose_suite(selection)
+    return suite, expand(suite, selection.options)
+
+
+def _runtime(plugin_files: Iterable[str]) -> dict[str, object]:
+    from ltbench.engine.job import Runtime
+
+    return asdict(Runtime(plugins=tuple(str(path) for path in plugins.plugin_files(plugin_files))))
+
+
+def _record(
+    graph: Graph, suite: Suite, store: Store, states: dict[str, StageState] | None = None
+) -> list[tuple[Run, dict]]:
+    """Write the records of runs that have finished; with ``states``, look only at what has just been done."""
+    written = []
+    for run_, path in unrecorded(graph, suite, store, states):
+        _set_superseded_aside(path)
+        written.append((run_, record_run(run_, graph, store, path)))
+    return written
+
+
+def _set_superseded_aside(path: Path) -> None:
+    """A run's earlier record, made by other code or data, leaves the table; it is kept in ``superseded/``."""
+    stem = path.stem.rpartition('-')[0]
+    for old in path.parent.glob(f'{stem}-????????.json'):
+        target = path.parent.parent / 'superseded' / old.name
+        target.parent.mkdir(exist_ok=True)
+        shutil.move(old, target)
+
+
+def _show_plan(graph: Graph, store: Store, console: Console) -> None:
+    needed = set(needed_stages(graph, store))
+    table = Table('stage', 'kind', 'epochs', 'state', 'begins from', 'for', box=None)
+    for key, stage in graph.stages.items():
+        epochs = str(stage.end - stage.begin) if stage.kind == 'train' else ''
+        state = 'to do' if key in needed else 'found' if store.find(key) else 'not needed'
+        parent = stage.parent.fingerprint[:10] if stage.parent else ''
+        runs = graph.runs_of(key)
+        table.add_row(
+            key[:10], stage.kind, epochs, state, parent, str(runs[0]) + (f' +{len(runs) - 1}' if runs[1:] else '')
+        )
+    console.print(table)
+    epochs = {key: s.end - s.begin for key, s in graph.stages.items() if s.kind == 'train'}
+    alone = sum(max(stage.end for stage in run_.stages if stage.kind == 'train') for run_ in graph.runs)
+    to_do = sum(count for key, count in epochs.items() if key in needed)
+    console.print(
+        f'{len(graph.runs)} runs, {len(graph.stages)} stages, {len(needed)} to do: {to_do} epochs to train; '
+        f'{sum(epochs.values())} epochs in all against {alone} if each run were trained alone.'
+    )
+
+
+def _show_report(suite: Suite, changed: bool, console: Console) -> None:
+    from ltbench.report import build_report, leaderboard_of
+
+    if not list((results_root() / suite.name / 'records').glob('*.json')):
+        return
+    if changed or not (results_root() / suite.name / 'leaderboard.csv').exists():
+        build_report(suite.name)
+    columns = ('top1', 'many', 'medium', 'few')
+    for (benchmark, factor, setting), rows in leaderboard_of(suite.name).groupby(
+        ['benchmark', 'imbalance_factor', 'setting'], sort=False, dropna=False
+    ):
+        where = f'{benchmark}, imbalance factor {factor:g}' if factor == factor else benchmark
+        table = Table('method', 'seeds', *columns, title=f'{where} ({setting}); accuracy in %', title_justify='left')
+        for row in rows.to_dict('records'):
+            cells = [_mean_std(row[f'{column}_mean'], row[f'{column}_std']) for column in columns]
+            table.add_row(row['method'], str(row['n_seeds']), *cells)
+        console.print(table)
+    console.print(f'Leaderboard and figures: {results_root() / suite.name}')
+
+
+def _mean_std(mean: float, std: float) -> str:
+    if mean != mean:
+        return ''
+    return f'{mean:.1f} ± {std:.1f}' if std == std else f'{mean:.1f}'
+
+
+def _show_failures(graph: Graph, failed: dict[str, StageState], store: Store, console: Console) -> int:
+    if not failed:
+        return 0
+    runs = [run_ for run_ in graph.runs if any(stage.fingerprint in failed for stage in run_.stages)]
+    console.print(f'[bold red]{len(runs)} of {len(graph.runs)} runs failed:[/]')
+    for key, state in failed.items():
+        if state.state == 'failed':
+            names = ', '.join(str(run_) for run_ in graph.runs_of(key))
+            console.print(f'  {names}\n    {state.reason}\n    log: {store.work(key) / "log.txt"}', markup=False)
+    return EXIT_FAILED
+
+
+def _detail(state: StageState) -> str:
+    if state.state == 'running' and state.progress:
+        left = state.seconds_left
+        return f'epoch {state.progress["done"]}/{state.progress["total"]}' + (f', {left:.0f} s left' if left else '')
+    return state.reason

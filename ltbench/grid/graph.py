@@ -1,0 +1,129 @@
+"""The plans of a suite laid over each other: each stage once, each beginning where another can leave off."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from ltbench.config import Benchmark
+from ltbench.fingerprint import fingerprint
+from ltbench.method import Plan, Stage
+
+
+@dataclass(frozen=True)
+class Run:
+    """Benchmark x method x seed.
+
+    Attributes:
+        method: As typed, options included.
+        plan: What it comes to.
+    """
+
+    benchmark: Benchmark
+    method: str
+    seed: int
+    plan: Plan
+
+    @cached_property
+    def stages(self) -> list[Stage]:
+        """In order; the last one holds the run's logits."""
+        return self.plan.stages()
+
+    @property
+    def fingerprint(self) -> str:
+        """Of its last stage."""
+        return self.stages[-1].fingerprint
+
+    def __str__(self) -> str:
+        factor = self.benchmark.data.get('imbalance_factor')
+        where = self.benchmark.name + (f' IF {factor:g}' if factor is not None else '')
+        return f'{where} / {self.method} / seed {self.seed}'
+
+
+class Graph:
+    """All stages of some runs, each once.
+
+    Attributes:
+        runs: The runs.
+        stages: Fingerprint -> stage, parents before children.
+        children: Fingerprint -> fingerprints of the stages that begin from its artifact.
+    """
+
+    def __init__(self, runs: Iterable[Run]) -> None:
+        self.runs = list(runs)
+        found: dict[str, Stage] = {}
+        for run in self.runs:
+            for stage in run.stages:
+                found.setdefault(stage.fingerprint, stage)
+        _share_prefixes(found)
+        self.stages: dict[str, Stage] = {}
+        for key in found:
+            self._add(found, key)
+        self.children: dict[str, list[str]] = defaultdict(list)
+        for key, stage in self.stages.items():
+            if stage.parent is not None:
+                self.children[stage.parent.fingerprint].append(key)
+
+    def _add(self, found: dict[str, Stage], key: str) -> None:
+        if key in self.stages:
+            return
+        parent = found[key].parent
+        if parent is not None:
+            self._add(found, parent.fingerprint)
+        self.stages[key] = found[key]
+
+    def descendants(self, key: str) -> list[str]:
+        """Stages that need this one, directly or not."""
+        reached = []
+        waiting = list(self.children[key])
+        while waiting:
+            child = waiting.pop()
+            reached.append(child)
+            waiting.extend(self.children[child])
+        return reached
+
+    def runs_of(self, key: str) -> list[Run]:
+        """Runs whose logits a stage holds, or, for a stage on the way, whose results rest on it."""
+        ends = {key, *self.descendants(key)}
+        return [run for run in self.runs if run.fingerprint in ends]
+
+    @cached_property
+    def urgency(self) -> dict[str, float]:
+        """Epochs on the longest way from a stage to a leaf: what should be started first."""
+        urgency: dict[str, float] = {}
+        for key in reversed(list(self.stages)):
+            urgency[key] = epochs_of(self.stages[key]) + max((urgency[c] for c in self.children[key]), default=0.0)
+        return urgency
+
+
+def epochs_of(stage: Stage) -> float:
+    """Epochs of training that a stage takes; what works on features counts a tenth."""
+    if stage.kind == 'train':
+        return stage.end - stage.begin
+    if stage.kind == 'features':
+        return 0.3 * stage.config['epochs']
+    return 0.1
+
+
+def _share_prefixes(found: dict[str, Stage]) -> None:
+    """Let every ``train`` stage begin from the latest other stage that is a prefix of its history."""
+    same_so_far: dict[str, list[Stage]] = defaultdict(list)
+    keys: dict[str, str] = {}
+    for key, stage in found.items():
+        if stage.kind == 'train':
+            keys[key] = _open_ended(stage)
+            same_so_far[keys[key]].append(stage)
+    for key, group_key in keys.items():
+        stage = found[key]
+        earlier: Sequence[Stage] = [other for other in same_so_far[group_key] if other.end < stage.end]
+        if earlier:
+            found[key] = replace(stage, starts_from=max(earlier, key=lambda other: other.end))
+
+
+def _open_ended(stage: Stage) -> str:
+    """What is in force up to and during a stage's last segment, whenever that ends."""
+    config = dict(stage.config)
+    *before, last = config.pop('history')
+    return fingerprint([config, before, {**last, 'until': None}])

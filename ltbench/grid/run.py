@@ -1,0 +1,194 @@
+"""What `ltbench run` does: expand a suite into runs, carry out the graph, write a record for every finished run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ltbench import __version__
+from ltbench.config import Benchmark, Suite, load_benchmark, load_suite, parse_specs
+from ltbench.data import load_data
+from ltbench.errors import unknown
+from ltbench.evaluation import evaluate
+from ltbench.evaluation.metrics import describe_groups
+from ltbench.fingerprint import PROTOCOL_VERSION
+from ltbench.grid.graph import Graph, Run
+from ltbench.grid.status import StageState
+from ltbench.method import Stage, build_method, make_plan
+from ltbench.record import SCHEMA_VERSION, record_path, write_record
+from ltbench.registry import METHODS, lookup
+from ltbench.store import Store
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What was asked for on the command line."""
+
+    suite: str | None = None
+    benchmarks: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    preset: str | None = None
+    options: Mapping[str, Any] | None = None
+
+
+def choose_suite(selection: Selection) -> Suite:
+    """The suite to run: a named one, narrowed or changed; or one made for the benchmarks given.
+
+    ``-b`` without a suite runs ``erm`` with seed 0 on that benchmark, under a suite named after it.
+    """
+    if selection.suite is None and selection.benchmarks:
+        name = '+'.join(dict.fromkeys(spec.name for text in selection.benchmarks for spec in parse_specs(text)))
+        suite = Suite(name.replace('/', '_').removesuffix('.py'), selection.benchmarks, ('erm',), (0,))
+    else:
+        suite = load_suite(selection.suite or 'digits')
+    return replace(
+        suite,
+        benchmarks=selection.benchmarks or suite.benchmarks,
+        methods=selection.methods or suite.methods,
+        seeds=selection.seeds or suite.seeds,
+        preset=selection.preset or suite.preset,
+    )
+
+
+def expand(suite: Suite, options: Mapping[str, Any] | None = None) -> Graph:
+    """All runs of a suite, laid over each other.
+
+    Args:
+        suite: The grid.
+        options: ``METHOD.option`` or a key of the benchmark -> value, as given with ``-o``.
+
+    Raises:
+        UsageError: For anything unknown or contradictory, before anything is written.
+        DataError: If data are missing or damaged.
+    """
+    of_methods, of_benchmarks = _split_options(suite, options or {})
+    methods = [_with_options(method, of_methods) for method in suite.methods]
+    benchmarks = [load_benchmark(text, suite.preset, of_benchmarks) for text in suite.benchmarks]
+    for benchmark in benchmarks:  # all names and options are checked before any data are read
+        for method in methods:
+            make_plan(method, benchmark, '', 0)
+    runs = []
+    for benchmark in benchmarks:
+        fingerprint = load_data(benchmark.data).fingerprint
+        for method in methods:
+            for seed in suite.seeds:
+                runs.append(Run(benchmark, method, seed, make_plan(method, benchmark, fingerprint, seed)))
+    return Graph(runs)
+
+
+def _split_options(suite: Suite, options: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    of_methods: dict[str, dict[str, Any]] = {}
+    of_benchmarks: dict[str, Any] = {}
+    named = {spec.name for method in suite.methods for spec in parse_specs(method)}
+    for key, value in options.items():
+        owner, _, option = key.partition('.')
+        if owner in named:
+            of_methods.setdefault(owner, {})[option] = value
+        elif owner in METHODS.module_dict:
+            raise unknown(f'method in this suite for -o {key}: method', owner, named)
+        else:
+            of_benchmarks[key] = value
+    return of_methods, of_benchmarks
+
+
+def _with_options(method: str, options: Mapping[str, Mapping[str, Any]]) -> str:
+    specs = parse_specs(method)
+    for spec in specs:
+        lookup(METHODS, spec.name)
+    return '+'.join(str(replace(spec, options={**spec.options, **options.get(spec.name, {})})) for spec in specs)
+
+
+def unrecorded(
+    graph: Graph, suite: Suite, store: Store, states: Mapping[str, StageState] | None = None
+) -> Iterator[tuple[Run, Path]]:
+    """Finished runs without a record, with the path it will have.
+
+    With the ``states`` of the stages being carried out, only runs that end in one of those are looked at.
+    """
+    for run in graph.runs:
+        if states is None:
+            finished = store.find(run.fingerprint) is not None
+        else:
+            finished = run.fingerprint in states and states[run.fingerprint].state == 'done'
+        if finished and not (path := path_of_record(run, suite)).exists():
+            yield run, path
+
+
+def path_of_record(run: Run, suite: Suite) -> Path:
+    """Where a run's record is, or will be."""
+    return record_path(suite.name, _identity(run))
+
+
+def record_run(run: Run, graph: Graph, store: Store, path: Path) -> dict[str, Any]:
+    """Score a finished run's stored logits and write its record."""
+    last = store.find(run.fingerprint)
+    assert last is not None
+    with np.load(last.path('test.npz')) as outputs:
+        logits, labels = outputs['logits'], outputs['labels']
+    data = load_data(run.benchmark.data)
+    chain = _chain(run, graph)
+    metas = [artifact.meta for stage in chain if (artifact := store.find(stage.fingerprint)) is not None]
+    train = next(meta for meta in reversed(metas) if meta['kind'] == 'train')
+    sizes = next(meta['cost'] for meta in reversed(metas) if 'parameters' in meta['cost'])
+    record = _identity(run) | {
+        'schema': SCHEMA_VERSION,
+        'ltbench': __version__,
+        'protocol': PROTOCOL_VERSION,
+        'benchmark_version': run.benchmark.version,
+        'methods': [
+            {'name': spec.name, 'options': build_method(spec, run.benchmark).values} for spec in parse_specs(run.method)
+        ],
+        'stages': [
+            {
+                'kind': meta['kind'],
+                'fingerprint': stage.fingerprint,
+                'epochs': meta.get('epochs', 0),
+                'cost': meta['cost'],
+            }
+            for stage, meta in zip(chain, metas, strict=True)
+        ],
+        'config': {
+            'benchmark': run.benchmark.resolved,
+            'stages': [{'kind': stage.kind, **stage.config} for stage in run.stages if stage.is_complete],
+        },
+        'class_names': list(data.class_names),
+        'class_counts': data.class_counts,
+        'groups': describe_groups(data.class_counts),
+        'metrics': evaluate(logits, labels, data.class_counts),
+        'curve': train['curve'],
+        'cost': {
+            'parameters': sizes['parameters'],
+            'flops': sizes['flops'],
+            'wall_seconds': round(sum(meta['cost']['wall_seconds'] for meta in metas), 3),
+            'cpu_seconds': round(sum(meta['cost']['cpu_seconds'] for meta in metas), 3),
+            'images_per_second': train['cost']['images_per_second'],
+            'peak_memory_mb': max(meta['cost']['peak_memory_mb'] for meta in metas),
+        },
+        'environment': last.meta['environment'],
+    }
+    write_record(path, record)
+    return record
+
+
+def _identity(run: Run) -> dict[str, Any]:
+    return {
+        'benchmark': run.benchmark.name,
+        'imbalance_factor': run.benchmark.data.get('imbalance_factor'),
+        'setting': run.benchmark.setting,
+        'method': run.method,
+        'run_seed': run.seed,
+        'fingerprint': run.fingerprint,
+    }
+
+
+def _chain(run: Run, graph: Graph) -> list[Stage]:
+    """All stages a run's result rests on, first to last, as the graph cuts them."""
+    chain = [graph.stages[run.fingerprint]]
+    while (parent := chain[-1].parent) is not None:
+        chain.append(graph.stages[parent.fingerprint])
+    return chain[::-1]

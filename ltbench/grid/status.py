@@ -1,0 +1,74 @@
+"""Where each stage and run of a graph stands, read from the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ltbench.grid.graph import Graph, Run
+from ltbench.store import Store, claim_owner
+
+STATES = ('done', 'running', 'pending', 'blocked', 'failed')
+
+
+@dataclass
+class StageState:
+    """State of one stage.
+
+    Attributes:
+        state: ``'done'``, ``'running'``, ``'pending'``, ``'blocked'`` (a parent failed) or ``'failed'``.
+        reason: Why it failed or is blocked.
+        progress: What the worker last told: ``done`` and ``total`` epochs, ``loss``, ``accuracy``, times.
+        host: Where it runs.
+    """
+
+    state: str = 'pending'
+    reason: str = ''
+    progress: dict[str, Any] = field(default_factory=dict)
+    host: str = ''
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimated from the epochs of this session so far."""
+        done, total = self.progress.get('done'), self.progress.get('total')
+        if self.state != 'running' or not done:
+            return None
+        first = self.progress.get('first', 0)
+        elapsed = self.progress['updated'] - self.progress['started']
+        return elapsed * (total - done) / max(done - first, 1)
+
+
+def read_states(graph: Graph, store: Store) -> dict[str, StageState]:
+    """State of every stage of a graph."""
+    states: dict[str, StageState] = {}
+    for key, stage in graph.stages.items():
+        states[key] = read_state(key, store)
+        parent = states[stage.parent.fingerprint] if stage.parent else None
+        if parent is not None and states[key].state == 'pending' and parent.state in ('failed', 'blocked'):
+            states[key] = StageState('blocked', f'its {graph.stages[key].parent.kind} stage failed')  # type: ignore[union-attr]
+    return states
+
+
+def read_state(key: str, store: Store) -> StageState:
+    """State of one stage, whatever its parents do."""
+    if store.find(key) is not None:
+        return StageState('done')
+    owner = claim_owner(store.work(key)) if store.work(key).is_dir() else None
+    if owner is not None:
+        return StageState('running', progress=store.read(key, 'progress') or {}, host=owner.get('host', ''))
+    failure = store.read(key, 'failure')
+    if failure is not None:
+        return StageState('failed', failure['reason'])
+    return StageState('pending')
+
+
+def state_of_run(run: Run, states: dict[str, StageState]) -> StageState:
+    """A run is done with its last stage; else it fails, runs or waits with the first of its stages that does."""
+    if states[run.fingerprint].state == 'done':
+        return states[run.fingerprint]
+    mine = [states[stage.fingerprint] for stage in run.stages]
+    for wanted in ('failed', 'running'):
+        for state in mine:
+            if state.state == wanted:
+                return state
+    return states[run.fingerprint]

@@ -1,0 +1,164 @@
+"""What a person sees while a grid runs: a live table on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from ltbench.grid.graph import Graph, Run, epochs_of
+from ltbench.grid.status import StageState, state_of_run
+
+STYLES = {'done': 'green', 'running': 'cyan', 'failed': 'bold red', 'blocked': 'red', 'pending': 'dim'}
+LINE_EVERY_SECONDS = 30
+
+
+class PlainView:
+    """One line for each finished or failed run, and now and then one on what is running."""
+
+    def __init__(self, graph: Graph, needed: list[str], console: Console) -> None:
+        self.graph, self.console = graph, console
+        self.estimate = Estimate(graph, needed)
+        self.runs = [run for run in graph.runs if run.fingerprint in set(needed)]
+        self.finished = 0
+        self.reported: set[str] = set()
+        self.last_line = time.monotonic()
+
+    def __enter__(self) -> PlainView:
+        self.console.print(f'{len(self.runs)} runs, {len(self.estimate.work)} stages to do')
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def recorded(self, run: Run, record: Mapping[str, Any]) -> None:
+        """A run has finished."""
+        self.finished += 1
+        self._print(f'{run}  {summary_of(record)}')
+
+    def update(self, states: dict[str, StageState]) -> None:
+        """Tell of new failures, and every half minute of what runs."""
+        for key, state in states.items():
+            if state.state == 'failed' and key not in self.reported:
+                self.reported.add(key)
+                names = ', '.join(str(run) for run in self.graph.runs_of(key))
+                self._print(f'FAILED {names}: {state.reason}')
+        if time.monotonic() - self.last_line > LINE_EVERY_SECONDS:
+            for key, state in states.items():
+                if state.state == 'running':
+                    run = self.graph.runs_of(key)[0]
+                    self._print(f'  running {run}: {self.graph.stages[key].kind} {progress_of(state)}')
+            self._print(f'  {self.finished}/{len(self.runs)} runs finished{left(self.estimate.seconds_left(states))}')
+
+    def _print(self, line: str) -> None:
+        self.last_line = time.monotonic()
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+class LiveView:
+    """A table of runs with state, accuracy so far and time left, redrawn in place."""
+
+    def __init__(self, graph: Graph, needed: list[str], console: Console) -> None:
+        self.graph, self.console = graph, console
+        self.estimate = Estimate(graph, needed)
+        self.runs = [run for run in graph.runs if run.fingerprint in set(needed)]
+        self.results: dict[tuple[str, str], str] = {}
+        self.states: dict[str, StageState] = {}
+        self.live = Live(console=console, auto_refresh=False, transient=True)
+
+    def __enter__(self) -> LiveView:
+        self.live.__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self.live.__exit__(*exception)
+
+    def recorded(self, run: Run, record: Mapping[str, Any]) -> None:
+        """A run has finished."""
+        self.results[run.fingerprint, run.method] = summary_of(record)
+
+    def update(self, states: dict[str, StageState]) -> None:
+        """Redraw."""
+        self.states = states
+        self.live.update(self._draw(), refresh=True)
+
+    def _draw(self) -> Group:
+        order = ('running', 'failed', 'blocked', 'done', 'pending')
+        rows = [(state_of_run(run, self._known()), run) for run in self.runs]
+        rows.sort(key=lambda row: order.index(row[0].state))
+        shown = max(self.console.height - 5, 3)
+        table = Table('run', 'state', 'result so far', 'time left', box=None, expand=True)
+        for state, run in rows[:shown]:
+            result = self.results.get((run.fingerprint, run.method)) or state.reason or progress_of(state)
+            seconds = state.seconds_left
+            table.add_row(
+                str(run), Text(state.state, STYLES[state.state]), result, duration(seconds) if seconds else ''
+            )
+        done = sum(state.state == 'done' for state, _ in rows)
+        more = f', {len(rows) - shown} more not shown' if len(rows) > shown else ''
+        footer = f'{done}/{len(rows)} runs finished{left(self.estimate.seconds_left(self.states))}{more}'
+        return Group(table, Text(footer, 'bold'))
+
+    def _known(self) -> dict[str, StageState]:
+        return {key: self.states.get(key, StageState('done')) for key in self.graph.stages}
+
+
+class Estimate:
+    """Time left for the whole grid, from the share of its epochs done since it started."""
+
+    def __init__(self, graph: Graph, needed: list[str]) -> None:
+        self.work = {key: epochs_of(graph.stages[key]) for key in needed}
+        self.started = time.monotonic()
+
+    def seconds_left(self, states: Mapping[str, StageState]) -> float | None:
+        """None before anything has been done."""
+        done = to_do = 0.0
+        for key, epochs in self.work.items():
+            state = states.get(key, StageState())
+            share = 1.0 if state.state == 'done' else 0.0
+            if state.state == 'running' and state.progress:
+                share = state.progress['done'] / state.progress['total']
+            done += share * epochs
+            if state.state in ('running', 'pending'):
+                to_do += (1 - share) * epochs
+        return (time.monotonic() - self.started) * to_do / done if done else None
+
+
+def make_view(graph: Graph, needed: list[str], console: Console) -> LiveView | PlainView:
+    """A live table on a terminal, plain lines elsewhere."""
+    return (LiveView if console.is_terminal else PlainView)(graph, needed, console)
+
+
+def summary_of(record: Mapping[str, Any]) -> str:
+    """Top-1 and group accuracies in one line."""
+    metrics = record['metrics']
+    groups = '  '.join(f'{name} {metrics[name]:.1f}' for name in ('many', 'medium', 'few') if metrics[name] is not None)
+    return f'top-1 {metrics["top1"]:.1f}  {groups}'
+
+
+def progress_of(state: StageState) -> str:
+    """Epoch, and accuracy on the training batches so far."""
+    if not state.progress:
+        return ''
+    accuracy = state.progress.get('accuracy')
+    shown = f'  train accuracy {accuracy:.1f}' if accuracy is not None else ''
+    return f'epoch {state.progress["done"]}/{state.progress["total"]}{shown}'
+
+
+def left(seconds: float | None) -> str:
+    """``', 3 min left'``, or nothing if unknown."""
+    return f', {duration(seconds)} left' if seconds else ''
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people."""
+    if seconds < 90:
+        return f'{seconds:.0f} s'
+    if seconds < 5400:
+        return f'{seconds / 60:.0f} min'
+    return f'{seconds / 3600:.1f} h'

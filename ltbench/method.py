@@ -1,0 +1,387 @@
+"""The shape of a method: it takes a plan and returns it changed. This is the file to read before adding one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from ltbench.config import Benchmark, Spec, parse_specs
+from ltbench.errors import UsageError, unknown
+from ltbench.fingerprint import PROTOCOL_VERSION, fingerprint, foreign_code
+from ltbench.registry import METHODS, lookup
+
+# ---------------------------------------------------------------------------------------------- options
+
+
+class Option:
+    """One hyper-parameter of a method, declared in its class body.
+
+    Args:
+        default: The value used where nothing else is said; its type is the option's type.
+        between: Lowest and highest allowed value, both included.
+        choices: The allowed values.
+        on: Other defaults by benchmark: ``{'inat2018': 0.3, 'cifar10_lt(imbalance_factor=50)': 0.2}``.
+        help: One line on what it does.
+    """
+
+    def __init__(
+        self,
+        default: Any,
+        *,
+        between: tuple[float, float] | None = None,
+        choices: tuple[Any, ...] | None = None,
+        on: Mapping[str, Any] | None = None,
+        help: str = '',
+    ) -> None:
+        self.default, self.between, self.choices, self.on, self.help = default, between, choices, on or {}, help
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, method: Method | None, owner: type) -> Any:
+        return self if method is None else method.values[self.name]
+
+    def default_on(self, benchmark: Benchmark) -> Any:
+        """The default for one benchmark."""
+        factor = benchmark.data.get('imbalance_factor')
+        for key in (f'{benchmark.name}(imbalance_factor={factor})', benchmark.name):
+            if key in self.on:
+                return self.on[key]
+        return self.default
+
+    def check(self, value: Any, owner: str) -> Any:
+        """``value`` in the option's type.
+
+        Raises:
+            UsageError: If it has another type, is out of range or not among the choices.
+        """
+        where = f'option {self.name} of {owner}'
+        if self.choices is not None:
+            if value not in self.choices:
+                raise unknown(f'value for {where}', str(value), map(str, self.choices))
+            return value
+        kind = type(self.default)
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if self.default is not None and type(value) is not kind:
+            raise UsageError(f'{where} takes a {kind.__name__}, got {value!r}')
+        if self.between is not None and not self.between[0] <= value <= self.between[1]:
+            raise UsageError(f'{where} lies between {self.between[0]} and {self.between[1]}, got {value!r}')
+        return value
+
+
+class Method:
+    """Base class of all methods: declared options, and one function from plan to plan.
+
+    A method declares, as configs of registered parts, how the plain plan of a benchmark changes. It never trains, so
+    that what it says can be fingerprinted, written down and re-made; the engine builds the parts and hands each what
+    only the data know (``class_counts``).
+
+    Args:
+        benchmark: The benchmark it will be applied to; decides the options' defaults.
+        options: Values for the declared options.
+
+    Raises:
+        UsageError: For an unknown option, or a value outside its range.
+    """
+
+    def __init__(self, benchmark: Benchmark, **options: Any) -> None:
+        declared = self.options()
+        for key in options:
+            if key not in declared:
+                raise unknown(f'option of method {self.name()}', key, declared)
+        self.values = {
+            key: option.check(options[key], self.name()) if key in options else option.default_on(benchmark)
+            for key, option in declared.items()
+        }
+
+    @classmethod
+    def name(cls) -> str:
+        """The name it is registered under."""
+        return next((name for name, method in METHODS.module_dict.items() if method is cls), cls.__name__)
+
+    @classmethod
+    def options(cls) -> dict[str, Option]:
+        """The declared options, by name, in order of declaration."""
+        found: dict[str, Option] = {}
+        for owner in reversed(cls.__mro__):
+            found.update({key: value for key, value in vars(owner).items() if isinstance(value, Option)})
+        return found
+
+    def apply(self, plan: Plan) -> Plan:
+        """Return ``plan`` with this method's changes."""
+        raise NotImplementedError
+
+
+# ---------------------------------------------------------------------------------------------- stages
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One unit of work with a fully resolved config; its fingerprint names its artifact.
+
+    A ``train`` stage stands for the state of a network after its last epoch. Its ``history`` says what was in force
+    until which epoch, so that two runs which differ only from epoch 160 on have the same stage up to there; whether it
+    is trained from epoch 0 or from an earlier state of the same history changes nothing in the result, so
+    ``starts_from`` is not part of the fingerprint. The other kinds compute on the artifact of the stage they need.
+    """
+
+    kind: str
+    config: Mapping[str, Any]
+    needs: Stage | None = None
+    starts_from: Stage | None = None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """64 hex digits."""
+        return fingerprint(
+            {
+                'protocol': PROTOCOL_VERSION,
+                'kind': self.kind,
+                'config': self.config,
+                'code': foreign_code(self.config),
+                'needs': self.needs.fingerprint if self.needs else None,
+            }
+        )
+
+    @property
+    def parent(self) -> Stage | None:
+        """The stage whose artifact must be there before this one can begin."""
+        return self.needs or self.starts_from
+
+    @property
+    def end(self) -> int:
+        """A ``train`` stage's last epoch (exclusive)."""
+        return self.config['history'][-1]['until']
+
+    @property
+    def begin(self) -> int:
+        """The epoch at which a ``train`` stage is taken up."""
+        return self.starts_from.end if self.starts_from else 0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether a ``train`` stage reaches the recipe's last epoch (only then is it evaluated)."""
+        return self.kind != 'train' or self.end == self.config['recipe']['epochs']
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; :meth:`from_json` is the way back."""
+        return {
+            'kind': self.kind,
+            'config': self.config,
+            'needs': self.needs.to_json() if self.needs else None,
+            'starts_from': self.starts_from.to_json() if self.starts_from else None,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Stage:
+        """Read what :meth:`to_json` wrote."""
+        parents = {key: cls.from_json(data[key]) if data[key] else None for key in ('needs', 'starts_from')}
+        return cls(data['kind'], data['config'], **parents)
+
+
+def train_stage_of(stage: Stage) -> Stage:
+    """The ``train`` stage at the root of a stage's parents."""
+    while stage.kind != 'train':
+        assert stage.needs is not None
+        stage = stage.needs
+    return stage
+
+
+# ---------------------------------------------------------------------------------------------- plans
+
+CHANGEABLE = ('loss', 'class_weights', 'sampler', 'mixing')
+"""Slots that may change in the middle of training; the rest is the network itself."""
+
+SLOTS = ('head', 'normalization', *CHANGEABLE)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The stages of one run, still open to change.
+
+    A benchmark gives the plain plan: one ``train`` stage with a linear head, cross-entropy and instance-balanced
+    sampling. Each verb returns a changed copy. A slot that one method has filled is refused to the next, by name.
+
+    Slots (each holds the config of a registered part, or None):
+        head: features ``[B, F]`` -> logits ``[B, C]``.
+        normalization: re-parametrises the backbone's BN layers.
+        loss: ``loss(logits [B, C], labels [B]) -> scalar``.
+        class_weights: one weight a class, for a weighted mean of whatever loss there is.
+        sampler: which images an epoch sees, in which order.
+        mixing: mixes the images and labels of a batch.
+    """
+
+    benchmark: Benchmark
+    seed: int
+    settings: Mapping[str, Any]
+    changes: tuple[tuple[int, Mapping[str, Any]], ...] = ()
+    follow_ups: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    claims: Mapping[str, str] = field(default_factory=dict)
+    author: str = ''
+
+    @classmethod
+    def plain(cls, benchmark: Benchmark, data_fingerprint: str, seed: int) -> Plan:
+        """What a benchmark offers before any method is applied."""
+        settings = {
+            'benchmark': {'name': benchmark.name, 'version': benchmark.version},
+            'data': {**benchmark.data, 'fingerprint': data_fingerprint},
+            'backbone': dict(benchmark.backbone),
+            'recipe': dict(benchmark.recipe),
+            'seed': seed,
+            'head': {'type': 'LinearHead'},
+            'normalization': None,
+            'loss': {'type': 'CrossEntropyLoss'},
+            'class_weights': None,
+            'sampler': {'type': 'InstanceBalanced'},
+            'mixing': None,
+        }
+        return cls(benchmark, seed, settings)
+
+    # ---- verbs for methods
+
+    def replace(self, **slots: Mapping[str, Any]) -> Plan:
+        """Fill slots of the ``train`` stage: ``plan.replace(loss=dict(type='FocalLoss', gamma=2.0))``."""
+        _only(slots, SLOTS, 'slot')
+        return replace(self._claim(*slots), settings={**self.settings, **slots})
+
+    def tune(self, **recipe: Any) -> Plan:
+        """Change entries of the training recipe; dicts are merged: ``plan.tune(optimizer=dict(weight_decay=5e-3))``."""
+        merged = dict(self.settings['recipe'])
+        _only(recipe, merged, 'entry of the recipe')
+        for key, value in recipe.items():
+            merged[key] = {**merged[key], **value} if isinstance(value, Mapping) else value
+        plan = self._claim(*(f'recipe.{key}' for key in recipe))
+        return replace(plan, settings={**self.settings, 'recipe': merged})
+
+    def cut(self, at: float) -> Cut:
+        """Cut training after a share ``at`` (0 to 1) of its epochs: ``plan.cut(at=0.8).after(class_weights=...)``."""
+        return Cut(self, round(at * self.settings['recipe']['epochs']))
+
+    def retrain_head(
+        self,
+        head: Mapping[str, Any],
+        *,
+        epochs: int,
+        optimizer: Mapping[str, Any],
+        schedule: Mapping[str, Any],
+        sampler: Mapping[str, Any],
+        loss: Mapping[str, Any] | None = None,
+        batch_size: int | None = None,
+        bn: str = 'eval',
+    ) -> Plan:
+        """Freeze the trained backbone and train a head on it.
+
+        Args:
+            head: The head. One whose constructor takes ``base`` gets the trained head and builds on it.
+            epochs: Passes of as many images as the training set has.
+            optimizer: As in a recipe.
+            schedule: As in a recipe.
+            sampler: Which images, in which order.
+            loss: Cross-entropy if None.
+            batch_size: The recipe's if None.
+            bn: ``'eval'`` uses the frozen backbone's running BN statistics, ``'train'`` those of each batch, which also
+                keeps moving the running ones, as the reference implementations of cRT and LWS do.
+        """
+        recipe = self.settings['recipe']
+        views = {
+            'epochs': epochs,
+            'batch_size': batch_size or recipe['batch_size'],
+            'sampler': dict(sampler),
+            'augmentation': recipe['augmentation'],
+            'bn': bn,
+            'seed': self.seed,
+        }
+        training = {
+            'head': dict(head),
+            'loss': dict(loss or {'type': 'CrossEntropyLoss'}),
+            'optimizer': dict(optimizer),
+            'schedule': dict(schedule),
+            'seed': self.seed,
+        }
+        plan = self._claim('head stage')
+        return replace(plan, follow_ups=(*self.follow_ups, ('features', views), ('head', training)))
+
+    def posthoc(self, **step: Any) -> Plan:
+        """Append a step that turns the trained model's outputs into other logits, without training."""
+        plan = self._claim('post-hoc step')
+        return replace(plan, follow_ups=(*self.follow_ups, ('posthoc', {'step': step})))
+
+    # ---- for the engine
+
+    def stages(self) -> list[Stage]:
+        """The plan's stages in order; the last one holds the run's logits."""
+        settings = dict(self.settings)
+        epochs = settings['recipe']['epochs']
+        in_force = {slot: settings.pop(slot) for slot in CHANGEABLE}
+        history: list[dict[str, Any]] = []
+        for epoch, change in (*sorted(self.changes, key=lambda item: item[0]), (epochs, {})):
+            if epoch > 0 and (not history or history[-1]['until'] < epoch):
+                if history and {**history[-1], 'until': None} == {**in_force, 'until': None}:
+                    history.pop()
+                history.append({'until': epoch, **in_force})
+            in_force = {**in_force, **change}
+        stages: list[Stage] = []
+        for length in range(1, len(history) + 1):
+            previous = stages[-1] if stages else None
+            stages.append(Stage('train', {**settings, 'history': history[:length]}, starts_from=previous))
+        for kind, config in self.follow_ups:
+            stages.append(Stage(kind, config, needs=stages[-1]))
+        return stages
+
+    def _claim(self, *slots: str) -> Plan:
+        for slot in slots:
+            if slot in self.claims:
+                raise UsageError(
+                    f'{self.claims[slot]} and {self.author} cannot be combined: both set the {slot.replace("_", " ")}'
+                )
+        return replace(self, claims={**self.claims, **dict.fromkeys(slots, self.author)})
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A plan cut at an epoch, waiting for what changes there."""
+
+    plan: Plan
+    epoch: int
+
+    def after(self, **slots: Mapping[str, Any]) -> Plan:
+        """Put other parts in force from the cut on; optimizer and schedule state carry over."""
+        _only(slots, CHANGEABLE, 'slot that can change during training')
+        plan = self.plan._claim(*(f'{slot} after the cut' for slot in slots))
+        return replace(plan, changes=(*self.plan.changes, (self.epoch, slots)))
+
+
+def _only(given: Mapping[str, Any], allowed: Any, noun: str) -> None:
+    for key in given:
+        if key not in allowed:
+            raise unknown(noun, key, allowed)
+
+
+# ---------------------------------------------------------------------------------------------- composition
+
+
+def make_plan(method: str, benchmark: Benchmark, data_fingerprint: str, seed: int) -> Plan:
+    """The plan of one run: the benchmark's plain plan with each part of ``method`` applied in turn.
+
+    Args:
+        method: ``'a+b'`` applies a, then b; options in brackets: ``'nbn(normalize=weight)+la_loss'``.
+        benchmark: The resolved benchmark.
+        data_fingerprint: Fingerprint of its data.
+        seed: The run seed.
+
+    Raises:
+        UsageError: For an unknown method or option, or two methods that fill the same slot.
+    """
+    plan = Plan.plain(benchmark, data_fingerprint, seed)
+    for spec in parse_specs(method):
+        plan = build_method(spec, benchmark).apply(replace(plan, author=spec.name))
+    return plan
+
+
+def build_method(spec: Spec, benchmark: Benchmark) -> Method:
+    """Look a method up and give it its options."""
+    cls = lookup(METHODS, spec.name)
+    return cls(benchmark, **spec.options)

@@ -1,0 +1,82 @@
+"""The model that mmengine's Runner trains: preprocessing, backbone, head, loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.model import BaseDataPreprocessor, BaseModel
+from torch import Tensor, nn
+
+from ltbench.errors import UsageError
+from ltbench.models.losses import Loss
+from ltbench.registry import MODELS, build
+
+
+class LongTailClassifier(BaseModel):
+    """Backbone and head, with the loss of the stage that trains them.
+
+    Args:
+        config: ``backbone``, ``head`` and ``normalization`` as in a stage's config.
+        num_classes: C.
+        in_channels: Channels of the images.
+        data_preprocessor: Turns a batch of the data loader into ``images`` (float ``[B, in_channels, H, W]``) and
+            ``labels [B]``.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        num_classes: int,
+        in_channels: int,
+        data_preprocessor: BaseDataPreprocessor | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor=data_preprocessor)
+        self.backbone = build(MODELS, config['backbone'], in_channels=in_channels)
+        if config['normalization']:
+            build(MODELS, config['normalization'])(self.backbone)
+        self.head = build_head(config['head'], self.backbone, num_classes)
+        self.loss: nn.Module | None = None
+
+    def init_weights(self) -> None:
+        """Parts initialise themselves when built; mmengine's own pass is not needed."""
+
+    def forward(self, images: Tensor, labels: Tensor | None = None, mode: str = 'tensor') -> Any:
+        """Logits ``[B, C]``; with ``mode='loss'`` the loss and, for the log, the number of correct predictions."""
+        logits = self.head(self.backbone(images))
+        if mode == 'tensor':
+            return logits
+        assert self.loss is not None
+        loss = self.loss(logits, labels)
+        return {'loss': loss, 'correct': (logits.detach().argmax(dim=1) == labels).float().sum()}
+
+
+def build_head(head: Mapping[str, Any], backbone: nn.Module, num_classes: int, **context: Any) -> nn.Module:
+    """Build a head for the features of ``backbone``."""
+    return build(
+        MODELS,
+        head,
+        in_features=backbone.out_features,
+        num_classes=num_classes,
+        head_init=getattr(backbone, 'head_init', 'default'),
+        **context,
+    )
+
+
+def build_loss(
+    loss: Mapping[str, Any], class_weights: Mapping[str, Any] | None, class_counts: Sequence[int], **context: Any
+) -> nn.Module:
+    """Build a loss and put its class weights in force.
+
+    Raises:
+        UsageError: If weights are asked of a loss that does not derive from :class:`Loss`.
+    """
+    built = build(MODELS, loss, class_counts=class_counts, **context)
+    if class_weights:
+        if not isinstance(built, Loss):
+            raise UsageError(
+                f'{loss["type"]} cannot be re-weighted: it does not derive from ltbench.models.losses.Loss'
+            )
+        built.reweight(torch.as_tensor(build(MODELS, class_weights, class_counts=class_counts)))
+    return built

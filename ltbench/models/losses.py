@@ -1,0 +1,77 @@
+"""The loss contract, cross-entropy, and class weights. Losses of single methods live beside those methods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ltbench.errors import DataError, UsageError
+from ltbench.registry import MODELS
+
+
+class Loss(nn.Module):
+    """Base of all losses: ``loss(logits [B, C], labels [B]) -> scalar``.
+
+    A subclass says what one image costs (:meth:`per_sample`); the mean over the batch, class weights and mixed labels
+    are done here, so every loss can be re-weighted and mixed. Everything is computed in float32.
+
+    Args:
+        class_counts: Training images a class, ``[C]``.
+
+    Raises:
+        DataError: If a class has no training image.
+    """
+
+    class_counts: Tensor
+    class_weights: Tensor | None
+
+    def __init__(self, class_counts: Sequence[int]) -> None:
+        super().__init__()
+        counts = torch.as_tensor(class_counts, dtype=torch.float32)
+        if (counts <= 0).any():
+            empty = (counts <= 0).nonzero().flatten().tolist()
+            raise DataError(f'{type(self).__name__}: no training image in class {", ".join(map(str, empty))}')
+        self.register_buffer('class_counts', counts, persistent=False)
+        self.register_buffer('class_weights', None, persistent=False)
+
+    def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Unweighted losses ``[B]`` of float32 logits ``[B, C]`` and labels ``[B]``."""
+        raise NotImplementedError
+
+    def reweight(self, class_weights: Tensor) -> None:
+        """Turn the batch mean into a mean weighted by ``class_weights [C]`` (divided by the sum of the weights)."""
+        if tuple(class_weights.shape) != tuple(self.class_counts.shape):
+            raise UsageError(f'{len(class_weights)} class weights for {len(self.class_counts)} classes')
+        self.class_weights = class_weights.to(self.class_counts)
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean loss of a batch, weighted by class where weights are set."""
+        losses = self.per_sample(logits.float(), labels)
+        if self.class_weights is None:
+            return losses.mean()
+        weights = self.class_weights[labels]
+        return (weights * losses).sum() / weights.sum()
+
+
+@MODELS.register_module()
+class CrossEntropyLoss(Loss):
+    """Softmax cross-entropy."""
+
+    def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Losses ``[B]``."""
+        return functional.cross_entropy(logits, labels, reduction='none')
+
+
+@MODELS.register_module(name='EffectiveNumber')
+def effective_number_weights(class_counts: Sequence[int], beta: float = 0.9999) -> Tensor:
+    """Class weights ``[C]`` proportional to ``(1 - beta) / (1 - beta ** n_c)``, scaled to sum to C.
+
+    Cui et al., "Class-balanced loss based on effective number of samples", CVPR 2019, https://arxiv.org/abs/1901.05555.
+    ``beta = 0`` gives ones; ``beta -> 1`` gives weights proportional to ``1 / n_c``.
+    """
+    counts = torch.as_tensor(class_counts, dtype=torch.float64)
+    weights = (1 - beta) / (1 - beta**counts)
+    return (weights * len(weights) / weights.sum()).float()

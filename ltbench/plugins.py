@@ -1,0 +1,100 @@
+"""Load methods: the built-in files, installed plug-ins, and single files. One that breaks never breaks the rest."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Iterable
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from ltbench.errors import LTBenchError, UsageError
+from ltbench.registry import METHODS
+
+ENTRY_POINT_GROUP = 'ltbench.methods'
+
+_broken: dict[str, Exception] = {}
+_loaded: set[str] = set()
+
+
+def load(files: Iterable[str | Path] = ()) -> dict[str, Exception]:
+    """Import every method once; return what could not be imported, by file or plug-in name.
+
+    Built-in files come first and keep their names: a plug-in that registers a taken name is reported, not obeyed.
+
+    Args:
+        files: Plug-in files, beside those named in ``$LTBENCH_PLUGINS`` (separated like ``$PATH``).
+
+    Raises:
+        LTBenchError: If another package called ``methods`` is imported instead of ours.
+        UsageError: If a plug-in file does not exist.
+    """
+    folder = _methods_folder()
+    for path in sorted(folder.glob('*.py')):
+        if not path.stem.startswith('_'):
+            _try(f'methods/{path.name}', lambda path=path: importlib.import_module(f'methods.{path.stem}'))
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        _try(f'plug-in {point.name} ({point.value})', point.load)
+    for path in plugin_files(files):
+        _try(str(path), lambda path=path: _import_file(path))
+    return dict(_broken)
+
+
+def plugin_files(files: Iterable[str | Path] = ()) -> list[Path]:
+    """The plug-in files that were named, each resolved; see :func:`load`."""
+    named = [item for item in os.environ.get('LTBENCH_PLUGINS', '').split(os.pathsep) if item]
+    paths = list(dict.fromkeys(Path(item).resolve() for item in (*named, *files)))
+    for path in paths:
+        if not path.is_file():
+            raise UsageError(f'plug-in file not found: {path}')
+    return paths
+
+
+def broken_hint() -> str:
+    """A sentence for 'unknown method' errors when some files failed to import."""
+    if not _broken:
+        return ''
+    listed = '; '.join(f'{name}: {type(error).__name__}: {error}' for name, error in _broken.items())
+    return f' (not loaded: {listed})'
+
+
+def method_names() -> list[str]:
+    """Names of all registered methods, sorted."""
+    return sorted(METHODS.module_dict)
+
+
+def _methods_folder() -> Path:
+    methods = importlib.import_module('methods')
+    folder = Path(next(iter(methods.__path__))).resolve()
+    home = Path(__file__).resolve().parent
+    if folder.parent != home.parent or methods.__file__ is None:
+        raise LTBenchError(
+            f'a foreign package called "methods" is imported from {folder}; ltbench needs its own, {home.parent / "methods"}. '
+            'Remove the former from sys.path (working directory, PYTHONPATH) or uninstall it'
+        )
+    return folder
+
+
+def _try(name: str, action: object) -> None:
+    if name in _loaded:
+        return
+    _loaded.add(name)
+    before = dict(METHODS.module_dict)
+    try:
+        action()  # type: ignore[operator]
+    except Exception as error:  # noqa: BLE001 - a plug-in is foreign code: anything can be wrong with it
+        _broken[name] = error
+        METHODS.module_dict.clear()
+        METHODS.module_dict.update(before)
+
+
+def _import_file(path: Path) -> None:
+    name = f'ltbench_plugin_{path.stem}'
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)

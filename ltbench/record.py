@@ -1,0 +1,103 @@
+"""One run's result: one JSON file, complete in itself. Written once, read by the report."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ltbench.errors import StoreError
+from ltbench.fingerprint import fingerprint
+from ltbench.store import explained, write_atomically
+
+SCHEMA_VERSION = 1
+
+FIELDS: dict[str, type | tuple[type, ...]] = {
+    'schema': int,
+    'ltbench': str,  # version of the software
+    'protocol': int,  # version of the computation
+    'benchmark': str,
+    'benchmark_version': int,
+    'imbalance_factor': (int, float, type(None)),
+    'setting': str,  # preset, and what was overridden by hand
+    'method': str,  # as typed, options included
+    'methods': list,  # its parts, each with its name and all options
+    'run_seed': int,
+    'fingerprint': str,  # of the last stage
+    'stages': list,  # kind, fingerprint and cost of each
+    'config': dict,  # the resolved benchmark and the configs of all stages
+    'class_names': list,
+    'class_counts': list,
+    'groups': dict,
+    'metrics': dict,
+    'curve': list,  # training loss and accuracy by epoch
+    'cost': dict,
+    'environment': dict,
+}
+"""Every field of a record and its type; all are required and no other is allowed."""
+
+
+def results_root() -> Path:
+    """Where records and reports go: ``$LTBENCH_RESULTS``, default ``./results``."""
+    return Path(os.environ.get('LTBENCH_RESULTS', 'results'))
+
+
+def record_path(suite: str, record: Mapping[str, Any]) -> Path:
+    """``results/SUITE/records/BENCHMARK-ifN-METHOD-sSEED-HASH.json``.
+
+    The hash tells apart what the readable part does not: settings, options and code versions.
+    """
+    method = re.sub(r'[^A-Za-z0-9_+.=-]+', '_', record['method'])[:80]
+    identity = fingerprint([record['fingerprint'], record['method'], record['setting']])[:8]
+    factor = f'-if{record["imbalance_factor"]:g}' if record['imbalance_factor'] is not None else ''
+    name = f'{record["benchmark"]}{factor}-{method}-s{record["run_seed"]}-{identity}.json'
+    return results_root() / suite / 'records' / name
+
+
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Check a record against the schema and write it.
+
+    Raises:
+        StoreError: If it cannot be written.
+        ValueError: If a field is missing, unknown or of another type.
+    """
+    validate(record)
+    with explained(f'record {path.name}', path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + '\n')
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read and check one record.
+
+    Raises:
+        StoreError: If the file is unreadable, truncated or of another schema; the message names it.
+    """
+    try:
+        record = json.loads(path.read_text(encoding='utf-8'))
+        validate(record)
+    except (OSError, json.JSONDecodeError, ValueError) as error:
+        raise StoreError(f'{path} is no valid record: {error}') from error
+    return record
+
+
+def read_records(suite: str) -> list[dict[str, Any]]:
+    """All records of a suite, in order of file name."""
+    return [read_record(path) for path in sorted((results_root() / suite / 'records').glob('*.json'))]
+
+
+def validate(record: Any) -> None:
+    """Raise ValueError unless ``record`` fits :data:`FIELDS`."""
+    if not isinstance(record, dict):
+        raise ValueError('not a JSON object')
+    if record.get('schema') != SCHEMA_VERSION:
+        raise ValueError(f'schema {record.get("schema")}, this version of ltbench reads {SCHEMA_VERSION}')
+    missing, extra = FIELDS.keys() - record.keys(), record.keys() - FIELDS.keys()
+    if missing or extra:
+        raise ValueError(f'missing {sorted(missing)}, unknown {sorted(extra)}')
+    for name, kind in FIELDS.items():
+        if not isinstance(record[name], kind):
+            raise ValueError(f'field {name} is a {type(record[name]).__name__}')

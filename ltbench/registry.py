@@ -1,0 +1,65 @@
+"""The registries: where methods, data sets, models and samplers are found by name.
+
+Children of mmengine's roots, so a part that mmengine (or a package on top of it) registers can be named too:
+``dict(type='mmengine.DefaultSampler')``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.registry import DATA_SAMPLERS, Registry
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import MODELS as MMENGINE_MODELS
+
+from ltbench.errors import UsageError, unknown
+
+METHODS = Registry('method', scope='ltbench')
+DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope='ltbench', locations=['ltbench.data'])
+MODELS = Registry('model', parent=MMENGINE_MODELS, scope='ltbench', locations=['ltbench.models'])
+SAMPLERS = Registry('sampler', parent=DATA_SAMPLERS, scope='ltbench', locations=['ltbench.data'])
+EXECUTORS = Registry('executor', scope='ltbench', locations=['ltbench.grid'])
+
+
+def lookup(registry: Registry, name: str) -> Any:
+    """The class registered as ``name``.
+
+    Raises:
+        UsageError: If there is none; the message lists near misses.
+    """
+    found = registry.get(name)
+    if found is None:
+        raise unknown(registry.name, name, registry.module_dict)
+    return found
+
+
+def build(registry: Registry, config: Mapping[str, Any], **context: Any) -> Any:
+    """Build the part that ``config`` declares.
+
+    A config holds what a person chooses (``dict(type='LDAMLoss', max_margin=0.5)``); ``context`` holds what only
+    the data or the model know (``class_counts``, ``in_features``, ...). The part receives those of the context that
+    its constructor names, unless the config already sets them.
+
+    Raises:
+        UsageError: If the type is unknown or an argument does not fit its constructor.
+    """
+    arguments = dict(config)
+    part = lookup(registry, arguments.pop('type'))
+    accepted = inspect.signature(part).parameters
+    for name, value in context.items():
+        if name in accepted:
+            arguments.setdefault(name, value)
+    if not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
+        for name in arguments:
+            if name not in accepted:
+                raise unknown(f'argument of {config["type"]}', name, accepted)
+    missing = [
+        name
+        for name, p in accepted.items()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and name not in arguments
+    ]
+    if missing:
+        raise UsageError(f'{config["type"]} needs {", ".join(missing)}')
+    return part(**arguments)

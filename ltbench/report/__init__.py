@@ -1,0 +1,40 @@
+"""Records to tables and figures. Reads nothing but records, and imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ltbench.errors import UsageError
+from ltbench.record import read_records, results_root
+from ltbench.report import tables
+from ltbench.store import explained
+
+
+def build_report(suite: str) -> list[Path]:
+    """Rebuild everything in ``results/SUITE/`` but the records; return the paths of the files made.
+
+    Raises:
+        UsageError: If the suite has no records.
+        StoreError: If a record is not valid, two records are of the same run, or nothing can be written.
+    """
+    from ltbench.report import figures
+
+    folder = results_root() / suite
+    frame = tables.runs_frame(_records(suite))
+    board = tables.leaderboard(frame)
+    with explained('report', folder):
+        board.to_csv(folder / 'leaderboard.csv', index=False, float_format='%.4f', lineterminator='\n')
+        (folder / 'leaderboard.md').write_text(tables.markdown(board, suite), encoding='utf-8')
+        return [folder / 'leaderboard.csv', folder / 'leaderboard.md', *figures.draw_all(frame, folder / 'figures')]
+
+
+def leaderboard_of(suite: str) -> tables.pd.DataFrame:
+    """The leaderboard of a suite as a data frame, see :func:`ltbench.report.tables.leaderboard`."""
+    return tables.leaderboard(tables.runs_frame(_records(suite)))
+
+
+def _records(suite: str) -> list[dict]:
+    records = read_records(suite)
+    if not records:
+        raise UsageError(f'no records in {results_root() / suite / "records"}; run `ltbench run {suite}` first')
+    return records

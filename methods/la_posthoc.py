@@ -1,0 +1,46 @@
+"""Logit adjustment after training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ltbench.method import Method, Option, Plan
+from ltbench.models.posthoc import Outputs, PostHoc
+from ltbench.registry import METHODS, MODELS
+
+
+@MODELS.register_module()
+class PostHocLogitAdjustment(PostHoc):
+    """``logits - tau * log(prior)``.
+
+    Args:
+        class_counts: Training images a class, all larger than 0.
+        tau: Strength; 0 leaves the logits alone.
+    """
+
+    def __init__(self, class_counts: Sequence[int], tau: float = 1.0) -> None:
+        counts = torch.as_tensor(class_counts, dtype=torch.float64)
+        self.adjustment = (tau * torch.log(counts / counts.sum())).float()
+
+    def logits(self, outputs: Outputs) -> Tensor:
+        """Adjusted logits ``[N, C]``."""
+        return outputs.logits - self.adjustment
+
+
+@METHODS.register_module(name='la_posthoc')
+class PostHocLogitAdjustmentMethod(Method):
+    """Subtract the log prior from the logits of a trained model.
+
+    Menon et al., "Long-tail learning via logit adjustment", ICLR 2021 (equation 9), https://arxiv.org/abs/2007.07314;
+    official code google-research/google-research, folder logit_adjustment.
+    Differs: nothing; the prior is that of the training images, never of the test set.
+    """
+
+    tau = Option(1.0, between=(0, 10), help='strength of the adjustment')
+
+    def apply(self, plan: Plan) -> Plan:
+        """Append the post-hoc step."""
+        return plan.posthoc(type='PostHocLogitAdjustment', tau=self.tau)

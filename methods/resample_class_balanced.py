@@ -1,0 +1,23 @@
+"""Class-balanced re-sampling."""
+
+from __future__ import annotations
+
+from ltbench.method import Method, Option, Plan
+from ltbench.registry import METHODS
+
+
+@METHODS.register_module(name='resample_class_balanced')
+class ClassBalancedResampling(Method):
+    """Draw every class equally often, from the first epoch on.
+
+    Kang et al., "Decoupling representation and classifier for long-tailed recognition", ICLR 2020 (section 3),
+    https://arxiv.org/abs/1910.09217; official code facebookresearch/classifier-balancing@f162ade.
+    Differs: nothing. The exactly balanced, class-aware form: classes are cycled in shuffled order, images without
+    replacement inside each class. An epoch keeps the length of the training set, as in the official code.
+    """
+
+    images_per_turn = Option(4, between=(1, 1024), help='consecutive images of a class each time its turn comes')
+
+    def apply(self, plan: Plan) -> Plan:
+        """Replace the sampler."""
+        return plan.replace(sampler=dict(type='ClassAware', images_per_turn=self.images_per_turn))
