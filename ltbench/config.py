@@ -52,7 +52,7 @@ def read_config(kind: str, name: str) -> tuple[dict[str, Any], str]:
     try:
         contents = Config.fromfile(path).to_dict()
         doc = ast.get_docstring(ast.parse(path.read_text(encoding='utf-8'))) or ''
-    except Exception as error:  # noqa: BLE001 - a config is a user's Python file: anything can be wrong with it
+    except Exception as error:
         raise UsageError(f'{path} does not load: {type(error).__name__}: {error}') from error
     return contents, doc
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-
 EXIT_FAILED = 1
 """At least one stage failed."""
 EXIT_CLAIMED = 75

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from ltbench import plugins
 from ltbench.config import config_names, load_benchmark, load_suite
+from ltbench.data import LongTailData
 from ltbench.errors import EXIT_FAILED, unknown
 from ltbench.record import read_record, results_root
 from ltbench.registry import DATASETS, METHODS, lookup
@@ -54,7 +55,7 @@ def check_data(benchmark: str) -> int:
     return 0 if all(status.state == 'whole' for status in statuses) else EXIT_FAILED
 
 
-def _data_class(benchmark: str) -> type:
+def _data_class(benchmark: str) -> type[LongTailData]:
     return lookup(DATASETS, load_benchmark(benchmark).data['type'])
 
 

@@ -76,6 +76,14 @@ def test_{name}_changes_the_plan():
 """
 
 
+LOAD = """from pathlib import Path
+
+from ltbench import plugins
+
+plugins.load([Path(__file__).with_name('{name}.py')])
+"""
+
+
 def new_method(name: str) -> list[str]:
     """Write ``NAME.py`` and its test; return lines that say where they are and what to do next.
 
@@ -96,11 +104,7 @@ def new_method(name: str) -> list[str]:
     method = (home / 'methods' if in_checkout else Path.cwd()) / f'{name}.py'
     test = (home / 'tests' / 'methods' if in_checkout else Path.cwd()) / f'test_{name}.py'
     cls = ''.join(part.capitalize() for part in name.split('_'))
-    load = (
-        ''
-        if in_checkout
-        else f"from pathlib import Path\n\nfrom ltbench import plugins\n\nplugins.load([Path(__file__).with_name('{name}.py')])\n"
-    )
+    load = '' if in_checkout else LOAD.format(name=name)
     for path, template in ((method, METHOD), (test, TEST)):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

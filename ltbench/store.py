@@ -18,7 +18,6 @@ import os
 import shutil
 import socket
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -33,7 +32,7 @@ HEARTBEAT_SECONDS = 5.0
 CLAIM_EXPIRES_SECONDS = 60.0
 
 
-class DamagedArtifact(StoreError):
+class DamagedArtifactError(StoreError):
     """An artifact's file is missing or does not have the recorded checksum; it has been set aside."""
 
 
@@ -57,7 +56,7 @@ class Artifact:
         """Path of one file, after its size and checksum were verified.
 
         Raises:
-            DamagedArtifact: If they differ from the manifest's; the artifact is set aside, so that the next run makes
+            DamagedArtifactError: If they differ from the manifest's; the artifact is set aside, so that the next run makes
                 it again.
         """
         path, expected = self.folder / name, self.files[name]
@@ -67,7 +66,7 @@ class Artifact:
             whole = False
         if not whole:
             moved = self.store.set_aside(self.fingerprint)
-            raise DamagedArtifact(f'{path} is damaged (checksum differs from its manifest); set aside in {moved}')
+            raise DamagedArtifactError(f'{path} is damaged (checksum differs from its manifest); set aside in {moved}')
         return path
 
 
@@ -92,7 +91,7 @@ class Store:
             return None
         except (OSError, json.JSONDecodeError) as error:
             moved = self.set_aside(fingerprint)
-            raise DamagedArtifact(f'{folder / MANIFEST} cannot be read ({error}); set aside in {moved}') from error
+            raise DamagedArtifactError(f'{folder / MANIFEST} cannot be read ({error}); set aside in {moved}') from error
         return Artifact(self, fingerprint, folder, manifest['meta'], manifest['files'])
 
     def publish(self, fingerprint: str, meta: Mapping[str, Any], write: Callable[[Path], None]) -> Artifact:

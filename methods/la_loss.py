@@ -22,6 +22,8 @@ class LogitAdjustedLoss(Loss):
         tau: Strength of the adjustment; 0 is cross-entropy, 1 is balanced softmax.
     """
 
+    adjustment: Tensor
+
     def __init__(self, class_counts: Sequence[int], tau: float = 1.0) -> None:
         super().__init__(class_counts)
         prior = self.class_counts / self.class_counts.sum()

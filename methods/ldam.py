@@ -24,6 +24,8 @@ class LDAMLoss(Loss):
         scale: The scale that the cosine head has multiplied its logits by.
     """
 
+    margins: Tensor
+
     def __init__(self, class_counts: Sequence[int], max_margin: float = 0.5, scale: float = 30.0) -> None:
         super().__init__(class_counts)
         margins = max_margin * (self.class_counts / self.class_counts.min()) ** -0.25

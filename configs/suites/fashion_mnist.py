@@ -1,4 +1,7 @@
-"""Eight methods on Fashion-MNIST-LT at imbalance 10, 50 and 100, three seeds, quick preset. `ltbench run fashion_mnist`"""
+"""Eight methods on Fashion-MNIST-LT at imbalance 10, 50 and 100, three seeds, quick preset.
+
+`ltbench run fashion_mnist`; about TODO.
+"""
 
 benchmarks = [
     'fashion_mnist_lt(imbalance_factor=10)',

@@ -40,7 +40,7 @@ def train_loader(split: Split, sampler: EpochSampler, batch_size: int) -> DataLo
     return DataLoader(ResidentDataset(split), batch_size, sampler=sampler, collate_fn=_as_it_is)
 
 
-def _as_it_is(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+def _as_it_is(batch: Any) -> Any:
     return batch
 
 
@@ -79,7 +79,7 @@ class BatchPreprocessor(BaseDataPreprocessor):
         self.random.manual_seed(derive_seed(self.seed, epoch, 'augmentation'))
 
     def forward(self, data: dict[str, Tensor], training: bool = False) -> dict[str, Tensor]:
-        """Normalise a batch, augmented if ``training``: images float ``[B, channels, H, W]``, channels last in memory."""
+        """Normalise a batch, augmented if ``training``: float ``[B, channels, H, W]``, channels last in memory."""
         data = self.cast_data(data)
         images = data['images']
         if training and (self.padding or self.flip):

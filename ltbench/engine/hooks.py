@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 import time
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ from ltbench.engine.optim import learning_rate, set_learning_rate
 from ltbench.engine.outputs import NonFiniteError
 from ltbench.seeding import derive_seed
 from ltbench.store import write_atomically
+
+LOGGER = logging.getLogger('ltbench')
 
 
 class EpochStart(Hook):
@@ -73,9 +76,8 @@ class Curve(Hook):
         values = {'loss': loss / self.images, 'accuracy': 100 * correct / self.images, 'lr': lr}
         self.epochs.append({'epoch': runner.epoch, **{key: float(f'{value:.6g}') for key, value in values.items()}})
         self.bench.progress(runner.epoch + 1, self.bench.stage.end, **values)
-        print(
-            f'epoch {runner.epoch + 1}/{self.bench.stage.end}  ' + '  '.join(f'{k} {v:.4g}' for k, v in values.items())
-        )  # noqa: T201
+        shown = '  '.join(f'{name} {value:.4g}' for name, value in values.items())
+        LOGGER.info('epoch %d/%d  %s', runner.epoch + 1, self.bench.stage.end, shown)
 
 
 class Checkpoints(Hook):
@@ -98,7 +100,7 @@ class Checkpoints(Hook):
             try:
                 state = torch.load(path, map_location=self.bench.device, weights_only=True)
             except Exception as error:  # noqa: BLE001 - whatever is wrong with the file, the one before it may be whole
-                print(f'{path.name} does not load ({type(error).__name__}), trying the one before')  # noqa: T201
+                LOGGER.warning('%s does not load (%s), trying the one before', path.name, error)
                 continue
             self.meter = Meter(state['spent'])
             break
@@ -110,7 +112,7 @@ class Checkpoints(Hook):
         runner.optim_wrapper.load_state_dict(state['optimizer'])
         runner.train_loop._epoch, runner.train_loop._iter = state['epoch'], state['iteration']
         self.curve.epochs = state['curve']
-        print(f'continuing from epoch {state["epoch"]}')  # noqa: T201
+        LOGGER.info('continuing from epoch %d', state['epoch'])
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Save if the last time was long enough ago."""

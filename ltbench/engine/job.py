@@ -16,7 +16,6 @@ from ltbench.engine.environment import describe, peak_memory_mb
 from ltbench.method import Stage, train_stage_of
 from ltbench.store import Artifact, Store, StoreError
 
-
 LOG = 'log.txt'
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -106,7 +107,11 @@ def _send_output_to(path: Path) -> None:
         stream.flush()
         os.dup2(descriptor, stream.fileno())
     os.close(descriptor)
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter('%(asctime)s  %(message)s'))
+    logger = logging.getLogger('ltbench')
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
 
 
 def _reason(error: Exception) -> str:

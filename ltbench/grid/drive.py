@@ -15,7 +15,7 @@ from ltbench import plugins
 from ltbench.errors import EXIT_FAILED
 from ltbench.grid.graph import Graph, Run
 from ltbench.grid.local import needed_stages
-from ltbench.grid.run import Selection, choose_suite, expand, path_of_record, record_run, unrecorded
+from ltbench.grid.run import Selection, choose_suite, expand, record_run, unrecorded
 from ltbench.grid.status import StageState, read_states, state_of_run
 from ltbench.grid.view import make_view
 from ltbench.record import results_root
@@ -66,8 +66,7 @@ def status(selection: Selection, plugin_files: Iterable[str]) -> None:
     for run_ in graph.runs:
         state = state_of_run(run_, states)
         counts[state.state] = counts.get(state.state, 0) + 1
-        benchmark, method, seed = str(run_).split(' / ')
-        table.add_row(benchmark, method, seed, state.state, _detail(state))
+        table.add_row(*str(run_).split(' / '), state.state, _detail(state))
     console.print(table)
     console.print(', '.join(f'{count} {name}' for name, count in counts.items()))
 
@@ -117,12 +116,12 @@ def _show_plan(graph: Graph, store: Store, console: Console) -> None:
             key[:10], stage.kind, epochs, state, parent, str(runs[0]) + (f' +{len(runs) - 1}' if runs[1:] else '')
         )
     console.print(table)
-    epochs = {key: s.end - s.begin for key, s in graph.stages.items() if s.kind == 'train'}
+    train_epochs = {key: stage.end - stage.begin for key, stage in graph.stages.items() if stage.kind == 'train'}
     alone = sum(max(stage.end for stage in run_.stages if stage.kind == 'train') for run_ in graph.runs)
-    to_do = sum(count for key, count in epochs.items() if key in needed)
+    to_do = sum(count for key, count in train_epochs.items() if key in needed)
     console.print(
         f'{len(graph.runs)} runs, {len(graph.stages)} stages, {len(needed)} to do: {to_do} epochs to train; '
-        f'{sum(epochs.values())} epochs in all against {alone} if each run were trained alone.'
+        f'{sum(train_epochs.values())} epochs in all against {alone} if each run were trained alone.'
     )
 
 
@@ -160,7 +159,8 @@ def _show_failures(graph: Graph, failed: dict[str, StageState], store: Store, co
     for key, state in failed.items():
         if state.state == 'failed':
             names = ', '.join(str(run_) for run_ in graph.runs_of(key))
-            console.print(f'  {names}\n    {state.reason}\n    log: {store.work(key) / "log.txt"}', markup=False)
+            log = store.work(key) / 'log.txt'
+            console.print(f'  {names}\n    {state.reason}\n    log: {log}', markup=False, soft_wrap=True)
     return EXIT_FAILED
 
 

@@ -112,7 +112,7 @@ class LocalExecutor:
             states[key] = StageState('done')
             return
         failure = self.store.read(key, 'failure') or {}
-        if code is not None and code < 0 or failure.get('time', 0) < worker.started:
+        if (code is not None and code < 0) or failure.get('time', 0) < worker.started:
             reason = (
                 f'killed by {signal.Signals(-code).name}' if code and code < 0 else f'worker ended with code {code}'
             )

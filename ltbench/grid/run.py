@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ltbench import __version__
-from ltbench.config import Benchmark, Suite, load_benchmark, load_suite, parse_specs
+from ltbench.config import Suite, load_benchmark, load_suite, parse_specs
 from ltbench.data import load_data
 from ltbench.errors import unknown
 from ltbench.evaluation import evaluate

@@ -102,13 +102,14 @@ def batch_norms(backbone: nn.Module, scope: str) -> Iterator[tuple[nn.Module, st
                 if isinstance(child, nn.BatchNorm2d):
                     yield parent, name, child
         return
-    for block in backbone.last_stage.children():  # type: ignore[operator, union-attr]
+    for block in backbone.last_stage.children():  # type: ignore[union-attr]
         closing = 'bn3' if hasattr(block, 'bn3') else 'bn2'
         yield block, closing, getattr(block, closing)
         shortcut = getattr(block, 'downsample', None)
-        for name, child in shortcut.named_children() if shortcut is not None else ():
-            if isinstance(child, nn.BatchNorm2d):
-                yield shortcut, name, child
+        if isinstance(shortcut, nn.Module):
+            for name, child in shortcut.named_children():
+                if isinstance(child, nn.BatchNorm2d):
+                    yield shortcut, name, child
 
 
 def _new_scalar() -> nn.Parameter:

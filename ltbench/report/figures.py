@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 
@@ -18,12 +19,17 @@ from matplotlib.figure import Figure
 from ltbench.report.tables import GROUP
 
 GROUPS = {'many': 'many (> 100)', 'medium': 'medium (20 to 100)', 'few': 'few (< 20)'}
+SAYS = {
+    'leaderboard': 'mean and standard deviation over seeds; each point is a seed, the dashed line ERM',
+    'groups': 'mean and standard deviation over seeds, by training images of the class',
+    'per_class': 'mean over seeds',
+}
 SHOWN_METHODS = 8  # more lines than that nobody can tell apart
 
 
 def draw_all(frame: pd.DataFrame, folder: Path) -> list[Path]:
     """Draw every figure for every benchmark x imbalance factor x setting; return the files."""
-    style = {
+    style: Any = {
         'svg.hashsalt': 'ltbench',
         'svg.fonttype': 'none',
         'savefig.dpi': 150,
@@ -40,7 +46,7 @@ def draw_all(frame: pd.DataFrame, folder: Path) -> list[Path]:
         for (benchmark, factor, setting), rows in frame.groupby(GROUP, sort=True, dropna=False):
             for name, draw in drawings.items():
                 figure = draw(rows)
-                figure.suptitle(_title(benchmark, factor, setting), x=0.01, ha='left', fontsize=11)
+                figure.suptitle(f'{_title(benchmark, factor, setting)}\n{SAYS[name]}', x=0.01, ha='left', fontsize=11)
                 for suffix in ('png', 'svg'):
                     path = folder / f'{name}-{_slug(benchmark, factor, setting)}.{suffix}'
                     figure.savefig(path, metadata={'Date': None} if suffix == 'svg' else {'Software': None})
@@ -59,7 +65,7 @@ def leaderboard(rows: pd.DataFrame) -> Figure:
     sns.stripplot(
         rows, x='top1', y='method', order=order, jitter=False, alpha=0.6, size=5, color=_colours(1)[0], ax=axes
     )
-    axes.set(xlabel='top-1 accuracy (%): mean ± std over seeds, seeds as points', ylabel='')
+    axes.set(xlabel='top-1 accuracy (%)', ylabel='')
     if 'erm' in order:
         axes.axvline(rows.loc[rows.method == 'erm', 'top1'].mean(), color='0.5', linestyle='--', linewidth=1, zorder=0)
     return figure
@@ -76,7 +82,7 @@ def groups(rows: pd.DataFrame) -> Figure:
         long, x='method', y='accuracy', hue='group', order=order, hue_order=[GROUPS[group] for group in present],
         errorbar='sd', err_kws={'linewidth': 1}, palette=_colours(len(present)), ax=axes,
     )  # fmt: skip
-    axes.set(xlabel='', ylabel='accuracy (%), mean ± std over seeds')
+    axes.set(xlabel='', ylabel='accuracy (%)')
     axes.tick_params(axis='x', rotation=35)
     plt.setp(axes.get_xticklabels(), ha='right', rotation_mode='anchor')
     sns.move_legend(axes, 'lower center', bbox_to_anchor=(0.5, 1.0), ncol=3, title=None, frameon=False)
@@ -100,7 +106,7 @@ def per_class(rows: pd.DataFrame) -> Figure:
         )
     axes.set_xscale('log')
     axes.invert_xaxis()
-    axes.set(xlabel='training images of the class (log, head to tail)', ylabel='class accuracy (%), mean over seeds')
+    axes.set(xlabel='training images of the class (log, head to tail)', ylabel='class accuracy (%)')
     axes.legend(loc='lower left', fontsize=8, ncol=2)
     return figure
 

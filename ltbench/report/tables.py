@@ -68,8 +68,8 @@ def markdown(board: pd.DataFrame, suite: str) -> str:
     lines = [
         f'# {suite}',
         '',
-        'Accuracy in %, mean ± standard deviation (ddof = 1) over run seeds; last epoch, test set. many / medium / few: '
-        'classes with more than 100 / 20 to 100 / fewer than 20 training images; empty where there is no such class.',
+        'Accuracy in %, mean ± standard deviation (ddof = 1) over run seeds; last epoch, test set. '
+        'many / medium / few: classes with more than 100 / 20 to 100 / fewer than 20 training images; empty where there is no such class.',
     ]
     for (benchmark, factor, setting), rows in board.groupby(GROUP, sort=False, dropna=False):
         where = f', imbalance factor {factor:g}' if pd.notna(factor) else ''
