@@ -200,6 +200,9 @@ def load_benchmark(text: str, preset: str | None = None, overrides: Mapping[str,
             _set(tree, path, value, name)
             if path != 'data.imbalance_factor':  # has a column of its own in every table
                 changed[path] = value
+    for key in ('epochs', 'batch_size'):
+        if not isinstance(tree['recipe'].get(key), int) or tree['recipe'][key] < 1:
+            raise UsageError(f'recipe.{key} of {name} is a whole number, 1 or larger, got {tree["recipe"].get(key)!r}')
     return Benchmark(name, preset or 'paper', contents.get('version', 1), **tree, overrides=changed, doc=doc)
 
 

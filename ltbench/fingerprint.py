@@ -75,27 +75,31 @@ def _code(type_name: str) -> str | None:
 
 @cache
 def _module_code(path: str) -> str:
-    """Hash of a module's syntax tree: comments, docstrings, layout and its `Method` classes do not count.
+    """Hash of a module's syntax tree without what cannot change a computation.
 
-    What a method class says is in the config already. The tree is written down field by field, because the text that
-    ``ast.dump`` prints differs between versions of Python.
+    Comments, docstrings, annotations, imports and layout do not count, nor do its `Method` classes: what they say is in
+    the config already. The tree is written down field by field, because the text that ``ast.dump`` prints differs
+    between versions of Python.
     """
     tree = ast.parse(Path(path).read_text(encoding='utf-8'))
     methods = {cls.__name__ for cls in METHODS.module_dict.values() if inspect.getsourcefile(cls) == path}
     tree.body = [node for node in tree.body if not (isinstance(node, ast.ClassDef) and node.name in methods)]
 
+    def counts(node: Any) -> bool:
+        docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        annotation = isinstance(node, ast.AnnAssign) and node.value is None
+        return not (docstring or annotation or isinstance(node, ast.Import | ast.ImportFrom))
+
     def plain(node: Any) -> Any:
         if isinstance(node, ast.AST):
-            if isinstance(getattr(node, 'body', None), list):
-                node.body = [  # type: ignore[attr-defined]
-                    child
-                    for child in node.body  # type: ignore[attr-defined]
-                    if not (isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant))
-                ]
-            fields = {name: plain(item) for name, item in ast.iter_fields(node) if item is not None and item != []}
+            fields = {
+                name: plain(item)
+                for name, item in ast.iter_fields(node)
+                if item is not None and item != [] and name not in ('annotation', 'returns')
+            }
             return [type(node).__name__, fields]
         if isinstance(node, list):
-            return [plain(item) for item in node]
+            return [plain(item) for item in node if counts(item)]
         return node if isinstance(node, str | int | float | bool) else repr(node)
 
     return fingerprint(plain(tree))[:16]

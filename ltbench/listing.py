@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable
 
-from rich.console import Console
 from rich.table import Table
 
 from ltbench import plugins
 from ltbench.config import config_names, load_benchmark, load_suite
+from ltbench.console import make_console
 from ltbench.data import LongTailData
 from ltbench.errors import EXIT_FAILED, unknown
 from ltbench.record import read_record, results_root
@@ -22,9 +22,9 @@ def show(what: str, plugin_files: Iterable[str]) -> None:
     if what not in tables:
         raise unknown('thing to list', what, tables)
     broken = plugins.load(plugin_files) if what == 'methods' else {}
-    _console().print(tables[what]())
+    make_console().print(tables[what]())
     for name, error in broken.items():
-        _console().print(f'not loaded: {name}: {type(error).__name__}: {error}', style='yellow', markup=False)
+        make_console().print(f'not loaded: {name}: {type(error).__name__}: {error}', style='yellow', markup=False)
 
 
 def show_data() -> None:
@@ -35,7 +35,7 @@ def show_data() -> None:
         states = [status.state for status in data_class.check()]
         state = 'embedded' if not states else 'whole' if set(states) == {'whole'} else ', '.join(sorted(set(states)))
         table.add_row(name, data_class.title, state)
-    _console().print(table)
+    make_console().print(table)
 
 
 def get_data(benchmark: str) -> None:
@@ -46,7 +46,7 @@ def get_data(benchmark: str) -> None:
 
 def check_data(benchmark: str) -> int:
     """Print the state of each file; return 0 if all are whole, else 1."""
-    console = _console()
+    console = make_console()
     statuses = _data_class(benchmark).check()
     if not statuses:
         console.print(f'{benchmark}: embedded, nothing to check')
@@ -99,7 +99,3 @@ def _runs() -> Table:
             record['fingerprint'][:12],
         )
     return table
-
-
-def _console() -> Console:
-    return Console(soft_wrap=True) if not Console().is_terminal else Console()

@@ -72,7 +72,8 @@ def _methods_folder() -> Path:
     if folder.parent != home.parent or methods.__file__ is None:
         raise LTBenchError(
             f'a foreign package called "methods" is imported from {folder}; ltbench needs its own, '
-            f'{home.parent / "methods"}. Remove the former from sys.path (working directory, PYTHONPATH) or uninstall it'
+            f'{home.parent / "methods"}. '
+            'Remove the former from sys.path (working directory, PYTHONPATH) or uninstall it'
         )
     return folder
 

@@ -56,8 +56,8 @@ class Artifact:
         """Path of one file, after its size and checksum were verified.
 
         Raises:
-            DamagedArtifactError: If they differ from the manifest's; the artifact is set aside, so that the next run makes
-                it again.
+            DamagedArtifactError: If they differ from the manifest's; the artifact is set aside, so that the next run
+                makes it again.
         """
         path, expected = self.folder / name, self.files[name]
         try:

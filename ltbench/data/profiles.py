@@ -31,7 +31,9 @@ def class_counts(profile: str, n_max: int, imbalance_factor: float, num_classes:
     else:
         raise UsageError(f"profile is 'exp' or 'step', got {profile!r}")
     if min(counts) < 1:
-        raise UsageError(f'imbalance_factor {imbalance_factor} leaves a class of {n_max} images without any')
+        raise UsageError(
+            f'imbalance_factor {imbalance_factor:g} with {n_max} images in the largest class leaves the rarest without any'
+        )
     return counts
 
 

@@ -22,6 +22,7 @@ from ltbench.seeding import derive_seed
 from ltbench.store import write_atomically
 
 LOGGER = logging.getLogger('ltbench')
+SAVING_SHARE = 50  # training takes at least so many times longer than saving its state
 
 
 class EpochStart(Hook):
@@ -91,7 +92,7 @@ class Checkpoints(Hook):
 
     def __init__(self, bench: Workbench, curve: Curve, start: Path | None) -> None:
         self.bench, self.curve, self.start = bench, curve, start
-        self.saved = time.monotonic()
+        self.next_save = time.monotonic() + bench.runtime.checkpoint_seconds
         self.meter = Meter()
 
     def before_train(self, runner: Runner) -> None:
@@ -115,16 +116,17 @@ class Checkpoints(Hook):
         LOGGER.info('continuing from epoch %d', state['epoch'])
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Save if the last time was long enough ago."""
-        done = runner.epoch + 1
-        if done < self.bench.stage.end and time.monotonic() - self.saved >= self.bench.runtime.checkpoint_seconds:
+        """Save if the last time was long enough ago: saving takes at most a fiftieth of the time."""
+        done, start = runner.epoch + 1, time.monotonic()
+        if done < self.bench.stage.end and start >= self.next_save:
             state = {**self.state(runner, done, runner.iter), 'spent': self.meter.read()}
             buffer = io.BytesIO()
             torch.save(state, buffer)
             write_atomically(self.bench.folder / f'epoch_{done:05d}.pt', buffer.getvalue())
             for path in self._files()[2:]:
                 path.unlink()
-            self.saved = time.monotonic()
+            took = time.monotonic() - start
+            self.next_save = start + took + max(self.bench.runtime.checkpoint_seconds, SAVING_SHARE * took)
 
     def state(self, runner: Runner, epoch: int, iteration: int) -> dict[str, Any]:
         """Everything that training goes on from: the number of finished epochs, model, optimizer, curve so far."""

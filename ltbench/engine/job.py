@@ -29,7 +29,7 @@ class Runtime:
     threads: int = 1
     device: str = 'auto'  # a CUDA GPU if there is one
     plugins: tuple[str, ...] = ()
-    checkpoint_seconds: float = 5.0
+    checkpoint_seconds: float = 1.0  # at least so far apart
 
 
 @dataclass(frozen=True)

@@ -46,22 +46,20 @@ def carry_out(job: Job) -> int:
     claim = store.claim(fingerprint)
     if claim is None:
         return EXIT_CLAIMED
-    if store.find(fingerprint) is not None:
-        claim.release()
-        store.finish_work(fingerprint)
-        return 0
-    claim.keep_alive(lost=lambda: os._exit(EXIT_CLAIMED))
-    store.write(fingerprint, 'worker', {'host': socket.gethostname(), 'pid': os.getpid(), 'started': time.time()})
     try:
-        torch.set_num_threads(job.runtime.threads)
-        torch.set_flush_denormal(True)
-        CARRY_OUT[job.stage.kind](Workbench(job.stage, store, job.runtime))
+        if store.find(fingerprint) is None:
+            claim.keep_alive(lost=lambda: os._exit(EXIT_CLAIMED))
+            worker = {'host': socket.gethostname(), 'pid': os.getpid(), 'started': time.time()}
+            store.write(fingerprint, 'worker', worker)
+            torch.set_num_threads(job.runtime.threads)
+            torch.set_flush_denormal(True)
+            CARRY_OUT[job.stage.kind](Workbench(job.stage, store, job.runtime))
     except Exception as error:  # noqa: BLE001 - a method is foreign code; whatever it raises fails this stage alone
         traceback.print_exc()
         store.write(fingerprint, 'failure', {'reason': _reason(error), 'time': time.time()})
-        claim.release()
         return EXIT_FAILED
-    claim.release()
+    finally:
+        claim.release()
     store.finish_work(fingerprint)
     return 0
 

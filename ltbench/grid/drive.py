@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ltbench import plugins
+from ltbench.console import make_console
 from ltbench.errors import EXIT_FAILED
 from ltbench.grid.graph import Graph, Run
 from ltbench.grid.local import needed_stages
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
 def run(selection: Selection, plugin_files: Iterable[str], executor: str, slots: int | None, dry_run: bool) -> int:
     """Carry out a selection; return the exit code: 0, or 1 if a run failed."""
-    console = Console()
-    suite, graph = _plan(selection, plugin_files, console)
+    console = make_console()
+    suite, graph, broken = _plan(selection, plugin_files)
     executor_class = lookup(EXECUTORS, executor)
     store = Store()
     if dry_run:
@@ -53,16 +54,18 @@ def run(selection: Selection, plugin_files: Iterable[str], executor: str, slots:
     else:
         console.print(f'Everything is found: {len(graph.runs)} runs, nothing to train.')
     _show_report(suite, bool(records), console)
-    return _show_failures(graph, failed, store, console)
+    return _show_failures(graph, failed, broken, store, console)
 
 
 def status(selection: Selection, plugin_files: Iterable[str]) -> None:
     """Print the state of every run of a selection."""
-    console = Console()
-    _, graph = _plan(selection, plugin_files, console)
+    console = make_console()
+    _, graph, broken = _plan(selection, plugin_files)
     states = read_states(graph, Store())
     table = Table('benchmark', 'method', 'seed', 'state', 'detail', box=None)
-    counts: dict[str, int] = {}
+    counts = {'failed': len(broken)} if broken else {}
+    for method, reason in broken.items():
+        table.add_row('', method, '', 'failed', reason)
     for run_ in graph.runs:
         state = state_of_run(run_, states)
         counts[state.state] = counts.get(state.state, 0) + 1
@@ -71,11 +74,11 @@ def status(selection: Selection, plugin_files: Iterable[str]) -> None:
     console.print(', '.join(f'{count} {name}' for name, count in counts.items()))
 
 
-def _plan(selection: Selection, plugin_files: Iterable[str], console: Console) -> tuple[Suite, Graph]:
+def _plan(selection: Selection, plugin_files: Iterable[str]) -> tuple[Suite, Graph, dict[str, str]]:
     for name, error in plugins.load(plugin_files).items():
-        Console(stderr=True).print(f'not loaded: {name}: {type(error).__name__}: {error}', style='yellow')
+        make_console(stderr=True).print(f'not loaded: {name}: {type(error).__name__}: {error}', style='yellow')
     suite = choose_suite(selection)
-    return suite, expand(suite, selection.options)
+    return (suite, *expand(suite, selection.options))
 
 
 def _runtime(plugin_files: Iterable[str]) -> dict[str, object]:
@@ -151,11 +154,16 @@ def _mean_std(mean: float, std: float) -> str:
     return f'{mean:.1f} ± {std:.1f}' if std == std else f'{mean:.1f}'
 
 
-def _show_failures(graph: Graph, failed: dict[str, StageState], store: Store, console: Console) -> int:
-    if not failed:
+def _show_failures(
+    graph: Graph, failed: dict[str, StageState], broken: dict[str, str], store: Store, console: Console
+) -> int:
+    if not failed and not broken:
         return 0
     runs = [run_ for run_ in graph.runs if any(stage.fingerprint in failed for stage in run_.stages)]
-    console.print(f'[bold red]{len(runs)} of {len(graph.runs)} runs failed:[/]')
+    if runs:
+        console.print(f'[bold red]{len(runs)} of {len(graph.runs)} runs failed:[/]')
+    for method, reason in broken.items():
+        console.print(f'[bold red]no plan could be made for {method}:[/] {reason}')
     for key, state in failed.items():
         if state.state == 'failed':
             names = ', '.join(str(run_) for run_ in graph.runs_of(key))

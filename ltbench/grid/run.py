@@ -12,7 +12,7 @@ import numpy as np
 from ltbench import __version__
 from ltbench.config import Suite, load_benchmark, load_suite, parse_specs
 from ltbench.data import load_data
-from ltbench.errors import unknown
+from ltbench.errors import LTBenchError, UsageError
 from ltbench.evaluation import evaluate
 from ltbench.evaluation.metrics import describe_groups
 from ltbench.fingerprint import PROTOCOL_VERSION
@@ -55,8 +55,8 @@ def choose_suite(selection: Selection) -> Suite:
     )
 
 
-def expand(suite: Suite, options: Mapping[str, Any] | None = None) -> Graph:
-    """All runs of a suite, laid over each other.
+def expand(suite: Suite, options: Mapping[str, Any] | None = None) -> tuple[Graph, dict[str, str]]:
+    """All runs of a suite, laid over each other, and the methods that raise while planning, with their reasons.
 
     Args:
         suite: The grid.
@@ -69,16 +69,23 @@ def expand(suite: Suite, options: Mapping[str, Any] | None = None) -> Graph:
     of_methods, of_benchmarks = _split_options(suite, options or {})
     methods = [_with_options(method, of_methods) for method in suite.methods]
     benchmarks = [load_benchmark(text, suite.preset, of_benchmarks) for text in suite.benchmarks]
+    broken: dict[str, str] = {}
     for benchmark in benchmarks:  # all names and options are checked before any data are read
         for method in methods:
-            make_plan(method, benchmark, '', 0)
+            try:
+                make_plan(method, benchmark, '', 0).stages()
+            except LTBenchError:
+                raise
+            except Exception as error:  # noqa: BLE001 - a method is foreign code; it fails alone
+                broken[method] = f'{type(error).__name__} while planning on {benchmark.name}: {error}'
     runs = []
     for benchmark in benchmarks:
         fingerprint = load_data(benchmark.data).fingerprint
         for method in methods:
-            for seed in suite.seeds:
-                runs.append(Run(benchmark, method, seed, make_plan(method, benchmark, fingerprint, seed)))
-    return Graph(runs)
+            if method not in broken:
+                for seed in suite.seeds:
+                    runs.append(Run(benchmark, method, seed, make_plan(method, benchmark, fingerprint, seed)))
+    return Graph(runs), broken
 
 
 def _split_options(suite: Suite, options: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
@@ -90,7 +97,7 @@ def _split_options(suite: Suite, options: Mapping[str, Any]) -> tuple[dict[str, 
         if owner in named:
             of_methods.setdefault(owner, {})[option] = value
         elif owner in METHODS.module_dict:
-            raise unknown(f'method in this suite for -o {key}: method', owner, named)
+            raise UsageError(f'-o {key}={value}: {owner} is not among the methods to run ({", ".join(sorted(named))})')
         else:
             of_benchmarks[key] = value
     return of_methods, of_benchmarks

@@ -23,7 +23,7 @@ def build_report(suite: str) -> list[Path]:
     frame = tables.runs_frame(_records(suite))
     board = tables.leaderboard(frame)
     with explained('report', folder):
-        board.to_csv(folder / 'leaderboard.csv', index=False, float_format='%.4f', lineterminator='\n')
+        (folder / 'leaderboard.csv').write_text(tables.csv(board), encoding='utf-8')
         (folder / 'leaderboard.md').write_text(tables.markdown(board, suite), encoding='utf-8')
         return [folder / 'leaderboard.csv', folder / 'leaderboard.md', *figures.draw_all(frame, folder / 'figures')]
 

@@ -62,6 +62,14 @@ def leaderboard(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def csv(board: pd.DataFrame) -> str:
+    """The leaderboard as CSV: four decimals, whole numbers without any, empty cells for what does not exist."""
+    text = board.copy()
+    for column in ('imbalance_factor', 'parameters', 'flops'):
+        text[column] = text[column].map(lambda value: '' if pd.isna(value) else f'{value:.12g}')
+    return text.to_csv(index=False, float_format='%.4f', lineterminator='\n')
+
+
 def markdown(board: pd.DataFrame, suite: str) -> str:
     """The leaderboard for people: mean ± standard deviation over seeds."""
     columns = {'top1': 'top-1', 'many': 'many', 'medium': 'medium', 'few': 'few', 'macro': 'macro', 'ece': 'ECE'}
@@ -69,7 +77,8 @@ def markdown(board: pd.DataFrame, suite: str) -> str:
         f'# {suite}',
         '',
         'Accuracy in %, mean ± standard deviation (ddof = 1) over run seeds; last epoch, test set. '
-        'many / medium / few: classes with more than 100 / 20 to 100 / fewer than 20 training images; empty where there is no such class.',
+        'many / medium / few: '
+        'classes with more than 100 / 20 to 100 / fewer than 20 training images; empty where there is no such class.',
     ]
     for (benchmark, factor, setting), rows in board.groupby(GROUP, sort=False, dropna=False):
         where = f', imbalance factor {factor:g}' if pd.notna(factor) else ''

@@ -1,0 +1,116 @@
+"""What an epoch sees: exact balance, no early repeats, and draws that depend on (seed, epoch) alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ltbench.data.samplers import ClassAware, EpochSampler, InstanceBalanced
+from ltbench.registry import SAMPLERS, build
+
+COUNTS = [40, 17, 6, 3, 1]  # class 3 has fewer images than one turn takes, class 4 a single one
+LABELS = np.random.default_rng(3).permutation(np.repeat(np.arange(5), COUNTS))
+
+long_tails = st.lists(st.integers(1, 15), min_size=1, max_size=6)
+
+
+def epoch(sampler: EpochSampler, number: int) -> list[int]:
+    sampler.set_epoch(number)
+    return list(sampler)
+
+
+# ------------------------------------------------------------------------------------------------ instance-balanced
+
+
+@given(st.integers(1, 60), st.integers(0, 3), st.integers(0, 200))
+def test_instance_balanced_is_a_permutation(images: int, seed: int, number: int) -> None:
+    assert sorted(epoch(InstanceBalanced(np.zeros(images), seed), number)) == list(range(images))
+
+
+@given(st.integers(1, 20), st.integers(0, 70))
+def test_a_longer_epoch_is_whole_permutations_first(images: int, length: int) -> None:
+    drawn = epoch(InstanceBalanced(np.zeros(images), length=length), 0)
+    assert len(drawn) == length
+    for start in range(0, length, images):
+        round_ = drawn[start : start + images]
+        assert len(set(round_)) == len(round_)
+
+
+def test_the_order_is_pinned() -> None:
+    """If this changes, every trained number changes: raise PROTOCOL_VERSION with it."""
+    assert epoch(InstanceBalanced(np.zeros(8), seed=0), 0) == [5, 1, 6, 7, 3, 4, 2, 0]
+
+
+# ------------------------------------------------------------------------------------------------ class-aware
+
+
+@given(long_tails, st.integers(1, 5), st.integers(1, 4), st.integers(0, 50))
+def test_class_aware_is_exactly_balanced(counts: list[int], turn: int, rounds: int, number: int) -> None:
+    """Every stretch of C * images_per_turn draws holds each class images_per_turn times, in one turn."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    stretch = len(counts) * turn
+    drawn = epoch(ClassAware(labels, length=rounds * stretch, images_per_turn=turn), number)
+    classes = labels[drawn].reshape(rounds, len(counts), turn)
+    assert (classes == classes[:, :, :1]).all()
+    assert (np.sort(classes[:, :, 0], axis=1) == np.arange(len(counts))).all()
+
+
+@given(long_tails, st.integers(1, 5), st.integers(0, 120))
+def test_class_aware_uses_a_class_up_before_repeating(counts: list[int], turn: int, length: int) -> None:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    drawn = np.array(epoch(ClassAware(labels, length=length, images_per_turn=turn), 0), dtype=int)
+    for label, count in enumerate(counts):
+        mine = drawn[labels[drawn] == label].tolist()
+        for start in range(0, len(mine), count):
+            round_ = mine[start : start + count]
+            assert len(set(round_)) == len(round_)
+
+
+def test_class_aware_histogram_of_a_long_epoch() -> None:
+    """Instance-balanced sampling would give the counts themselves, a ratio of 40."""
+    histogram = np.bincount(LABELS[epoch(ClassAware(LABELS, length=5 * 4 * 10), 0)])
+    assert histogram.tolist() == [40] * 5
+
+
+def test_class_aware_shuffles_classes_and_images() -> None:
+    drawn = epoch(ClassAware(LABELS, length=5 * 4 * 50), 0)
+    turns = LABELS[drawn].reshape(50, 5, 4)[:, :, 0]
+    assert len({tuple(turn) for turn in turns}) > 20  # not one fixed class order
+    head = [index for index in drawn if LABELS[index] == 0]
+    assert head[:40] != sorted(head[:40])
+    assert head[:40] != head[40:80]  # and reshuffled each time the class is used up
+
+
+def test_classes_without_images_get_no_turn() -> None:
+    labels = np.array([0, 0, 2])
+    assert np.bincount(labels[epoch(ClassAware(labels, length=16), 0)]).tolist() == [8, 0, 8]
+
+
+# ------------------------------------------------------------------------------------------------ both
+
+
+@pytest.mark.parametrize('kind', [InstanceBalanced, ClassAware])
+def test_an_epoch_has_the_length_of_the_training_set(kind: type[EpochSampler]) -> None:
+    """Every sampler takes as many steps as plain training, so that schedules stay equal."""
+    assert len(kind(LABELS)) == len(epoch(kind(LABELS), 0)) == len(LABELS)
+    assert len(kind(LABELS, length=33)) == len(epoch(kind(LABELS, length=33), 2)) == 33
+
+
+@pytest.mark.parametrize('kind', [InstanceBalanced, ClassAware])
+def test_order_depends_on_seed_and_epoch_alone(kind: type[EpochSampler]) -> None:
+    used = kind(LABELS, seed=1)
+    orders = [epoch(used, number) for number in range(4)]
+    assert len({tuple(order) for order in orders}) == 4
+    np.random.seed(0)  # nothing global has a say, nor does what was drawn before: resuming begins at epoch 2
+    assert epoch(kind(LABELS, seed=1), 2) == orders[2]
+    assert epoch(used, 0) == orders[0]
+    assert list(used) == orders[0]  # asking again does not move on
+    assert epoch(kind(LABELS, seed=2), 2) != orders[2]
+
+
+def test_samplers_are_built_from_configs_with_the_run_seed() -> None:
+    sampler = build(SAMPLERS, {'type': 'ClassAware', 'images_per_turn': 2}, labels=LABELS, seed=9, epochs=60)
+    assert epoch(sampler, 1) == epoch(ClassAware(LABELS, seed=9, images_per_turn=2), 1)
+    assert epoch(sampler, 1) != epoch(ClassAware(LABELS, seed=9), 1)  # images_per_turn acts

@@ -1,0 +1,118 @@
+"""Interrupted equals uninterrupted, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from ltbench import plugins
+from ltbench.config import load_benchmark
+from ltbench.data import load_data
+from ltbench.engine import hooks
+from ltbench.engine.job import Job, Runtime
+from ltbench.engine.worker import carry_out
+from ltbench.grid.graph import Graph, Run
+from ltbench.method import make_plan
+from ltbench.store import Store
+
+
+def graph_of(*methods: str, epochs: int = 6) -> Graph:
+    plugins.load()
+    benchmark = load_benchmark('digits_lt', overrides={'epochs': epochs})
+    data = load_data(benchmark.data).fingerprint
+    return Graph([Run(benchmark, method, 0, make_plan(method, benchmark, data, 0)) for method in methods])
+
+
+def carry_out_all(graph: Graph, store: Store, runtime: Runtime | None = None) -> None:
+    for stage in graph.stages.values():
+        assert carry_out(Job(stage, str(store.root), runtime or Runtime())) == 0, stage.kind
+
+
+def test_a_stage_that_dies_after_any_epoch_ends_with_the_same_bits(tmp_path, monkeypatch, logits_files):
+    graph = graph_of('nbn', epochs=4)
+    whole, cut = Store(tmp_path / 'whole'), Store(tmp_path / 'cut')
+    carry_out_all(graph, whole)
+
+    (stage,) = graph.stages.values()
+    saved = hooks.Checkpoints.after_train_epoch
+
+    def save_then_die(self, runner):
+        saved(self, runner)
+        raise KeyboardInterrupt  # no Exception: nothing is caught or tidied up on the way
+
+    monkeypatch.setattr(hooks.Checkpoints, 'after_train_epoch', save_then_die)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(Job(stage, str(cut.root), Runtime(checkpoint_seconds=0)))
+    monkeypatch.setattr(hooks.Checkpoints, 'after_train_epoch', saved)
+    assert sorted(path.name for path in cut.work(stage.fingerprint).glob('epoch_*')) == [
+        'epoch_00002.pt',
+        'epoch_00003.pt',
+    ]
+    (cut.work(stage.fingerprint) / 'epoch_00003.pt').write_bytes(b'cut off by a crash')
+    carry_out_all(graph, cut)
+    assert logits_files(whole.root) == logits_files(cut.root)
+    states = [torch.load(s.find(stage.fingerprint).path('state.pt'), weights_only=True) for s in (whole, cut)]
+    assert states[0]['curve'] == states[1]['curve']
+    for name, tensor in states[0]['model'].items():
+        assert torch.equal(tensor, states[1]['model'][name]), name
+
+
+def test_a_run_that_shares_its_first_epochs_ends_with_the_same_bits_as_one_alone(tmp_path, logits_files):
+    together, alone = Store(tmp_path / 'together'), Store(tmp_path / 'alone')
+    shared = graph_of('erm', 'drw', 'drw(start=0.5)', 'crt')
+    # states after 3 and 5 of 6 epochs are shared by all; then erm goes on, and the two drw from 3 and from 5
+    assert [(s.begin, s.end) for s in shared.stages.values() if s.kind == 'train'] == [
+        (0, 3), (3, 5), (5, 6), (5, 6), (3, 6),
+    ]  # fmt: skip
+    carry_out_all(shared, together)
+    for method in ('erm', 'drw', 'drw(start=0.5)', 'crt'):
+        carry_out_all(graph_of(method), alone)
+    ours, theirs = logits_files(together.root), logits_files(alone.root)
+    assert len(ours) == 4
+    assert ours == {key: theirs[key] for key in ours}
+
+
+@pytest.mark.slow
+def test_kill_nine_and_the_same_command_again(sandbox, ltbench, logits_files):
+    arguments = ['run', '-m', 'erm', '-m', 'crt', '--seeds', '0', '-o', 'epochs=200']
+    process = subprocess.Popen([sys.executable, '-m', 'ltbench.cli', *arguments], cwd=sandbox, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not list(sandbox.glob('store/work/*/epoch_*.pt')):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)  # driver, fork server and worker
+    process.wait()
+    assert not list(sandbox.glob('store/artifacts/*/*/test.npz'))
+    ltbench(*arguments)
+    ours = logits_files(sandbox / 'store')
+    logs = [path.read_text() for path in sandbox.glob('store/artifacts/*/*/log.txt')]
+    assert any('continuing from epoch' in log for log in logs)
+    ltbench(*arguments, LTBENCH_STORE=str(sandbox / 'undisturbed'), LTBENCH_RESULTS=str(sandbox / 'results2'))
+    assert ours == logits_files(sandbox / 'undisturbed')
+    assert len(ours) == 2
+
+
+@pytest.mark.slow
+def test_a_worker_ends_with_its_driver(sandbox):
+    arguments = ['run', '-m', 'erm', '--seeds', '0', '-o', 'epochs=2000']
+    process = subprocess.Popen([sys.executable, '-m', 'ltbench.cli', *arguments], cwd=sandbox)
+    deadline = time.monotonic() + 60
+    while not (workers := list(sandbox.glob('store/work/*/worker.json'))):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    pid = int(json.loads(workers[0].read_text())['pid'])
+    process.kill()  # the driver alone
+    process.wait()
+    while Path(f'/proc/{pid}').exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Path(f'/proc/{pid}').exists()

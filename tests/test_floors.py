@@ -1,0 +1,71 @@
+"""Imports run downwards only: cli -> grid, report -> engine, methods -> models, data, evaluation -> ... -> registry."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+HOME = Path(__file__).parents[1]
+FLOORS = [
+    {'cli'},
+    {'listing', 'scaffold'},
+    {'grid'},
+    {'report'},
+    {'engine'},
+    {'methods'},
+    {'models', 'data', 'evaluation', 'plugins'},
+    {'method'},
+    {'record', 'config'},
+    {'store', 'fingerprint'},
+    {'registry', 'console', 'seeding'},
+    {'errors'},
+]
+FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
+
+
+def part_of(path: Path) -> str:
+    inside = path.relative_to(HOME)
+    return 'methods' if inside.parts[0] == 'methods' else Path(inside.parts[1]).stem
+
+
+def imports(path: Path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module] if node.module != 'ltbench' else [f'ltbench.{alias.name}' for alias in node.names]
+        for name in names:
+            root, *rest = name.split('.')
+            if root == 'methods':
+                yield 'methods'
+            elif root == 'ltbench' and rest and rest[0] != '__version__':
+                yield rest[0]
+
+
+FILES = sorted((*HOME.glob('ltbench/**/*.py'), *HOME.glob('methods/*.py')))
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: str(path.relative_to(HOME)))
+def test_no_import_runs_upwards(path):
+    if path == HOME / 'ltbench' / '__init__.py':
+        return
+    mine = part_of(path)
+    for other in imports(path):
+        if other != mine:
+            assert FLOOR[mine] < FLOOR[other], other
+
+
+def test_the_engine_names_no_method():
+    names = {path.stem for path in HOME.glob('methods/*.py') if path.stem not in ('__init__', 'erm')}
+    for path in HOME.glob('ltbench/engine/*.py'):
+        strings = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+        assert not names & strings, path
+
+
+def test_the_report_imports_no_torch():
+    import subprocess
+    import sys
+
+    code = "import sys, ltbench.report, ltbench.report.figures; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, '-c', code], check=True)
