@@ -145,9 +145,6 @@ def main() -> None:
     except LTBenchError as error:
         print(f'ltbench: {error}', file=sys.stderr)  # noqa: T201
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print('ltbench: interrupted; the same command continues from here', file=sys.stderr)  # noqa: T201
-        sys.exit(130)
 
 
 def _seeds(text: str | None) -> tuple[int, ...]:

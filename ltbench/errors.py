@@ -35,6 +35,12 @@ class StoreError(LTBenchError):
     exit_code = 4
 
 
+class InterruptedRunError(LTBenchError):
+    """Ctrl-C."""
+
+    exit_code = 130
+
+
 def unknown(noun: str, name: str, known: Iterable[str], hint: str = '') -> UsageError:
     """The error for a name that is not known, with its near misses."""
     known = sorted(known)

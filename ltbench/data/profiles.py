@@ -32,7 +32,7 @@ def class_counts(profile: str, n_max: int, imbalance_factor: float, num_classes:
         raise UsageError(f"profile is 'exp' or 'step', got {profile!r}")
     if min(counts) < 1:
         raise UsageError(
-            f'imbalance_factor {imbalance_factor:g} with {n_max} images in the largest class leaves the rarest without any'
+            f'imbalance_factor {imbalance_factor:g} leaves the rarest class without images (n_max {n_max})'
         )
     return counts
 

@@ -8,13 +8,13 @@ import socket
 import subprocess
 import time
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import mmengine
 import numpy as np
 import torch
-import torchvision
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -62,7 +62,7 @@ def describe(device: torch.device, threads: int) -> dict[str, Any]:
         'ltbench': ltbench.__version__,
         'python': platform.python_version(),
         'torch': torch.__version__,
-        'torchvision': torchvision.__version__,
+        'torchvision': version('torchvision'),
         'mmengine': mmengine.__version__,
         'numpy': np.__version__,
         'platform': platform.platform(),

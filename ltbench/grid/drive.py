@@ -13,7 +13,7 @@ from rich.table import Table
 
 from ltbench import plugins
 from ltbench.console import make_console
-from ltbench.errors import EXIT_FAILED
+from ltbench.errors import EXIT_FAILED, InterruptedRunError
 from ltbench.grid.graph import Graph, Run
 from ltbench.grid.local import needed_stages
 from ltbench.grid.run import Selection, choose_suite, expand, record_run, unrecorded
@@ -42,14 +42,19 @@ def run(selection: Selection, plugin_files: Iterable[str], executor: str, slots:
     if needed:
         for key in needed:
             (store.work(key) / 'failure.json').unlink(missing_ok=True)  # what failed before is tried again
-        with make_view(graph, needed, console) as view:
-            for run_, record in records:
-                view.recorded(run_, record)
-            for states in executor_class(store, _runtime(plugin_files), slots).run(graph):
-                for run_, record in _record(graph, suite, store, states):
+        try:
+            with make_view(graph, needed, console) as view:
+                for run_, record in records:
                     view.recorded(run_, record)
-                    records.append((run_, record))
-                view.update(states)
+                for states in executor_class(store, _runtime(plugin_files), slots).run(graph):
+                    for run_, record in _record(graph, suite, store, states):
+                        view.recorded(run_, record)
+                        records.append((run_, record))
+                    view.update(states)
+        except KeyboardInterrupt:
+            raise InterruptedRunError(
+                f'interrupted after {len(records)} new records; the same command continues from here'
+            ) from None
         failed = {key: state for key, state in states.items() if state.state in ('failed', 'blocked')}
     else:
         console.print(f'Everything is found: {len(graph.runs)} runs, nothing to train.')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.forkserver as forkserver
 import os
 import signal
 import time
@@ -52,6 +53,7 @@ class LocalExecutor:
         Yields:
             The states of the needed stages, a few times a second.
         """
+        _start_fork_server()
         states = {key: StageState() for key in needed_stages(graph, self.store)}
         order = sorted(states, key=lambda key: -graph.urgency[key])
         workers: dict[str, _Worker] = {}
@@ -138,6 +140,15 @@ class _Worker:
         self.process.kill()
         self.process.join()
         self.pipe.close()
+
+
+def _start_fork_server() -> None:
+    """Start the fork server so that Ctrl-C passes it by: the driver ends the workers itself."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def needed_stages(graph: Graph, store: Store) -> list[str]:

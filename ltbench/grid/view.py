@@ -92,7 +92,9 @@ class LiveView:
         rows = [(state_of_run(run, self._known()), run) for run in self.runs]
         rows.sort(key=lambda row: order.index(row[0].state))
         shown = max(self.console.height - 5, 3)
-        table = Table('run', 'state', 'result so far', 'time left', box=None, expand=True)
+        table = Table(box=None, expand=True)
+        for heading in ('run', 'state', 'result so far', 'time left'):
+            table.add_column(heading, no_wrap=True)
         for state, run in rows[:shown]:
             result = self.results.get((run.fingerprint, run.method)) or state.reason or progress_of(state)
             seconds = state.seconds_left
@@ -137,8 +139,8 @@ def make_view(graph: Graph, needed: list[str], console: Console) -> LiveView | P
 def summary_of(record: Mapping[str, Any]) -> str:
     """Top-1 and group accuracies in one line."""
     metrics = record['metrics']
-    groups = '  '.join(f'{name} {metrics[name]:.1f}' for name in ('many', 'medium', 'few') if metrics[name] is not None)
-    return f'top-1 {metrics["top1"]:.1f}  {groups}'
+    groups = ' '.join(f'{name} {metrics[name]:.1f}' for name in ('many', 'medium', 'few') if metrics[name] is not None)
+    return f'top-1 {metrics["top1"]:.1f} {groups}'
 
 
 def progress_of(state: StageState) -> str:

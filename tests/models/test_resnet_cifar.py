@@ -1,0 +1,101 @@
+"""The CIFAR ResNet's size by an independent formula, its shortcut by hand, its initial weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from ltbench.engine.environment import size_of
+from ltbench.errors import UsageError
+from ltbench.models.classifier import build_head
+from ltbench.models.resnet_cifar import BasicBlock, CIFARResNet
+
+# (channels in, channels out, side of the output) of the first convolution of each stage at 32x32; all others of the
+# stage keep the channels
+STAGES = [(16, 16, 32), (16, 32, 16), (32, 64, 8)]
+
+
+def parameters_by_formula(depth: int, in_channels: int) -> int:
+    """3x3 convolutions without bias, each followed by a BN layer of two values a channel."""
+    total = 9 * in_channels * 16 + 2 * 16
+    for before, channels, _ in STAGES:
+        others = 2 * (depth - 2) // 6 - 1
+        total += 9 * before * channels + others * 9 * channels * channels + (others + 1) * 2 * channels
+    return total
+
+
+def multiply_adds_by_formula(depth: int, in_channels: int) -> int:
+    """Multiply-adds of the convolutions on one 32x32 image."""
+    total = 32 * 32 * 9 * in_channels * 16
+    for before, channels, side in STAGES:
+        total += side * side * 9 * channels * (before + (2 * (depth - 2) // 6 - 1) * channels)
+    return total
+
+
+@pytest.mark.parametrize(('depth', 'known'), [(8, 77_360), (20, 269_072), (32, 463_504), (56, 852_368)])
+def test_parameters(depth: int, known: int) -> None:
+    """With a head for 10 classes (650 more) the paper's table: 0.27 M, 0.46 M and 0.85 M for 20, 32 and 56."""
+    count = sum(parameter.numel() for parameter in CIFARResNet(depth).parameters())
+    assert count == parameters_by_formula(depth, 3) == known
+    grey = sum(parameter.numel() for parameter in CIFARResNet(depth, in_channels=1).parameters())
+    assert grey == parameters_by_formula(depth, 1) == known - 2 * 9 * 16
+
+
+@pytest.mark.parametrize('depth', [8, 32])
+def test_flops(depth: int) -> None:
+    """68.9 million multiply-adds for ResNet-32, each counted as two operations."""
+    net = CIFARResNet(depth)
+    model = nn.Sequential(net, build_head({'type': 'LinearHead'}, net, 10))
+    size = size_of(model, torch.zeros(1, 3, 32, 32))
+    assert size['flops'] == 2 * (multiply_adds_by_formula(depth, 3) + 64 * 10)
+    assert size['parameters'] == parameters_by_formula(depth, 3) + 650
+    assert round(multiply_adds_by_formula(32, 3) / 1e6, 1) == 68.9
+
+
+@pytest.mark.parametrize('side', [8, 32])
+def test_features_are_the_mean_over_the_last_stage(side: int) -> None:
+    net, seen = CIFARResNet(8, in_channels=1).eval(), []
+    net.last_stage.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    features = net(torch.rand(2, 1, side, side))
+    assert features.shape == (2, net.out_features) == (2, 64)
+    assert seen[0].shape == (2, 64, side // 4, side // 4)  # stride 2 twice
+    assert torch.allclose(features, seen[0].sum(dim=(2, 3)) / (side // 4) ** 2)
+
+
+def test_option_a_shortcut_by_hand() -> None:
+    """Every second pixel, and half of the new channels on either side, all zero."""
+    block = BasicBlock(2, 6, stride=2).eval()
+    nn.init.zeros_(block.conv2.weight)  # the residual branch is silent: what is left is the shortcut
+    x = torch.arange(1.0, 33.0).reshape(1, 2, 4, 4)
+    #  1  2  3  4     17 18 19 20
+    #  5  6  7  8     21 22 23 24
+    #  9 10 11 12     25 26 27 28
+    # 13 14 15 16     29 30 31 32
+    nothing = [[0.0, 0.0], [0.0, 0.0]]
+    expected = [nothing, nothing, [[1.0, 3.0], [9.0, 11.0]], [[17.0, 19.0], [25.0, 27.0]], nothing, nothing]
+    assert block(x)[0].tolist() == expected
+
+
+def test_a_block_of_equal_size_adds_its_input_before_the_last_relu() -> None:
+    block = BasicBlock(2, 2, stride=1).eval()
+    nn.init.zeros_(block.conv2.weight)
+    x = torch.randn(1, 2, 4, 4)
+    assert torch.equal(block(x), x.clamp(min=0))
+
+
+def test_kaiming_initialisation() -> None:
+    """Normal with variance 2 / fan_in, as in LDAM's code; by fan_out the first value would be a half."""
+    torch.manual_seed(0)
+    net = CIFARResNet(8)
+    widening = net.layer3[0].conv1.weight
+    assert widening.std().item() == pytest.approx((2 / (9 * 32)) ** 0.5, rel=0.03)
+    assert widening.abs().max() > 3 * (2 / (9 * 32)) ** 0.5  # not uniform
+    head = build_head({'type': 'LinearHead'}, net, 100)
+    assert head.weight.std().item() == pytest.approx((2 / 64) ** 0.5, rel=0.05)
+
+
+@pytest.mark.parametrize('depth', [2, 18, 50])
+def test_other_depths_are_refused(depth: int) -> None:
+    with pytest.raises(UsageError, match=rf'6n \+ 2 .*got {depth}'):
+        CIFARResNet(depth)
