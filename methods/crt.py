@@ -16,7 +16,12 @@ class ClassifierRetraining(Method):
     its BN statistics move towards the balanced sampling; ``bn='train'`` does as it does.
     """
 
-    epochs = Option(30, between=(1, 1000), on={'imagenet_lt': 10, 'places_lt': 10}, help='epochs of the new head')
+    epochs = Option(
+        30,
+        between=(1, 1000),
+        on={'imagenet_lt': 10, 'places_lt': 10, 'fashion_mnist_lt': 10},
+        help='epochs of the new head',
+    )
     lr = Option(0.1, between=(0, 100), on={'imagenet_lt': 0.2, 'inat2018': 0.2, 'places_lt': 0.2})
     weight_decay = Option(5e-4, between=(0, 1), on={'inat2018': 1e-4})
     bn = Option('eval', choices=('eval', 'train'), help='BN mode of the frozen backbone')

@@ -39,7 +39,7 @@ class LearnableWeightScaling(Method):
     and weight decay pulls the factors towards 0. ``train_classifier`` also trains the classifier (not in the paper).
     """
 
-    epochs = Option(30, between=(1, 1000), on={'imagenet_lt': 5, 'inat2018': 5, 'places_lt': 5})
+    epochs = Option(30, between=(1, 1000), on={'imagenet_lt': 5, 'inat2018': 5, 'places_lt': 5, 'fashion_mnist_lt': 10})
     lr = Option(0.1, between=(0, 100), on={'imagenet_lt': 0.2, 'inat2018': 0.2, 'places_lt': 0.2})
     weight_decay = Option(5e-4, between=(0, 1))
     train_classifier = Option(False, help='train the classifier together with its factors')
