@@ -124,7 +124,10 @@ def _split(text: str, separator: str) -> list[str]:
 
 
 def _show(value: Any) -> str:
-    return value if isinstance(value, str) else repr(value)
+    """Text that :func:`parse_assignment` reads back as ``value``."""
+    if isinstance(value, str) and value.strip() and parse_assignment(f'key={value}')[1] == value:
+        return value
+    return repr(value)
 
 
 # ---------------------------------------------------------------------------------------------- benchmarks
@@ -141,12 +144,17 @@ class Benchmark:
     backbone: Mapping[str, Any]
     recipe: Mapping[str, Any]
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    has_validation: bool = False
     doc: str = ''
 
     @property
     def setting(self) -> str:
         """The preset and what was changed by hand: rows with different settings never share a table."""
-        changed = ', '.join(f'{key.rpartition(".")[2]}={_show(value)}' for key, value in sorted(self.overrides.items()))
+        tree = {'data': self.data, 'backbone': self.backbone, 'recipe': self.recipe}
+        last = [leaf.rpartition('.')[2] for leaf in _leaves(tree)]
+        names = {key: key.rpartition('.')[2] for key in self.overrides}
+        shown = {key: name if last.count(name) == 1 else key for key, name in names.items()}
+        changed = ', '.join(f'{shown[key]}={_show(value)}' for key, value in sorted(self.overrides.items()))
         return f'{self.preset}, {changed}' if changed else self.preset
 
     @property
@@ -203,7 +211,15 @@ def load_benchmark(text: str, preset: str | None = None, overrides: Mapping[str,
     for key in ('epochs', 'batch_size'):
         if not isinstance(tree['recipe'].get(key), int) or tree['recipe'][key] < 1:
             raise UsageError(f'recipe.{key} of {name} is a whole number, 1 or larger, got {tree["recipe"].get(key)!r}')
-    return Benchmark(name, preset or 'paper', contents.get('version', 1), **tree, overrides=changed, doc=doc)
+    return Benchmark(
+        name,
+        preset or 'paper',
+        contents.get('version', 1),
+        **tree,
+        overrides=changed,
+        has_validation=contents.get('has_validation', False),
+        doc=doc,
+    )
 
 
 def _merge(tree: dict[str, Any], changes: Mapping[str, Any], where: str) -> None:
@@ -246,7 +262,7 @@ def _set(tree: dict[str, Any], path: str, value: Any, name: str) -> None:
     for key in parents:
         tree = tree[key]
     old = tree[last]
-    numbers = isinstance(old, int | float) and isinstance(value, int | float) and not isinstance(value, bool)
+    numbers = all(isinstance(item, int | float) and not isinstance(item, bool) for item in (old, value))
     if old is not None and value is not None and not numbers and type(old) is not type(value):
         raise UsageError(f'{path} of {name} is {old!r}; {value!r} is no {type(old).__name__}')
     tree[last] = value

@@ -35,6 +35,10 @@ class StoreError(LTBenchError):
     exit_code = 4
 
 
+class MethodWarning(UserWarning):
+    """Something about a run that its user should know; kept in the record and shown at the end."""
+
+
 class InterruptedRunError(LTBenchError):
     """Ctrl-C."""
 

@@ -24,6 +24,7 @@ def fingerprint(value: Any) -> str:
 
     Raises:
         TypeError: If something else is inside; it could not be written down and re-made.
+        ValueError: If a number is NaN or infinite.
     """
     text = json.dumps(canonical(value), sort_keys=True, separators=(',', ':'), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -65,7 +66,7 @@ def _types(config: Any) -> Iterator[str]:
 
 def _code(type_name: str) -> str | None:
     for registry in (MODELS, SAMPLERS, DATASETS):
-        part = registry.module_dict.get(type_name)
+        part = registry.module_dict.get(type_name.removeprefix('ltbench.'))
         if part is not None:
             if part.__module__.split('.')[0] == 'ltbench':
                 return None
@@ -77,8 +78,8 @@ def _code(type_name: str) -> str | None:
 def _module_code(path: str) -> str:
     """Hash of a module's syntax tree without what cannot change a computation.
 
-    Comments, docstrings, annotations, imports and layout do not count, nor do its `Method` classes: what they say is in
-    the config already. The tree is written down field by field, because the text that ``ast.dump`` prints differs
+    Comments, docstrings, annotations, plain imports and layout do not count, nor do its `Method` classes: what they say
+    is in the config already. The tree is written down field by field, because the text that ``ast.dump`` prints differs
     between versions of Python.
     """
     tree = ast.parse(Path(path).read_text(encoding='utf-8'))
@@ -88,7 +89,8 @@ def _module_code(path: str) -> str:
     def counts(node: Any) -> bool:
         docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         annotation = isinstance(node, ast.AnnAssign) and node.value is None
-        return not (docstring or annotation or isinstance(node, ast.Import | ast.ImportFrom))
+        imports = isinstance(node, ast.Import | ast.ImportFrom) and all(alias.asname is None for alias in node.names)
+        return not (docstring or annotation or imports)
 
     def plain(node: Any) -> Any:
         if isinstance(node, ast.AST):

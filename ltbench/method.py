@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -46,7 +46,8 @@ class Option:
     def default_on(self, benchmark: Benchmark) -> Any:
         """The default for one benchmark."""
         factor = benchmark.data.get('imbalance_factor')
-        for key in (f'{benchmark.name}(imbalance_factor={factor})', benchmark.name):
+        exact = f'{benchmark.name}(imbalance_factor={factor:g})' if factor is not None else benchmark.name
+        for key in (exact, benchmark.name):
             if key in self.on:
                 return self.on[key]
         return self.default
@@ -125,13 +126,15 @@ class Stage:
     A ``train`` stage stands for the state of a network after its last epoch. Its ``history`` says what was in force
     until which epoch, so that two runs which differ only from epoch 160 on have the same stage up to there; whether it
     is trained from epoch 0 or from an earlier state of the same history changes nothing in the result, so
-    ``starts_from`` is not part of the fingerprint. The other kinds compute on the artifact of the stage they need.
+    ``starts_from`` is not part of the fingerprint. The other kinds compute on the artifact of the stage they need; one
+    that chooses a value on validation images does so on the stage it is ``tuned_on``.
     """
 
     kind: str
     config: Mapping[str, Any]
     needs: Stage | None = None
     starts_from: Stage | None = None
+    tuned_on: Stage | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -143,13 +146,14 @@ class Stage:
                 'config': self.config,
                 'code': foreign_code(self.config),
                 'needs': self.needs.fingerprint if self.needs else None,
+                'tuned_on': self.tuned_on.fingerprint if self.tuned_on else None,
             }
         )
 
     @property
-    def parent(self) -> Stage | None:
-        """The stage whose artifact must be there before this one can begin."""
-        return self.needs or self.starts_from
+    def parents(self) -> list[Stage]:
+        """The stages whose artifacts must be there before this one can begin."""
+        return [stage for stage in (self.needs, self.starts_from, self.tuned_on) if stage is not None]
 
     @property
     def end(self) -> int:
@@ -173,12 +177,13 @@ class Stage:
             'config': self.config,
             'needs': self.needs.to_json() if self.needs else None,
             'starts_from': self.starts_from.to_json() if self.starts_from else None,
+            'tuned_on': self.tuned_on.to_json() if self.tuned_on else None,
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Stage:
         """Read what :meth:`to_json` wrote."""
-        parents = {key: cls.from_json(data[key]) if data[key] else None for key in ('needs', 'starts_from')}
+        parents = {key: cls.from_json(data[key]) if data[key] else None for key in ('needs', 'starts_from', 'tuned_on')}
         return cls(data['kind'], data['config'], **parents)
 
 
@@ -195,7 +200,13 @@ def train_stage_of(stage: Stage) -> Stage:
 CHANGEABLE = ('loss', 'class_weights', 'sampler', 'mixing')
 """Slots that may change in the middle of training; the rest is the network itself."""
 
-SLOTS = ('head', 'normalization', *CHANGEABLE)
+SLOTS = ('head', 'normalization', 'rectification', *CHANGEABLE)
+
+CLEAN_VIEWS: Mapping[str, Any] = {'epochs': 0, 'augmentation': {}, 'bn': 'eval', 'seed': 0}
+"""A ``features`` stage that passes every image through the backbone once, as it is."""
+
+HOLDOUT_SHARE = 0.2
+"""Share of each class's training images that are held out where a value is chosen and there is no validation set."""
 
 
 @dataclass(frozen=True)
@@ -208,6 +219,7 @@ class Plan:
     Slots (each holds the config of a registered part, or None):
         head: features ``[B, F]`` -> logits ``[B, C]``.
         normalization: re-parametrises the backbone's BN layers.
+        rectification: logits ``[B, C]`` -> logits ``[B, C]``, trained as part of the head.
         loss: ``loss(logits [B, C], labels [B]) -> scalar``.
         class_weights: one weight a class, for a weighted mean of whatever loss there is.
         sampler: which images an epoch sees, in which order.
@@ -217,7 +229,7 @@ class Plan:
     benchmark: Benchmark
     seed: int
     settings: Mapping[str, Any]
-    changes: tuple[tuple[int, Mapping[str, Any]], ...] = ()
+    changes: tuple[tuple[float, Mapping[str, Any]], ...] = ()
     follow_ups: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     claims: Mapping[str, str] = field(default_factory=dict)
     author: str = ''
@@ -233,6 +245,7 @@ class Plan:
             'seed': seed,
             'head': {'type': 'LinearHead'},
             'normalization': None,
+            'rectification': None,
             'loss': {'type': 'CrossEntropyLoss'},
             'class_weights': None,
             'sampler': {'type': 'InstanceBalanced'},
@@ -251,14 +264,20 @@ class Plan:
         """Change entries of the training recipe; dicts are merged: ``plan.tune(optimizer=dict(weight_decay=5e-3))``."""
         merged = dict(self.settings['recipe'])
         _only(recipe, merged, 'entry of the recipe')
+        claimed = []
         for key, value in recipe.items():
+            claimed += [f'recipe.{key}.{inner}' for inner in value] if isinstance(value, Mapping) else [f'recipe.{key}']
             merged[key] = {**merged[key], **value} if isinstance(value, Mapping) else value
-        plan = self._claim(*(f'recipe.{key}' for key in recipe))
-        return replace(plan, settings={**self.settings, 'recipe': merged})
+        return replace(self._claim(*claimed), settings={**self.settings, 'recipe': merged})
+
+    def reshape(self, **backbone: Any) -> Plan:
+        """Change arguments of the backbone: ``plan.reshape(experts=3)``."""
+        plan = self._claim('backbone')
+        return replace(plan, settings={**self.settings, 'backbone': {**self.settings['backbone'], **backbone}})
 
     def cut(self, at: float) -> Cut:
         """Cut training after a share ``at`` (0 to 1) of its epochs: ``plan.cut(at=0.8).after(class_weights=...)``."""
-        return Cut(self, round(at * self.settings['recipe']['epochs']))
+        return Cut(self, at)
 
     def retrain_head(
         self,
@@ -269,6 +288,8 @@ class Plan:
         schedule: Mapping[str, Any],
         sampler: Mapping[str, Any],
         loss: Mapping[str, Any] | None = None,
+        class_weights: Mapping[str, Any] | None = None,
+        constraint: Mapping[str, Any] | None = None,
         batch_size: int | None = None,
         bn: str = 'eval',
     ) -> Plan:
@@ -281,33 +302,58 @@ class Plan:
             schedule: As in a recipe.
             sampler: Which images, in which order.
             loss: Cross-entropy if None.
+            class_weights: For a weighted mean of the loss.
+            constraint: Called on the head before the first and after every step, to project its weights.
             batch_size: The recipe's if None.
             bn: ``'eval'`` uses the frozen backbone's running BN statistics, ``'train'`` those of each batch, which also
                 keeps moving the running ones, as the reference implementations of cRT and LWS do.
         """
-        recipe = self.settings['recipe']
         views = {
             'epochs': epochs,
-            'batch_size': batch_size or recipe['batch_size'],
+            'batch_size': batch_size,
             'sampler': dict(sampler),
-            'augmentation': recipe['augmentation'],
+            'augmentation': None,
             'bn': bn,
             'seed': self.seed,
         }
         training = {
             'head': dict(head),
             'loss': dict(loss or {'type': 'CrossEntropyLoss'}),
+            'class_weights': class_weights,
+            'constraint': constraint,
             'optimizer': dict(optimizer),
             'schedule': dict(schedule),
             'seed': self.seed,
         }
-        plan = self._claim('head stage')
+        plan = self._before_posthoc()._claim('head stage')
         return replace(plan, follow_ups=(*self.follow_ups, ('features', views), ('head', training)))
 
-    def posthoc(self, **step: Any) -> Plan:
-        """Append a step that turns the trained model's outputs into other logits, without training."""
-        plan = self._claim('post-hoc step')
-        return replace(plan, follow_ups=(*self.follow_ups, ('posthoc', {'step': step})))
+    def posthoc(self, *, on: str = 'logits', choose: Mapping[str, Sequence[Any]] | None = None, **step: Any) -> Plan:
+        """Append a step that turns the trained model's outputs into other logits, without training.
+
+        Args:
+            on: ``'logits'`` of the test images, or ``'features'``: also the features of test and training images and
+                the trained head. A step on features takes the place of a retrained head.
+            choose: Arguments of the step and the values to try. The values with the best mean class accuracy on
+                validation images are taken: those of the benchmark's validation set, else of a part of the training
+                set (:data:`HOLDOUT_SHARE`) that a second model, trained without it, has not seen. Never test images.
+            step: Config of the step.
+        """
+        slots = ('head stage', 'post-hoc step') if on == 'features' else ('post-hoc step',)
+        plan = self._claim(*slots)
+        follow_ups = self.follow_ups
+        if on == 'features':
+            clean: dict[str, Any] = {
+                'epochs': 0,
+                'batch_size': None,
+                'sampler': None,
+                'augmentation': {},
+                'bn': 'eval',
+                'seed': 0,
+            }
+            follow_ups = (*follow_ups, ('features', clean))
+        step_config = {'step': step, 'choose': {key: list(values) for key, values in (choose or {}).items()}}
+        return replace(plan, follow_ups=(*follow_ups, ('posthoc', step_config)))
 
     # ---- for the engine
 
@@ -317,7 +363,8 @@ class Plan:
         epochs = settings['recipe']['epochs']
         in_force = {slot: settings.pop(slot) for slot in CHANGEABLE}
         history: list[dict[str, Any]] = []
-        for epoch, change in (*sorted(self.changes, key=lambda item: item[0]), (epochs, {})):
+        for share, change in (*sorted(self.changes, key=lambda item: item[0]), (1.0, {})):
+            epoch = round(share * epochs)
             if epoch > 0 and (not history or history[-1]['until'] < epoch):
                 if history and {**history[-1], 'until': None} == {**in_force, 'until': None}:
                     history.pop()
@@ -327,9 +374,27 @@ class Plan:
         for length in range(1, len(history) + 1):
             previous = stages[-1] if stages else None
             stages.append(Stage('train', {**settings, 'history': history[:length]}, starts_from=previous))
-        for kind, config in self.follow_ups:
-            stages.append(Stage(kind, config, needs=stages[-1]))
+        for number, (kind, declared) in enumerate(self.follow_ups):
+            tuned_on = None
+            config = {**declared}
+            for entry in ('batch_size', 'augmentation'):  # the recipe's as it is after all methods, where not declared
+                if entry in config and config[entry] is None:
+                    config[entry] = settings['recipe'][entry]
+            if config.get('choose'):
+                held_out = self if self.benchmark.has_validation else self._without(HOLDOUT_SHARE)
+                tuned_on = replace(held_out, follow_ups=self.follow_ups[:number]).stages()[-1]
+            stages.append(Stage(kind, config, needs=stages[-1], tuned_on=tuned_on))
         return stages
+
+    def _before_posthoc(self) -> Plan:
+        if 'post-hoc step' in self.claims:
+            earlier = self.claims['post-hoc step']
+            raise UsageError(f'{earlier}+{self.author}: a post-hoc step comes last; write {self.author}+{earlier}')
+        return self
+
+    def _without(self, share: float) -> Plan:
+        """The same plan, trained without a held-out part of the training set."""
+        return replace(self, settings={**self.settings, 'data': {**self.settings['data'], 'holdout': share}})
 
     def _claim(self, *slots: str) -> Plan:
         for slot in slots:
@@ -342,16 +407,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Cut:
-    """A plan cut at an epoch, waiting for what changes there."""
+    """A plan cut at a share of its epochs, waiting for what changes there."""
 
     plan: Plan
-    epoch: int
+    at: float
 
     def after(self, **slots: Mapping[str, Any]) -> Plan:
         """Put other parts in force from the cut on; optimizer and schedule state carry over."""
         _only(slots, CHANGEABLE, 'slot that can change during training')
         plan = self.plan._claim(*(f'{slot} after the cut' for slot in slots))
-        return replace(plan, changes=(*self.plan.changes, (self.epoch, slots)))
+        return replace(plan, changes=(*self.plan.changes, (self.at, slots)))
 
 
 def _only(given: Mapping[str, Any], allowed: Any, noun: str) -> None:

@@ -34,6 +34,8 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
     'groups': dict,
     'metrics': dict,
     'curve': list,  # training loss and accuracy by epoch
+    'chosen': dict,  # values chosen on validation images
+    'warnings': list,  # what parts had to say about themselves
     'cost': dict,
     'environment': dict,
 }

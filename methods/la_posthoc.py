@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ltbench.method import Method, Option, Plan
+from ltbench.models.losses import positive_counts
 from ltbench.models.posthoc import Outputs, PostHoc
 from ltbench.registry import METHODS, MODELS
 
@@ -22,7 +23,7 @@ class PostHocLogitAdjustment(PostHoc):
     """
 
     def __init__(self, class_counts: Sequence[int], tau: float = 1.0) -> None:
-        counts = torch.as_tensor(class_counts, dtype=torch.float64)
+        counts = positive_counts(class_counts)
         self.adjustment = (tau * torch.log(counts / counts.sum())).float()
 
     def logits(self, outputs: Outputs) -> Tensor:
@@ -40,7 +41,10 @@ class PostHocLogitAdjustmentMethod(Method):
     """
 
     tau = Option(1.0, between=(0, 10), help='strength of the adjustment')
+    choose_tau = Option(False, help='choose tau from 0 to 3 on validation images instead')
 
     def apply(self, plan: Plan) -> Plan:
         """Append the post-hoc step."""
+        if self.choose_tau:
+            return plan.posthoc(type='PostHocLogitAdjustment', choose={'tau': [step / 10 for step in range(31)]})
         return plan.posthoc(type='PostHocLogitAdjustment', tau=self.tau)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ltbench.method import Method, Option, Plan
+from ltbench.models.classifier import linear_weight
 from ltbench.registry import METHODS, MODELS
 
 
@@ -23,6 +24,11 @@ class ScaledHead(nn.Module):
         super().__init__()
         self.base = base.requires_grad_(train_base)
         self.scale = nn.Parameter(torch.ones(num_classes))
+
+    @property
+    def weight(self) -> Tensor:
+        """The scaled classifier's weight ``[C, F]``."""
+        return self.scale[:, None] * linear_weight(self.base)
 
     def forward(self, features: Tensor) -> Tensor:
         """Features ``[B, F]`` -> logits ``[B, C]``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ltbench.data.profiles import select
 from ltbench.registry import DATASETS, build
 
 
@@ -37,7 +39,7 @@ class Split:
         return len(self.labels)
 
     def take(self, positions: np.ndarray) -> Split:
-        """The images at ``positions``, copied."""
+        """The images at ``positions`` (indices or a mask), copied."""
         return Split(self.images[positions], self.labels[positions])
 
 
@@ -55,6 +57,7 @@ class LongTailData:
 
     Attributes:
         train: The long-tailed training images.
+        validation: Images to choose values on; None where the data set has none.
         test: What is reported on. Never used to choose anything.
         class_names: One name a class.
         mean: Pixel mean a channel, in units of 0..1.
@@ -66,6 +69,7 @@ class LongTailData:
     std: ClassVar[Sequence[float]]
     class_names: Sequence[str]
     train: Split
+    validation: Split | None = None
     test: Split
 
     @property
@@ -87,8 +91,8 @@ class LongTailData:
     def fingerprint(self) -> str:
         """Sha256 of all pixels and labels, in order."""
         digest = hashlib.sha256()
-        for split in (self.train, self.test):
-            for array in (split.images, split.labels):
+        for split in (self.train, self.validation, self.test):
+            for array in (split.images, split.labels) if split is not None else ():
                 digest.update(repr((array.shape, str(array.dtype))).encode())
                 digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
@@ -106,6 +110,8 @@ class LongTailData:
 def load_data(config: Mapping[str, Any]) -> LongTailData:
     """Build the data set of a benchmark's ``data`` section (a recorded fingerprint in it is ignored).
 
+    With ``holdout``, that share of each class's training images (at least one of two) becomes the validation part.
+
     Raises:
         DataError: If files are missing or damaged; the message says how to mend it.
     """
@@ -114,4 +120,15 @@ def load_data(config: Mapping[str, Any]) -> LongTailData:
 
 @lru_cache(maxsize=8)
 def _load(config: str) -> LongTailData:
-    return build(DATASETS, json.loads(config))
+    arguments = json.loads(config)
+    share = arguments.pop('holdout', None)
+    if share is None:
+        return build(DATASETS, arguments)
+    whole = _load(json.dumps(arguments, sort_keys=True))
+    data = copy.copy(whole)
+    data.fingerprint = whole.fingerprint  # of the source; the share is in the config
+    held_out = [max(int(share * count), 1) if count > 1 else 0 for count in whole.class_counts]
+    chosen = np.zeros(len(whole.train), dtype=bool)
+    chosen[select(whole.train.labels, held_out, split_seed=1)] = True
+    data.validation, data.train = whole.train.take(chosen), whole.train.take(~chosen)
+    return data

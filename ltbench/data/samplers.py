@@ -47,7 +47,7 @@ class InstanceBalanced(EpochSampler):
 
     def draw(self, random: np.random.Generator) -> np.ndarray:
         """Permutations of all images, joined and cut to length."""
-        return _cycle(np.arange(len(self.labels)), self.length, random)
+        return cycle(np.arange(len(self.labels)), self.length, random)
 
 
 @SAMPLERS.register_module()
@@ -77,16 +77,58 @@ class ClassAware(EpochSampler):
     def draw(self, random: np.random.Generator) -> np.ndarray:
         """Turns of ``images_per_turn`` images, cut to length."""
         turns = -(-self.length // self.images_per_turn)
-        order = _cycle(np.arange(len(self.members)), turns, random)
+        order = cycle(np.arange(len(self.members)), turns, random)
         indices = np.empty((turns, self.images_per_turn), dtype=np.int64)
         for label, members in enumerate(self.members):
             mine = np.flatnonzero(order == label)
-            images = _cycle(members, len(mine) * self.images_per_turn, random)
+            images = cycle(members, len(mine) * self.images_per_turn, random)
             indices[mine] = images.reshape(len(mine), self.images_per_turn)
         return indices.reshape(-1)[: self.length]
 
 
-def _cycle(items: np.ndarray, length: int, random: np.random.Generator) -> np.ndarray:
+class ClassProbability(EpochSampler):
+    """Base of samplers that draw independently: a class with a given probability, an image uniformly within it."""
+
+    def class_probability(self, counts: np.ndarray) -> np.ndarray:
+        """Probability of each class ``[C]`` from its number of images."""
+        raise NotImplementedError
+
+    def draw(self, random: np.random.Generator) -> np.ndarray:
+        """``length`` independent draws with replacement."""
+        counts = np.bincount(self.labels)
+        share = np.divide(self.class_probability(counts), counts, where=counts > 0, out=np.zeros(len(counts)))
+        weights = share[self.labels]
+        return random.choice(len(self.labels), self.length, p=weights / weights.sum())
+
+
+@SAMPLERS.register_module()
+class PowerBalanced(ClassProbability):
+    """Class probability proportional to ``n_c ** power``: 1 is instance-balanced, 0 class-balanced, 1/2 square root.
+
+    Args:
+        labels: Class of each training image, ``[N]``.
+        seed: The run seed.
+        length: Indices an epoch; None is N.
+        power: q.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[int] | np.ndarray,
+        seed: int = 0,
+        length: int | None = None,
+        power: float = 0.5,
+    ) -> None:
+        super().__init__(labels, seed, length)
+        self.power = power
+
+    def class_probability(self, counts: np.ndarray) -> np.ndarray:
+        """``n ** power / sum``, 0 for a class without images."""
+        powers = np.power(counts, self.power, where=counts > 0, out=np.zeros(len(counts)))
+        return powers / powers.sum()
+
+
+def cycle(items: np.ndarray, length: int, random: np.random.Generator) -> np.ndarray:
     """Shuffles of ``items``, one after the other, cut to ``length``."""
     rounds = -(-length // len(items)) if length else 0
     return np.concatenate([random.permutation(items) for _ in range(rounds)] or [items[:0]])[:length]

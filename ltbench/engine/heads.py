@@ -13,10 +13,10 @@ from ltbench.data.batches import BatchPreprocessor, train_loader
 from ltbench.engine.environment import Meter, size_of
 from ltbench.engine.job import Workbench
 from ltbench.engine.optim import build_optimizer, learning_rate, set_learning_rate
-from ltbench.engine.outputs import NonFiniteError, predict, save_outputs
+from ltbench.engine.outputs import NonFiniteError, evaluated_splits, predict, save_outputs
 from ltbench.engine.train import build_model, load_trained
-from ltbench.models.classifier import build_head, build_loss
-from ltbench.registry import SAMPLERS, build
+from ltbench.models.classifier import build_head, build_loss, joint
+from ltbench.registry import MODELS, SAMPLERS, build
 from ltbench.seeding import derive_seed
 from ltbench.store import Artifact
 
@@ -32,11 +32,13 @@ def extract_features(bench: Workbench) -> Artifact:
     """
     config, data, meter = bench.config, bench.data, Meter()
     model = load_trained(bench, bench.parent)
-    sampler = build(SAMPLERS, config['sampler'], labels=data.train.labels, seed=config['seed'], epochs=config['epochs'])
     preprocess = BatchPreprocessor(data, config['augmentation'], config['seed']).to(bench.device)
-    loader = train_loader(data.train, sampler, config['batch_size'])
     views: list[Tensor] = []
     labels: list[Tensor] = []
+    if config['epochs']:
+        context = {'labels': data.train.labels, 'seed': config['seed'], 'epochs': config['epochs']}
+        sampler = build(SAMPLERS, config['sampler'], **context)
+        loader = train_loader(data.train, sampler, config['batch_size'])
     for epoch in range(config['epochs']):
         sampler.set_epoch(epoch)
         preprocess.set_epoch(epoch)
@@ -46,13 +48,14 @@ def extract_features(bench: Workbench) -> Artifact:
                 views.append(model.backbone(preprocess(batch, training=True)['images']).float().cpu())
                 labels.append(batch['labels'])
         bench.progress(epoch + 1, config['epochs'])
-    contents = {
-        'views': torch.cat(views),
-        'labels': torch.cat(labels),
-        'test': predict(model.backbone, preprocess, data.test),
-        'test_labels': torch.from_numpy(data.test.labels),
-        'head': model.head.state_dict(),
-    }
+    splits = evaluated_splits(data)
+    if not config['epochs']:
+        splits['train'] = data.train  # for steps that fit something to the training images as they are
+    contents: dict[str, Any] = {'head': model.head.state_dict(), 'views': None, 'labels': None}
+    if views:
+        contents |= {'views': torch.cat(views), 'labels': torch.cat(labels)}
+    for name, split in splits.items():
+        contents[name] = predict(model.backbone, preprocess, split), torch.from_numpy(split.labels)
     example = preprocess.normalize(torch.from_numpy(data.test.images[:1]).to(bench.device))
     return bench.publish(
         meter.read(),
@@ -68,14 +71,19 @@ def train_head(bench: Workbench) -> Artifact:
     assert bench.stage.needs is not None
     views_config, artifact = bench.stage.needs.config, bench.parent
     features = torch.load(artifact.path(FEATURES), map_location=bench.device, weights_only=True)
-    head = _build_head(bench, config['head'], features['head']).to(bench.device)
-    loss = build_loss(config['loss'], config.get('class_weights'), data.class_counts).to(bench.device)
+    base, backbone_shape = trained_head(bench, features['head']), build_model(bench).backbone
+    torch.manual_seed(derive_seed(config['seed'], 0, 'head'))
+    head = build_head(config['head'], backbone_shape, data.num_classes, base=base).to(bench.device)
+    loss = build_loss(config['loss'], config['class_weights'], data.class_counts).to(bench.device)
+    constrain = build(MODELS, config['constraint'], head=head) if config['constraint'] else None
     optimizer = build_optimizer(head, config['optimizer'])
     epochs, batch_size = views_config['epochs'], views_config['batch_size']
-    views = features['views'].view(epochs, -1, features['views'].shape[1])
+    views = features['views'].view(epochs, -1, *features['views'].shape[1:])
     labels = features['labels'].view(epochs, -1)
     curve = []
     head.train()
+    if constrain:
+        constrain()
     for epoch in range(epochs):
         set_learning_rate(optimizer, learning_rate(config['schedule'], config['optimizer']['lr'], epoch, epochs))
         total = torch.zeros((), device=bench.device)
@@ -84,6 +92,8 @@ def train_head(bench: Workbench) -> Artifact:
             optimizer.zero_grad()
             value.backward()
             optimizer.step()
+            if constrain:
+                constrain()
             total += value.detach() * len(y)
         mean = total.item() / labels.shape[1]
         if not math.isfinite(mean):
@@ -91,9 +101,12 @@ def train_head(bench: Workbench) -> Artifact:
         curve.append({'epoch': epoch, 'loss': float(f'{mean:.6g}')})
         bench.progress(epoch + 1, epochs, loss=mean)
     head.eval()
+    outputs = {}
     with torch.inference_mode():
-        logits = head(features['test']).float().cpu()
-        size = size_of(head, features['test'][:1])
+        for name in evaluated_splits(data):
+            x, y = features[name]
+            outputs[name] = joint(head(x)).float().cpu(), y.cpu()
+        size = size_of(head, features['test'][0][:1])
     backbone = artifact.meta['backbone']
     cost = {
         **meter.read(),
@@ -103,14 +116,14 @@ def train_head(bench: Workbench) -> Artifact:
 
     def write(folder: Path) -> None:
         torch.save(head.state_dict(), folder / HEAD)
-        save_outputs(folder / 'test.npz', logits, features['test_labels'].cpu())
+        for name, (logits, y) in outputs.items():
+            save_outputs(folder / f'{name}.npz', logits, y)
 
     return bench.publish(cost, write, epochs=epochs, head_curve=curve)
 
 
-def _build_head(bench: Workbench, config: Any, trained_state: dict[str, Tensor]) -> nn.Module:
-    """A head on top of the backbone; one that takes ``base`` gets the trained head."""
-    model = build_model(bench)
-    model.head.load_state_dict(trained_state)
-    torch.manual_seed(derive_seed(bench.config['seed'], 0, 'head'))
-    return build_head(config, model.backbone, bench.data.num_classes, base=model.head)
+def trained_head(bench: Workbench, state: dict[str, Tensor]) -> nn.Module:
+    """The head of the ``train`` stage with the weights that an artifact holds."""
+    head = build_model(bench).head
+    head.load_state_dict(state)
+    return head

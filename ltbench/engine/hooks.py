@@ -36,7 +36,8 @@ class EpochStart(Hook):
     def before_train_epoch(self, runner: Runner) -> None:
         """Seed the global generators and everything that has ``set_epoch``."""
         set_random_seed(derive_seed(self.seed, runner.epoch, 'global') % 2**32)
-        for part in (runner.model.data_preprocessor, runner.model.loss, runner.train_dataloader.sampler):
+        model = runner.model
+        for part in (model.data_preprocessor, model.loss, model.mixing, runner.train_dataloader.sampler):
             if hasattr(part, 'set_epoch'):
                 part.set_epoch(runner.epoch)
         lr = learning_rate(self.recipe['schedule'], self.recipe['optimizer']['lr'], runner.epoch, self.recipe['epochs'])

@@ -66,6 +66,7 @@ class Workbench:
         device = ('cuda' if torch.cuda.is_available() else 'cpu') if runtime.device == 'auto' else runtime.device
         self.device = torch.device(device)
         self.folder: Path = store.work(stage.fingerprint)
+        self.warnings: list[str] = []
         self._started = time.time()
 
     @property
@@ -87,8 +88,7 @@ class Workbench:
         Raises:
             StoreError: If it is not in the store.
         """
-        assert self.stage.parent is not None
-        return self.artifact_of(self.stage.parent)
+        return self.artifact_of(self.stage.parents[0])
 
     def artifact_of(self, stage: Stage) -> Artifact:
         """The artifact of a stage further up."""
@@ -126,6 +126,7 @@ class Workbench:
                 'config': self.config,
                 'cost': {**cost, 'peak_memory_mb': peak_memory_mb(self.device)},
                 'environment': describe(self.device, torch.get_num_threads()),
+                'warnings': self.warnings,
                 **meta,
             },
             write_all,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -40,12 +41,17 @@ def build_optimizer(model: nn.Module, config: Mapping[str, Any]) -> torch.optim.
         for parameter in (module.weight, module.bias)
         if parameter is not None
     }
+    for rule in rules.values():
+        for entry in rule:
+            if entry not in ('weight_decay', 'lr_mult'):
+                raise unknown('entry of an optimizer rule', entry, ('weight_decay', 'lr_mult'))
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     unused = set(rules)
+    default_decay = arguments.get('weight_decay', inspect.signature(kind).parameters['weight_decay'].default)
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        weight_decay, lr_mult = arguments.get('weight_decay', 0.0), 1.0
+        weight_decay, lr_mult = default_decay, 1.0
         for key, rule in rules.items():
             if id(parameter) in in_norms if key == 'norm' else key in name:
                 weight_decay = rule.get('weight_decay', weight_decay)

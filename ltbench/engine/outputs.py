@@ -8,11 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ltbench.data.base import Split
+from ltbench.data.base import LongTailData, Split
 from ltbench.data.batches import BatchPreprocessor, sequential_batches
 from ltbench.models.posthoc import Outputs
 
 BATCH_SIZE = 500
+
+
+def evaluated_splits(data: LongTailData) -> dict[str, Split]:
+    """The test part and, where there is one, the validation part, by the names of their files."""
+    return {'test': data.test} | ({'validation': data.validation} if data.validation is not None else {})
 
 
 @torch.inference_mode()

@@ -1,18 +1,71 @@
-"""The ``posthoc`` stage: other logits from a trained model's outputs."""
+"""The ``posthoc`` stage: other logits from a trained model's outputs; its values chosen on validation images."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ltbench.data import load_data
 from ltbench.engine.environment import Meter
+from ltbench.engine.heads import FEATURES, trained_head
 from ltbench.engine.job import Workbench
-from ltbench.engine.outputs import load_outputs, save_outputs
+from ltbench.engine.outputs import evaluated_splits, load_outputs, save_outputs
+from ltbench.evaluation import evaluate
+from ltbench.method import Stage, train_stage_of
+from ltbench.models.classifier import joint
+from ltbench.models.posthoc import Outputs, PostHoc
 from ltbench.registry import MODELS, build
 from ltbench.store import Artifact
 
 
 def apply_posthoc(bench: Workbench) -> Artifact:
-    """Apply the step to the parent's test logits."""
-    meter = Meter()
-    step = build(MODELS, bench.config['step'], class_counts=bench.data.class_counts)
-    outputs = load_outputs(bench.parent.path('test.npz'))
-    logits = step.logits(outputs)
-    return bench.publish(meter.read(), lambda folder: save_outputs(folder / 'test.npz', logits, outputs.labels))
+    """Choose the step's values if it asks for that, then apply it to the test images."""
+    meter, stage = Meter(), bench.stage
+    assert stage.needs is not None
+    chosen, tried = _choose(bench) if stage.tuned_on is not None else ({}, [])
+    step = _build_step(bench, {**bench.config['step'], **chosen}, bench.data.class_counts)
+    outputs = {name: outputs_of(bench, stage.needs, name) for name in evaluated_splits(bench.data)}
+    logits = {name: step.logits(output) for name, output in outputs.items()}
+
+    def write(folder: Path) -> None:
+        for name, output in outputs.items():
+            save_outputs(folder / f'{name}.npz', logits[name], output.labels)
+
+    return bench.publish(meter.read(), write, chosen=chosen, tried=tried)
+
+
+def _choose(bench: Workbench) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The values with the best mean class accuracy on validation images (the first of equals), and all tried."""
+    assert bench.stage.tuned_on is not None
+    data = load_data(train_stage_of(bench.stage.tuned_on).config['data'])
+    outputs = outputs_of(bench, bench.stage.tuned_on, 'validation')
+    names, grids = zip(*bench.config['choose'].items(), strict=True)
+    tried = []
+    for values in itertools.product(*grids):
+        candidate = dict(zip(names, values, strict=True))
+        step = _build_step(bench, {**bench.config['step'], **candidate}, data.class_counts)
+        metrics = evaluate(step.logits(outputs).numpy(), outputs.labels.numpy(), data.class_counts)
+        tried.append({**candidate, 'macro': metrics['macro']})
+    best = max(tried, key=lambda row: row['macro'])
+    return {name: best[name] for name in names}, tried
+
+
+def _build_step(bench: Workbench, config: Mapping[str, Any], class_counts: list[int]) -> PostHoc:
+    return build(MODELS, config, class_counts=class_counts, num_classes=len(class_counts))
+
+
+def outputs_of(bench: Workbench, stage: Stage, split: str) -> Outputs:
+    """What the model of a stage puts out on a split; with features and head if the stage extracted them."""
+    artifact = bench.artifact_of(stage)
+    if stage.kind != 'features':
+        return load_outputs(artifact.path(f'{split}.npz'))
+    contents = torch.load(artifact.path(FEATURES), map_location='cpu', weights_only=True)
+    head = trained_head(bench, contents['head']).eval()
+    with torch.inference_mode():
+        (features, labels), (train_features, train_labels) = contents[split], contents['train']
+        train = Outputs(joint(head(train_features)), train_labels, train_features)
+        return Outputs(joint(head(features)), labels, features, head, train)

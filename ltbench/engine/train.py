@@ -15,9 +15,11 @@ from ltbench.engine.environment import Meter, size_of
 from ltbench.engine.hooks import Checkpoints, Curve, EpochStart
 from ltbench.engine.job import Workbench
 from ltbench.engine.optim import build_optimizer
-from ltbench.engine.outputs import predict, save_outputs
+from ltbench.engine.outputs import evaluated_splits, predict, save_outputs
+from ltbench.errors import UsageError
 from ltbench.models.classifier import LongTailClassifier, build_loss
-from ltbench.registry import SAMPLERS, build
+from ltbench.models.losses import Loss
+from ltbench.registry import MODELS, SAMPLERS, build
 from ltbench.seeding import derive_seed
 from ltbench.store import Artifact
 
@@ -45,6 +47,10 @@ def train(bench: Workbench) -> Artifact:
     sampler = build(
         SAMPLERS, in_force['sampler'], labels=data.train.labels, seed=config['seed'], epochs=recipe['epochs']
     )
+    if in_force['mixing']:
+        if not isinstance(model.loss, Loss):
+            raise UsageError(f'{in_force["loss"]["type"]} cannot take mixed labels: it does not derive from Loss')
+        model.mixing = build(MODELS, in_force['mixing'], class_counts=data.class_counts, seed=config['seed'])
     curve = Curve(bench)
     start = bench.parent.path(STATE) if stage.starts_from else None
     checkpoints = Checkpoints(bench, curve, start)
@@ -65,20 +71,22 @@ def train(bench: Workbench) -> Artifact:
     cost: dict[str, Any] = checkpoints.meter.read()
     images = len(sampler) * (stage.end - stage.begin)
     cost['images_per_second'] = round(images / max(cost['wall_seconds'], 1e-9), 1)
-    logits: torch.Tensor | None = None
+    outputs: dict[str, tuple[torch.Tensor, Any]] = {}
     if stage.is_complete:
         evaluation = Meter()
         preprocess = model.data_preprocessor
-        logits = predict(model, preprocess, data.test)
+        for name, split in evaluated_splits(data).items():
+            outputs[name] = predict(model, preprocess, split), split.labels
         cost['evaluation_seconds'] = evaluation.read()['wall_seconds']
         example = preprocess.normalize(torch.from_numpy(data.test.images[:1]).to(bench.device))
         cost |= size_of(model, example)
 
     def write(folder: Path) -> None:
         state = checkpoints.state(runner, stage.end, runner.iter)
-        if logits is not None:
+        if stage.is_complete:
             del state['optimizer']  # nothing is trained on from here
-            save_outputs(folder / 'test.npz', logits, data.test.labels)
+        for name, (logits, labels) in outputs.items():
+            save_outputs(folder / f'{name}.npz', logits, labels)
         torch.save(state, folder / STATE)
 
     return bench.publish(cost, write, epochs=stage.end - stage.begin, curve=curve.epochs)

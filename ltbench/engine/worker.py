@@ -11,7 +11,9 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from ltbench.engine.job import LOG, Job, Workbench
 from ltbench.engine.outputs import NonFiniteError
 from ltbench.engine.posthoc import apply_posthoc
 from ltbench.engine.train import train
-from ltbench.errors import EXIT_CLAIMED, EXIT_FAILED, LTBenchError
+from ltbench.errors import EXIT_CLAIMED, EXIT_FAILED, LTBenchError, MethodWarning
 from ltbench.store import Artifact, Store
 
 CARRY_OUT: dict[str, Callable[[Workbench], Artifact]] = {
@@ -53,7 +55,9 @@ def carry_out(job: Job) -> int:
             store.write(fingerprint, 'worker', worker)
             torch.set_num_threads(job.runtime.threads)
             torch.set_flush_denormal(True)
-            CARRY_OUT[job.stage.kind](Workbench(job.stage, store, job.runtime))
+            bench = Workbench(job.stage, store, job.runtime)
+            with noted(bench.warnings):
+                CARRY_OUT[job.stage.kind](bench)
     except Exception as error:  # noqa: BLE001 - a method is foreign code; whatever it raises fails this stage alone
         traceback.print_exc()
         store.write(fingerprint, 'failure', {'reason': _reason(error), 'time': time.time()})
@@ -62,6 +66,22 @@ def carry_out(job: Job) -> int:
         claim.release()
     store.finish_work(fingerprint)
     return 0
+
+
+@contextmanager
+def noted(notes: list[str]) -> Iterator[None]:
+    """Collect every :class:`MethodWarning` in ``notes``; other warnings go where they always go."""
+    show = warnings.showwarning
+
+    def note(message: Any, category: type[Warning], *rest: Any) -> None:
+        if issubclass(category, MethodWarning):
+            notes.append(str(message))
+        show(message, category, *rest)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter('always', MethodWarning)
+        warnings.showwarning = note  # type: ignore[assignment]
+        yield
 
 
 def carry_out_json(job: dict[str, Any]) -> int:

@@ -59,6 +59,8 @@ def run(selection: Selection, plugin_files: Iterable[str], executor: str, slots:
     else:
         console.print(f'Everything is found: {len(graph.runs)} runs, nothing to train.')
     _show_report(suite, bool(records), console)
+    for warning in sorted({f'{run_.method}: {text}' for run_, record in records for text in record['warnings']}):
+        console.print(f'[yellow]note[/] {warning}')
     return _show_failures(graph, failed, broken, store, console)
 
 
@@ -118,7 +120,7 @@ def _show_plan(graph: Graph, store: Store, console: Console) -> None:
     for key, stage in graph.stages.items():
         epochs = str(stage.end - stage.begin) if stage.kind == 'train' else ''
         state = 'to do' if key in needed else 'found' if store.find(key) else 'not needed'
-        parent = stage.parent.fingerprint[:10] if stage.parent else ''
+        parent = ', '.join(parent.fingerprint[:10] for parent in stage.parents)
         runs = graph.runs_of(key)
         table.add_row(
             key[:10], stage.kind, epochs, state, parent, str(runs[0]) + (f' +{len(runs) - 1}' if runs[1:] else '')

@@ -56,33 +56,44 @@ class Graph:
         found: dict[str, Stage] = {}
         for run in self.runs:
             for stage in run.stages:
-                found.setdefault(stage.fingerprint, stage)
+                _collect(stage, found)
         _share_prefixes(found)
         self.stages: dict[str, Stage] = {}
         for key in found:
             self._add(found, key)
         self.children: dict[str, list[str]] = defaultdict(list)
         for key, stage in self.stages.items():
-            if stage.parent is not None:
-                self.children[stage.parent.fingerprint].append(key)
+            for parent in stage.parents:
+                self.children[parent.fingerprint].append(key)
 
     def _add(self, found: dict[str, Stage], key: str) -> None:
         if key in self.stages:
             return
-        parent = found[key].parent
-        if parent is not None:
+        for parent in found[key].parents:
             self._add(found, parent.fingerprint)
         self.stages[key] = found[key]
 
-    def descendants(self, key: str) -> list[str]:
+    def descendants(self, key: str) -> set[str]:
         """Stages that need this one, directly or not."""
-        reached = []
+        reached: set[str] = set()
         waiting = list(self.children[key])
         while waiting:
             child = waiting.pop()
-            reached.append(child)
-            waiting.extend(self.children[child])
+            if child not in reached:
+                reached.add(child)
+                waiting.extend(self.children[child])
         return reached
+
+    def ancestors(self, key: str) -> list[str]:
+        """The stage and all that its artifact rests on, parents before children."""
+        reached: set[str] = set()
+        waiting = [key]
+        while waiting:
+            child = waiting.pop()
+            if child not in reached:
+                reached.add(child)
+                waiting.extend(parent.fingerprint for parent in self.stages[child].parents)
+        return [key for key in self.stages if key in reached]
 
     def runs_of(self, key: str) -> list[Run]:
         """Runs whose logits a stage holds, or, for a stage on the way, whose results rest on it."""
@@ -96,6 +107,13 @@ class Graph:
         for key in reversed(list(self.stages)):
             urgency[key] = epochs_of(self.stages[key]) + max((urgency[c] for c in self.children[key]), default=0.0)
         return urgency
+
+
+def _collect(stage: Stage, found: dict[str, Stage]) -> None:
+    if stage.fingerprint not in found:
+        found[stage.fingerprint] = stage
+        for parent in stage.parents:
+            _collect(parent, found)
 
 
 def epochs_of(stage: Stage) -> float:

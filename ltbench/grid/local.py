@@ -82,9 +82,9 @@ class LocalExecutor:
     def _is_ready(self, key: str, graph: Graph, states: dict[str, StageState], workers: dict[str, _Worker]) -> bool:
         if key in workers or states[key].state in ('done', 'failed', 'blocked'):
             return False
-        parent = graph.stages[key].parent
-        if parent is not None and parent.fingerprint in states and states[parent.fingerprint].state != 'done':
-            return False
+        for parent in graph.stages[key].parents:
+            if parent.fingerprint in states and states[parent.fingerprint].state != 'done':
+                return False
         elsewhere = read_state(key, self.store)
         if elsewhere.state in ('done', 'running'):
             states[key] = elsewhere
@@ -120,9 +120,10 @@ class LocalExecutor:
             )
             failure = {'reason': reason, 'time': time.time()}
             self.store.write(key, 'failure', failure)
-        parent = graph.stages[key].parent
-        if parent is not None and parent.fingerprint not in states and self.store.find(parent.fingerprint) is None:
-            states[parent.fingerprint] = states[key] = StageState()  # its artifact was damaged and set aside
+        damaged = [p.fingerprint for p in graph.stages[key].parents if self.store.find(p.fingerprint) is None]
+        if damaged:  # an artifact it needs did not pass its check and was set aside: make it again, then this one
+            for again in (key, *damaged):
+                states[again] = StageState()
             return
         states[key] = StageState('failed', failure['reason'])
         for descendant in graph.descendants(key):
@@ -155,12 +156,12 @@ def needed_stages(graph: Graph, store: Store) -> list[str]:
     """Stages to carry out: those of unfinished runs, up to the nearest ancestor whose artifact is there."""
     needed: set[str] = set()
     for run in graph.runs:
-        stage = graph.stages[run.fingerprint]
-        while stage.fingerprint not in needed and store.find(stage.fingerprint) is None:
-            needed.add(stage.fingerprint)
-            if stage.parent is None:
-                break
-            stage = graph.stages[stage.parent.fingerprint]
+        waiting = [run.fingerprint]
+        while waiting:
+            key = waiting.pop()
+            if key not in needed and store.find(key) is None:
+                needed.add(key)
+                waiting.extend(parent.fingerprint for parent in graph.stages[key].parents)
     return [key for key in graph.stages if key in needed]
 
 

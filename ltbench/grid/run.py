@@ -18,7 +18,7 @@ from ltbench.evaluation.metrics import describe_groups
 from ltbench.fingerprint import PROTOCOL_VERSION
 from ltbench.grid.graph import Graph, Run
 from ltbench.grid.status import StageState
-from ltbench.method import Stage, build_method, make_plan
+from ltbench.method import Stage, build_method, make_plan, train_stage_of
 from ltbench.record import SCHEMA_VERSION, record_path, write_record
 from ltbench.registry import METHODS, lookup
 from ltbench.store import Store
@@ -138,10 +138,9 @@ def record_run(run: Run, graph: Graph, store: Store, path: Path) -> dict[str, An
     with np.load(last.path('test.npz')) as outputs:
         logits, labels = outputs['logits'], outputs['labels']
     data = load_data(run.benchmark.data)
-    chain = _chain(run, graph)
-    metas = [artifact.meta for stage in chain if (artifact := store.find(stage.fingerprint)) is not None]
-    train = next(meta for meta in reversed(metas) if meta['kind'] == 'train')
-    sizes = next(meta['cost'] for meta in reversed(metas) if 'parameters' in meta['cost'])
+    metas = {key: artifact.meta for key in graph.ancestors(run.fingerprint) if (artifact := store.find(key))}
+    trained = metas[train_stage_of(run.stages[-1]).fingerprint]
+    sized = metas.get(_with_head(run.stages[-1]).fingerprint, trained)
     record = _identity(run) | {
         'schema': SCHEMA_VERSION,
         'ltbench': __version__,
@@ -151,13 +150,8 @@ def record_run(run: Run, graph: Graph, store: Store, path: Path) -> dict[str, An
             {'name': spec.name, 'options': build_method(spec, run.benchmark).values} for spec in parse_specs(run.method)
         ],
         'stages': [
-            {
-                'kind': meta['kind'],
-                'fingerprint': stage.fingerprint,
-                'epochs': meta.get('epochs', 0),
-                'cost': meta['cost'],
-            }
-            for stage, meta in zip(chain, metas, strict=True)
+            {'kind': meta['kind'], 'fingerprint': key, 'epochs': meta.get('epochs', 0), 'cost': meta['cost']}
+            for key, meta in metas.items()
         ],
         'config': {
             'benchmark': run.benchmark.resolved,
@@ -167,14 +161,16 @@ def record_run(run: Run, graph: Graph, store: Store, path: Path) -> dict[str, An
         'class_counts': data.class_counts,
         'groups': describe_groups(data.class_counts),
         'metrics': evaluate(logits, labels, data.class_counts),
-        'curve': train['curve'],
+        'curve': trained['curve'],
+        'chosen': last.meta.get('chosen', {}),
+        'warnings': sorted({warning for meta in metas.values() for warning in meta['warnings']}),
         'cost': {
-            'parameters': sizes['parameters'],
-            'flops': sizes['flops'],
-            'wall_seconds': round(sum(meta['cost']['wall_seconds'] for meta in metas), 3),
-            'cpu_seconds': round(sum(meta['cost']['cpu_seconds'] for meta in metas), 3),
-            'images_per_second': train['cost']['images_per_second'],
-            'peak_memory_mb': max(meta['cost']['peak_memory_mb'] for meta in metas),
+            'parameters': sized['cost']['parameters'],
+            'flops': sized['cost']['flops'],
+            'wall_seconds': round(sum(meta['cost']['wall_seconds'] for meta in metas.values()), 3),
+            'cpu_seconds': round(sum(meta['cost']['cpu_seconds'] for meta in metas.values()), 3),
+            'images_per_second': trained['cost']['images_per_second'],
+            'peak_memory_mb': max(meta['cost']['peak_memory_mb'] for meta in metas.values()),
         },
         'environment': last.meta['environment'],
     }
@@ -193,9 +189,9 @@ def _identity(run: Run) -> dict[str, Any]:
     }
 
 
-def _chain(run: Run, graph: Graph) -> list[Stage]:
-    """All stages a run's result rests on, first to last, as the graph cuts them."""
-    chain = [graph.stages[run.fingerprint]]
-    while (parent := chain[-1].parent) is not None:
-        chain.append(graph.stages[parent.fingerprint])
-    return chain[::-1]
+def _with_head(stage: Stage) -> Stage:
+    """The stage that made the head a run's logits come from."""
+    while stage.kind not in ('head', 'train'):
+        assert stage.needs is not None
+        stage = stage.needs
+    return stage

@@ -43,9 +43,9 @@ def read_states(graph: Graph, store: Store) -> dict[str, StageState]:
     states: dict[str, StageState] = {}
     for key, stage in graph.stages.items():
         states[key] = read_state(key, store)
-        parent = states[stage.parent.fingerprint] if stage.parent else None
-        if parent is not None and states[key].state == 'pending' and parent.state in ('failed', 'blocked'):
-            states[key] = StageState('blocked', f'its {graph.stages[key].parent.kind} stage failed')  # type: ignore[union-attr]
+        for parent in stage.parents:
+            if states[key].state == 'pending' and states[parent.fingerprint].state in ('failed', 'blocked'):
+                states[key] = StageState('blocked', f'the {parent.kind} stage it needs failed')
     return states
 
 

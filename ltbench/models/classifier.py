@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ltbench.errors import UsageError
 from ltbench.models.losses import Loss
+from ltbench.models.mixing import BatchMixing
 from ltbench.registry import MODELS, build
 
 
@@ -37,19 +38,72 @@ class LongTailClassifier(BaseModel):
         if config['normalization']:
             build(MODELS, config['normalization'])(self.backbone)
         self.head = build_head(config['head'], self.backbone, num_classes)
+        if config['rectification']:
+            self.head = RectifiedHead(self.head, build(MODELS, config['rectification'], num_classes=num_classes))
         self.loss: nn.Module | None = None
+        self.mixing: BatchMixing | None = None
 
     def init_weights(self) -> None:
         """Parts initialise themselves when built; mmengine's own pass is not needed."""
 
     def forward(self, images: Tensor, labels: Tensor | None = None, mode: str = 'tensor') -> Any:
-        """Logits ``[B, C]``; with ``mode='loss'`` the loss and, for the log, the number of correct predictions."""
-        logits = self.head(self.backbone(images))
+        """Logits ``[B, C]``; with ``mode='loss'`` the loss and, for the log, the number of correct predictions.
+
+        The heads of several experts give ``[B, K, C]``: the loss sees them all, the prediction is their mean.
+        """
         if mode == 'tensor':
-            return logits
+            return joint(self.head(self.backbone(images)))
         assert self.loss is not None
-        loss = self.loss(logits, labels)
-        return {'loss': loss, 'correct': (logits.detach().argmax(dim=1) == labels).float().sum()}
+        assert labels is not None
+        if self.mixing is None:
+            logits = self.head(self.backbone(images))
+            loss = self.loss(logits, labels)
+        else:
+            images, others, share = self.mixing(images, labels)
+            logits = self.head(self.backbone(images))
+            assert isinstance(self.loss, Loss)
+            loss = self.loss.mixed(logits, labels, others, share)
+        correct = (joint(logits.detach()).argmax(dim=1) == labels).float().sum()
+        return {'loss': loss, 'correct': correct}
+
+
+def joint(logits: Tensor) -> Tensor:
+    """``[B, C]`` as it is; the mean over experts of ``[B, K, C]``."""
+    return logits.mean(dim=1) if logits.dim() == 3 else logits
+
+
+class RectifiedHead(nn.Module):
+    """A head whose logits pass through one more module.
+
+    Args:
+        base: The head.
+        rectification: logits ``[B, C]`` -> logits ``[B, C]``.
+    """
+
+    def __init__(self, base: nn.Module, rectification: nn.Module) -> None:
+        super().__init__()
+        self.base, self.rectification = base, rectification
+
+    @property
+    def weight(self) -> Tensor:
+        """The classifier's weight ``[C, F]``, where it has one."""
+        return linear_weight(self.base)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features -> logits."""
+        return self.rectification(self.base(features))
+
+
+def linear_weight(head: nn.Module) -> Tensor:
+    """The weight ``[C, F]`` of a linear or cosine head.
+
+    Raises:
+        UsageError: If the head has none.
+    """
+    weight = getattr(head, 'weight', None)
+    if not isinstance(weight, Tensor):
+        raise UsageError(f'{type(head).__name__} has no linear classifier whose weight could be used')
+    return weight
 
 
 def build_head(head: Mapping[str, Any], backbone: nn.Module, num_classes: int, **context: Any) -> nn.Module:
@@ -65,14 +119,14 @@ def build_head(head: Mapping[str, Any], backbone: nn.Module, num_classes: int, *
 
 
 def build_loss(
-    loss: Mapping[str, Any], class_weights: Mapping[str, Any] | None, class_counts: Sequence[int], **context: Any
+    loss: Mapping[str, Any], class_weights: Mapping[str, Any] | None, class_counts: Sequence[int]
 ) -> nn.Module:
     """Build a loss and put its class weights in force.
 
     Raises:
         UsageError: If weights are asked of a loss that does not derive from :class:`Loss`.
     """
-    built = build(MODELS, loss, class_counts=class_counts, **context)
+    built = build(MODELS, loss, class_counts=class_counts)
     if class_weights:
         if not isinstance(built, Loss):
             raise UsageError(

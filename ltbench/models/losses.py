@@ -30,10 +30,7 @@ class Loss(nn.Module):
 
     def __init__(self, class_counts: Sequence[int]) -> None:
         super().__init__()
-        counts = torch.as_tensor(class_counts, dtype=torch.float32)
-        if (counts <= 0).any():
-            empty = (counts <= 0).nonzero().flatten().tolist()
-            raise DataError(f'{type(self).__name__}: no training image in class {", ".join(map(str, empty))}')
+        counts = positive_counts(class_counts, type(self).__name__).float()
         self.register_buffer('class_counts', counts, persistent=False)
         self.register_buffer('class_weights', None, persistent=False)
 
@@ -49,7 +46,21 @@ class Loss(nn.Module):
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean loss of a batch, weighted by class where weights are set."""
-        losses = self.per_sample(logits.float(), labels)
+        return self._mean(self.per_sample(logits.float(), labels), labels)
+
+    def mixed(self, logits: Tensor, labels: Tensor, others: Tensor, share: Tensor) -> Tensor:
+        """Mean loss of images that carry two labels.
+
+        Args:
+            logits: ``[B, C]``.
+            labels: First labels ``[B]``.
+            others: Second labels ``[B]``.
+            share: Share of the first label in each image, ``[B]``.
+        """
+        first = self._mean(share * self.per_sample(logits.float(), labels), labels)
+        return first + self._mean((1 - share) * self.per_sample(logits.float(), others), others)
+
+    def _mean(self, losses: Tensor, labels: Tensor) -> Tensor:
         if self.class_weights is None:
             return losses.mean()
         weights = self.class_weights[labels]
@@ -65,6 +76,19 @@ class CrossEntropyLoss(Loss):
         return functional.cross_entropy(logits, labels, reduction='none')
 
 
+def positive_counts(class_counts: Sequence[int], who: str = 'class weights') -> Tensor:
+    """Training images a class, float64 ``[C]``.
+
+    Raises:
+        DataError: If a class has none.
+    """
+    counts = torch.as_tensor(class_counts, dtype=torch.float64)
+    if (counts <= 0).any():
+        empty = (counts <= 0).nonzero().flatten().tolist()
+        raise DataError(f'{who}: no training image in class {", ".join(map(str, empty))}')
+    return counts
+
+
 @MODELS.register_module(name='EffectiveNumber')
 def effective_number_weights(class_counts: Sequence[int], beta: float = 0.9999) -> Tensor:
     """Class weights ``[C]`` proportional to ``(1 - beta) / (1 - beta ** n_c)``, scaled to sum to C.
@@ -72,6 +96,6 @@ def effective_number_weights(class_counts: Sequence[int], beta: float = 0.9999) 
     Cui et al., "Class-balanced loss based on effective number of samples", CVPR 2019, https://arxiv.org/abs/1901.05555.
     ``beta = 0`` gives ones; ``beta -> 1`` gives weights proportional to ``1 / n_c``.
     """
-    counts = torch.as_tensor(class_counts, dtype=torch.float64)
+    counts = positive_counts(class_counts)
     weights = (1 - beta) / (1 - beta**counts)
     return (weights * len(weights) / weights.sum()).float()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ltbench.errors import unknown
 from ltbench.registry import MODELS
 
 EPSILON = 1e-6  # added to the norm, as in the official code
@@ -27,6 +29,7 @@ class NormalizedBatchNorm2d(nn.BatchNorm2d):
         self, bn: nn.BatchNorm2d, weight_scalar: nn.Parameter | None, bias_scalar: nn.Parameter | None
     ) -> None:
         super().__init__(bn.num_features, bn.eps, bn.momentum)
+        self.load_state_dict(bn.state_dict(), strict=False)
         self.weight_scalar = weight_scalar
         self.bias_scalar = bias_scalar
 
@@ -69,6 +72,13 @@ class NormalizedBN:
             and ``'normal'`` (standard deviation ``1 / sqrt(C)``) start on a direction that can learn.
     """
 
+    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {
+        'normalize': ('weight', 'bias', 'both'),
+        'scope': ('last_stage', 'all'),
+        'scalar': ('network', 'layer', 'each'),
+        'bias_init': ('zeros', 'ones', 'normal'),
+    }
+
     def __init__(
         self,
         normalize: str = 'both',
@@ -76,6 +86,9 @@ class NormalizedBN:
         scalar: str = 'network',
         bias_init: str = 'zeros',
     ) -> None:
+        for name, value in {'normalize': normalize, 'scope': scope, 'scalar': scalar, 'bias_init': bias_init}.items():
+            if value not in self.CHOICES[name]:
+                raise unknown(f'{name} of NormalizedBN', value, self.CHOICES[name])
         self.normalize, self.scope, self.scalar, self.bias_init = normalize, scope, scalar, bias_init
 
     def __call__(self, backbone: nn.Module) -> None:
@@ -102,14 +115,15 @@ def batch_norms(backbone: nn.Module, scope: str) -> Iterator[tuple[nn.Module, st
                 if isinstance(child, nn.BatchNorm2d):
                     yield parent, name, child
         return
-    for block in backbone.last_stage.children():  # type: ignore[union-attr]
-        closing = 'bn3' if hasattr(block, 'bn3') else 'bn2'
-        yield block, closing, getattr(block, closing)
-        shortcut = getattr(block, 'downsample', None)
-        if isinstance(shortcut, nn.Module):
-            for name, child in shortcut.named_children():
-                if isinstance(child, nn.BatchNorm2d):
-                    yield shortcut, name, child
+    for stage in backbone.last_stages:  # type: ignore[union-attr]
+        for block in stage.children():
+            closing = 'bn3' if hasattr(block, 'bn3') else 'bn2'
+            yield block, closing, getattr(block, closing)
+            shortcut = getattr(block, 'downsample', None)
+            if isinstance(shortcut, nn.Module):
+                for name, child in shortcut.named_children():
+                    if isinstance(child, nn.BatchNorm2d):
+                        yield shortcut, name, child
 
 
 def _new_scalar() -> nn.Parameter:
@@ -122,3 +136,59 @@ def _init_bias(bias: Tensor, how: str) -> None:
             bias.fill_(1.0)
         elif how == 'normal':
             bias.normal_(0.0, 1 / math.sqrt(bias.numel()))
+
+
+@MODELS.register_module()
+class UniformBN:
+    """Give BN layers the weight ``s / sqrt(C)`` in every channel, with one learned ``s`` for all, and no bias.
+
+    What is left of NBN when its vectors cannot learn a direction.
+
+    Args:
+        scope: As for :class:`NormalizedBN`.
+    """
+
+    def __init__(self, scope: str = 'last_stage') -> None:
+        self.scope = scope
+
+    def __call__(self, backbone: nn.Module) -> None:
+        """Replace the layers in place."""
+        scalar = _new_scalar()
+        for parent, name, bn in list(batch_norms(backbone, self.scope)):
+            layer = NormalizedBatchNorm2d(bn, scalar, None)
+            layer.weight.requires_grad_(False)
+            layer.bias.requires_grad_(False)
+            setattr(parent, name, layer)
+
+
+@MODELS.register_module()
+class NoAffineBN:
+    """Take weight and bias away from BN layers: they only standardise.
+
+    Args:
+        scope: As for :class:`NormalizedBN`.
+    """
+
+    def __init__(self, scope: str = 'last_stage') -> None:
+        self.scope = scope
+
+    def __call__(self, backbone: nn.Module) -> None:
+        """Replace the layers in place."""
+        for parent, name, bn in list(batch_norms(backbone, self.scope)):
+            setattr(parent, name, nn.BatchNorm2d(bn.num_features, bn.eps, bn.momentum, affine=False))
+
+
+@MODELS.register_module()
+class LogitBatchNorm(nn.BatchNorm1d):
+    """Zero mean and unit variance for the logits of each class over a batch, without weight or bias.
+
+    Args:
+        num_classes: C.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes, affine=False)
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Logits ``[B, C]`` (or ``[B, K, C]`` of K experts) -> the same shape."""
+        return super().forward(logits.flatten(0, -2)).view_as(logits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -42,37 +43,56 @@ class CIFARResNet(nn.Module):
     Args:
         depth: 6n + 2.
         in_channels: 3 for colour, 1 for grey images.
+        width: Multiplies the channels of every stage.
+        experts: Copies of the second and third stage after a shared first one; their features are stacked.
+        expert_width: Multiplies the channels of those copies.
 
     Raises:
-        UsageError: If the depth is not 6n + 2.
+        UsageError: If the depth is not 6n + 2, or there is no expert.
     """
 
-    def __init__(self, depth: int = 32, in_channels: int = 3) -> None:
+    def __init__(
+        self, depth: int = 32, in_channels: int = 3, width: float = 1.0, experts: int = 1, expert_width: float = 1.0
+    ) -> None:
         super().__init__()
         if depth < 8 or (depth - 2) % 6:
             raise UsageError(f'depth of CIFARResNet is 6n + 2 (8, 20, 32, 56, ...), got {depth}')
+        if experts < 1:
+            raise UsageError(f'experts of CIFARResNet is 1 or larger, got {experts}')
         blocks = (depth - 2) // 6
-        self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        self.layer1 = _stage(16, 16, blocks, stride=1)
-        self.layer2 = _stage(16, 32, blocks, stride=2)
-        self.layer3 = _stage(32, 64, blocks, stride=2)
-        self.out_features = 64
+        first = round(16 * width)
+        second, third = (round(channels * width * expert_width) for channels in (32, 64))
+        if not 1 <= first <= second <= third:
+            raise UsageError(f'CIFARResNet would have {first}, {second} and {third} channels; they must not decrease')
+        self.conv1 = nn.Conv2d(in_channels, first, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(first)
+        self.layer1 = _stage(first, first, blocks, stride=1)
+        self.layer2 = _copies(experts, first, second, blocks)
+        self.layer3 = _copies(experts, second, third, blocks)
+        self.experts = experts
+        self.out_features = third
         self.head_init = 'kaiming'
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
 
     @property
-    def last_stage(self) -> nn.Module:
-        """The stage that NBN normalises by default."""
-        return self.layer3
+    def last_stages(self) -> list[nn.Module]:
+        """The last stage (of each expert), which NBN normalises by default."""
+        return [self.layer3] if self.experts == 1 else list(self.layer3)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images ``[B, in_channels, H, W]`` -> pooled features ``[B, 64]``."""
-        x = functional.relu(self.bn1(self.conv1(images)))
-        x = self.layer3(self.layer2(self.layer1(x)))
-        return x.mean(dim=(2, 3))
+        """Images ``[B, in_channels, H, W]`` -> pooled features ``[B, F]``, or ``[B, K, F]`` of K experts."""
+        x = self.layer1(functional.relu(self.bn1(self.conv1(images))))
+        if self.experts == 1:
+            return self.layer3(self.layer2(x)).mean(dim=(2, 3))
+        experts = zip(self.layer2, self.layer3, strict=True)  # type: ignore[call-overload]
+        return torch.stack([third(second(x)).mean(dim=(2, 3)) for second, third in experts], dim=1)
+
+
+def _copies(experts: int, in_channels: int, channels: int, blocks: int) -> nn.Module:
+    copies = [_stage(in_channels, channels, blocks, stride=2) for _ in range(experts)]
+    return copies[0] if experts == 1 else nn.ModuleList(copies)
 
 
 def _stage(in_channels: int, channels: int, blocks: int, stride: int) -> nn.Sequential:

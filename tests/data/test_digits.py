@@ -85,3 +85,14 @@ def test_a_recorded_fingerprint_does_not_choose_the_data(digits: DigitsLT) -> No
 def test_a_misspelt_option_is_an_error() -> None:
     with pytest.raises(UsageError, match=r'imbalance_facto.*did you mean imbalance_factor'):
         load_data({'type': 'DigitsLT', 'imbalance_facto': 10})
+
+
+def test_a_holdout_takes_its_share_of_every_class_from_training(digits: DigitsLT) -> None:
+    # int(.2 * n), but one image at least: of 120 79 52 35 23 15 10 6 4 3
+    data = load_data({'type': 'DigitsLT', 'holdout': 0.2})
+    taken = [24, 15, 10, 7, 4, 3, 2, 1, 1, 1]
+    assert np.bincount(data.validation.labels).tolist() == taken
+    assert data.class_counts == [n - k for n, k in zip(digits.class_counts, taken, strict=True)]
+    assert pictures(data.train) | pictures(data.validation) == pictures(digits.train)
+    assert np.array_equal(data.test.images, digits.test.images)
+    assert digits.validation is load_data({'type': 'DigitsLT'}).validation is None  # the whole set is left whole

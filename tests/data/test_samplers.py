@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ltbench.data.samplers import ClassAware, EpochSampler, InstanceBalanced
+from ltbench.data.samplers import ClassAware, EpochSampler, InstanceBalanced, PowerBalanced
 from ltbench.registry import SAMPLERS, build
 
 COUNTS = [40, 17, 6, 3, 1]  # class 3 has fewer images than one turn takes, class 4 a single one
@@ -88,17 +88,34 @@ def test_classes_without_images_get_no_turn() -> None:
     assert np.bincount(labels[epoch(ClassAware(labels, length=16), 0)]).tolist() == [8, 0, 8]
 
 
-# ------------------------------------------------------------------------------------------------ both
+# ------------------------------------------------------------------------------------------------ independent draws
 
 
-@pytest.mark.parametrize('kind', [InstanceBalanced, ClassAware])
+@pytest.mark.parametrize(
+    ('power', 'share'), [(1.0, [16 / 21, 4 / 21, 1 / 21]), (0.5, [4 / 7, 2 / 7, 1 / 7]), (0.0, [1 / 3] * 3)]
+)
+def test_power_of_the_counts(power: float, share: list[float]) -> None:
+    """16, 4 and 1 images: their square roots are 4, 2 and 1."""
+    labels = np.repeat(np.arange(3), [16, 4, 1])
+    sampler = PowerBalanced(labels, length=20_000, power=power)
+    assert sampler.class_probability(np.array([16, 4, 1])).tolist() == pytest.approx(share)
+    drawn = epoch(sampler, 0)
+    assert np.bincount(labels[drawn]) / 20_000 == pytest.approx(np.array(share), abs=0.015)  # four deviations
+    head = np.bincount(drawn, minlength=21)[:16]
+    assert head.max() < 1.5 * head.min()  # images of a class alike
+
+
+# ------------------------------------------------------------------------------------------------ all
+
+
+@pytest.mark.parametrize('kind', [InstanceBalanced, ClassAware, PowerBalanced])
 def test_an_epoch_has_the_length_of_the_training_set(kind: type[EpochSampler]) -> None:
     """Every sampler takes as many steps as plain training, so that schedules stay equal."""
     assert len(kind(LABELS)) == len(epoch(kind(LABELS), 0)) == len(LABELS)
     assert len(kind(LABELS, length=33)) == len(epoch(kind(LABELS, length=33), 2)) == 33
 
 
-@pytest.mark.parametrize('kind', [InstanceBalanced, ClassAware])
+@pytest.mark.parametrize('kind', [InstanceBalanced, ClassAware, PowerBalanced])
 def test_order_depends_on_seed_and_epoch_alone(kind: type[EpochSampler]) -> None:
     used = kind(LABELS, seed=1)
     orders = [epoch(used, number) for number in range(4)]

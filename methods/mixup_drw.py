@@ -1,0 +1,21 @@
+"""mixup with deferred re-weighting, under its published name."""
+
+from __future__ import annotations
+
+from ltbench.method import Plan
+from ltbench.registry import METHODS
+from methods.drw import DeferredReweighting
+from methods.mixup import Mixup
+
+
+@METHODS.register_module(name='mixup_drw')
+class MixupDRW(Mixup, DeferredReweighting):
+    """``mixup+drw``: mixed images throughout, class weights late in training.
+
+    Lin and Yang, imbalanced-DL (ntucllab/imbalanced-DL@caa43d9), https://arxiv.org/abs/2204.03911; the two parts are
+    Zhang et al., ICLR 2018, and Cao et al., NeurIPS 2019. Differs: as ``mixup`` and ``drw``.
+    """
+
+    def apply(self, plan: Plan) -> Plan:
+        """Apply the one, then the other."""
+        return DeferredReweighting.apply(self, Mixup.apply(self, plan))

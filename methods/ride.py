@@ -1,0 +1,91 @@
+"""RIDE."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ltbench.method import Method, Option, Plan
+from ltbench.models.heads import CosineHead
+from ltbench.registry import METHODS, MODELS
+from methods.ldam import LDAMLoss
+
+
+@MODELS.register_module()
+class ExpertHeads(nn.Module):
+    """A cosine head for each expert: features ``[B, K, F]`` -> logits ``[B, K, C]``."""
+
+    def __init__(self, in_features: int, num_classes: int, experts: int, scale: float = 30.0) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(CosineHead(in_features, num_classes, scale) for _ in range(experts))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Each expert's features through its own head."""
+        return torch.stack([head(features[:, k]) for k, head in enumerate(self.heads)], dim=1)
+
+
+@MODELS.register_module()
+class RIDELoss(LDAMLoss):
+    """Each expert's LDAM loss, and ``diversity * T^2 * KL(mean || expert)``; summed over experts.
+
+    Args:
+        class_counts: Training images a class, all larger than 0.
+        max_margin: As in LDAM.
+        scale: As in LDAM.
+        diversity: Factor of the divergence; negative drives the experts apart.
+        balance: The temperature of class c is proportional to ``C * prior_c * balance + 1 - balance``, at most 1.
+    """
+
+    temperature: Tensor
+
+    def __init__(
+        self,
+        class_counts: Sequence[int],
+        max_margin: float = 0.5,
+        scale: float = 30.0,
+        diversity: float = -0.2,
+        balance: float = 0.0,
+    ) -> None:
+        super().__init__(class_counts, max_margin, scale)
+        temperature = self.class_counts / self.class_counts.mean() * balance + 1 - balance
+        self.register_buffer('temperature', temperature / temperature.max(), persistent=False)
+        self.diversity = diversity
+
+    def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Losses ``[B]`` of the experts' logits ``[B, K, C]``."""
+        mean = functional.softmax(logits.detach().mean(dim=1) / self.temperature, dim=1)
+        factor = self.diversity * self.temperature.mean() ** 2
+        total = torch.zeros(len(labels), device=logits.device)
+        for expert in logits.unbind(dim=1):
+            log_probability = functional.log_softmax(expert / self.temperature, dim=1)
+            divergence = functional.kl_div(log_probability, mean, reduction='none').sum(dim=1)
+            total = total + super().per_sample(expert, labels) + factor * divergence
+        return total
+
+
+@METHODS.register_module(name='ride')
+class RIDE(Method):
+    """K experts on shared early stages, driven apart; their mean logits classify. Re-weighted late.
+
+    Wang et al., "Long-tailed recognition by routing diverse distribution-aware experts", ICLR 2021,
+    https://arxiv.org/abs/2010.01809; official code frank-xwang/RIDE-LongTailRecognition@ab8be5c.
+    Differs: no router and no distillation; deferred class weights act on the divergence too; the benchmark's recipe.
+    The record holds parameters and FLOPs; ``wide`` is an ERM of about the same FLOPs.
+    """
+
+    experts = Option(3, between=(2, 16), help='K')
+    expert_width = Option(0.75, between=(0.1, 4), help="channels of the experts' stages")
+    max_margin = Option(0.5, between=(0, 2), on={'inat2018': 0.3}, help='as in ldam')
+    diversity = Option(-0.2, between=(-10, 10), on={'cifar10_lt': -0.45, 'cifar100_lt': -0.45}, help='negative: apart')
+    start = Option(0.8, between=(0, 1), help='share of the epochs before class weights and temperatures')
+
+    def apply(self, plan: Plan) -> Plan:
+        """Experts, their heads and loss; class weights after the cut."""
+        loss = dict(type='RIDELoss', max_margin=self.max_margin, diversity=self.diversity)
+        plan = plan.reshape(experts=self.experts, expert_width=self.expert_width)
+        plan = plan.replace(head=dict(type='ExpertHeads', experts=self.experts), loss=dict(**loss, balance=0.0))
+        weights = dict(type='EffectiveNumber', beta=0.9999)
+        return plan.cut(at=self.start).after(loss=dict(**loss, balance=0.05), class_weights=weights)

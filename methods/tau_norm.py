@@ -1,0 +1,50 @@
+"""tau-normalisation of the classifier."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ltbench.method import Method, Option, Plan
+from ltbench.models.classifier import linear_weight
+from ltbench.models.posthoc import Outputs, PostHoc, features_of
+from ltbench.registry import METHODS, MODELS
+
+
+@MODELS.register_module()
+class TauNormalization(PostHoc):
+    """``f . w_c / |w_c| ** tau``, without bias.
+
+    Args:
+        tau: 0 keeps the weights, 1 makes them unit vectors.
+    """
+
+    def __init__(self, tau: float = 1.0) -> None:
+        self.tau = tau
+
+    def logits(self, outputs: Outputs) -> Tensor:
+        """Logits ``[N, C]`` of the normalised classifier."""
+        assert outputs.head is not None
+        weight = linear_weight(outputs.head).detach()
+        return features_of(outputs) @ (weight / weight.norm(dim=1, keepdim=True) ** self.tau).T
+
+
+@METHODS.register_module(name='tau_norm')
+class TauNorm(Method):
+    """Divide each class's classifier weight by a power of its norm, chosen on validation images.
+
+    Kang et al., "Decoupling representation and classifier for long-tailed recognition", ICLR 2020 (section 4.1),
+    https://arxiv.org/abs/1910.09217; official code facebookresearch/classifier-balancing@f162ade.
+    Differs: tau is chosen by mean class accuracy among 0, 0.1, ..., 2 on the benchmark's validation set; where it has
+    none, on a fifth of the training images that a second model, trained without them, has not seen (the official code
+    tunes on iNaturalist's test images). ``choose_tau=False`` takes ``tau`` as given.
+    """
+
+    choose_tau = Option(True, help='choose tau on validation images')
+    tau = Option(1.0, between=(0, 10), help='used if it is not chosen')
+
+    def apply(self, plan: Plan) -> Plan:
+        """Append the post-hoc step."""
+        if self.choose_tau:
+            grid = {'tau': [step / 10 for step in range(21)]}
+            return plan.posthoc(on='features', type='TauNormalization', choose=grid)
+        return plan.posthoc(on='features', type='TauNormalization', tau=self.tau)

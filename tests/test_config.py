@@ -1,0 +1,305 @@
+"""What a person types, and what it resolves to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ltbench.config import Spec, config_names, load_benchmark, load_suite, parse_assignment, parse_specs, read_config
+from ltbench.errors import UsageError
+
+BENCHMARK = '''"""A benchmark of the tests."""
+
+version = 3
+data = dict(type='DigitsLT', imbalance_factor=100, profile='exp', split_seed=0)
+backbone = dict(type='CIFARResNet', depth=32)
+recipe = dict(
+    epochs=200,
+    batch_size=128,
+    optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=2e-4),
+    schedule=dict(type='step', warmup_epochs=5, at=[0.8, 0.9], gamma=0.01),
+    augmentation=dict(crop_padding=4, flip=True),
+    precision='fp32',
+)
+presets = dict(
+    quick=dict(recipe=dict(epochs=30, optimizer=dict(lr=0.05)), backbone=dict(depth=20)),
+    cosine=dict(recipe=dict(schedule=dict(type='cosine', warmup_epochs=1))),
+    broken=dict(recipe=dict(epoch=30)),
+)
+'''
+
+SUITE = '''"""A suite of the tests."""
+
+benchmarks = ['toy_lt', 'toy_lt(imbalance_factor=10)']
+methods = ['erm', dict(type='nbn', normalize='weight'), dict(type='ldam+drw', max_margin=0.3, **{'drw.start': 0.5})]
+seeds = [0, 1]
+preset = 'quick'
+'''
+
+
+@pytest.fixture(autouse=True)
+def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of configs of our own."""
+    for kind, name, text in (('benchmarks', 'toy_lt', BENCHMARK), ('suites', 'tiny', SUITE)):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / f'{name}.py').write_text(text, encoding='utf-8')
+    monkeypatch.setenv('LTBENCH_CONFIGS', str(tmp_path))
+    return tmp_path
+
+
+def refused(words: str, *arguments: Any, **options: Any) -> None:
+    """Loading a benchmark with these arguments is an error that says ``words``."""
+    with pytest.raises(UsageError) as error:
+        load_benchmark(*arguments, **options)
+    assert words in str(error.value)
+
+
+# ------------------------------------------------------------------------------------------------ specs
+
+
+@pytest.mark.parametrize(
+    ('text', 'parts'),
+    [
+        ('erm', [('erm', {})]),
+        ('erm()', [('erm', {})]),
+        ('nbn(normalize=weight)+la_loss', [('nbn', {'normalize': 'weight'}), ('la_loss', {})]),
+        (' nbn( normalize = weight ) + crt ', [('nbn', {'normalize': 'weight'}), ('crt', {})]),
+        ('drw(start=0.5, beta=1e-3)', [('drw', {'start': 0.5, 'beta': 1e-3})]),
+        ('drw(beta=1e+1)+crt', [('drw', {'beta': 10.0}), ('crt', {})]),  # the + inside brackets joins nothing
+        ('m(at=[0.8, 0.9], on={"a": 1})', [('m', {'at': [0.8, 0.9], 'on': {'a': 1}})]),
+        ('lws(train_classifier=True)', [('lws', {'train_classifier': True})]),
+        ('lws(train_classifier=false)', [('lws', {'train_classifier': False})]),
+        ("m(a='True', b=none)", [('m', {'a': 'True', 'b': None})]),
+        ('./mine/toy_lt.py(imbalance_factor=50)', [('./mine/toy_lt.py', {'imbalance_factor': 50})]),
+    ],
+)
+def test_specs(text: str, parts: list[tuple[str, dict[str, Any]]]) -> None:
+    found = [(spec.name, spec.options) for spec in parse_specs(text)]
+    assert found == parts
+    types = [[type(value) for value in options.values()] for _, options in found]
+    assert types == [[type(value) for value in options.values()] for _, options in parts]  # True is not 1
+
+
+def test_specs_from_a_mapping() -> None:
+    """As suites write them; an option without a prefix belongs to the first part."""
+    specs = parse_specs({'type': 'ldam+drw', 'max_margin': 0.3, 'drw.start': 0.5})
+    assert specs == (Spec('ldam', {'max_margin': 0.3}), Spec('drw', {'start': 0.5}))
+    both = parse_specs({'type': 'nbn(scope=all)', 'normalize': 'bias'})
+    assert both == (Spec('nbn', {'scope': 'all', 'normalize': 'bias'}),)
+    with pytest.raises(UsageError, match=r"'dwr': did you mean drw\?"):
+        parse_specs({'type': 'ldam+drw', 'dwr.start': 0.5})
+
+
+@pytest.mark.parametrize(
+    ('text', 'words'),
+    [
+        ('', 'an empty name'),
+        ('+', 'an empty name'),
+        ('nbn(normalize=weight', "cannot read 'nbn(normalize=weight'"),
+        ('nbn(weight)', "cannot read 'weight': expected key=value"),
+        ('nbn(normalize=)', "cannot read 'normalize=': expected key=value"),
+        ('la loss', "cannot read 'la loss'"),
+    ],
+)
+def test_unreadable_specs(text: str, words: str) -> None:
+    with pytest.raises(UsageError) as error:
+        parse_specs(text)
+    assert words in str(error.value)
+
+
+names = st.from_regex(r'[a-z][a-z_0-9]{0,8}', fullmatch=True)
+plain = st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.booleans() | st.none()
+
+
+@given(st.lists(st.builds(Spec, names, st.dictionaries(names, plain | st.lists(plain, max_size=3))), min_size=1))
+def test_specs_are_printed_as_they_are_read(specs: list[Spec]) -> None:
+    assert parse_specs('+'.join(map(str, specs))) == tuple(specs)
+
+
+@pytest.mark.parametrize('word', ['weight', 'none', 'true', '1', '0.5'])
+def test_words_are_printed_as_they_are_read(word: str) -> None:
+    """Suites turn mappings into text and back: the string '1' must not come back as a number."""
+    assert parse_specs(str(Spec('m', {'option': word}))) == (Spec('m', {'option': word}),)
+
+
+def test_assignments() -> None:
+    assert parse_assignment('recipe.epochs=5') == ('recipe.epochs', 5)
+    assert parse_assignment('profile=step') == ('profile', 'step')
+    assert parse_assignment('path=a=b') == ('path', 'a=b')
+
+
+# ------------------------------------------------------------------------------------------------ benchmarks
+
+
+def test_a_benchmark_is_the_contents_of_its_file() -> None:
+    toy = load_benchmark('toy_lt')
+    assert (toy.name, toy.preset, toy.version, toy.doc) == ('toy_lt', 'paper', 3, 'A benchmark of the tests.')
+    assert toy.recipe['optimizer'] == {'type': 'SGD', 'lr': 0.1, 'momentum': 0.9, 'weight_decay': 2e-4}
+    assert (toy.setting, dict(toy.overrides)) == ('paper', {})
+    assert load_benchmark('toy_lt', preset='paper') == toy
+
+
+def test_a_preset_changes_what_it_names_and_nothing_else() -> None:
+    paper, quick = load_benchmark('toy_lt'), load_benchmark('toy_lt', preset='quick')
+    assert (quick.recipe['epochs'], quick.backbone['depth']) == (30, 20)
+    assert quick.recipe['optimizer'] == {**paper.recipe['optimizer'], 'lr': 0.05}
+    assert {**quick.recipe, 'epochs': 200, 'optimizer': paper.recipe['optimizer']} == paper.recipe
+    assert quick.data == paper.data
+    assert quick.setting == 'quick'
+
+
+def test_a_preset_that_names_a_type_replaces_the_whole_part() -> None:
+    """The arguments of another type would not fit."""
+    assert load_benchmark('toy_lt', preset='cosine').recipe['schedule'] == {'type': 'cosine', 'warmup_epochs': 1}
+
+
+def test_overrides_by_full_path_or_last_name() -> None:
+    by_path = load_benchmark('toy_lt', overrides={'recipe.optimizer.weight_decay': 5e-4, 'recipe.epochs': 20})
+    by_name = load_benchmark('toy_lt', overrides={'weight_decay': 5e-4, 'epochs': 20})
+    assert by_path == by_name
+    assert by_path.recipe['optimizer']['weight_decay'] == 5e-4
+    assert by_path.overrides == {'recipe.optimizer.weight_decay': 5e-4, 'recipe.epochs': 20}
+
+
+def test_overrides_win_over_brackets_and_brackets_over_presets() -> None:
+    toy = load_benchmark('toy_lt(epochs=10, depth=56)', preset='quick', overrides={'epochs': 12})
+    assert (toy.recipe['epochs'], toy.backbone['depth'], toy.recipe['optimizer']['lr']) == (12, 56, 0.05)
+
+
+def test_setting_names_the_preset_and_every_change() -> None:
+    """Rows with different settings never share a table; the imbalance factor has a column of its own."""
+    assert load_benchmark('toy_lt(epochs=20)').setting == 'paper, epochs=20'
+    assert load_benchmark('toy_lt', 'quick', {'weight_decay': 0, 'epochs': 20}).setting == (
+        'quick, epochs=20, weight_decay=0'
+    )
+    assert load_benchmark('toy_lt(imbalance_factor=50)').setting == 'paper'
+    assert load_benchmark('toy_lt(imbalance_factor=50)').data['imbalance_factor'] == 50
+    assert load_benchmark('toy_lt(epochs=200)').setting == 'paper'  # says what the file says
+    assert load_benchmark('toy_lt(profile=step)').setting == 'paper, profile=step'
+
+
+def test_settings_differ_where_benchmarks_do() -> None:
+    """Two options with one last name: the label must tell them apart."""
+    one = load_benchmark('toy_lt', overrides={'recipe.optimizer.type': 'Adam'})
+    other = load_benchmark('toy_lt', overrides={'recipe.schedule.type': 'Adam'})
+    assert one.setting != other.setting
+
+
+def test_loading_again_is_not_affected_by_overrides() -> None:
+    load_benchmark('toy_lt', overrides={'lr': 9.0, 'at': [0.1]})
+    assert load_benchmark('toy_lt').recipe['optimizer']['lr'] == 0.1
+    assert load_benchmark('toy_lt').recipe['schedule']['at'] == [0.8, 0.9]
+
+
+def test_resolved_is_a_copy_of_everything() -> None:
+    toy = load_benchmark('toy_lt(epochs=20)')
+    resolved = toy.resolved
+    assert resolved['overrides'] == {'recipe.epochs': 20}
+    assert set(resolved) == {'name', 'preset', 'version', 'data', 'backbone', 'recipe', 'overrides'}
+    resolved['recipe']['optimizer']['lr'] = 9.0
+    assert toy.recipe['optimizer']['lr'] == 0.1
+
+
+@pytest.mark.parametrize(
+    ('text', 'words'),
+    [
+        ('toy_lr', "unknown benchmark 'toy_lr': did you mean toy_lt?"),
+        ('toy_lt(epocs=3)', "unknown option of toy_lt 'epocs': did you mean epochs"),
+        ('toy_lt(imbalence_factor=3)', 'did you mean imbalance_factor'),
+        ('toy_lt(type=Adam)', "option 'type' of toy_lt is ambiguous: data.type, backbone.type, recipe.optimizer.type"),
+        ('toy_lt+toy_lt', 'benchmarks cannot be joined by +'),
+        ('nowhere/toy_lt.py', 'no such file: nowhere/toy_lt.py'),
+    ],
+)
+def test_unknown_benchmarks_and_options(text: str, words: str) -> None:
+    refused(words, text)
+
+
+def test_unknown_presets() -> None:
+    refused("unknown preset of toy_lt 'quik': did you mean quick?", 'toy_lt', preset='quik')
+    refused('did you mean epochs?', 'toy_lt', preset='broken')  # a preset with a key that the recipe does not have
+
+
+@pytest.mark.parametrize(
+    ('option', 'value'),
+    [
+        ('epochs', 'many'),
+        ('epochs', True),
+        ('epochs', 2.5),
+        ('epochs', 0),
+        ('batch_size', -1),
+        ('at', 0.8),
+        ('optimizer', 'SGD'),
+        ('precision', 16),
+        ('flip', 3),  # bool is an int to Python; an int is no bool to us
+    ],
+)
+def test_values_of_another_kind_are_refused(option: str, value: Any) -> None:
+    """They would fail an hour later, or mean something else."""
+    refused(option, 'toy_lt', overrides={option: value})
+
+
+def test_whole_and_fractional_numbers_are_one_kind() -> None:
+    assert load_benchmark('toy_lt(imbalance_factor=12.5)').data['imbalance_factor'] == 12.5
+    assert load_benchmark('toy_lt(lr=1)').recipe['optimizer']['lr'] == 1
+
+
+def test_a_file_that_does_not_load_is_named_with_its_error(configs: Path) -> None:
+    (configs / 'benchmarks' / 'bad.py').write_text('data = dict(', encoding='utf-8')
+    (configs / 'benchmarks' / 'part.py').write_text("data = dict(type='DigitsLT')", encoding='utf-8')
+    refused('bad.py does not load: ', 'bad')
+    refused('benchmark part does not define backbone, recipe', 'part')
+
+
+def test_a_file_may_be_given_by_its_path(tmp_path: Path) -> None:
+    path = tmp_path / 'elsewhere_lt.py'
+    path.write_text(BENCHMARK, encoding='utf-8')
+    elsewhere = load_benchmark(f'{path}(imbalance_factor=50)')
+    assert (elsewhere.name, elsewhere.data['imbalance_factor']) == ('elsewhere_lt', 50)
+
+
+def test_names_leave_out_bases(configs: Path) -> None:
+    (configs / 'benchmarks' / '_base.py').write_text('', encoding='utf-8')
+    assert config_names('benchmarks') == ['toy_lt']
+
+
+def test_a_folder_without_configs_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('LTBENCH_CONFIGS', str(tmp_path / 'nothing'))
+    with pytest.raises(UsageError, match='set LTBENCH_CONFIGS'):
+        config_names('benchmarks')
+
+
+# ------------------------------------------------------------------------------------------------ suites
+
+
+def test_suite() -> None:
+    tiny = load_suite('tiny')
+    assert tiny.benchmarks == ('toy_lt', 'toy_lt(imbalance_factor=10)')
+    assert tiny.methods == ('erm', 'nbn(normalize=weight)', 'ldam(max_margin=0.3)+drw(start=0.5)')
+    assert (tiny.seeds, tiny.preset, tiny.doc) == ((0, 1), 'quick', 'A suite of the tests.')
+
+
+def test_unknown_and_incomplete_suites(configs: Path) -> None:
+    with pytest.raises(UsageError, match=r"unknown suite 'tinny': did you mean tiny\?"):
+        load_suite('tinny')
+    (configs / 'suites' / 'empty.py').write_text("benchmarks = ['toy_lt']\nmethods = []\nseeds = [0]", encoding='utf-8')
+    with pytest.raises(UsageError, match='suite empty does not define methods'):
+        load_suite('empty')
+
+
+def test_every_shipped_config_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each benchmark with each of its presets, and each suite names benchmarks that there are."""
+    monkeypatch.delenv('LTBENCH_CONFIGS')
+    for name in config_names('benchmarks'):
+        presets = read_config('benchmarks', name)[0].get('presets', {})
+        for preset in ('paper', *presets):
+            assert load_benchmark(name, preset).preset == preset
+        assert len({str(load_benchmark(name, preset).recipe) for preset in ('paper', *presets)}) == 1 + len(presets)
+    for name in config_names('suites'):
+        suite = load_suite(name)
+        for text in suite.benchmarks:
+            load_benchmark(text, suite.preset)
