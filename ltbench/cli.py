@@ -96,11 +96,23 @@ def status(
 def list_things(
     what: Annotated[str, typer.Argument(metavar='methods|benchmarks|suites|runs')],
     plugin: Plugins = None,
+    as_json: Annotated[bool, typer.Option('--json', help='For programs; all there is to know.')] = False,
 ) -> None:
     """List methods, benchmarks, suites or recorded runs, one line each."""
     from ltbench import listing
 
-    listing.show(what, [str(p) for p in plugin or ()])
+    listing.show(what, [str(p) for p in plugin or ()], as_json)
+
+
+@app.command()
+def check(
+    method: Annotated[list[str] | None, typer.Argument(metavar='[METHOD]...', help='Default: all methods.')] = None,
+    plugin: Plugins = None,
+) -> None:
+    """Test that methods keep the contract: yours as well as the built-in ones."""
+    from ltbench import listing
+
+    raise typer.Exit(listing.check_methods(method or [], [str(p) for p in plugin or ()]))
 
 
 @app.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
-WIDTH_ELSEWHERE = 200  # of pipes and files, which have none of their own
+WIDTH_ELSEWHERE = 300  # of pipes and files, which have none of their own
 
 
 def make_console(stderr: bool = False) -> Console:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import json
+import re
 from collections.abc import Iterable
+from typing import Any
 
+import typer
+from rich.markup import escape
 from rich.table import Table
 
 from ltbench import plugins
@@ -16,15 +21,23 @@ from ltbench.record import read_record, results_root
 from ltbench.registry import DATASETS, METHODS, lookup
 
 
-def show(what: str, plugin_files: Iterable[str]) -> None:
-    """Print one line for each thing of a kind."""
-    tables = {'methods': _methods, 'benchmarks': _benchmarks, 'suites': _suites, 'runs': _runs}
-    if what not in tables:
-        raise unknown('thing to list', what, tables)
+def show(what: str, plugin_files: Iterable[str], as_json: bool = False) -> None:
+    """Print one line for each thing of a kind, or all of them as JSON."""
+    kinds = {'methods': _methods, 'benchmarks': _benchmarks, 'suites': _suites, 'runs': _runs}
+    if what not in kinds:
+        raise unknown('thing to list', what, kinds)
     broken = plugins.load(plugin_files) if what == 'methods' else {}
-    make_console().print(tables[what]())
+    rows = kinds[what]()
+    console = make_console()
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+    elif rows:
+        table = Table(*(name for name, value in rows[0].items() if not isinstance(value, dict)), box=None)
+        for row in rows:
+            table.add_row(*(escape(str(value)) for value in row.values() if not isinstance(value, dict)))
+        console.print(table)
     for name, error in broken.items():
-        make_console().print(f'not loaded: {name}: {type(error).__name__}: {error}', style='yellow', markup=False)
+        make_console(stderr=True).print(f'not loaded: {name}: {type(error).__name__}: {error}', markup=False)
 
 
 def show_data() -> None:
@@ -55,47 +68,98 @@ def check_data(benchmark: str) -> int:
     return 0 if all(status.state == 'whole' for status in statuses) else EXIT_FAILED
 
 
+def check_methods(names: list[str], plugin_files: Iterable[str]) -> int:
+    """Print whether each method keeps the contract; return 0 if all do, else 1."""
+    broken = plugins.load(plugin_files)
+    for name in names:
+        lookup(METHODS, name)
+    from ltbench.contract import CHECKS, check
+
+    console = make_console()
+    failures = 0
+    for number, (method, check_name, wrong) in enumerate(check(names or plugins.method_names()), start=1):
+        if wrong:
+            failures += 1
+            console.print(f'FAILED {method}: {check_name.replace("_", " ")}: {wrong}', style='red', markup=False)
+        if number % len(CHECKS) == 0:
+            console.print(f'{method}: {len(CHECKS)} checks', markup=False, highlight=False)
+    for name, error in broken.items():
+        console.print(f'not loaded: {name}: {type(error).__name__}: {error}', style='yellow', markup=False)
+    return EXIT_FAILED if failures or broken else 0
+
+
 def _data_class(benchmark: str) -> type[LongTailData]:
     return lookup(DATASETS, load_benchmark(benchmark).data['type'])
 
 
-def _methods() -> Table:
-    table = Table('method', 'what it does', 'options', box=None)
+Rows = list[dict[str, Any]]
+
+
+def _methods() -> Rows:
+    from ltbench.grid.shares import stages_and_shares
+
+    described = stages_and_shares(plugins.method_names())
+    rows = []
     for name in plugins.method_names():
         method = METHODS.module_dict[name]
-        options = ', '.join(f'{key}={option.default}' for key, option in method.options().items())
-        table.add_row(name, (inspect.getdoc(method) or '').partition('\n')[0], options)
-    return table
+        doc = inspect.getdoc(method) or ''
+        options = {
+            key: {'default': option.default, 'help': option.help, 'on': dict(option.on)}
+            for key, option in method.options().items()
+        }
+        rows.append(
+            {
+                'method': name,
+                'what it does': doc.partition('\n')[0],
+                'paper': paper_of(doc),
+                'stages': described[name][0],
+                'shares': described[name][1],
+                'options': options,
+            }
+        )
+    return rows
 
 
-def _benchmarks() -> Table:
-    table = Table('benchmark', 'what it is', 'presets', box=None)
-    for name in config_names('benchmarks'):
-        table.add_row(name, load_benchmark(name).doc.partition('\n')[0].partition(': ')[2], '')
-    return table
+def paper_of(doc: str) -> str:
+    """Authors, venue and year of the first paper that a docstring names, like ``Cao et al., NeurIPS 2019``."""
+    authors = re.search(r"[A-Z][\w'-]+(?: et al\.| and [A-Z]\w+)", doc)
+    venue = re.search(r'(?:[A-Z][A-Za-z]*\s)+(?:19|20)\d\d', doc)
+    return ', '.join(' '.join(found[0].split()) for found in (authors, venue) if found)
 
 
-def _suites() -> Table:
-    table = Table('suite', 'runs', 'what it is', box=None)
+def _benchmarks() -> Rows:
+    return [
+        {
+            'benchmark': name,
+            'what it is': ' '.join(load_benchmark(name).doc.partition('\n\n')[0].partition(': ')[2].split()),
+        }
+        for name in config_names('benchmarks')
+    ]
+
+
+def _suites() -> Rows:
+    rows = []
     for name in config_names('suites'):
         suite = load_suite(name)
         count = len(suite.benchmarks) * len(suite.methods) * len(suite.seeds)
-        table.add_row(name, str(count), suite.doc.partition('\n')[0])
-    return table
+        rows.append({'suite': name, 'runs': count, 'what it is': suite.doc.partition('\n')[0]})
+    return rows
 
 
-def _runs() -> Table:
-    table = Table('suite', 'benchmark', 'IF', 'setting', 'method', 'seed', 'top-1', 'fingerprint', box=None)
+def _runs() -> Rows:
+    rows = []
     for path in sorted(results_root().glob('*/records/*.json')):
         record = read_record(path)
-        table.add_row(
-            path.parts[-3],
-            record['benchmark'],
-            '' if record['imbalance_factor'] is None else f'{record["imbalance_factor"]:g}',
-            record['setting'],
-            record['method'],
-            str(record['run_seed']),
-            f'{record["metrics"]["top1"]:.1f}',
-            record['fingerprint'][:12],
+        rows.append(
+            {
+                'suite': path.parts[-3],
+                'benchmark': record['benchmark'],
+                'IF': record['imbalance_factor'],
+                'setting': record['setting'],
+                'method': record['method'],
+                'seed': record['run_seed'],
+                'top-1': round(record['metrics']['top1'], 2),
+                'fingerprint': record['fingerprint'][:12],
+            }
         )
-    return table
+    return rows

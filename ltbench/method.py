@@ -22,6 +22,7 @@ class Option:
         default: The value used where nothing else is said; its type is the option's type.
         between: Lowest and highest allowed value, both included.
         choices: The allowed values.
+        words: Words allowed in place of a number.
         on: Other defaults by benchmark: ``{'inat2018': 0.3, 'cifar10_lt(imbalance_factor=50)': 0.2}``.
         help: One line on what it does.
     """
@@ -32,10 +33,12 @@ class Option:
         *,
         between: tuple[float, float] | None = None,
         choices: tuple[Any, ...] | None = None,
+        words: tuple[str, ...] = (),
         on: Mapping[str, Any] | None = None,
         help: str = '',
     ) -> None:
-        self.default, self.between, self.choices, self.on, self.help = default, between, choices, on or {}, help
+        self.default, self.between, self.choices, self.words = default, between, choices, words
+        self.on, self.help = on or {}, help
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -63,11 +66,14 @@ class Option:
             if value not in self.choices:
                 raise unknown(f'value for {where}', str(value), map(str, self.choices))
             return value
-        kind = type(self.default)
+        if isinstance(value, str) and value in self.words:
+            return value
+        kind = float if self.words else type(self.default)
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if self.default is not None and type(value) is not kind:
-            raise UsageError(f'{where} takes a {kind.__name__}, got {value!r}')
+            words = ''.join(f' or {word!r}' for word in self.words)
+            raise UsageError(f'{where} takes a {kind.__name__}{words}, got {value!r}')
         if self.between is not None and not self.between[0] <= value <= self.between[1]:
             raise UsageError(f'{where} lies between {self.between[0]} and {self.between[1]}, got {value!r}')
         return value

@@ -40,11 +40,12 @@ class PostHocLogitAdjustmentMethod(Method):
     Differs: nothing; the prior is that of the training images, never of the test set.
     """
 
-    tau = Option(1.0, between=(0, 10), help='strength of the adjustment')
-    choose_tau = Option(False, help='choose tau from 0 to 3 on validation images instead')
+    tau = Option(
+        1.0, between=(0, 10), words=('validation',), help='strength; or chosen from 0 to 3 on validation images'
+    )
 
     def apply(self, plan: Plan) -> Plan:
         """Append the post-hoc step."""
-        if self.choose_tau:
+        if self.tau == 'validation':
             return plan.posthoc(type='PostHocLogitAdjustment', choose={'tau': [step / 10 for step in range(31)]})
         return plan.posthoc(type='PostHocLogitAdjustment', tau=self.tau)

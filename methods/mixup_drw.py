@@ -12,8 +12,8 @@ from methods.mixup import Mixup
 class MixupDRW(Mixup, DeferredReweighting):
     """``mixup+drw``: mixed images throughout, class weights late in training.
 
-    Lin and Yang, imbalanced-DL (ntucllab/imbalanced-DL@caa43d9), https://arxiv.org/abs/2204.03911; the two parts are
-    Zhang et al., ICLR 2018, and Cao et al., NeurIPS 2019. Differs: as ``mixup`` and ``drw``.
+    Zhang et al., ICLR 2018, https://arxiv.org/abs/1710.09412, and Cao et al., NeurIPS 2019,
+    https://arxiv.org/abs/1906.07413; joined in ntucllab/imbalanced-DL@caa43d9. Differs: as ``mixup`` and ``drw``.
     """
 
     def apply(self, plan: Plan) -> Plan:

@@ -77,7 +77,7 @@ class RIDE(Method):
     """
 
     experts = Option(3, between=(2, 16), help='K')
-    expert_width = Option(0.75, between=(0.1, 4), help="channels of the experts' stages")
+    expert_width = Option(0.75, between=(0.5, 4), help="channels of the experts' stages")
     max_margin = Option(0.5, between=(0, 2), on={'inat2018': 0.3}, help='as in ldam')
     diversity = Option(-0.2, between=(-10, 10), on={'cifar10_lt': -0.45, 'cifar100_lt': -0.45}, help='negative: apart')
     start = Option(0.8, between=(0, 1), help='share of the epochs before class weights and temperatures')

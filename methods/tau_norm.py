@@ -36,15 +36,14 @@ class TauNorm(Method):
     https://arxiv.org/abs/1910.09217; official code facebookresearch/classifier-balancing@f162ade.
     Differs: tau is chosen by mean class accuracy among 0, 0.1, ..., 2 on the benchmark's validation set; where it has
     none, on a fifth of the training images that a second model, trained without them, has not seen (the official code
-    tunes on iNaturalist's test images). ``choose_tau=False`` takes ``tau`` as given.
+    tunes on iNaturalist's test images). A number given for ``tau`` is taken as it is.
     """
 
-    choose_tau = Option(True, help='choose tau on validation images')
-    tau = Option(1.0, between=(0, 10), help='used if it is not chosen')
+    tau = Option('validation', between=(0, 10), words=('validation',), help='chosen on validation images, or given')
 
     def apply(self, plan: Plan) -> Plan:
         """Append the post-hoc step."""
-        if self.choose_tau:
+        if self.tau == 'validation':
             grid = {'tau': [step / 10 for step in range(21)]}
             return plan.posthoc(on='features', type='TauNormalization', choose=grid)
         return plan.posthoc(on='features', type='TauNormalization', tau=self.tau)

@@ -43,14 +43,10 @@ def train(bench: Workbench) -> Artifact:
     stage, config, data = bench.stage, bench.config, bench.data
     recipe, in_force = config['recipe'], config['history'][-1]
     model = build_model(bench).to(bench.device, memory_format=torch.channels_last)
-    model.loss = build_loss(in_force['loss'], in_force['class_weights'], data.class_counts).to(bench.device)
+    equip(model, bench)
     sampler = build(
         SAMPLERS, in_force['sampler'], labels=data.train.labels, seed=config['seed'], epochs=recipe['epochs']
     )
-    if in_force['mixing']:
-        if not isinstance(model.loss, Loss):
-            raise UsageError(f'{in_force["loss"]["type"]} cannot take mixed labels: it does not derive from Loss')
-        model.mixing = build(MODELS, in_force['mixing'], class_counts=data.class_counts, seed=config['seed'])
     curve = Curve(bench)
     start = bench.parent.path(STATE) if stage.starts_from else None
     checkpoints = Checkpoints(bench, curve, start)
@@ -90,6 +86,20 @@ def train(bench: Workbench) -> Artifact:
         torch.save(state, folder / STATE)
 
     return bench.publish(cost, write, epochs=stage.end - stage.begin, curve=curve.epochs)
+
+
+def equip(model: LongTailClassifier, bench: Workbench) -> None:
+    """Give the network what is in force in this stage: its loss, class weights and mixing.
+
+    Raises:
+        UsageError: If the loss cannot do what is asked of it.
+    """
+    in_force, counts = bench.config['history'][-1], bench.data.class_counts
+    model.loss = build_loss(in_force['loss'], in_force['class_weights'], counts).to(bench.device)
+    if in_force['mixing']:
+        if not isinstance(model.loss, Loss):
+            raise UsageError(f'{in_force["loss"]["type"]} cannot take mixed labels: it does not derive from Loss')
+        model.mixing = build(MODELS, in_force['mixing'], class_counts=counts, seed=bench.config['seed'])
 
 
 def build_model(bench: Workbench) -> LongTailClassifier:

@@ -16,7 +16,7 @@ from ltbench.console import make_console
 from ltbench.errors import EXIT_FAILED, InterruptedRunError
 from ltbench.grid.graph import Graph, Run
 from ltbench.grid.local import needed_stages
-from ltbench.grid.run import Selection, choose_suite, expand, record_run, unrecorded
+from ltbench.grid.run import Selection, choose_suite, expand, just_finished, record_run, unrecorded
 from ltbench.grid.status import StageState, read_states, state_of_run
 from ltbench.grid.view import make_view
 from ltbench.record import results_root
@@ -37,7 +37,7 @@ def run(selection: Selection, plugin_files: Iterable[str], executor: str, slots:
         _show_plan(graph, store, console)
         return 0
     needed = needed_stages(graph, store)
-    records = _record(graph, suite, store)
+    records = _record(unrecorded(graph, suite, store), graph, store)
     failed: dict[str, StageState] = {}
     if needed:
         for key in needed:
@@ -47,7 +47,9 @@ def run(selection: Selection, plugin_files: Iterable[str], executor: str, slots:
                 for run_, record in records:
                     view.recorded(run_, record)
                 for states in executor_class(store, _runtime(plugin_files), slots).run(graph):
-                    for run_, record in _record(graph, suite, store, states):
+                    recorded = {id(run_) for run_, _ in records}
+                    new = [item for item in just_finished(graph, suite, states) if id(item[0]) not in recorded]
+                    for run_, record in _record(new, graph, store):
                         view.recorded(run_, record)
                         records.append((run_, record))
                     view.update(states)
@@ -94,12 +96,9 @@ def _runtime(plugin_files: Iterable[str]) -> dict[str, object]:
     return asdict(Runtime(plugins=tuple(str(path) for path in plugins.plugin_files(plugin_files))))
 
 
-def _record(
-    graph: Graph, suite: Suite, store: Store, states: dict[str, StageState] | None = None
-) -> list[tuple[Run, dict]]:
-    """Write the records of runs that have finished; with ``states``, look only at what has just been done."""
+def _record(finished: Iterable[tuple[Run, Path]], graph: Graph, store: Store) -> list[tuple[Run, dict]]:
     written = []
-    for run_, path in unrecorded(graph, suite, store, states):
+    for run_, path in finished:
         _set_superseded_aside(path)
         written.append((run_, record_run(run_, graph, store, path)))
     return written
@@ -108,7 +107,7 @@ def _record(
 def _set_superseded_aside(path: Path) -> None:
     """A run's earlier record, made by other code or data, leaves the table; it is kept in ``superseded/``."""
     stem = path.stem.rpartition('-')[0]
-    for old in path.parent.glob(f'{stem}-????????.json'):
+    for old in set(path.parent.glob(f'{stem}-????????.json')) - {path}:
         target = path.parent.parent / 'superseded' / old.name
         target.parent.mkdir(exist_ok=True)
         shutil.move(old, target)

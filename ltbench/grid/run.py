@@ -110,20 +110,18 @@ def _with_options(method: str, options: Mapping[str, Mapping[str, Any]]) -> str:
     return '+'.join(str(replace(spec, options={**spec.options, **options.get(spec.name, {})})) for spec in specs)
 
 
-def unrecorded(
-    graph: Graph, suite: Suite, store: Store, states: Mapping[str, StageState] | None = None
-) -> Iterator[tuple[Run, Path]]:
-    """Finished runs without a record, with the path it will have.
-
-    With the ``states`` of the stages being carried out, only runs that end in one of those are looked at.
-    """
+def unrecorded(graph: Graph, suite: Suite, store: Store) -> Iterator[tuple[Run, Path]]:
+    """Finished runs without a record, with the path it will have."""
     for run in graph.runs:
-        if states is None:
-            finished = store.find(run.fingerprint) is not None
-        else:
-            finished = run.fingerprint in states and states[run.fingerprint].state == 'done'
-        if finished and not (path := path_of_record(run, suite)).exists():
+        if store.find(run.fingerprint) is not None and not (path := path_of_record(run, suite)).exists():
             yield run, path
+
+
+def just_finished(graph: Graph, suite: Suite, states: Mapping[str, StageState]) -> Iterator[tuple[Run, Path]]:
+    """Runs whose last stage has just been carried out, with the path of their (new or renewed) record."""
+    for run in graph.runs:
+        if run.fingerprint in states and states[run.fingerprint].state == 'done':
+            yield run, path_of_record(run, suite)
 
 
 def path_of_record(run: Run, suite: Suite) -> Path:

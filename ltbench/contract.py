@@ -1,0 +1,281 @@
+"""The contract of a method, as checks that find out by themselves; `ltbench check` runs them on anybody's method.
+
+Each check takes a method's name and raises AssertionError, or whatever the method raises, if it does not hold. They
+train for three epochs on a hundred real images, so a method is checked in seconds.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import tempfile
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ltbench import plugins
+from ltbench.config import Benchmark, Spec, load_benchmark
+from ltbench.data import LongTailData, load_data
+from ltbench.data.batches import ResidentDataset
+from ltbench.engine import hooks
+from ltbench.engine.job import Job, Runtime, Workbench
+from ltbench.engine.optim import build_optimizer
+from ltbench.engine.outputs import predict
+from ltbench.engine.train import build_model, equip, load_trained
+from ltbench.engine.worker import carry_out
+from ltbench.errors import DataError
+from ltbench.grid.graph import Graph, Run
+from ltbench.method import Method, Option, Stage, make_plan
+from ltbench.models.classifier import build_loss
+from ltbench.models.losses import Loss
+from ltbench.registry import METHODS, lookup
+from ltbench.store import Store
+
+SMALL = {
+    'n_max': 30,
+    'imbalance_factor': 10,
+    'test_per_class': 10,
+    'epochs': 3,
+    'batch_size': 32,
+    'recipe.optimizer.lr': 0.05,
+}
+
+
+def check_says_what_it_is(name: str) -> None:
+    """The docstring begins with one line and names a source."""
+    doc = inspect.getdoc(lookup(METHODS, name)) or ''
+    assert doc, 'it has no docstring'
+    assert doc.splitlines()[0].endswith('.'), f'the docstring begins with more than one line: {doc.splitlines()[0]!r}'
+    assert name == 'erm' or 'http' in doc or '(' in doc, 'the docstring names no source'
+
+
+def check_travels_as_plain_data(name: str) -> None:
+    """Every stage survives being written down and read again."""
+    for stage in _run(name).stages:
+        again = Stage.from_json(json.loads(json.dumps(stage.to_json())))
+        assert again.fingerprint == stage.fingerprint, f'the {stage.kind} stage changes when written down'
+
+
+def check_loss_and_gradients_are_finite(name: str) -> None:
+    """In every part of training, for every trainable parameter."""
+    for model, batch in _models(name):
+        model.forward(**batch, mode='loss')['loss'].backward()
+        for parameter_name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                assert parameter.grad is not None, f'{parameter_name} gets no gradient'
+                assert torch.isfinite(parameter.grad).all(), f'the gradient of {parameter_name} is not finite'
+
+
+def check_loss_falls(name: str) -> None:
+    """Twenty steps on one real batch lower the loss."""
+    model, batch = next(_models(name))
+    optimizer = build_optimizer(model, {'type': 'SGD', 'lr': 0.05, 'momentum': 0.9})
+    losses = []
+    for _ in range(20):
+        loss = model.forward(**batch, mode='loss')['loss']
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert np.mean(losses[-4:]) < np.mean(losses[:2]), f'the loss went from {losses[0]:.3f} to {losses[-1]:.3f}'
+
+
+def check_class_counts_reach_it(name: str) -> None:
+    """Every loss is built with the counts of the training images, and refuses a class without any."""
+    counts = load_data(_benchmark().data).class_counts
+    for config in _loss_configs(_run(name)):
+        loss = build_loss(config['loss'], config['class_weights'], counts)
+        if isinstance(loss, Loss):
+            assert loss.class_counts.tolist() == counts
+            try:
+                build_loss(config['loss'], config['class_weights'], [*counts[:-1], 0])
+            except DataError as error:
+                assert str(len(counts) - 1) in str(error), f'the error does not name the empty class: {error}'
+            else:
+                raise AssertionError('a class without training images is accepted')
+
+
+def check_seed_decides(name: str) -> None:
+    """The same seed gives the same logits bit for bit, another seed gives others."""
+    first, again, other = (_logits(_run(name, seed=seed)) for seed in (0, 0, 1))
+    assert np.array_equal(first, again), 'two runs with one seed differ'
+    assert not np.array_equal(first, other), 'the seed changes nothing'
+
+
+def check_interrupted_equals_uninterrupted(name: str) -> None:
+    """Killed after the first epoch of every training stage and continued: the same logits bit for bit."""
+    with _dies_after_an_epoch():
+        interrupted = _logits(_run(name), interrupted=True)
+    assert np.array_equal(interrupted, _logits(_run(name))), 'an interrupted run ends with other logits'
+
+
+def check_state_loads_again(name: str) -> None:
+    """The saved weights give the stored logits."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(folder)
+        run = _run(name)
+        _carry_out(run, store)
+        stage = next(stage for stage in run.stages if stage.kind == 'train' and stage.is_complete)
+        bench = Workbench(stage, store, Runtime())
+        artifact = bench.artifact_of(stage)
+        model = load_trained(bench, artifact)
+        with np.load(artifact.path('test.npz')) as stored:
+            logits = predict(model, model.data_preprocessor, bench.data.test).numpy()
+            assert np.allclose(logits, stored['logits'], atol=1e-5), 'the saved weights give other logits'
+
+
+def check_every_option_acts(name: str) -> None:
+    """Another value of any option changes the fingerprint and the logits."""
+    for key, option in _method(name).options().items():
+        value = _other_value(option, _method(name)(_benchmark()).values[key])
+        run = _run(name, **{key: value})
+        assert run.fingerprint != _run(name).fingerprint, f'{key}={value} does not change the fingerprint'
+        for depth in (8, 14):  # how something is shared between layers shows only where there are several
+            deep = {'depth': depth}
+            acts = not np.array_equal(_logits(_run(name, data=deep, **{key: value})), _logits(_run(name, data=deep)))
+            if acts:
+                break
+        assert acts, f'{key}={value} does not change the result'
+
+
+def check_balanced_data_work(name: str) -> None:
+    """Imbalance factor 1 gives finite logits."""
+    assert np.isfinite(_logits(_run(name, data={'imbalance_factor': 1, 'n_max': 12}))).all()
+
+
+def check_a_class_with_one_image_works(name: str) -> None:
+    """The rarest class may have a single image."""
+    assert np.isfinite(_logits(_run(name, data={'imbalance_factor': 30}))).all()
+
+
+CHECKS: dict[str, Callable[[str], None]] = {
+    name.removeprefix('check_'): function for name, function in list(globals().items()) if name.startswith('check_')
+}
+
+
+def check(names: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    """Run every check on every method; yield (method, check, what went wrong: empty if it holds)."""
+    torch.set_num_threads(1)
+    for name in names:
+        lookup(METHODS, name)
+        for check_name, function in CHECKS.items():
+            try:
+                function(name)
+                wrong = ''
+            except AssertionError as error:
+                wrong = str(error)
+            except Exception as error:  # noqa: BLE001 - the method is foreign code
+                where = traceback.extract_tb(error.__traceback__)[-1]
+                wrong = f'{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})'
+            yield name, check_name, wrong
+
+
+# ---------------------------------------------------------------------------------------------- helpers
+
+
+def _method(name: str) -> type[Method]:
+    plugins.load()
+    return lookup(METHODS, name)
+
+
+def _benchmark(**data: Any) -> Benchmark:
+    return load_benchmark('digits_lt', overrides={**SMALL, **data})
+
+
+def _run(name: str, seed: int = 0, data: dict[str, Any] | None = None, **options: Any) -> Run:
+    benchmark = _benchmark(**(data or {}))
+    if 'epochs' in _method(name).options():
+        options = {'epochs': 3, **options}  # of a second stage
+    text = str(Spec(name, options))
+    return Run(benchmark, text, seed, make_plan(text, benchmark, load_data(benchmark.data).fingerprint, seed))
+
+
+def _carry_out(run: Run, store: Store, interrupted: bool = False) -> None:
+    for stage in Graph([run]).stages.values():
+        runtime = Runtime(device='cpu', checkpoint_seconds=0)
+        if interrupted and stage.kind == 'train' and stage.end - stage.begin > 1:
+            try:
+                carry_out(Job(stage, str(store.root), runtime))
+            except _Death:
+                pass
+            else:
+                raise AssertionError('training ended before it could be interrupted')
+        if carry_out(Job(stage, str(store.root), runtime)) != 0:
+            raise AssertionError((store.read(stage.fingerprint, 'failure') or {}).get('reason', 'a stage failed'))
+
+
+def _logits(run: Run, interrupted: bool = False) -> np.ndarray:
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(folder)
+        _carry_out(run, store, interrupted)
+        artifact = store.find(run.fingerprint)
+        assert artifact is not None
+        with np.load(artifact.path('test.npz')) as outputs:
+            return outputs['logits']
+
+
+def _models(name: str) -> Iterator[tuple[Any, dict[str, torch.Tensor]]]:
+    """The network with the loss of each part of training, and a real batch."""
+    for stage in _run(name).stages:
+        if stage.kind == 'train':
+            bench = Workbench(stage, Store('unused'), Runtime(device='cpu'))
+            model = build_model(bench)
+            equip(model, bench)
+            model.train()
+            model.data_preprocessor.set_epoch(0)
+            yield model, model.data_preprocessor(_batch(bench.data), training=True)
+
+
+def _batch(data: LongTailData) -> dict[str, torch.Tensor]:
+    return ResidentDataset(data.train).__getitems__(list(range(0, len(data.train), max(len(data.train) // 32, 1))))
+
+
+def _loss_configs(run: Run) -> Iterator[dict[str, Any]]:
+    for stage in run.stages:
+        if stage.kind == 'train':
+            yield stage.config['history'][-1]
+        elif stage.kind == 'head':
+            yield dict(stage.config)
+
+
+def _other_value(option: Option, value: Any) -> Any:
+    if option.choices is not None:
+        return next(choice for choice in option.choices if choice != value)
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, str):
+        return option.between[0] + 0.4 if option.between else value + '_'
+    if isinstance(value, int):
+        return value + 1
+    low, high = option.between or (-np.inf, np.inf)
+    return next(
+        other for other in (value / 2, value * 2, value + 0.25, value - 0.25) if other != value and low <= other <= high
+    )
+
+
+class _Death(BaseException):
+    """Not an Exception, so that nothing on the way catches or tidies up."""
+
+
+@contextmanager
+def _dies_after_an_epoch() -> Iterator[None]:
+    """Let each training stage die once, after its first saved epoch."""
+    save = hooks.Checkpoints.after_train_epoch
+    died: set[str] = set()
+
+    def save_and_die(self: hooks.Checkpoints, runner: Any) -> None:
+        save(self, runner)
+        if self.bench.stage.fingerprint not in died and runner.epoch + 1 < self.bench.stage.end:
+            died.add(self.bench.stage.fingerprint)
+            raise _Death
+
+    hooks.Checkpoints.after_train_epoch = save_and_die  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        hooks.Checkpoints.after_train_epoch = save  # type: ignore[method-assign]

@@ -1,0 +1,77 @@
+"""Every pair of methods that do not claim the same slot can be planned; those that differ in kind also train."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from ltbench import plugins
+from ltbench.config import load_benchmark
+from ltbench.contract import SMALL
+from ltbench.data import load_data
+from ltbench.engine.job import Job, Runtime
+from ltbench.engine.worker import carry_out
+from ltbench.errors import UsageError
+from ltbench.grid.graph import Graph, Run
+from ltbench.method import make_plan
+from ltbench.registry import METHODS
+from ltbench.store import Store
+
+plugins.load()
+BENCHMARK = load_benchmark('digits_lt', overrides={**SMALL, 'epochs': 2})
+
+
+def spec(name: str) -> str:
+    return f'{name}(epochs=1)' if 'epochs' in METHODS.get(name).options() else name
+
+
+def plan_of(text: str):
+    return make_plan(text, BENCHMARK, load_data(BENCHMARK.data).fingerprint, 0)
+
+
+def pairs() -> list[tuple[str, str]]:
+    """Each pair once, in an order that can be planned; pairs whose claims overlap are left out."""
+    found = []
+    for a, b in itertools.combinations(plugins.method_names(), 2):
+        claims = [set(plan_of(spec(name)).claims) for name in (a, b)]
+        if not claims[0] & claims[1]:
+            found.append((b, a) if 'post-hoc step' in claims[0] else (a, b))  # a post-hoc step comes last
+    return found
+
+
+PAIRS = pairs()
+
+
+def test_overlapping_claims_are_refused_by_both_names():
+    for a, b in itertools.combinations(plugins.method_names(), 2):
+        if (a, b) not in PAIRS and (b, a) not in PAIRS:
+            with pytest.raises(UsageError, match=f'(?s)({a}.*{b}|{b}.*{a})'):
+                plan_of(f'{spec(a)}+{spec(b)}')
+
+
+def run_all(texts: list[str], store: Store) -> None:
+    runs = [Run(BENCHMARK, text, 0, plan_of(text)) for text in texts]
+    graph = Graph(runs)
+    for stage in graph.stages.values():
+        code = carry_out(Job(stage, str(store.root), Runtime(device='cpu')))
+        names = [run.method for run in graph.runs_of(stage.fingerprint)]
+        assert code == 0, (names, store.read(stage.fingerprint, 'failure'))
+    for run in runs:
+        with np.load(store.find(run.fingerprint).path('test.npz')) as outputs:
+            assert np.isfinite(outputs['logits']).all(), run.method
+
+
+@pytest.mark.parametrize('partner', ['balanced_softmax', 'la_loss', 'ldam_drw', 'crt', 'lws', 'mixup', 'tau_norm'])
+def test_nbn_combines_with_any_loss_sampler_or_head(partner, tmp_path):
+    run_all(
+        [f'nbn+{spec(partner)}', f'nbn(rectify_logits=True, scalar_decay=False, bias_init=normal)+{spec(partner)}'],
+        Store(tmp_path),
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('first', sorted({a for a, _ in PAIRS}))
+def test_every_pair_without_a_common_slot_trains(first, tmp_path):
+    run_all([f'{spec(a)}+{spec(b)}' for a, b in PAIRS if a == first], Store(tmp_path))
