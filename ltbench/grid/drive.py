@@ -126,7 +126,7 @@ def _show_plan(graph: Graph, store: Store, console: Console) -> None:
         )
     console.print(table)
     train_epochs = {key: stage.end - stage.begin for key, stage in graph.stages.items() if stage.kind == 'train'}
-    alone = sum(max(stage.end for stage in run_.stages if stage.kind == 'train') for run_ in graph.runs)
+    alone = sum(train_epochs.get(key, 0) for run_ in graph.runs for key in graph.ancestors(run_.fingerprint))
     to_do = sum(count for key, count in train_epochs.items() if key in needed)
     console.print(
         f'{len(graph.runs)} runs, {len(graph.stages)} stages, {len(needed)} to do: {to_do} epochs to train; '
