@@ -54,7 +54,6 @@ def carry_out(job: Job) -> int:
             worker = {'host': socket.gethostname(), 'pid': os.getpid(), 'started': time.time()}
             store.write(fingerprint, 'worker', worker)
             torch.set_num_threads(job.runtime.threads)
-            torch.set_flush_denormal(True)
             bench = Workbench(job.stage, store, job.runtime)
             with noted(bench.warnings):
                 CARRY_OUT[job.stage.kind](bench)
@@ -86,6 +85,7 @@ def noted(notes: list[str]) -> Iterator[None]:
 
 def carry_out_json(job: dict[str, Any]) -> int:
     """:func:`carry_out` for a job as JSON, after loading the plug-ins it needs."""
+    torch.set_flush_denormal(True)  # of the whole process; tiny weights late in training can cost 50 times the time
     plugins.load(job['runtime']['plugins'])
     ready = Job.from_json(job)
     if ready.stage.fingerprint != job['fingerprint']:
