@@ -277,8 +277,11 @@ class Plan:
         return replace(self._claim(*claimed), settings={**self.settings, 'recipe': merged})
 
     def reshape(self, **backbone: Any) -> Plan:
-        """Change arguments of the backbone: ``plan.reshape(experts=3)``."""
-        plan = self._claim('backbone')
+        """Change arguments of the backbone: ``plan.reshape(width=2.0)``.
+
+        Several ``experts`` have features of their own, so no single head can be retrained on them afterwards.
+        """
+        plan = self._claim('backbone', *(['head stage'] if 'experts' in backbone else []))
         return replace(plan, settings={**self.settings, 'backbone': {**self.settings['backbone'], **backbone}})
 
     def cut(self, at: float) -> Cut:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -28,7 +29,8 @@ class FocalLoss(Loss):
     def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Losses ``[B]``."""
         losses = functional.cross_entropy(logits, labels, reduction='none')
-        return -losses.neg().expm1().clamp(min=-1.0, max=0.0).abs().pow(self.gamma) * -losses
+        miss = (-losses.neg().expm1()).clamp(min=torch.finfo(losses.dtype).tiny)  # 1 - p, exact for p close to 1
+        return miss.pow(self.gamma) * losses
 
 
 @METHODS.register_module(name='focal')

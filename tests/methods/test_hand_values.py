@@ -64,7 +64,7 @@ def test_vector_scaling_of_a_toy() -> None:
 def test_vector_scaling_on_cifar_counts() -> None:
     # (n / 5000) ^ .2; the rarest: .01 ^ .2 = 10 ^ -.4; 1.2 ln(5000 / 12406) and 1.2 ln(50 / 12406)
     vs = loss('VSLoss', gamma=0.2, tau=1.2)
-    expected = [1.0, 0.902714, 0.814860, 0.735658, 0.663910, 0.599457, 0.541179, 0.488414, 0.440555, 0.398107]
+    expected = [1.0, 0.902700, 0.814830, 0.735613, 0.663923, 0.599443, 0.541132, 0.488437, 0.440577, 0.398107]
     assert vs.factor.tolist() == pytest.approx(expected, abs=1e-5)
     assert vs.addend[[0, 9]].tolist() == pytest.approx([-1.090490, -6.616695], abs=1e-5)
 
@@ -318,6 +318,17 @@ def test_ride_divergence() -> None:
     logits = torch.tensor([[[math.log(9), 0.0], [0.0, 0.0]]])
     value = ride(logits, torch.tensor([0])).item()
     assert value == pytest.approx(0.798508 - 2 * (0.092332 + 0.130812), abs=1e-5)
+
+
+def test_ride_divergence_is_scaled_by_the_squared_mean_temperature() -> None:
+    # counts 3, 1, balance 1: temperatures 1, 1/3. Class 1 with logits ln(9) / 3 and 0 has ln 9 and 0 at its
+    # temperature, the mean ln 3: the divergences above, times (2/3)^2. Cross-entropy takes the logits as they are
+    ride = RIDELoss([3, 1], max_margin=0.0, diversity=-2.0, balance=1.0)
+    assert ride.temperature.tolist() == pytest.approx([1, 1 / 3])
+    logits = torch.tensor([[[0.0, math.log(9) / 3], [0.0, 0.0]]])
+    cross_entropy = math.log(1 + 9 ** (-1 / 3)) + math.log(2)
+    value = ride(logits, torch.tensor([1])).item()
+    assert value == pytest.approx(cross_entropy - 2 * 4 / 9 * (0.092332 + 0.130812), abs=1e-5)
 
 
 def test_ride_temperatures() -> None:
