@@ -1,7 +1,6 @@
 """The registries: where methods, data sets, models and samplers are found by name.
 
-Children of mmengine's roots, so a part that mmengine (or a package on top of it) registers can be named too:
-``dict(type='mmengine.DefaultSampler')``.
+Children of mmengine's roots: a part that mmengine, or a package on top of it, has registered is found by name too.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 
 from ltbench.errors import UsageError, unknown
 
-METHODS = Registry('method', scope='ltbench')
+METHODS = Registry('method', scope='ltbench', locations=['ltbench.builtin'])
 DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope='ltbench', locations=['ltbench.data'])
-MODELS = Registry('model', parent=MMENGINE_MODELS, scope='ltbench', locations=['ltbench.models'])
-SAMPLERS = Registry('sampler', parent=DATA_SAMPLERS, scope='ltbench', locations=['ltbench.data'])
+MODELS = Registry('model', parent=MMENGINE_MODELS, scope='ltbench', locations=['ltbench.models', 'ltbench.builtin'])
+SAMPLERS = Registry('sampler', parent=DATA_SAMPLERS, scope='ltbench', locations=['ltbench.data', 'ltbench.builtin'])
 EXECUTORS = Registry('executor', scope='ltbench', locations=['ltbench.grid'])
 
 

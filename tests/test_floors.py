@@ -15,7 +15,7 @@ FLOORS = [
     {'grid'},
     {'report'},
     {'engine'},
-    {'methods'},
+    {'methods', 'builtin'},
     {'models', 'data', 'evaluation', 'plugins'},
     {'method'},
     {'record', 'config'},
