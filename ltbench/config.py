@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ltbench.errors import UsageError, unknown
+from ltbench.fingerprint import LOCATION_KEYS
 
 ROOT_OF_PACKAGE = Path(__file__).resolve().parent
 
@@ -154,7 +155,10 @@ class Benchmark:
         last = [leaf.rpartition('.')[2] for leaf in _leaves(tree)]
         names = {key: key.rpartition('.')[2] for key in self.overrides}
         shown = {key: name if last.count(name) == 1 else key for key, name in names.items()}
-        changed = ', '.join(f'{shown[key]}={_show(value)}' for key, value in sorted(self.overrides.items()))
+        values = {
+            key: Path(value).name if names[key] in LOCATION_KEYS else value for key, value in self.overrides.items()
+        }
+        changed = ', '.join(f'{shown[key]}={_show(values[key])}' for key in sorted(values))
         return f'{self.preset}, {changed}' if changed else self.preset
 
     @property

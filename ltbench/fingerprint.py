@@ -17,6 +17,10 @@ PROTOCOL_VERSION = 1
 """Raised whenever ltbench's own code changes what a stage computes; old artifacts and records are then never reused."""
 
 
+LOCATION_KEYS = ('root',)
+"""Keys of a ``data`` section that say where files are. What they hold is in the data's own fingerprint."""
+
+
 def fingerprint(value: Any) -> str:
     """Sha256 (64 hex digits) of plain data: dicts, lists, tuples, strings, numbers, booleans and None.
 

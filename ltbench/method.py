@@ -9,7 +9,7 @@ from typing import Any
 
 from ltbench.config import Benchmark, Spec, parse_specs
 from ltbench.errors import UsageError, unknown
-from ltbench.fingerprint import PROTOCOL_VERSION, fingerprint, foreign_code
+from ltbench.fingerprint import LOCATION_KEYS, PROTOCOL_VERSION, fingerprint, foreign_code
 from ltbench.registry import METHODS, lookup
 
 # ---------------------------------------------------------------------------------------------- options
@@ -149,7 +149,7 @@ class Stage:
             {
                 'protocol': PROTOCOL_VERSION,
                 'kind': self.kind,
-                'config': self.config,
+                'config': _without_locations(self.config),
                 'code': foreign_code(self.config),
                 'needs': self.needs.fingerprint if self.needs else None,
                 'tuned_on': self.tuned_on.fingerprint if self.tuned_on else None,
@@ -191,6 +191,12 @@ class Stage:
         """Read what :meth:`to_json` wrote."""
         parents = {key: cls.from_json(data[key]) if data[key] else None for key in ('needs', 'starts_from', 'tuned_on')}
         return cls(data['kind'], data['config'], **parents)
+
+
+def _without_locations(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    if 'data' not in config:
+        return config
+    return {**config, 'data': {key: value for key, value in config['data'].items() if key not in LOCATION_KEYS}}
 
 
 def train_stage_of(stage: Stage) -> Stage:

@@ -65,8 +65,8 @@ class LongTailData:
     """
 
     title: ClassVar[str] = ''
-    mean: ClassVar[Sequence[float]]
-    std: ClassVar[Sequence[float]]
+    mean: Sequence[float]
+    std: Sequence[float]
     class_names: Sequence[str]
     train: Split
     validation: Split | None = None

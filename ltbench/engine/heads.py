@@ -56,7 +56,7 @@ def extract_features(bench: Workbench) -> Artifact:
         contents |= {'views': torch.cat(views), 'labels': torch.cat(labels)}
     for name, split in splits.items():
         contents[name] = predict(model.backbone, preprocess, split), torch.from_numpy(split.labels)
-    example = preprocess.normalize(torch.from_numpy(data.test.images[:1]).to(bench.device))
+    example = preprocess.normalize(torch.tensor(data.test.images[:1], device=bench.device))
     return bench.publish(
         meter.read(),
         lambda folder: torch.save(contents, folder / FEATURES),

@@ -58,6 +58,7 @@ def train(bench: Workbench) -> Artifact:
         optim_wrapper=OptimWrapper(build_optimizer(model, recipe['optimizer'])),
         default_hooks=dict.fromkeys(UNUSED_HOOKS),
         custom_hooks=[EpochStart(config['seed'], recipe), curve, checkpoints],
+        env_cfg={'mp_cfg': {'mp_start_method': 'forkserver'}, 'dist_cfg': {'backend': 'nccl'}},
         randomness={'seed': derive_seed(config['seed'], 0, 'global') % 2**32},
         experiment_name=stage.fingerprint[:16],
         log_level=logging.WARNING,
@@ -74,7 +75,7 @@ def train(bench: Workbench) -> Artifact:
         for name, split in evaluated_splits(data).items():
             outputs[name] = predict(model, preprocess, split), split.labels
         cost['evaluation_seconds'] = evaluation.read()['wall_seconds']
-        example = preprocess.normalize(torch.from_numpy(data.test.images[:1]).to(bench.device))
+        example = preprocess.normalize(torch.tensor(data.test.images[:1], device=bench.device))
         cost |= size_of(model, example)
 
     def write(folder: Path) -> None:

@@ -1,0 +1,30 @@
+"""folder_lt: any folder of class folders, small images, imbalance 100, ResNet-32, 200 epochs.
+
+`ltbench run -b "folder_lt(root=/path/to/images)"`, with ROOT/train/CLASS/* and ROOT/test/CLASS/*, or ROOT/CLASS/*.
+Images of another size than `image_size` are scaled to it. The recipe is that of cifar10_lt.
+"""
+
+version = 1
+data = dict(
+    type='FolderLT',
+    root='',
+    image_size=32,
+    imbalance_factor=100,
+    profile='exp',
+    n_max=None,
+    test_per_class=100,
+    split_seed=0,
+    skip_unreadable=False,
+)
+backbone = dict(type='CIFARResNet', depth=32)
+recipe = dict(
+    epochs=200,
+    batch_size=128,
+    optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=2e-4),
+    schedule=dict(type='step', at=[0.8, 0.9], gamma=0.01, warmup_epochs=5),
+    augmentation=dict(crop_padding=4, flip=True),
+    precision='fp32',
+)
+presets = dict(
+    quick=dict(recipe=dict(epochs=30, schedule=dict(type='cosine', warmup_epochs=0)), backbone=dict(depth=20))
+)
