@@ -20,7 +20,7 @@ import torch
 
 from ltbench import plugins
 from ltbench.config import Benchmark, Spec, load_benchmark
-from ltbench.data import LongTailData, load_data
+from ltbench.data import LongTailData, Split, load_data
 from ltbench.data.batches import ResidentDataset
 from ltbench.engine import hooks
 from ltbench.engine.job import Job, Runtime, Workbench
@@ -125,7 +125,7 @@ def check_state_loads_again(name: str) -> None:
         artifact = bench.artifact_of(stage)
         model = load_trained(bench, artifact)
         with np.load(artifact.path('test.npz')) as stored:
-            logits = predict(model, model.data_preprocessor, bench.data.test).numpy()
+            logits = predict(model, model.data_preprocessor, bench.data.test, {}).numpy()
             assert np.allclose(logits, stored['logits'], atol=1e-5), 'the saved weights give other logits'
 
 
@@ -232,6 +232,7 @@ def _models(name: str) -> Iterator[tuple[Any, dict[str, torch.Tensor]]]:
 
 
 def _batch(data: LongTailData) -> dict[str, torch.Tensor]:
+    assert isinstance(data.train, Split)
     return ResidentDataset(data.train).__getitems__(list(range(0, len(data.train), max(len(data.train) // 32, 1))))
 
 

@@ -44,6 +44,32 @@ class Split:
 
 
 @dataclass(frozen=True)
+class FileSplit:
+    """One part of a data set whose images are too large to be held in memory.
+
+    Attributes:
+        root: Folder that the names are relative to.
+        names: Paths as bytes ``[N]``.
+        labels: int64 ``[N]``.
+    """
+
+    root: Path
+    names: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def path(self, index: int) -> Path:
+        """Where one image is."""
+        return self.root / self.names[index].decode()
+
+    def take(self, positions: np.ndarray) -> FileSplit:
+        """The images at ``positions`` (indices or a mask)."""
+        return FileSplit(self.root, self.names[positions], self.labels[positions])
+
+
+@dataclass(frozen=True)
 class FileStatus:
     """Whether one file is there and whole."""
 
@@ -68,9 +94,9 @@ class LongTailData:
     mean: Sequence[float]
     std: Sequence[float]
     class_names: Sequence[str]
-    train: Split
-    validation: Split | None = None
-    test: Split
+    train: Split | FileSplit
+    validation: Split | FileSplit | None = None
+    test: Split | FileSplit
 
     @property
     def num_classes(self) -> int:
@@ -89,10 +115,12 @@ class LongTailData:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sha256 of all pixels and labels, in order."""
+        """Sha256 of all pixels (of large images: their names) and labels, in order."""
         digest = hashlib.sha256()
         for split in (self.train, self.validation, self.test):
-            for array in (split.images, split.labels) if split is not None else ():
+            if split is None:
+                continue
+            for array in (split.images if isinstance(split, Split) else split.names, split.labels):
                 digest.update(repr((array.shape, str(array.dtype))).encode())
                 digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ltbench.data.base import LongTailData, Split
+from ltbench.data.base import FileSplit, LongTailData, Split
+from ltbench.data.files import file_loader
 from ltbench.data.samplers import EpochSampler
 from ltbench.errors import UsageError
 from ltbench.seeding import derive_seed
@@ -35,8 +36,24 @@ class ResidentDataset(Dataset[dict[str, Tensor]]):
         return {'images': self.images[chosen], 'labels': self.labels[chosen]}
 
 
-def train_loader(split: Split, sampler: EpochSampler, batch_size: int) -> DataLoader[dict[str, Tensor]]:
-    """Batches in the sampler's order, the last one shorter."""
+def train_loader(
+    split: Split | FileSplit,
+    sampler: EpochSampler,
+    batch_size: int,
+    augmentation: Mapping[str, Any],
+    workers: int = 0,
+) -> DataLoader[dict[str, Tensor]]:
+    """Batches in the sampler's order, the last one shorter.
+
+    Args:
+        split: Images in memory are gathered by this process; large ones are decoded and augmented by workers.
+        sampler: Gives the order; its ``set_epoch`` also decides the workers' draws.
+        batch_size: Images a batch.
+        augmentation: As in a recipe.
+        workers: Processes that decode; 0 is this one.
+    """
+    if isinstance(split, FileSplit):
+        return file_loader(split, sampler, batch_size, augmentation, workers)
     return DataLoader(ResidentDataset(split), batch_size, sampler=sampler, collate_fn=_as_it_is)
 
 
@@ -64,11 +81,12 @@ class BatchPreprocessor(BaseDataPreprocessor):
 
     def __init__(self, data: LongTailData, augmentation: Mapping[str, Any], seed: int) -> None:
         super().__init__()
+        resident = isinstance(data.train, Split)  # large images come from the workers augmented
         unknown = set(augmentation) - {'crop_padding', 'flip'}
-        if unknown:
+        if resident and unknown:
             raise UsageError(f'unknown augmentation {", ".join(sorted(unknown))}: known are crop_padding, flip')
-        self.padding = int(augmentation.get('crop_padding', 0))
-        self.flip = bool(augmentation.get('flip', False))
+        self.padding = int(augmentation.get('crop_padding', 0)) if resident else 0
+        self.flip = bool(augmentation.get('flip', False)) and resident
         self.seed = seed
         self.random = torch.Generator()
         self.register_buffer('mean', torch.tensor(data.mean), persistent=False)
@@ -116,10 +134,22 @@ def crop_and_flip(images: Tensor, padding: int, rows: Tensor, columns: Tensor, f
     return padded[torch.arange(batch, device=device)[:, None, None], down[:, :, None], across[:, None, :]]
 
 
-def sequential_batches(split: Split, batch_size: int) -> Sequence[dict[str, Tensor]]:
-    """A split in its own order, as raw batches."""
+def sequential_batches(
+    split: Split | FileSplit, batch_size: int, augmentation: Mapping[str, Any], workers: int = 0
+) -> Iterable[dict[str, Tensor]]:
+    """A split in its own order, as raw batches (large images resized and cropped as the recipe says)."""
+    if isinstance(split, FileSplit):
+        return file_loader(split, None, batch_size, augmentation, workers)
     dataset = ResidentDataset(split)
     return [
         {'images': dataset.images[start : start + batch_size], 'labels': dataset.labels[start : start + batch_size]}
         for start in range(0, len(dataset), batch_size)
     ]
+
+
+def example_of(data: LongTailData, augmentation: Mapping[str, Any]) -> Tensor:
+    """A black image of the size that the network sees: uint8 ``[1, H, W, channels]``."""
+    if isinstance(data.train, FileSplit):
+        side = augmentation['center_crop']
+        return torch.zeros(1, side, side, data.channels, dtype=torch.uint8)
+    return torch.zeros(1, *data.train.images.shape[1:], dtype=torch.uint8)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ltbench.data.batches import BatchPreprocessor, train_loader
+from ltbench.data.batches import BatchPreprocessor, example_of, train_loader
 from ltbench.engine.environment import Meter, size_of
 from ltbench.engine.job import Workbench
 from ltbench.engine.optim import build_optimizer, learning_rate, set_learning_rate
@@ -38,7 +38,7 @@ def extract_features(bench: Workbench) -> Artifact:
     if config['epochs']:
         context = {'labels': data.train.labels, 'seed': config['seed'], 'epochs': config['epochs']}
         sampler = build(SAMPLERS, config['sampler'], **context)
-        loader = train_loader(data.train, sampler, config['batch_size'])
+        loader = train_loader(data.train, sampler, config['batch_size'], config['augmentation'], bench.loader_workers)
     for epoch in range(config['epochs']):
         sampler.set_epoch(epoch)
         preprocess.set_epoch(epoch)
@@ -48,15 +48,16 @@ def extract_features(bench: Workbench) -> Artifact:
                 views.append(model.backbone(preprocess(batch, training=True)['images']).float().cpu())
                 labels.append(batch['labels'])
         bench.progress(epoch + 1, config['epochs'])
-    splits = evaluated_splits(data)
+    splits, seen_as = evaluated_splits(data), bench.train_config['recipe']['augmentation']
     if not config['epochs']:
         splits['train'] = data.train  # for steps that fit something to the training images as they are
     contents: dict[str, Any] = {'head': model.head.state_dict(), 'views': None, 'labels': None}
     if views:
         contents |= {'views': torch.cat(views), 'labels': torch.cat(labels)}
     for name, split in splits.items():
-        contents[name] = predict(model.backbone, preprocess, split), torch.from_numpy(split.labels)
-    example = preprocess.normalize(torch.tensor(data.test.images[:1], device=bench.device))
+        features = predict(model.backbone, preprocess, split, seen_as, bench.loader_workers)
+        contents[name] = features, torch.from_numpy(split.labels)
+    example = preprocess.normalize(example_of(data, seen_as).to(bench.device))
     return bench.publish(
         meter.read(),
         lambda folder: torch.save(contents, folder / FEATURES),

@@ -29,6 +29,7 @@ class Runtime:
     threads: int = 1
     device: str = 'auto'  # a CUDA GPU if there is one
     plugins: tuple[str, ...] = ()
+    loader_workers: int | None = None  # processes that decode large images; None is one a thread
     checkpoint_seconds: float = 1.0  # at least so far apart
 
 
@@ -68,6 +69,11 @@ class Workbench:
         self.folder: Path = store.work(stage.fingerprint)
         self.warnings: list[str] = []
         self._started = time.time()
+
+    @property
+    def loader_workers(self) -> int:
+        """Processes that decode large images."""
+        return self.runtime.threads if self.runtime.loader_workers is None else self.runtime.loader_workers
 
     @property
     def data(self) -> LongTailData:

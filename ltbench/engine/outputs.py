@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ltbench.data.base import LongTailData, Split
+from ltbench.data.base import FileSplit, LongTailData, Split
 from ltbench.data.batches import BatchPreprocessor, sequential_batches
 from ltbench.models.posthoc import Outputs
 
 BATCH_SIZE = 500
+LARGE_BATCH_SIZE = 64
 
 
-def evaluated_splits(data: LongTailData) -> dict[str, Split]:
+def evaluated_splits(data: LongTailData) -> dict[str, Split | FileSplit]:
     """The test part and, where there is one, the validation part, by the names of their files."""
     return {'test': data.test} | ({'validation': data.validation} if data.validation is not None else {})
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, preprocess: BatchPreprocessor, split: Split) -> Tensor:
+def predict(
+    model: nn.Module,
+    preprocess: BatchPreprocessor,
+    split: Split | FileSplit,
+    augmentation: Mapping[str, Any],
+    workers: int = 0,
+) -> Tensor:
     """``model(images)`` in evaluation mode over a whole split, float32 on the CPU, in the split's order."""
     model.eval()
-    rows = [model(preprocess(batch, training=False)['images']) for batch in sequential_batches(split, BATCH_SIZE)]
-    return torch.cat(rows).float().cpu()
+    batch_size = BATCH_SIZE if isinstance(split, Split) else LARGE_BATCH_SIZE
+    batches = sequential_batches(split, batch_size, augmentation, workers)
+    return torch.cat([model(preprocess(batch, training=False)['images']).float().cpu() for batch in batches])
 
 
 def save_outputs(path: Path, logits: Tensor, labels: Tensor | np.ndarray) -> None:

@@ -10,7 +10,7 @@ import torch
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
-from ltbench.data.batches import BatchPreprocessor, train_loader
+from ltbench.data.batches import BatchPreprocessor, example_of, train_loader
 from ltbench.engine.environment import Meter, size_of
 from ltbench.engine.hooks import Checkpoints, Curve, EpochStart
 from ltbench.engine.job import Workbench
@@ -53,7 +53,9 @@ def train(bench: Workbench) -> Artifact:
     runner = StageRunner(
         model=model,
         work_dir=str(bench.folder / 'mmengine'),
-        train_dataloader=train_loader(data.train, sampler, recipe['batch_size']),
+        train_dataloader=train_loader(
+            data.train, sampler, recipe['batch_size'], recipe['augmentation'], bench.loader_workers
+        ),
         train_cfg={'by_epoch': True, 'max_epochs': stage.end},
         optim_wrapper=OptimWrapper(build_optimizer(model, recipe['optimizer'])),
         default_hooks=dict.fromkeys(UNUSED_HOOKS),
@@ -73,9 +75,10 @@ def train(bench: Workbench) -> Artifact:
         evaluation = Meter()
         preprocess = model.data_preprocessor
         for name, split in evaluated_splits(data).items():
-            outputs[name] = predict(model, preprocess, split), split.labels
+            logits = predict(model, preprocess, split, recipe['augmentation'], bench.loader_workers)
+            outputs[name] = logits, split.labels
         cost['evaluation_seconds'] = evaluation.read()['wall_seconds']
-        example = preprocess.normalize(torch.tensor(data.test.images[:1], device=bench.device))
+        example = preprocess.normalize(example_of(data, recipe['augmentation']).to(bench.device))
         cost |= size_of(model, example)
 
     def write(folder: Path) -> None:

@@ -134,7 +134,9 @@ def _send_output_to(path: Path) -> None:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, LTBenchError | NonFiniteError):
-        return str(error)
+        # from a loader's worker the message comes with the worker's traceback; its last line is what was said
+        last = str(error).strip().splitlines()[-1]
+        return last.removeprefix(f'{type(error).__module__}.{type(error).__name__}: ')
     return f'{type(error).__name__}: {error}'
 
 

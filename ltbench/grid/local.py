@@ -99,7 +99,7 @@ class LocalExecutor:
             'runtime': self.runtime,
         }
         theirs, ours = self.context.Pipe(duplex=False)
-        process = self.context.Process(target=_work, args=(job, theirs), daemon=True)
+        process = self.context.Process(target=_work, args=(job, theirs))
         process.start()
         theirs.close()
         return _Worker(process, ours, time.time())

@@ -1,0 +1,23 @@
+"""imagenet_lt: ImageNet-LT (115,846 images, groups 385 / 479 / 136), ResNet-50, 90 epochs.
+
+`ltbench run -b imagenet_lt`; ERM 41.6 (DisAlign, table 10: many 64.0, medium 33.8, few 5.8).
+The recipe is that of Decoupling (facebookresearch/classifier-balancing@f162ade): batch 512, lr 0.2, cosine. Values are
+chosen on the official validation list, results are on the test list. Data: `ltbench data get imagenet_lt` says what to
+put where.
+"""
+
+version = 1
+has_validation = True
+data = dict(type='ImageNetLT', root='', verify=True)
+backbone = dict(type='TorchvisionResNet', name='resnet50')
+recipe = dict(
+    epochs=90,
+    batch_size=512,
+    optimizer=dict(type='SGD', lr=0.2, momentum=0.9, weight_decay=5e-4),
+    schedule=dict(type='cosine', warmup_epochs=0),
+    augmentation=dict(
+        random_resized_crop=224, flip=True, color_jitter=[0.4, 0.4, 0.4, 0.0], resize=256, center_crop=224
+    ),
+    precision='fp32',
+)
+presets = dict(quick=dict(recipe=dict(epochs=30), backbone=dict(name='resnet10')))

@@ -1,0 +1,20 @@
+"""inat2018: iNaturalist 2018 (437,513 images of 8,142 classes, groups 842 / 4076 / 3224), ResNet-50, 90 epochs.
+
+`ltbench run -b inat2018`; ERM 61.7 (Decoupling, as quoted by DisAlign, table 3: many 72.2, medium 63.0, few 57.2); with
+`--preset long`, 200 epochs, 65.8. The recipe is that of Decoupling, without colour jitter. There is no other
+test set: results are on validation, and nothing is selected on it.
+Data: `ltbench data get inat2018` says what to put where.
+"""
+
+version = 1
+data = dict(type='INaturalist2018', root='', verify=True)
+backbone = dict(type='TorchvisionResNet', name='resnet50')
+recipe = dict(
+    epochs=90,
+    batch_size=512,
+    optimizer=dict(type='SGD', lr=0.2, momentum=0.9, weight_decay=1e-4),
+    schedule=dict(type='cosine', warmup_epochs=0),
+    augmentation=dict(random_resized_crop=224, flip=True, color_jitter=None, resize=256, center_crop=224),
+    precision='fp32',
+)
+presets = dict(long=dict(recipe=dict(epochs=200)), quick=dict(recipe=dict(epochs=30)))

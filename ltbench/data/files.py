@@ -1,0 +1,121 @@
+"""Large images: decoded and cropped in worker processes, each with draws of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision.transforms import v2
+
+from ltbench.data.base import FileSplit
+from ltbench.data.samplers import EpochSampler
+from ltbench.errors import DataError, unknown
+from ltbench.seeding import derive_seed
+
+AUGMENTATIONS = ('random_resized_crop', 'flip', 'color_jitter', 'resize', 'center_crop')
+
+
+class FileDataset(Dataset[Any]):
+    """Images of a :class:`FileSplit`, decoded when asked for.
+
+    Args:
+        split: Paths and labels.
+        augmentation: ``random_resized_crop`` (pixels), ``flip`` and ``color_jitter`` (brightness, contrast, saturation,
+            hue) while training; ``resize`` (shorter side) and ``center_crop`` otherwise.
+        training: Which of the two.
+
+    Raises:
+        UsageError: For an unknown augmentation.
+    """
+
+    metainfo: Mapping[str, Any] = {}
+
+    def __init__(self, split: FileSplit, augmentation: Mapping[str, Any], training: bool) -> None:
+        for key in augmentation:
+            if key not in AUGMENTATIONS:
+                raise unknown('augmentation of large images', key, AUGMENTATIONS)
+        self.split = split
+        steps: list[Any] = []
+        if training:
+            steps.append(v2.RandomResizedCrop(augmentation['random_resized_crop'], antialias=True))
+            if augmentation.get('flip'):
+                steps.append(v2.RandomHorizontalFlip())
+            if augmentation.get('color_jitter'):
+                steps.append(v2.ColorJitter(*augmentation['color_jitter']))
+        else:
+            steps.append(v2.Resize(augmentation['resize'], antialias=True))
+            steps.append(v2.CenterCrop(augmentation['center_crop']))
+        self.transform = v2.Compose(steps)
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, int]:
+        """uint8 ``[H, W, 3]`` and label of image ``index``, augmented by the draws of ``seed``.
+
+        Raises:
+            DataError: If the file is missing or cannot be decoded; the message names it.
+        """
+        index, seed = item
+        path = self.split.path(index)
+        try:
+            with Image.open(path) as image:
+                colour = image.convert('RGB')
+        except FileNotFoundError as error:
+            raise DataError(f'{path} is missing; `ltbench data check` lists all that are') from error
+        except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+            raise DataError(f'{path} cannot be decoded ({error}); put a whole copy in its place') from error
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            colour = self.transform(colour)
+        return torch.from_numpy(np.array(colour)), int(self.split.labels[index])
+
+
+class SeededSampler(Sampler[tuple[int, int]]):
+    """The indices of another sampler, each with a seed for its augmentation that derives from (seed, epoch, position).
+
+    So the draws do not hang on the number of workers, and an epoch taken up again repeats them.
+    """
+
+    def __init__(self, sampler: EpochSampler) -> None:
+        self.sampler = sampler
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch (0-based)."""
+        self.sampler.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        first = derive_seed(self.sampler.seed, self.sampler.epoch, 'augmentation')
+        for position, index in enumerate(self.sampler):
+            yield index, (first + position * 0x9E3779B97F4A7C15) % 2**63
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+
+def file_loader(
+    split: FileSplit, sampler: EpochSampler | None, batch_size: int, augmentation: Mapping[str, Any], workers: int
+) -> DataLoader[dict[str, Tensor]]:
+    """Batches of decoded images: in the sampler's order and augmented, or in the split's own order and as they are."""
+    context = 'fork' if workers and 'fork' in multiprocessing.get_all_start_methods() else None
+    return DataLoader(
+        FileDataset(split, augmentation, training=sampler is not None),
+        batch_size,
+        sampler=SeededSampler(sampler) if sampler is not None else [(index, 0) for index in range(len(split))],
+        num_workers=workers,
+        persistent_workers=workers > 0 and sampler is not None,
+        collate_fn=_stack,
+        generator=torch.Generator(),  # for what the loader draws itself; our draws come from the sampler
+        multiprocessing_context=context,
+    )
+
+
+def _stack(items: Sequence[tuple[Tensor, int]]) -> dict[str, Tensor]:
+    images, labels = zip(*items, strict=True)
+    return {'images': torch.stack(images), 'labels': torch.tensor(labels)}

@@ -1,0 +1,193 @@
+"""ImageNet-LT, iNaturalist 2018 and Places-LT end to end, on small trees in the official layouts."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ltbench.data import load_data
+from ltbench.data.files import FileDataset, file_loader
+from ltbench.data.listed import ImageNetLT, INaturalist2018
+from ltbench.data.samplers import InstanceBalanced
+from ltbench.errors import DataError, MethodWarning
+
+AUGMENTATION = {
+    'random_resized_crop': 32,
+    'flip': True,
+    'color_jitter': [0.4, 0.4, 0.4, 0.0],
+    'resize': 40,
+    'center_crop': 32,
+}
+COUNTS = (12, 5, 3)
+
+
+def image(path, colour, size=(60, 48)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(len(str(path)) + colour)
+    pixels = random.integers(0, 256, (size[1], size[0], 3)).clip(colour, None)
+    Image.fromarray(pixels.astype(np.uint8)).save(path, quality=90)
+
+
+def lists(root, names: dict[str, str], style):
+    """List files and images: ``style(part, label, number)`` is a path under the root."""
+    for part, name in names.items():
+        lines = []
+        for label in range(3):
+            for number in range(COUNTS[label] if part == 'train' else 2):
+                path = style(part, label, number)
+                image(root / path, 80 * label)
+                lines.append(f'{path} {label}')
+        (root / name).write_text('\n'.join(lines) + '\n')
+
+
+@pytest.fixture
+def imagenet(tmp_path):
+    def style(part, label, number):
+        folder = 'val' if part == 'test' else 'train'
+        return f'{folder}/n0{label}/{part}_{number}.JPEG'
+
+    names = {part: file.name for part, file in ImageNetLT.lists.items()}
+    lists(tmp_path / 'imagenet_lt', names, style)
+    return tmp_path / 'imagenet_lt'
+
+
+SMALL = [
+    '-o', 'verify=False', '-o', 'name=resnet10', '-o', 'epochs=2', '-o', 'batch_size=8', '-o', 'optimizer.lr=0.01',
+    '-o', 'random_resized_crop=32', '-o', 'resize=40', '-o', 'center_crop=32',
+]  # fmt: skip
+
+
+def test_imagenet_lt_trains_selects_tests_and_records(imagenet, ltbench, sandbox):
+    printed = ltbench(
+        'run',
+        '-b',
+        'imagenet_lt',
+        '-m',
+        'erm',
+        '-m',
+        'tau_norm',
+        '-m',
+        'crt(epochs=1)',
+        *SMALL,
+        LTBENCH_DATA=str(imagenet.parent),
+    )
+    assert 'imagenet_lt / tau_norm / seed 0  top-1' in printed
+    records = [json.loads(path.read_text()) for path in sandbox.glob('results/imagenet_lt/records/*.json')]
+    by_method = {record['method']: record for record in records}
+    assert by_method['erm']['class_counts'] == [12, 5, 3]
+    assert by_method['erm']['class_names'] == ['n00', 'n01', 'n02']
+    assert by_method['erm']['metrics']['test_images'] == [2, 2, 2]
+    # the official validation list serves to choose tau: no second model is trained for that
+    assert [stage['kind'] for stage in by_method['tau_norm']['stages']] == ['train', 'features', 'posthoc']
+    assert 0 <= by_method['tau_norm']['chosen']['tau'] <= 2
+    assert list(sandbox.glob('store/artifacts/*/*/validation.npz'))
+
+
+@pytest.mark.parametrize('style', ['train/airfield', 'data_256/a/airfield'])
+def test_places_lt_in_both_styles(tmp_path, ltbench, style):
+    root = tmp_path / 'places_lt'
+    names = {'train': 'Places_LT_train.txt', 'validation': 'Places_LT_val.txt', 'test': 'Places_LT_test.txt'}
+    lists(root, names, lambda part, label, number: f'{style}{label}/{part}{number}.jpg')
+    printed = ltbench('run', '-b', 'places_lt', *SMALL, '-o', 'epochs=1', LTBENCH_DATA=str(tmp_path))
+    assert 'places_lt / erm / seed 0  top-1' in printed
+
+
+def test_inaturalist_from_the_lists_and_from_the_json_is_the_same(tmp_path):
+    root = tmp_path / 'inat2018'
+    names = {part: file.name for part, file in INaturalist2018.lists.items()}
+    lists(root, names, lambda part, label, number: f'train_val2018/Plantae/{label}/{part}{number}.jpg')
+    from_lists = INaturalist2018(root=str(root), verify=False)
+    for part, json_name in INaturalist2018.json_files.items():
+        lines = (root / names[part]).read_text().splitlines()
+        images = [{'id': 1000 + number, 'file_name': line.split(' ')[0]} for number, line in enumerate(lines)]
+        annotations = [
+            {'id': 7 * number, 'image_id': 1000 + number, 'category_id': int(line.split(' ')[1])}
+            for number, line in enumerate(lines)
+        ]
+        (root / json_name).write_text(json.dumps({'images': images[::-1], 'annotations': annotations}))
+        (root / names[part]).unlink()
+    assert INaturalist2018(root=str(root), verify=False).fingerprint == from_lists.fingerprint
+    assert from_lists.class_counts == list(COUNTS)
+
+
+def test_flat_ilsvrc_validation_images_are_found(imagenet):
+    before = ImageNetLT(root=str(imagenet), verify=False)
+    for index in range(len(before.test)):
+        path = before.test.path(index)
+        path.rename(imagenet / 'val' / f'{path.parent.name}_{path.name}')
+    text = (imagenet / 'ImageNet_LT_test.txt').read_text()
+    for label in range(3):
+        text = text.replace(f'n0{label}/test', f'n0{label}/n0{label}_test')
+    (imagenet / 'ImageNet_LT_test.txt').write_text(text)
+    after = ImageNetLT(root=str(imagenet), verify=False)
+    assert after.test.path(0).is_file()
+    assert after.test.labels.tolist() == before.test.labels.tolist()
+
+
+def test_lists_that_are_not_the_published_ones_are_refused(imagenet, monkeypatch):
+    with pytest.raises(DataError, match='is not the published list: .* expected 4658674 bytes with efdbdad4'):
+        ImageNetLT(root=str(imagenet))
+    with pytest.raises(DataError, match='ImageNet_LT_train.txt is missing. Put the lists of facebookresearch'):
+        ImageNetLT(root=str(imagenet / 'train'))
+    (imagenet / 'ImageNet_LT_val.txt').write_text('train/n00/train_0.JPEG zero\n')
+    with pytest.raises(DataError, match='ImageNet_LT_val.txt, line 1: expected "path label"'):
+        ImageNetLT(root=str(imagenet), verify=False)
+
+
+def test_one_corrupt_jpeg_names_itself(imagenet, ltbench, sandbox):
+    path = imagenet / 'train' / 'n01' / 'train_2.JPEG'
+    path.write_bytes(path.read_bytes()[:200])
+    printed = ltbench('run', '-b', 'imagenet_lt', *SMALL, LTBENCH_DATA=str(imagenet.parent), code=1)
+    assert f'{path} cannot be decoded' in printed
+
+
+def test_draws_hang_on_seed_and_epoch_not_on_workers(imagenet):
+    data = load_data({'type': 'ImageNetLT', 'root': str(imagenet), 'verify': False})
+
+    def epoch(number, workers, seed=3):
+        sampler = InstanceBalanced(data.train.labels, seed=seed)
+        sampler.set_epoch(number)
+        loader = file_loader(data.train, sampler, 6, AUGMENTATION, workers)
+        return torch.cat([batch['images'] for batch in loader])
+
+    state = torch.get_rng_state()
+    first = epoch(0, workers=0)
+    assert torch.equal(torch.get_rng_state(), state)  # the process's own generator is left alone
+    assert torch.equal(first, epoch(0, workers=2))
+    assert not torch.equal(first, epoch(1, workers=0))
+    assert not torch.equal(first, epoch(0, workers=0, seed=4))
+
+
+def test_persistent_workers_draw_anew_every_epoch(imagenet):
+    """With workers that live on, the sampler alone tells the epoch; a frozen stream is a known trap."""
+    data = load_data({'type': 'ImageNetLT', 'root': str(imagenet), 'verify': False})
+    sampler = InstanceBalanced(data.train.labels, seed=0)
+    loader = file_loader(data.train, sampler, 20, AUGMENTATION, workers=1)
+    epochs = []
+    for number in (0, 1, 0):
+        loader.sampler.set_epoch(number)
+        epochs.append(torch.cat([batch['images'] for batch in loader]))
+    assert torch.equal(epochs[0], epochs[2])
+    assert not torch.equal(epochs[0], epochs[1])
+
+
+def test_evaluation_resizes_the_shorter_side_and_cuts_the_centre(imagenet):
+    data = load_data({'type': 'ImageNetLT', 'root': str(imagenet), 'verify': False})
+    ours, label = FileDataset(data.test, AUGMENTATION, training=False)[0, 0]
+    pixels = Image.open(data.test.path(0)).resize((50, 40), Image.Resampling.BILINEAR).crop((9, 4, 41, 36))
+    assert np.array_equal(ours.numpy(), np.asarray(pixels))
+    assert label == 0
+
+
+def test_groups_other_than_published_are_said(imagenet, monkeypatch):
+    monkeypatch.setattr(ImageNetLT, 'classes', 3)
+    monkeypatch.setattr(ImageNetLT, 'train_images', 20)
+    monkeypatch.setattr(ImageNetLT, 'lists', {part: type(f)(f.name) for part, f in ImageNetLT.lists.items()})
+    with pytest.warns(
+        MethodWarning, match=r'many / medium / few are \(0, 0, 3\), the literature says \(385, 479, 136\)'
+    ):
+        ImageNetLT(root=str(imagenet))
