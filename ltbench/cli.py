@@ -116,6 +116,20 @@ def check(
 
 
 @app.command()
+def bench(
+    part: Annotated[str, typer.Argument(metavar='data')],
+    out: Annotated[Path | None, typer.Option(help='Also write the result to this JSON file.')] = None,
+) -> None:
+    """Measure this machine: our path against its reference, in one run, alternating."""
+    from ltbench.bench import bench as measure
+
+    result = measure(part, out)
+    typer.echo(result['what'])
+    typer.echo(f'ours {result["ours"]:,.0f}, reference {result["reference"]:,.0f}')
+    typer.echo(f'ratio {result["ratio"]} ({result["ratio_min"]} to {result["ratio_max"]}, {result["rounds"]} rounds)')
+
+
+@app.command()
 def new(
     name: Annotated[str, typer.Argument(metavar='METHOD', help='Name of the method: lower case, like my_method.')],
 ) -> None:

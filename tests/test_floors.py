@@ -11,7 +11,7 @@ HOME = Path(__file__).parents[1]
 FLOORS = [
     {'cli'},
     {'listing', 'scaffold'},
-    {'contract'},
+    {'contract', 'bench'},
     {'grid'},
     {'report'},
     {'engine'},

@@ -24,7 +24,8 @@ class ResidentDataset(Dataset[dict[str, Tensor]]):
     metainfo: Mapping[str, Any] = {}
 
     def __init__(self, split: Split) -> None:
-        self.images = torch.from_numpy(np.ascontiguousarray(split.images))
+        self.shape = split.images.shape[1:]
+        self.rows = torch.from_numpy(np.ascontiguousarray(split.images)).view(len(split), -1)
         self.labels = torch.from_numpy(split.labels)
 
     def __len__(self) -> int:
@@ -33,7 +34,8 @@ class ResidentDataset(Dataset[dict[str, Tensor]]):
     def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
         """Images uint8 ``[B, H, W, channels]`` and labels ``[B]``."""
         chosen = torch.as_tensor(indices)
-        return {'images': self.images[chosen], 'labels': self.labels[chosen]}
+        images = torch.index_select(self.rows, 0, chosen)  # copies whole rows; indexing 4-d images is 20 times slower
+        return {'images': images.view(-1, *self.shape), 'labels': self.labels[chosen]}
 
 
 def train_loader(
@@ -112,7 +114,11 @@ class BatchPreprocessor(BaseDataPreprocessor):
 
     def normalize(self, images: Tensor) -> Tensor:
         """uint8 ``[B, H, W, channels]`` -> float ``[B, channels, H, W]``."""
-        return images.float().div_(255).sub_(self.mean).div_(self.std).permute(0, 3, 1, 2)
+        batch, height, width, channels = images.shape
+        # one image line at a time: broadcasting over single pixels would be four times slower
+        lines = images.float().div_(255).view(batch * height, width * channels)
+        lines.sub_(self.mean.repeat(width)).div_(self.std.repeat(width))
+        return lines.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
 def crop_and_flip(images: Tensor, padding: int, rows: Tensor, columns: Tensor, flips: Tensor) -> Tensor:
@@ -125,13 +131,17 @@ def crop_and_flip(images: Tensor, padding: int, rows: Tensor, columns: Tensor, f
         columns: Left edge of each window, ``[B]``.
         flips: bool ``[B]``.
     """
-    batch, height, width, _ = images.shape
+    batch, height, width, channels = images.shape
     device = images.device
-    padded = torch.nn.functional.pad(images, (0, 0, padding, padding, padding, padding))
-    across = torch.arange(width, device=device).expand(batch, width)
-    across = torch.where(flips.to(device)[:, None], across.flip(1), across) + columns.to(device)[:, None]
-    down = torch.arange(height, device=device) + rows.to(device)[:, None]
-    return padded[torch.arange(batch, device=device)[:, None, None], down[:, :, None], across[:, None, :]]
+    padded = images.new_zeros(batch, height + 2 * padding, width + 2 * padding, channels)
+    padded[:, padding : padding + height, padding : padding + width] = images
+    # each line of a window is `width * channels` bytes in a row: gather those, from their first byte on
+    line, per_row, per_image = width * channels, padded.stride(1), padded.stride(0)
+    first = torch.arange(batch, device=device) * per_image + rows.to(device) * per_row + columns.to(device) * channels
+    starts = (first[:, None] + torch.arange(height, device=device) * per_row).flatten()
+    windows = padded.flatten().as_strided((padded.numel() - line + 1, line), (1, 1))
+    cropped = torch.index_select(windows, 0, starts).view(batch, height, width, channels)
+    return torch.where(flips.to(device)[:, None, None, None], cropped.flip(2), cropped)
 
 
 def sequential_batches(
@@ -141,10 +151,8 @@ def sequential_batches(
     if isinstance(split, FileSplit):
         return file_loader(split, None, batch_size, augmentation, workers)
     dataset = ResidentDataset(split)
-    return [
-        {'images': dataset.images[start : start + batch_size], 'labels': dataset.labels[start : start + batch_size]}
-        for start in range(0, len(dataset), batch_size)
-    ]
+    starts = range(0, len(dataset), batch_size)
+    return (dataset.__getitems__(list(range(start, min(start + batch_size, len(dataset))))) for start in starts)
 
 
 def example_of(data: LongTailData, augmentation: Mapping[str, Any]) -> Tensor:

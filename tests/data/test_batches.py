@@ -16,8 +16,9 @@ from ltbench.data.batches import BatchPreprocessor, crop_and_flip, sequential_ba
 from ltbench.data.samplers import InstanceBalanced
 from ltbench.errors import UsageError
 
-COLOUR = SimpleNamespace(mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010))
-GREY = SimpleNamespace(mean=(0.2190,), std=(0.3318,))
+NOTHING = Split(np.empty((0, 1, 1, 1), np.uint8), np.empty(0, np.int64))
+COLOUR = SimpleNamespace(train=NOTHING, mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010))
+GREY = SimpleNamespace(train=NOTHING, mean=(0.2190,), std=(0.3318,))
 
 
 def random_images(batch: int, side: int, channels: int) -> Tensor:
@@ -105,7 +106,7 @@ def test_loader_follows_the_sampler_and_keeps_the_last_images() -> None:
     split = Split(np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1), np.arange(10, 20))
     sampler = InstanceBalanced(split.labels, seed=4)
     sampler.set_epoch(6)
-    batches = list(train_loader(split, sampler, batch_size=4))
+    batches = list(train_loader(split, sampler, batch_size=4, augmentation={}))
     assert [len(batch['labels']) for batch in batches] == [4, 4, 2]
     assert torch.cat([batch['labels'] for batch in batches]).tolist() == [10 + index for index in sampler]
     assert torch.cat([batch['images'] for batch in batches]).flatten().tolist() == list(sampler)
@@ -113,6 +114,6 @@ def test_loader_follows_the_sampler_and_keeps_the_last_images() -> None:
 
 def test_sequential_batches_keep_the_order_of_the_split() -> None:
     split = Split(np.arange(7, dtype=np.uint8).reshape(7, 1, 1, 1), np.arange(7))
-    batches = sequential_batches(split, 3)
+    batches = list(sequential_batches(split, 3, {}))
     assert [batch['labels'].tolist() for batch in batches] == [[0, 1, 2], [3, 4, 5], [6]]
     assert batches[1]['images'].flatten().tolist() == [3, 4, 5]
