@@ -175,7 +175,7 @@ def main() -> None:
 
 def _seeds(text: str | None) -> tuple[int, ...]:
     try:
-        seeds = tuple(int(item) for item in text.split(',')) if text else ()
+        seeds = tuple(dict.fromkeys(int(item) for item in text.split(','))) if text is not None else ()
     except ValueError:
         raise UsageError(f'cannot read seeds {text!r}: expected numbers like 0,1,2') from None
     if any(seed < 0 for seed in seeds):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 import copy
+import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,13 +91,16 @@ def parse_specs(text: str | Mapping[str, Any]) -> tuple[Spec, ...]:
         return tuple(specs)
     specs = []
     for part in _split(text, '+'):
-        match = re.fullmatch(r'([\w./-]+)(?:\((.*)\))?', part.strip(), flags=re.DOTALL)
+        match = re.fullmatch(r'([\w./-]+|[^()+]+\.py)\s*(?:\((.*)\))?', part.strip(), flags=re.DOTALL)
         if match is None:
             raise UsageError(f'cannot read {text!r}: expected NAME, NAME(option=value, ...), or several joined by +')
-        options = dict(parse_assignment(item) for item in _split(match[2] or '', ','))
+        pairs = [parse_assignment(item) for item in _split(match[2] or '', ',')]
+        options = dict(pairs)
+        if len(options) < len(pairs):
+            raise UsageError(f'{text!r} sets an option twice')
         specs.append(Spec(match[1], options))
-    if not specs:
-        raise UsageError('an empty name')
+    if not specs or text.strip().startswith('+') or text.strip().endswith('+') or '++' in text:
+        raise UsageError(f'cannot read {text!r}: a name is missing')
     return tuple(specs)
 
 
@@ -106,7 +110,10 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     if not separator or not key.strip() or not value.strip():
         raise UsageError(f'cannot read {text!r}: expected key=value')
     try:
-        return key.strip(), ast.literal_eval(value.strip())
+        read = ast.literal_eval(value.strip())
+        if isinstance(read, float) and not math.isfinite(read):
+            raise UsageError(f'{text!r}: the value is not finite')
+        return key.strip(), read
     except (ValueError, SyntaxError):
         words = {'true': True, 'false': False, 'none': None}
         return key.strip(), words.get(value.strip().lower(), value.strip())
@@ -178,6 +185,9 @@ class Benchmark:
 
 
 SECTIONS = ('data', 'backbone', 'recipe')
+RECIPE = ('epochs', 'batch_size', 'optimizer', 'schedule', 'augmentation', 'precision')
+SCHEDULE = ('type', 'warmup_epochs', 'at', 'gamma')
+PRECISIONS = ('fp32',)
 
 
 def load_benchmark(text: str, preset: str | None = None, overrides: Mapping[str, Any] | None = None) -> Benchmark:
@@ -196,6 +206,7 @@ def load_benchmark(text: str, preset: str | None = None, overrides: Mapping[str,
         raise UsageError(f'{text!r}: benchmarks cannot be joined by +')
     contents, doc = read_config('benchmarks', specs[0].name)
     name = Path(specs[0].name).stem
+    _only_known(contents, (*SECTIONS, 'version', 'has_validation', 'presets'), f'entry of benchmark {name}')
     missing = [section for section in SECTIONS if section not in contents]
     if missing:
         raise UsageError(f'benchmark {name} does not define {", ".join(missing)}')
@@ -212,6 +223,10 @@ def load_benchmark(text: str, preset: str | None = None, overrides: Mapping[str,
             _set(tree, path, value, name)
             if path != 'data.imbalance_factor':  # has a column of its own in every table
                 changed[path] = value
+    _only_known(tree['recipe'], RECIPE, f'entry of the recipe of {name}')
+    _only_known(tree['recipe']['schedule'], SCHEDULE, f'entry of the schedule of {name}')
+    if tree['recipe']['precision'] not in PRECISIONS:
+        raise unknown(f'precision of {name}', str(tree['recipe']['precision']), PRECISIONS)
     for key in ('epochs', 'batch_size'):
         if not isinstance(tree['recipe'].get(key), int) or tree['recipe'][key] < 1:
             raise UsageError(f'recipe.{key} of {name} is a whole number, 1 or larger, got {tree["recipe"].get(key)!r}')
@@ -224,6 +239,12 @@ def load_benchmark(text: str, preset: str | None = None, overrides: Mapping[str,
         has_validation=contents.get('has_validation', False),
         doc=doc,
     )
+
+
+def _only_known(given: Mapping[str, Any], known: Sequence[str], noun: str) -> None:
+    for key in given:
+        if key not in known:
+            raise unknown(noun, key, known)
 
 
 def _merge(tree: dict[str, Any], changes: Mapping[str, Any], where: str) -> None:
@@ -294,9 +315,12 @@ def load_suite(name: str) -> Suite:
         UsageError: If it is unknown or lacks ``benchmarks``, ``methods`` or ``seeds``.
     """
     contents, doc = read_config('suites', name)
+    _only_known(contents, ('benchmarks', 'methods', 'seeds', 'preset'), f'entry of suite {name}')
     for key in ('benchmarks', 'methods', 'seeds'):
-        if not contents.get(key):
-            raise UsageError(f'suite {name} does not define {key}')
+        if not contents.get(key) or not isinstance(contents[key], list | tuple):
+            raise UsageError(f'suite {name} needs a list {key}, got {contents.get(key)!r}')
+    if not all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in contents['seeds']):
+        raise UsageError(f'seeds of suite {name} are whole numbers, 0 or larger, got {contents["seeds"]}')
     return Suite(
         name=Path(name).stem,
         benchmarks=tuple(contents['benchmarks']),

@@ -10,6 +10,7 @@ import inspect
 import json
 import tempfile
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -161,6 +162,7 @@ CHECKS: dict[str, Callable[[str], None]] = {
 def check(names: Iterable[str]) -> Iterator[tuple[str, str, str]]:
     """Run every check on every method; yield (method, check, what went wrong: empty if it holds)."""
     torch.set_num_threads(1)
+    warnings.filterwarnings('ignore', message='.*instance named of.*has been created')  # several Runners a second
     for name in names:
         lookup(METHODS, name)
         for check_name, function in CHECKS.items():

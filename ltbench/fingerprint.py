@@ -6,6 +6,7 @@ import ast
 import hashlib
 import inspect
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -53,7 +54,8 @@ def foreign_code(config: Any) -> dict[str, str]:
     """Code hashes of the parts in ``config`` that live outside the ``ltbench`` package.
 
     Parts inside ``ltbench`` are covered by :data:`PROTOCOL_VERSION`. A loss in a method file or a plug-in changes
-    while its author works on it, so its code is part of what it computes.
+    while its author works on it, so its code is part of what it computes: that of its module, of its base classes'
+    modules, and of what those import from beside them.
     """
     return dict(sorted({name: code for name in _types(config) if (code := _code(name))}.items()))
 
@@ -72,18 +74,36 @@ def _code(type_name: str) -> str | None:
     for registry in (MODELS, SAMPLERS, DATASETS):
         part = registry.module_dict.get(type_name.removeprefix('ltbench.'))
         if part is not None:
-            if part.__module__.split('.')[0] == 'ltbench':
-                return None
-            return _module_code(inspect.getsourcefile(part))
+            modules: dict[str, Path] = {}
+            for owner in inspect.getmro(part) if inspect.isclass(part) else (part,):
+                _gather(owner.__module__, modules)
+            return fingerprint([_module_code(str(modules[name])) for name in sorted(modules)])[:16] if modules else None
     return None
+
+
+def _gather(name: str, modules: dict[str, Path]) -> None:
+    """Add a module that is a method or a plug-in, and those beside it that it imports."""
+    file = getattr(sys.modules.get(name), '__file__', None)
+    if file is None or name in modules or name.split('.')[0] in ('ltbench', 'builtins'):
+        return
+    path = Path(file)
+    if path.is_relative_to(sys.base_prefix) or 'site-packages' in path.parts:
+        return
+    modules[name] = path
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        imported = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            imported = [node.module, *(f'{node.module}.{alias.name}' for alias in node.names)]
+        for other in imported:
+            _gather(other, modules)
 
 
 @cache
 def _module_code(path: str) -> str:
     """Hash of a module's syntax tree without what cannot change a computation.
 
-    Comments, docstrings, annotations, plain imports and layout do not count, nor do its `Method` classes: what they say
-    is in the config already. The tree is written down field by field, because the text that ``ast.dump`` prints differs
+    Comments, docstrings, annotations and layout do not count, nor do its `Method` classes: what they say is in the
+    config already. The tree is written down field by field, because the text that ``ast.dump`` prints differs
     between versions of Python.
     """
     tree = ast.parse(Path(path).read_text(encoding='utf-8'))
@@ -93,8 +113,7 @@ def _module_code(path: str) -> str:
     def counts(node: Any) -> bool:
         docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         annotation = isinstance(node, ast.AnnAssign) and node.value is None
-        imports = isinstance(node, ast.Import | ast.ImportFrom) and all(alias.asname is None for alias in node.names)
-        return not (docstring or annotation or imports)
+        return not (docstring or annotation)
 
     def plain(node: Any) -> Any:
         if isinstance(node, ast.AST):

@@ -372,6 +372,13 @@ class Plan:
 
     # ---- for the engine
 
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know about this plan."""
+        epochs = self.settings['recipe']['epochs']
+        late = {', '.join(change) for share, change in self.changes if round(share * epochs) >= epochs}
+        return [f'{slots} would change after the last of {epochs} epochs, so nothing changes' for slots in sorted(late)]
+
     def stages(self) -> list[Stage]:
         """The plan's stages in order; the last one holds the run's logits."""
         settings = dict(self.settings)
@@ -457,7 +464,10 @@ def make_plan(method: str, benchmark: Benchmark, data_fingerprint: str, seed: in
     """
     plan = Plan.plain(benchmark, data_fingerprint, seed)
     for spec in parse_specs(method):
-        plan = build_method(spec, benchmark).apply(replace(plan, author=spec.name))
+        changed = build_method(spec, benchmark).apply(replace(plan, author=spec.name))
+        if not isinstance(changed, Plan):
+            raise TypeError(f'apply of method {spec.name} returned {type(changed).__name__}, not a Plan')
+        plan = changed
     return plan
 
 

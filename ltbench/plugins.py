@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import os
@@ -11,7 +12,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from ltbench.errors import LTBenchError, UsageError
-from ltbench.registry import METHODS
+from ltbench.registry import DATASETS, METHODS, MODELS, SAMPLERS
 
 ENTRY_POINT_GROUP = 'ltbench.methods'
 
@@ -82,17 +83,22 @@ def _try(name: str, action: object) -> None:
     if name in _loaded:
         return
     _loaded.add(name)
-    before = dict(METHODS.module_dict)
+    before = {registry: dict(registry.module_dict) for registry in (METHODS, MODELS, SAMPLERS, DATASETS)}
     try:
         action()  # type: ignore[operator]
-    except Exception as error:  # noqa: BLE001 - a plug-in is foreign code: anything can be wrong with it
-        _broken[name] = error
-        METHODS.module_dict.clear()
-        METHODS.module_dict.update(before)
+        for registry, parts in before.items():
+            for taken in parts:
+                if registry.module_dict[taken] is not parts[taken]:
+                    raise LTBenchError(f'it replaces the {registry.name} {taken!r}; choose another name')
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in is foreign code: anything can be wrong with it
+        _broken[name] = error if isinstance(error, Exception) else LTBenchError('it calls sys.exit')
+        for registry, parts in before.items():
+            registry.module_dict.clear()
+            registry.module_dict.update(parts)
 
 
 def _import_file(path: Path) -> None:
-    name = f'ltbench_plugin_{path.stem}'
+    name = f'ltbench_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}'
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None

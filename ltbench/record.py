@@ -27,6 +27,7 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
     'methods': list,  # its parts, each with its name and all options
     'run_seed': int,
     'fingerprint': str,  # of the last stage
+    'computation': str,  # the same without the seed: runs that differ here are not of one row
     'stages': list,  # kind, fingerprint and cost of each
     'config': dict,  # the resolved benchmark and the configs of all stages
     'class_names': list,
@@ -52,7 +53,7 @@ def record_path(suite: str, record: Mapping[str, Any]) -> Path:
 
     The hash tells apart what the readable part does not: settings, options and code versions.
     """
-    method = re.sub(r'[^A-Za-z0-9_+.=-]+', '_', record['method'])[:80]
+    method = re.sub(r'[^A-Za-z0-9_+.=-]+', '_', record['method'])[:80].strip('_')
     identity = fingerprint([record['fingerprint'], record['method'], record['setting']])[:8]
     factor = f'-if{record["imbalance_factor"]:g}' if record['imbalance_factor'] is not None else ''
     name = f'{record["benchmark"]}{factor}-{method}-s{record["run_seed"]}-{identity}.json'
@@ -67,7 +68,7 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
         ValueError: If a field is missing, unknown or of another type.
     """
     validate(record)
-    with explained(f'record {path.name}', path.parent):
+    with explained(f'record {path.name}', path.parent, 'LTBENCH_RESULTS'):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + '\n')
 
@@ -84,6 +85,15 @@ def read_record(path: Path) -> dict[str, Any]:
     except (OSError, json.JSONDecodeError, ValueError) as error:
         raise StoreError(f'{path} is no valid record: {error}') from error
     return record
+
+
+def is_valid(path: Path) -> bool:
+    """Whether there is a record that can be read."""
+    try:
+        read_record(path)
+    except StoreError:
+        return False
+    return True
 
 
 def read_records(suite: str) -> list[dict[str, Any]]:

@@ -305,15 +305,21 @@ def sha256_of(path: Path) -> str:
 
 
 @contextmanager
-def explained(what: str, root: Path) -> Iterator[None]:
-    """Turn the operating system's errors into one line that says what to do."""
+def explained(what: str, root: Path, variable: str = 'LTBENCH_STORE') -> Iterator[None]:
+    """Turn the operating system's errors into one line that says what to do.
+
+    Args:
+        what: What was to be written.
+        root: Where.
+        variable: Environment variable that chooses another place.
+    """
     try:
         yield
     except OSError as error:
         advice = {
             errno.ENOSPC: 'the disk is full; free some space and run the same command again',
             errno.EDQUOT: 'your quota is used up; free some space and run the same command again',
-            errno.EROFS: 'the file system is read-only; set LTBENCH_STORE to a folder that can be written',
-            errno.EACCES: 'permission denied; set LTBENCH_STORE to a folder that can be written',
+            errno.EROFS: f'the file system is read-only; set {variable} to a folder that can be written',
+            errno.EACCES: f'permission denied; set {variable} to a folder that can be written',
         }.get(error.errno or 0, str(error))
         raise StoreError(f'cannot write {what} in {root}: {advice}') from error

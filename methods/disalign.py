@@ -49,7 +49,8 @@ class DisAlign(Method):
 
     Zhang et al., "Distribution alignment: a unified framework for long-tail visual recognition", CVPR 2021
     (equations 7 and 10), https://arxiv.org/abs/2103.16370; official code Megvii-BaseDetection/DisAlign@a2fc350.
-    Differs: the frozen backbone's BN uses its running statistics by default, see ``crt``.
+    Differs: the frozen backbone's BN uses its running statistics by default, see ``crt``; the batch size is the
+    benchmark's (the paper's is 256).
     """
 
     rho = Option(1.2, between=(0, 10), help='exponent of the class weights; 1.5 for a cosine head')

@@ -13,7 +13,7 @@ class LDAMDRW(LDAM, DeferredReweighting):
     """``ldam+drw`` with the paper's values.
 
     Cao et al., "Learning imbalanced datasets with label-distribution-aware margin loss", NeurIPS 2019 (algorithm 1),
-    https://arxiv.org/abs/1906.07413; official code kaidic/LDAM-DRW@2536330.
+    https://arxiv.org/abs/1906.07413; official code kaidic/LDAM-DRW@2536330. Differs: the start, as in ``drw``.
     """
 
     def apply(self, plan: Plan) -> Plan:

@@ -57,7 +57,7 @@ class MiSLAS(Method):
     Zhong et al., "Improving calibration for long-tailed recognition", CVPR 2021, https://arxiv.org/abs/2104.00466;
     official code dvlab-research/MiSLAS@0fc381e.
     Differs: the smoothed mass is spread over all classes as in the code (the paper spreads it over the others); the
-    benchmark's recipe trains the first stage. Shifted BN is ``bn='train'``.
+    benchmark's recipe trains the first stage. Shifted BN is ``bn='train'``; values on other sets are ours.
     """
 
     alpha = Option(1.0, between=(1e-3, 100), on=dict.fromkeys(LARGE, 0.2), help='of mixup')

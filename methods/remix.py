@@ -21,7 +21,7 @@ class RemixMixing(BatchMixing):
         seed: The run seed.
         alpha: Of the Beta distribution.
         kappa: How many times larger one class must be.
-        tau: The larger class must have less than this share of the pixels' complement; see :meth:`label_share`.
+        tau: The larger class loses its label where its share of the pixels is below this.
     """
 
     def __init__(

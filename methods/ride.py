@@ -72,7 +72,8 @@ class RIDE(Method):
 
     Wang et al., "Long-tailed recognition by routing diverse distribution-aware experts", ICLR 2021,
     https://arxiv.org/abs/2010.01809; official code frank-xwang/RIDE-LongTailRecognition@ab8be5c.
-    Differs: no router and no distillation; deferred class weights act on the divergence too; the benchmark's recipe.
+    Differs: no router and no distillation; deferred class weights act on the divergence too; the benchmark's recipe;
+    narrower experts on every benchmark.
     The record holds parameters and FLOPs; ``wide`` is an ERM of about the same FLOPs.
     """
 

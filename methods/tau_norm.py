@@ -37,6 +37,7 @@ class TauNorm(Method):
     Differs: tau is chosen by mean class accuracy among 0, 0.1, ..., 2 on the benchmark's validation set; where it has
     none, on a fifth of the training images that a second model, trained without them, has not seen (the official code
     tunes on iNaturalist's test images). A number given for ``tau`` is taken as it is.
+    Of a cosine or rectified head only the weight is used: no scale, no normalised features, no rectification.
     """
 
     tau = Option('validation', between=(0, 10), words=('validation',), help='chosen on validation images, or given')

@@ -97,8 +97,8 @@ def test_specs_from_a_mapping() -> None:
 @pytest.mark.parametrize(
     ('text', 'words'),
     [
-        ('', 'an empty name'),
-        ('+', 'an empty name'),
+        ('', 'a name is missing'),
+        ('+', 'a name is missing'),
         ('nbn(normalize=weight', "cannot read 'nbn(normalize=weight'"),
         ('nbn(weight)', "cannot read 'weight': expected key=value"),
         ('nbn(normalize=)', "cannot read 'normalize=': expected key=value"),
@@ -287,7 +287,7 @@ def test_unknown_and_incomplete_suites(configs: Path) -> None:
     with pytest.raises(UsageError, match=r"unknown suite 'tinny': did you mean tiny\?"):
         load_suite('tinny')
     (configs / 'suites' / 'empty.py').write_text("benchmarks = ['toy_lt']\nmethods = []\nseeds = [0]", encoding='utf-8')
-    with pytest.raises(UsageError, match='suite empty does not define methods'):
+    with pytest.raises(UsageError, match=r'suite empty needs a list methods, got \[\]'):
         load_suite('empty')
 
 

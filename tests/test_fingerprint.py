@@ -305,7 +305,6 @@ def test_code_that_computes_moves_the_hash(code_of: Any, old: str, new: str) -> 
         ('"""A plug-in."""', '"""A plug-in for the tests."""'),
         ('    factor: torch.Tensor\n', ''),
         (' -> torch.Tensor', ''),
-        ('import torch\n', 'import math\nimport torch\n'),
         ('return plan.replace(loss', 'return plan.cut(at=0.5).after(loss'),  # in the config already
         ('0] * 2', '0]  *  (2)'),
     ],
@@ -329,3 +328,13 @@ def test_code_is_part_of_the_stage_it_is_used_in(benchmark: Benchmark, monkeypat
     after = [dataclasses.replace(stage).fingerprint for stage in (plain, adjusted)]
     assert after[0] == before[0]
     assert after[1] != before[1]
+
+
+def test_code_of_a_base_class_in_another_method_file_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RIDELoss derives from LDAMLoss: what changes the one changes the other, and nothing else."""
+    losses = ('RIDELoss', 'LDAMLoss', 'FocalLoss')
+    before = [foreign_code({'type': name})[name] for name in losses]
+    hashed = module._module_code
+    monkeypatch.setattr(module, '_module_code', lambda path: 'edited' if path.endswith('ldam.py') else hashed(path))
+    after = [foreign_code({'type': name})[name] for name in losses]
+    assert [one != other for one, other in zip(before, after, strict=True)] == [True, True, False]

@@ -32,11 +32,12 @@ def extract_features(bench: Workbench) -> Artifact:
     """
     config, data, meter = bench.config, bench.data, Meter()
     model = load_trained(bench, bench.parent)
-    preprocess = BatchPreprocessor(data, config['augmentation'], config['seed']).to(bench.device)
+    seed = derive_seed(config['seed'], 0, 'head')  # not the views of the first stage's first epochs once more
+    preprocess = BatchPreprocessor(data, config['augmentation'], seed).to(bench.device)
     views: list[Tensor] = []
     labels: list[Tensor] = []
     if config['epochs']:
-        context = {'labels': data.train.labels, 'seed': config['seed'], 'epochs': config['epochs']}
+        context = {'labels': data.train.labels, 'seed': seed, 'epochs': config['epochs']}
         sampler = build(SAMPLERS, config['sampler'], **context)
         loader = train_loader(data.train, sampler, config['batch_size'], config['augmentation'], bench.loader_workers)
     for epoch in range(config['epochs']):
@@ -83,6 +84,9 @@ def train_head(bench: Workbench) -> Artifact:
     labels = features['labels'].view(epochs, -1)
     curve = []
     head.train()
+    for module in head.modules():  # what is frozen keeps its statistics, too
+        if module is not head and not any(parameter.requires_grad for parameter in module.parameters()):
+            module.eval()
     if constrain:
         constrain()
     for epoch in range(epochs):
@@ -109,18 +113,14 @@ def train_head(bench: Workbench) -> Artifact:
             outputs[name] = joint(head(x)).float().cpu(), y.cpu()
         size = size_of(head, features['test'][0][:1])
     backbone = artifact.meta['backbone']
-    cost = {
-        **meter.read(),
-        'parameters': backbone['parameters'] + size['parameters'],
-        'flops': backbone['flops'] + size['flops'],
-    }
+    whole = {name: backbone[name] + size[name] for name in ('parameters', 'flops')}
 
     def write(folder: Path) -> None:
         torch.save(head.state_dict(), folder / HEAD)
         for name, (logits, y) in outputs.items():
             save_outputs(folder / f'{name}.npz', logits, y)
 
-    return bench.publish(cost, write, epochs=epochs, head_curve=curve)
+    return bench.publish(meter.read(), write, model=whole, epochs=epochs, head_curve=curve)
 
 
 def trained_head(bench: Workbench, state: dict[str, Tensor]) -> nn.Module:

@@ -114,6 +114,7 @@ class Checkpoints(Hook):
         runner.optim_wrapper.load_state_dict(state['optimizer'])
         runner.train_loop._epoch, runner.train_loop._iter = state['epoch'], state['iteration']
         self.curve.epochs = state['curve']
+        self.bench.first_epoch = state['epoch']
         LOGGER.info('continuing from epoch %d', state['epoch'])
 
     def after_train_epoch(self, runner: Runner) -> None:

@@ -68,6 +68,7 @@ class Workbench:
         self.device = torch.device(device)
         self.folder: Path = store.work(stage.fingerprint)
         self.warnings: list[str] = []
+        self.first_epoch = 0  # of this session
         self._started = time.time()
 
     @property
@@ -105,18 +106,23 @@ class Workbench:
 
     def progress(self, done: int, total: int, **values: float) -> None:
         """Tell how many epochs are done, with what was measured in the last."""
-        self.store.write(
-            self.stage.fingerprint,
-            'progress',
-            {'done': done, 'total': total, 'started': self._started, 'updated': time.time(), **values},
-        )
+        times = {'first': self.first_epoch, 'started': self._started, 'updated': time.time()}
+        self.store.write(self.stage.fingerprint, 'progress', {'done': done, 'total': total, **times, **values})
 
-    def publish(self, cost: Mapping[str, Any], write: Callable[[Path], None], **meta: Any) -> Artifact:
-        """Put the stage's files into the store, with its config, cost, environment and log.
+    def publish(
+        self,
+        cost: Mapping[str, Any],
+        write: Callable[[Path], None],
+        model: Mapping[str, Any] | None = None,
+        **meta: Any,
+    ) -> Artifact:
+        """Put the stage's files into the store, with its config, cost, environment, log and lineage.
 
         Args:
-            cost: Seconds and sizes; the peak memory is added.
+            cost: Seconds; the peak memory is added.
             write: Fills a folder with the files.
+            model: ``parameters``, ``flops``, ``curve`` and ``images_per_second``, where this stage changes them; the
+                rest is taken over from the stage it needs.
             meta: What else this kind of stage has to tell.
         """
 
@@ -125,15 +131,27 @@ class Workbench:
             if (self.folder / LOG).is_file():
                 shutil.copy(self.folder / LOG, folder / LOG)
 
+        cost = {**cost, 'peak_memory_mb': peak_memory_mb(self.device)}
+        lineage = {row['fingerprint']: row for stage in self.stage.parents for row in self._meta_of(stage)['lineage']}
+        key = self.stage.fingerprint
+        lineage[key] = {
+            'kind': self.stage.kind, 'fingerprint': key, 'epochs': meta.get('epochs', 0), 'cost': cost,
+            'warnings': self.warnings,
+        }  # fmt: skip
+        inherited = self._meta_of(self.stage.needs)['model'] if self.stage.needs else {}
         return self.store.publish(
-            self.stage.fingerprint,
+            key,
             {
                 'kind': self.stage.kind,
                 'config': self.config,
-                'cost': {**cost, 'peak_memory_mb': peak_memory_mb(self.device)},
+                'cost': cost,
+                'model': {**inherited, **(model or {})},
+                'lineage': list(lineage.values()),  # this stage and those it was made from, first to last
                 'environment': describe(self.device, torch.get_num_threads()),
-                'warnings': self.warnings,
                 **meta,
             },
             write_all,
         )
+
+    def _meta_of(self, stage: Stage) -> Mapping[str, Any]:
+        return self.artifact_of(stage).meta

@@ -68,8 +68,8 @@ def train(bench: Workbench) -> Artifact:
     runner.train()
 
     cost: dict[str, Any] = checkpoints.meter.read()
-    images = len(sampler) * (stage.end - stage.begin)
-    cost['images_per_second'] = round(images / max(cost['wall_seconds'], 1e-9), 1)
+    rate = len(sampler) * (stage.end - stage.begin) / max(cost['wall_seconds'], 1e-9)
+    size: dict[str, int] = {}
     outputs: dict[str, tuple[torch.Tensor, Any]] = {}
     if stage.is_complete:
         evaluation = Meter()
@@ -79,7 +79,7 @@ def train(bench: Workbench) -> Artifact:
             outputs[name] = logits, split.labels
         cost['evaluation_seconds'] = evaluation.read()['wall_seconds']
         example = preprocess.normalize(example_of(data, recipe['augmentation']).to(bench.device))
-        cost |= size_of(model, example)
+        size = size_of(model, example)
 
     def write(folder: Path) -> None:
         state = checkpoints.state(runner, stage.end, runner.iter)
@@ -89,7 +89,8 @@ def train(bench: Workbench) -> Artifact:
             save_outputs(folder / f'{name}.npz', logits, labels)
         torch.save(state, folder / STATE)
 
-    return bench.publish(cost, write, epochs=stage.end - stage.begin, curve=curve.epochs)
+    described = {'curve': curve.epochs, 'images_per_second': round(rate, 1), **size}
+    return bench.publish(cost, write, model=described, epochs=stage.end - stage.begin)
 
 
 def equip(model: LongTailClassifier, bench: Workbench) -> None:

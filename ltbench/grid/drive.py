@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -19,9 +20,9 @@ from ltbench.grid.local import needed_stages
 from ltbench.grid.run import Selection, choose_suite, expand, just_finished, record_run, unrecorded
 from ltbench.grid.status import StageState, read_states, state_of_run
 from ltbench.grid.view import make_view
-from ltbench.record import results_root
+from ltbench.record import read_record, results_root
 from ltbench.registry import EXECUTORS, lookup
-from ltbench.store import Store
+from ltbench.store import DamagedArtifactError, Store, StoreError
 
 if TYPE_CHECKING:
     from ltbench.config import Suite
@@ -36,8 +37,8 @@ def run(selection: Selection, plugin_files: Iterable[str], executor: str, slots:
     if dry_run:
         _show_plan(graph, store, console)
         return 0
+    records = _record(unrecorded(graph, suite, store), store, console)
     needed = needed_stages(graph, store)
-    records = _record(unrecorded(graph, suite, store), graph, store)
     failed: dict[str, StageState] = {}
     if needed:
         for key in needed:
@@ -49,7 +50,7 @@ def run(selection: Selection, plugin_files: Iterable[str], executor: str, slots:
                 for states in executor_class(store, _runtime(plugin_files), slots).run(graph):
                     recorded = {id(run_) for run_, _ in records}
                     new = [item for item in just_finished(graph, suite, states) if id(item[0]) not in recorded]
-                    for run_, record in _record(new, graph, store):
+                    for run_, record in _record(new, store, console):
                         view.recorded(run_, record)
                         records.append((run_, record))
                     view.update(states)
@@ -96,21 +97,35 @@ def _runtime(plugin_files: Iterable[str]) -> dict[str, object]:
     return asdict(Runtime(plugins=tuple(str(path) for path in plugins.plugin_files(plugin_files))))
 
 
-def _record(finished: Iterable[tuple[Run, Path]], graph: Graph, store: Store) -> list[tuple[Run, dict]]:
+def _record(finished: Iterable[tuple[Run, Path]], store: Store, console: Console) -> list[tuple[Run, dict]]:
+    """Write records; a run whose stored logits are damaged is left to be carried out again."""
     written = []
     for run_, path in finished:
-        _set_superseded_aside(path)
-        written.append((run_, record_run(run_, graph, store, path)))
+        try:
+            record = record_run(run_, store, path)
+        except DamagedArtifactError as error:
+            console.print(f'{run_}: {error}; it is made again', markup=False)
+            continue
+        _set_superseded_aside(path, record, console)
+        written.append((run_, record))
     return written
 
 
-def _set_superseded_aside(path: Path) -> None:
-    """A run's earlier record, made by other code or data, leaves the table; it is kept in ``superseded/``."""
-    stem = path.stem.rpartition('-')[0]
-    for old in set(path.parent.glob(f'{stem}-????????.json')) - {path}:
-        target = path.parent.parent / 'superseded' / old.name
-        target.parent.mkdir(exist_ok=True)
-        shutil.move(old, target)
+def _set_superseded_aside(path: Path, record: dict, console: Console) -> None:
+    """Earlier records of the same row that were made by other code or data leave the table; they are kept."""
+    row = ('benchmark', 'imbalance_factor', 'setting', 'method')
+    named_alike = path.stem.rpartition('-s')[0]
+    for old in set(path.parent.glob(f'{glob.escape(named_alike)}-s*.json')) - {path}:
+        try:
+            other = read_record(old)
+        except StoreError:
+            continue  # named by the report
+        same_row = all(other[key] == record[key] for key in row)
+        if same_row and other['computation'] != record['computation']:
+            target = path.parent.parent / 'superseded' / old.name
+            target.parent.mkdir(exist_ok=True)
+            shutil.move(old, target)
+            console.print(f'{old.name} was made by other code or data: moved to {target.parent}', markup=False)
 
 
 def _show_plan(graph: Graph, store: Store, console: Console) -> None:

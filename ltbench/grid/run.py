@@ -8,19 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ltbench import __version__
-from ltbench.config import Suite, load_benchmark, load_suite, parse_specs
+from ltbench.config import Benchmark, Suite, load_benchmark, load_suite, parse_specs
 from ltbench.data import load_data
+from ltbench.engine.optim import build_optimizer, learning_rate
 from ltbench.errors import LTBenchError, UsageError
 from ltbench.evaluation import evaluate
 from ltbench.evaluation.metrics import describe_groups
 from ltbench.fingerprint import PROTOCOL_VERSION
 from ltbench.grid.graph import Graph, Run
 from ltbench.grid.status import StageState
-from ltbench.method import Stage, build_method, make_plan, train_stage_of
-from ltbench.record import SCHEMA_VERSION, record_path, write_record
-from ltbench.registry import METHODS, lookup
+from ltbench.method import build_method, make_plan
+from ltbench.models.classifier import LongTailClassifier
+from ltbench.record import SCHEMA_VERSION, is_valid, record_path, write_record
+from ltbench.registry import DATASETS, METHODS, lookup
 from ltbench.store import Store
 
 
@@ -70,13 +73,16 @@ def expand(suite: Suite, options: Mapping[str, Any] | None = None) -> tuple[Grap
     methods = [_with_options(method, of_methods) for method in suite.methods]
     benchmarks = [load_benchmark(text, suite.preset, of_benchmarks) for text in suite.benchmarks]
     broken: dict[str, str] = {}
+    for benchmark in benchmarks:
+        check_parts(benchmark)
     for benchmark in benchmarks:  # all names and options are checked before any data are read
         for method in methods:
             try:
-                make_plan(method, benchmark, '', 0).stages()
+                for stage in make_plan(method, benchmark, '', 0).stages():
+                    assert stage.fingerprint
             except LTBenchError:
                 raise
-            except Exception as error:  # noqa: BLE001 - a method is foreign code; it fails alone
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - a method is foreign code; it fails alone
                 broken[method] = f'{type(error).__name__} while planning on {benchmark.name}: {error}'
     runs = []
     for benchmark in benchmarks:
@@ -86,6 +92,23 @@ def expand(suite: Suite, options: Mapping[str, Any] | None = None) -> tuple[Grap
                 for seed in suite.seeds:
                     runs.append(Run(benchmark, method, seed, make_plan(method, benchmark, fingerprint, seed)))
     return Graph(runs), broken
+
+
+def check_parts(benchmark: Benchmark) -> None:
+    """Build a benchmark's plain network without memory, and its optimizer and schedule.
+
+    Raises:
+        UsageError: If one of them is unknown or has an impossible value.
+    """
+    lookup(DATASETS, benchmark.data['type'])
+    recipe = benchmark.recipe
+    try:
+        with torch.device('meta'):
+            model = LongTailClassifier(make_plan('erm', benchmark, '', 0).settings, num_classes=2, in_channels=3)
+        build_optimizer(model, recipe['optimizer'])
+        learning_rate(recipe['schedule'], recipe['optimizer']['lr'], recipe['epochs'] - 1, recipe['epochs'])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f'{benchmark.name}: {type(error).__name__}: {error}') from error
 
 
 def _split_options(suite: Suite, options: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
@@ -113,7 +136,8 @@ def _with_options(method: str, options: Mapping[str, Mapping[str, Any]]) -> str:
 def unrecorded(graph: Graph, suite: Suite, store: Store) -> Iterator[tuple[Run, Path]]:
     """Finished runs without a record, with the path it will have."""
     for run in graph.runs:
-        if store.find(run.fingerprint) is not None and not (path := path_of_record(run, suite)).exists():
+        path = path_of_record(run, suite)
+        if store.find(run.fingerprint) is not None and not is_valid(path):
             yield run, path
 
 
@@ -129,16 +153,15 @@ def path_of_record(run: Run, suite: Suite) -> Path:
     return record_path(suite.name, _identity(run))
 
 
-def record_run(run: Run, graph: Graph, store: Store, path: Path) -> dict[str, Any]:
+def record_run(run: Run, store: Store, path: Path) -> dict[str, Any]:
     """Score a finished run's stored logits and write its record."""
     last = store.find(run.fingerprint)
     assert last is not None
     with np.load(last.path('test.npz')) as outputs:
         logits, labels = outputs['logits'], outputs['labels']
     data = load_data(run.benchmark.data)
-    metas = {key: artifact.meta for key in graph.ancestors(run.fingerprint) if (artifact := store.find(key))}
-    trained = metas[train_stage_of(run.stages[-1]).fingerprint]
-    sized = metas.get(_with_head(run.stages[-1]).fingerprint, trained)
+    lineage, model = last.meta['lineage'], last.meta['model']
+    warnings = {warning for row in lineage for warning in row['warnings']}
     record = _identity(run) | {
         'schema': SCHEMA_VERSION,
         'ltbench': __version__,
@@ -147,10 +170,7 @@ def record_run(run: Run, graph: Graph, store: Store, path: Path) -> dict[str, An
         'methods': [
             {'name': spec.name, 'options': build_method(spec, run.benchmark).values} for spec in parse_specs(run.method)
         ],
-        'stages': [
-            {'kind': meta['kind'], 'fingerprint': key, 'epochs': meta.get('epochs', 0), 'cost': meta['cost']}
-            for key, meta in metas.items()
-        ],
+        'stages': [{key: row[key] for key in ('kind', 'fingerprint', 'epochs', 'cost')} for row in lineage],
         'config': {
             'benchmark': run.benchmark.resolved,
             'stages': [{'kind': stage.kind, **stage.config} for stage in run.stages if stage.is_complete],
@@ -159,16 +179,16 @@ def record_run(run: Run, graph: Graph, store: Store, path: Path) -> dict[str, An
         'class_counts': data.class_counts,
         'groups': describe_groups(data.class_counts),
         'metrics': evaluate(logits, labels, data.class_counts),
-        'curve': trained['curve'],
+        'curve': model['curve'],
         'chosen': last.meta.get('chosen', {}),
-        'warnings': sorted({warning for meta in metas.values() for warning in meta['warnings']}),
+        'warnings': sorted({*warnings, *run.plan.notes}),
         'cost': {
-            'parameters': sized['cost']['parameters'],
-            'flops': sized['cost']['flops'],
-            'wall_seconds': round(sum(meta['cost']['wall_seconds'] for meta in metas.values()), 3),
-            'cpu_seconds': round(sum(meta['cost']['cpu_seconds'] for meta in metas.values()), 3),
-            'images_per_second': trained['cost']['images_per_second'],
-            'peak_memory_mb': max(meta['cost']['peak_memory_mb'] for meta in metas.values()),
+            'parameters': model['parameters'],
+            'flops': model['flops'],
+            'wall_seconds': round(sum(row['cost']['wall_seconds'] for row in lineage), 3),
+            'cpu_seconds': round(sum(row['cost']['cpu_seconds'] for row in lineage), 3),
+            'images_per_second': model['images_per_second'],
+            'peak_memory_mb': max(row['cost']['peak_memory_mb'] for row in lineage),
         },
         'environment': last.meta['environment'],
     }
@@ -184,12 +204,13 @@ def _identity(run: Run) -> dict[str, Any]:
         'method': run.method,
         'run_seed': run.seed,
         'fingerprint': run.fingerprint,
+        'computation': _computation(run),
     }
 
 
-def _with_head(stage: Stage) -> Stage:
-    """The stage that made the head a run's logits come from."""
-    while stage.kind not in ('head', 'train'):
-        assert stage.needs is not None
-        stage = stage.needs
-    return stage
+def _computation(run: Run) -> str:
+    """What a run computes apart from its seed: runs that differ here never share a row."""
+    if run.seed == 0:
+        return run.fingerprint
+    data = run.plan.settings['data']['fingerprint']
+    return make_plan(run.method, run.benchmark, data, 0).stages()[-1].fingerprint

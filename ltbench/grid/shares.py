@@ -18,7 +18,9 @@ def stages_and_shares(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
     runs, described = [], {}
     for method in methods:
         try:
-            runs.append(Run(benchmark, method, 0, make_plan(method, benchmark, '', 0)))
+            run = Run(benchmark, method, 0, make_plan(method, benchmark, '', 0))
+            assert run.fingerprint
+            runs.append(run)
         except Exception as error:  # noqa: BLE001 - a method is foreign code; it is listed all the same
             described[method] = (f'{type(error).__name__}: {error}', '')
     graph = Graph(runs)

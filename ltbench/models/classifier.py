@@ -36,7 +36,7 @@ class LongTailClassifier(BaseModel):
         super().__init__(data_preprocessor=data_preprocessor)
         self.backbone = build(MODELS, config['backbone'], in_channels=in_channels)
         if config['normalization']:
-            build(MODELS, config['normalization'])(self.backbone)
+            build(MODELS, config['normalization'], seed=config['seed'])(self.backbone)
         self.head = build_head(config['head'], self.backbone, num_classes)
         if config['rectification']:
             self.head = RectifiedHead(self.head, build(MODELS, config['rectification'], num_classes=num_classes))
@@ -63,6 +63,8 @@ class LongTailClassifier(BaseModel):
             logits = self.head(self.backbone(images))
             assert isinstance(self.loss, Loss)
             loss = self.loss.mixed(logits, labels, others, share)
+        if loss.dim() != 0:
+            raise UsageError(f'{type(self.loss).__name__} gives {tuple(loss.shape)}; a loss is one number a batch')
         correct = (joint(logits.detach()).argmax(dim=1) == labels).float().sum()
         return {'loss': loss, 'correct': correct}
 

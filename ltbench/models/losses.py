@@ -61,6 +61,11 @@ class Loss(nn.Module):
         return first + self._mean((1 - share) * self.per_sample(logits.float(), others), others)
 
     def _mean(self, losses: Tensor, labels: Tensor) -> Tensor:
+        if losses.shape != labels.shape:
+            name, shape = type(self).__name__, tuple(losses.shape)
+            raise UsageError(
+                f'per_sample of {name} gives {shape} for {len(labels)} labels; one loss an image is needed'
+            )
         if self.class_weights is None:
             return losses.mean()
         weights = self.class_weights[labels]

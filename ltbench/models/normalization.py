@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from ltbench.errors import unknown
 from ltbench.registry import MODELS
+from ltbench.seeding import derive_seed
 
 EPSILON = 1e-6  # added to the norm, as in the official code
 
@@ -70,6 +71,7 @@ class NormalizedBN:
         bias_init: ``'zeros'`` as published. At zero the gradient of the normalised bias is a million times too large
             (1 / 1e-6): the first step throws the vector far away and its direction is frozen from then on. ``'ones'``
             and ``'normal'`` (standard deviation ``1 / sqrt(C)``) start on a direction that can learn.
+        seed: The run seed.
     """
 
     CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -85,11 +87,13 @@ class NormalizedBN:
         scope: str = 'last_stage',
         scalar: str = 'network',
         bias_init: str = 'zeros',
+        seed: int = 0,
     ) -> None:
         for name, value in {'normalize': normalize, 'scope': scope, 'scalar': scalar, 'bias_init': bias_init}.items():
             if value not in self.CHOICES[name]:
                 raise unknown(f'{name} of NormalizedBN', value, self.CHOICES[name])
         self.normalize, self.scope, self.scalar, self.bias_init = normalize, scope, scalar, bias_init
+        self.random = torch.Generator().manual_seed(derive_seed(seed, 0, 'normalization'))
 
     def __call__(self, backbone: nn.Module) -> None:
         """Replace the layers in place."""
@@ -103,8 +107,16 @@ class NormalizedBN:
                 of_bias if self.normalize in ('bias', 'both') else None,
             )
             if layer.bias_scalar is not None:
-                _init_bias(layer.bias, self.bias_init)
+                self._init_bias(layer.bias)
             setattr(parent, name, layer)
+
+    def _init_bias(self, bias: Tensor) -> None:
+        """From a generator of its own, so that all other weights start alike whatever is chosen."""
+        with torch.no_grad():
+            if self.bias_init == 'ones':
+                bias.fill_(1.0)
+            elif self.bias_init == 'normal' and bias.device.type != 'meta':
+                bias.normal_(0.0, 1 / math.sqrt(bias.numel()), generator=self.random)
 
 
 def batch_norms(backbone: nn.Module, scope: str) -> Iterator[tuple[nn.Module, str, nn.BatchNorm2d]]:
@@ -128,14 +140,6 @@ def batch_norms(backbone: nn.Module, scope: str) -> Iterator[tuple[nn.Module, st
 
 def _new_scalar() -> nn.Parameter:
     return nn.Parameter(torch.ones(()))
-
-
-def _init_bias(bias: Tensor, how: str) -> None:
-    with torch.no_grad():
-        if how == 'ones':
-            bias.fill_(1.0)
-        elif how == 'normal':
-            bias.normal_(0.0, 1 / math.sqrt(bias.numel()))
 
 
 @MODELS.register_module()

@@ -22,7 +22,7 @@ def build_report(suite: str) -> list[Path]:
     folder = results_root() / suite
     frame = tables.runs_frame(_records(suite))
     board = tables.leaderboard(frame)
-    with explained('report', folder):
+    with explained('report', folder, 'LTBENCH_RESULTS'):
         (folder / 'leaderboard.csv').write_text(tables.csv(board), encoding='utf-8')
         (folder / 'leaderboard.md').write_text(tables.markdown(board, suite), encoding='utf-8')
         return [folder / 'leaderboard.csv', folder / 'leaderboard.md', *figures.draw_all(frame, folder / 'figures')]

@@ -20,14 +20,14 @@ def runs_frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """One row a run, in a stable order.
 
     Columns: the group (benchmark, imbalance_factor, setting), method, run_seed, fingerprint, one a metric and cost,
-    ``per_class``, ``class_counts``, ``class_names``. A metric that a run does not have is NaN.
+    ``per_class``, ``class_counts``. A metric that a run does not have is NaN.
 
     Raises:
         StoreError: If two records are of the same run; they may be of different code and must not be averaged.
     """
     rows = []
     for record in records:
-        row = {key: record[key] for key in (*GROUP, 'method', 'run_seed', 'fingerprint', 'class_counts', 'class_names')}
+        row = {key: record[key] for key in (*GROUP, 'method', 'run_seed', 'fingerprint', 'computation', 'class_counts')}
         row |= {metric: record['metrics'][metric] for metric in METRICS}
         row |= {cost: record['cost'][cost] for cost in COSTS}
         rows.append(row | {'per_class': record['metrics']['per_class']})
@@ -41,6 +41,13 @@ def runs_frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         raise StoreError(
             f'{len(twice)} records are of the same run ({one.benchmark}, {one.method}, seed {one.run_seed}): '
             f'keep one of the fingerprints {", ".join(fp[:12] for fp in twice.fingerprint)}'
+        )
+    computations = frame.groupby([*GROUP, 'method'], dropna=False)['computation'].nunique()
+    if (computations > 1).any():
+        benchmark, _, setting, method = computations.index[computations > 1][0]
+        raise StoreError(
+            f'records of {method} on {benchmark} ({setting}) were made by different code or data and cannot share '
+            'a row: remove the older ones, or run that method again for all seeds'
         )
     return frame.sort_values(identity, ignore_index=True)
 

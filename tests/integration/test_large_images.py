@@ -61,6 +61,7 @@ SMALL = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_imagenet_lt_trains_selects_tests_and_records(imagenet, ltbench, sandbox):
     printed = ltbench(
         'run',
@@ -87,6 +88,7 @@ def test_imagenet_lt_trains_selects_tests_and_records(imagenet, ltbench, sandbox
     assert list(sandbox.glob('store/artifacts/*/*/validation.npz'))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('style', ['train/airfield', 'data_256/a/airfield'])
 def test_places_lt_in_both_styles(tmp_path, ltbench, style):
     root = tmp_path / 'places_lt'
@@ -138,6 +140,7 @@ def test_lists_that_are_not_the_published_ones_are_refused(imagenet, monkeypatch
         ImageNetLT(root=str(imagenet), verify=False)
 
 
+@pytest.mark.slow
 def test_one_corrupt_jpeg_names_itself(imagenet, ltbench, sandbox):
     path = imagenet / 'train' / 'n01' / 'train_2.JPEG'
     path.write_bytes(path.read_bytes()[:200])

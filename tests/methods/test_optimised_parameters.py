@@ -23,6 +23,7 @@ from ltbench.grid.graph import Graph, Run
 from ltbench.method import Stage, make_plan
 from ltbench.models.classifier import LongTailClassifier, build_head
 from ltbench.models.heads import LinearHead
+from ltbench.seeding import derive_seed
 from ltbench.store import Store
 
 plugins.load()
@@ -87,7 +88,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 def features_of_test_images(model: LongTailClassifier) -> Tensor:
     preprocess = BatchPreprocessor(DATA, BENCHMARK.recipe['augmentation'], 0)
-    return predict(model.backbone, preprocess, DATA.test)
+    return predict(model.backbone, preprocess, DATA.test, {})
 
 
 # ------------------------------------------------------------------------------------------------ the frozen backbone
@@ -133,8 +134,9 @@ def test_with_batch_statistics_the_buffers_move_and_the_parameters_do_not(traine
 
 def replay(stage: Stage, model: LongTailClassifier) -> None:
     """What cRT's official code does to its frozen backbone, written out."""
-    preprocess = BatchPreprocessor(DATA, BENCHMARK.recipe['augmentation'], 0)
-    sampler = ClassAware(DATA.train.labels, seed=0, images_per_turn=4)
+    seed = derive_seed(0, 0, 'head')
+    preprocess = BatchPreprocessor(DATA, BENCHMARK.recipe['augmentation'], seed)
+    sampler = ClassAware(DATA.train.labels, seed=seed, images_per_turn=4)
     for epoch in range(stage.config['epochs']):
         sampler.set_epoch(epoch)
         preprocess.set_epoch(epoch)
