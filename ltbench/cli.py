@@ -63,6 +63,33 @@ def run(
     raise typer.Exit(drive.run(selection, [str(p) for p in plugin or ()], executor, workers, dry_run))
 
 
+@app.command('eval')
+def evaluate(
+    checkpoint: Annotated[
+        Path, typer.Option(metavar='FILE', help='A published checkpoint; nothing in it is executed.')
+    ],
+    source: Annotated[
+        str, typer.Option('--from', metavar='SOURCE', help='nbn, classifier-balancing, ldam-drw or torchvision.')
+    ],
+    benchmark: Annotated[
+        str, typer.Option('-b', '--benchmark', help='NAME or "NAME(imbalance_factor=50)": decides images and groups.')
+    ],
+    preset: Preset = None,
+    option: Annotated[
+        list[str] | None, typer.Option('-o', '--option', help='backbone.name=resnext50_32x4d; may be repeated.')
+    ] = None,
+    suite: Annotated[str, typer.Option(help='Suite that the record goes to.')] = 'imported',
+) -> None:
+    """Score a published checkpoint under the same protocol, and record it as imported. Trains nothing."""
+    from ltbench.config import load_benchmark
+    from ltbench.engine.imported import score_checkpoint
+
+    for line in score_checkpoint(
+        checkpoint, source, load_benchmark(benchmark, preset, _assignments(option or [])), suite
+    ):
+        typer.echo(line)
+
+
 @app.command()
 def report(suite: SuiteName = None) -> None:
     """Rebuild the tables and figures of a suite from its records. Trains nothing."""

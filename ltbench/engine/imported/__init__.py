@@ -1,0 +1,10 @@
+"""Published checkpoints: files in the official formats, scored under our protocol without training.
+
+A source is an official repository, whose name may also be that of the method which it is for.
+"""
+
+from ltbench.engine.imported.formats import SOURCES, Checkpoint, read_checkpoint
+from ltbench.engine.imported.network import build_imported
+from ltbench.engine.imported.score import score_checkpoint
+
+__all__ = ['SOURCES', 'Checkpoint', 'build_imported', 'read_checkpoint', 'score_checkpoint']

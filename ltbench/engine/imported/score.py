@@ -1,0 +1,211 @@
+"""Score a published checkpoint on a benchmark's test part and write its record."""
+
+from __future__ import annotations
+
+import copy
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ltbench import __version__
+from ltbench.config import Benchmark
+from ltbench.data import LongTailData, load_data
+from ltbench.data.base import Split
+from ltbench.data.batches import BatchPreprocessor, example_of
+from ltbench.engine.environment import Meter, describe, peak_memory_mb, size_of
+from ltbench.engine.imported.formats import Checkpoint, read_checkpoint
+from ltbench.engine.imported.network import build_imported, check_order_of_labels, choose_backbone
+from ltbench.engine.outputs import predict
+from ltbench.errors import DataError
+from ltbench.evaluation import GROUPS, evaluate
+from ltbench.evaluation.metrics import describe_groups
+from ltbench.fingerprint import PROTOCOL_VERSION, fingerprint
+from ltbench.models.classifier import LongTailClassifier
+from ltbench.record import SCHEMA_VERSION, read_record, record_path, write_record
+
+IMAGENET_PIXELS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+INATURALIST_PIXELS = ((0.466, 0.471, 0.380), (0.195, 0.194, 0.192))
+CIFAR_PIXELS = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+PIXELS = {'torchvision': IMAGENET_PIXELS, 'ldam-drw': CIFAR_PIXELS}
+"""Mean and standard deviation of a source that has one pair; the others' pair is that of the data set."""
+PIXELS_BY_DATA = {
+    'ImageNetLT': IMAGENET_PIXELS,
+    'PlacesLT': IMAGENET_PIXELS,
+    'INaturalist2018': INATURALIST_PIXELS,
+    'CIFAR10LT': CIFAR_PIXELS,
+    'CIFAR100LT': CIFAR_PIXELS,
+}
+
+
+def score_checkpoint(path: Path, source: str, benchmark: Benchmark, suite: str = 'imported') -> Iterator[str]:
+    """Score a file without training, write its record to ``results/SUITE/records``, and tell about it line by line.
+
+    Args:
+        path: The checkpoint.
+        source: The repository whose code wrote it, one of :data:`~ltbench.engine.imported.SOURCES`.
+        benchmark: Gives test images, groups, and the network where the file does not name it.
+        suite: Where the record goes.
+
+    Raises:
+        UsageError: If source, network or benchmark do not fit together.
+        DataError: If the file or the data are missing, damaged or do not fit; see :func:`read_checkpoint`.
+        StoreError: If the record cannot be written.
+    """
+    checkpoint = read_checkpoint(path, source)
+    backbone, contradiction = choose_backbone(checkpoint, benchmark)
+    data = with_pixels_of(source, benchmark, load_data(benchmark.data))
+    label_order = check_order_of_labels(benchmark, data)
+    preprocess = BatchPreprocessor(data, benchmark.recipe['augmentation'], seed=0)
+    model = build_imported(checkpoint, backbone, data.num_classes, data.channels, preprocess)
+    yield from _account(checkpoint)
+    if contradiction:
+        yield f'note: {contradiction}'
+    imported = _describe(checkpoint, backbone, data) | {'label_order': label_order}
+    record = _record(benchmark, data, imported, _evaluate(model, benchmark, data))
+    record['warnings'] = [contradiction] if contradiction else []
+    metrics = record['metrics']
+    target = record_path(suite, record)
+    write_record(target, record)
+    _set_superseded_aside(target, record)
+    shown = {'top-1': metrics['top1']} | {name: metrics[name] for name in GROUPS}
+    scores = '  '.join(f'{name} {value:.2f}' for name, value in shown.items() if value is not None)
+    yield f'{benchmark.name} ({record["setting"]}) / {record["method"]}  {scores}'
+    yield f'record: {target}'
+
+
+def with_pixels_of(source: str, benchmark: Benchmark, data: LongTailData) -> LongTailData:
+    """The data with the mean and standard deviation that the source's code normalises by.
+
+    Data sets that no source knows, and images of another number of channels, keep their own.
+    """
+    known = PIXELS.get(source) or PIXELS_BY_DATA.get(benchmark.data['type'])
+    if known is None or len(known[0]) != data.channels:
+        return data
+    changed = copy.copy(data)
+    changed.mean, changed.std = known
+    return changed
+
+
+def _describe(checkpoint: Checkpoint, backbone: Mapping[str, Any], data: LongTailData) -> dict[str, Any]:
+    """What a record says about the file and how it was read."""
+    return {
+        'source': checkpoint.source,
+        'file': checkpoint.path.name,
+        'sha256': checkpoint.sha256,
+        'arch': checkpoint.arch,
+        'backbone': dict(backbone),
+        'head': checkpoint.head,
+        'normalization': checkpoint.normalization,
+        'rectification': checkpoint.rectification,
+        'scaled': checkpoint.scaled,
+        'tensors': len(checkpoint.weights),
+        'ignored': checkpoint.ignored,
+        'mean': list(data.mean),
+        'std': list(data.std),
+    }
+
+
+def _record(
+    benchmark: Benchmark,
+    data: LongTailData,
+    imported: Mapping[str, Any],
+    evaluation: tuple[dict[str, Any], dict[str, Any], dict[str, Any]],
+) -> dict[str, Any]:
+    """The record of an imported row: no method can be called like it, and its setting is its own."""
+    metrics, cost, environment = evaluation
+    source, file, sha256 = imported['source'], imported['file'], imported['sha256']
+    key = fingerprint(
+        {
+            'protocol': PROTOCOL_VERSION,
+            'kind': 'imported',
+            'data': data.fingerprint,
+            'augmentation': benchmark.recipe['augmentation'],
+            'imported': {name: value for name, value in imported.items() if name not in ('file', 'ignored')},
+        }
+    )
+    stem = re.sub(r'[^\w+=-]', '_', file.partition('.')[0])
+    return {
+        'schema': SCHEMA_VERSION,
+        'ltbench': __version__,
+        'protocol': PROTOCOL_VERSION,
+        'benchmark': benchmark.name,
+        'benchmark_version': benchmark.version,
+        'imbalance_factor': benchmark.data.get('imbalance_factor'),
+        'setting': _setting(benchmark, imported['backbone']),
+        'method': f'imported:{source}({stem}, sha256={sha256[:8]})',
+        'methods': [{'name': f'imported:{source}', 'options': {'file': file, 'sha256': sha256}}],
+        'run_seed': 0,
+        'fingerprint': key,
+        'stages': [{'kind': 'imported', 'fingerprint': key, 'epochs': 0, 'cost': cost}],
+        'config': {'benchmark': benchmark.resolved, 'stages': [], 'imported': imported},
+        'class_names': list(data.class_names),
+        'class_counts': data.class_counts,
+        'groups': describe_groups(data.class_counts),
+        'metrics': metrics,
+        'curve': [],
+        'chosen': {},
+        'warnings': [],
+        'cost': {
+            'parameters': cost['parameters'],
+            'flops': cost['flops'],
+            'wall_seconds': 0.0,  # of training, of which there was none here
+            'cpu_seconds': 0.0,
+            'images_per_second': 0.0,
+            'peak_memory_mb': cost['peak_memory_mb'],
+        },
+        'environment': environment,
+    }
+
+
+def _account(checkpoint: Checkpoint) -> Iterator[str]:
+    """What became of every key, counters together."""
+    yield f'{checkpoint.path.name}: {len(checkpoint.weights)} weights used, sha256 {checkpoint.sha256}'
+    by_reason: dict[str, list[str]] = {}
+    for key, reason in checkpoint.ignored.items():
+        by_reason.setdefault(reason, []).append(key)
+    for reason, keys in sorted(by_reason.items()):
+        shown = ', '.join(keys) if len(keys) <= 3 else f'{keys[0]} and {len(keys) - 1} like it'
+        yield f'ignored: {shown} ({reason})'
+
+
+def _evaluate(
+    model: LongTailClassifier, benchmark: Benchmark, data: LongTailData
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Metrics on the test part, cost of that, environment."""
+    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    model.to(device, memory_format=torch.channels_last)
+    preprocess, augmentation = model.data_preprocessor, benchmark.recipe['augmentation']
+    workers = 0 if isinstance(data.test, Split) else torch.get_num_threads()
+    meter = Meter()
+    try:
+        logits = predict(model, preprocess, data.test, augmentation, workers)
+    except DataError as error:  # of a worker process: its traceback comes first
+        raise DataError(str(error).strip().rpartition('DataError: ')[2]) from error
+    if not torch.isfinite(logits).all():
+        raise DataError('the logits of this checkpoint are not all finite')
+    cost: dict[str, Any] = {'evaluation_seconds': meter.read()['wall_seconds']}
+    cost |= size_of(model, preprocess.normalize(example_of(data, augmentation).to(device)))
+    cost['peak_memory_mb'] = peak_memory_mb(device)
+    metrics = evaluate(logits.numpy(), data.test.labels, data.class_counts)
+    return metrics, cost, describe(device, torch.get_num_threads())
+
+
+def _setting(benchmark: Benchmark, backbone: Mapping[str, Any]) -> str:
+    """Rows of different networks share no table, and none shares one with trained rows."""
+    changed = {key: value for key, value in backbone.items() if benchmark.backbone.get(key) != value}
+    return ', '.join(
+        ['imported', benchmark.setting, *(f'backbone.{key}={value} by the file' for key, value in changed.items())]
+    )
+
+
+def _set_superseded_aside(target: Path, record: Mapping[str, Any]) -> None:
+    """An earlier record of the same row, by other code or data, leaves the table; it is kept in ``superseded/``."""
+    for old in set(target.parent.glob(f'{target.stem.rpartition("-")[0]}-????????.json')) - {target}:
+        if read_record(old)['setting'] == record['setting']:
+            aside = target.parent.parent / 'superseded' / old.name
+            aside.parent.mkdir(exist_ok=True)
+            shutil.move(old, aside)
