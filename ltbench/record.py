@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
@@ -85,6 +86,25 @@ def read_record(path: Path) -> dict[str, Any]:
     except (OSError, json.JSONDecodeError, ValueError) as error:
         raise StoreError(f'{path} is no valid record: {error}') from error
     return record
+
+
+ROW = ('benchmark', 'imbalance_factor', 'setting', 'method')
+"""What tells the rows of a leaderboard apart."""
+
+
+def set_superseded_aside(path: Path, record: Mapping[str, Any]) -> list[Path]:
+    """Move earlier records of the same row that were made by other code or data to ``superseded/``; return where to."""
+    moved = []
+    for old in set(path.parent.glob(f'{glob.escape(path.stem.rpartition("-s")[0])}-s*.json')) - {path}:
+        try:
+            other = read_record(old)
+        except StoreError:
+            continue  # the report names it
+        if all(other[key] == record[key] for key in ROW) and other['computation'] != record['computation']:
+            target = path.parent.parent / 'superseded' / old.name
+            target.parent.mkdir(exist_ok=True)
+            moved.append(old.replace(target))
+    return moved
 
 
 def is_valid(path: Path) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import glob
-import shutil
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -20,9 +18,9 @@ from ltbench.grid.local import needed_stages
 from ltbench.grid.run import Selection, choose_suite, expand, just_finished, record_run, unrecorded
 from ltbench.grid.status import StageState, read_states, state_of_run
 from ltbench.grid.view import make_view
-from ltbench.record import read_record, results_root
+from ltbench.record import results_root, set_superseded_aside
 from ltbench.registry import EXECUTORS, lookup
-from ltbench.store import DamagedArtifactError, Store, StoreError
+from ltbench.store import DamagedArtifactError, Store
 
 if TYPE_CHECKING:
     from ltbench.config import Suite
@@ -106,26 +104,10 @@ def _record(finished: Iterable[tuple[Run, Path]], store: Store, console: Console
         except DamagedArtifactError as error:
             console.print(f'{run_}: {error}; it is made again', markup=False)
             continue
-        _set_superseded_aside(path, record, console)
+        for moved in set_superseded_aside(path, record):
+            console.print(f'{moved.name} was made by other code or data: moved to {moved.parent}', markup=False)
         written.append((run_, record))
     return written
-
-
-def _set_superseded_aside(path: Path, record: dict, console: Console) -> None:
-    """Earlier records of the same row that were made by other code or data leave the table; they are kept."""
-    row = ('benchmark', 'imbalance_factor', 'setting', 'method')
-    named_alike = path.stem.rpartition('-s')[0]
-    for old in set(path.parent.glob(f'{glob.escape(named_alike)}-s*.json')) - {path}:
-        try:
-            other = read_record(old)
-        except StoreError:
-            continue  # named by the report
-        same_row = all(other[key] == record[key] for key in row)
-        if same_row and other['computation'] != record['computation']:
-            target = path.parent.parent / 'superseded' / old.name
-            target.parent.mkdir(exist_ok=True)
-            shutil.move(old, target)
-            console.print(f'{old.name} was made by other code or data: moved to {target.parent}', markup=False)
 
 
 def _show_plan(graph: Graph, store: Store, console: Console) -> None:

@@ -19,7 +19,8 @@ class LongTailClassifier(BaseModel):
     """Backbone and head, with the loss of the stage that trains them.
 
     Args:
-        config: ``backbone``, ``head`` and ``normalization`` as in a stage's config.
+        config: ``backbone``, ``head``, ``normalization``, ``rectification`` and ``seed`` (default 0) as in a stage's
+            config.
         num_classes: C.
         in_channels: Channels of the images.
         data_preprocessor: Turns a batch of the data loader into ``images`` (float ``[B, in_channels, H, W]``) and
@@ -36,7 +37,7 @@ class LongTailClassifier(BaseModel):
         super().__init__(data_preprocessor=data_preprocessor)
         self.backbone = build(MODELS, config['backbone'], in_channels=in_channels)
         if config['normalization']:
-            build(MODELS, config['normalization'], seed=config['seed'])(self.backbone)
+            build(MODELS, config['normalization'], seed=config.get('seed', 0))(self.backbone)
         self.head = build_head(config['head'], self.backbone, num_classes)
         if config['rectification']:
             self.head = RectifiedHead(self.head, build(MODELS, config['rectification'], num_classes=num_classes))

@@ -383,7 +383,7 @@ def test_scoring_again_replaces_and_other_files_get_rows_of_their_own(tmp_path, 
     path = next((results / 'imported' / 'records').glob(f'*{first["method"][-9:-1]}*'))
     path.unlink()
     old = path.with_name(path.name.replace(path.stem[-8:], '0' * 8))
-    old.write_text(json.dumps(first | {'fingerprint': 'f' * 64}))
+    old.write_text(json.dumps(first | {'fingerprint': 'f' * 64, 'computation': 'f' * 64}))
     list(score_checkpoint(digits_file(tmp_path)[0], 'ldam-drw', benchmark))
     assert not old.exists()
     assert (results / 'imported' / 'superseded' / old.name).is_file()

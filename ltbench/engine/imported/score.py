@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from ltbench.evaluation import GROUPS, evaluate
 from ltbench.evaluation.metrics import describe_groups
 from ltbench.fingerprint import PROTOCOL_VERSION, fingerprint
 from ltbench.models.classifier import LongTailClassifier
-from ltbench.record import SCHEMA_VERSION, read_record, record_path, write_record
+from ltbench.record import SCHEMA_VERSION, record_path, set_superseded_aside, write_record
 
 IMAGENET_PIXELS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 INATURALIST_PIXELS = ((0.466, 0.471, 0.380), (0.195, 0.194, 0.192))
@@ -70,7 +69,7 @@ def score_checkpoint(path: Path, source: str, benchmark: Benchmark, suite: str =
     metrics = record['metrics']
     target = record_path(suite, record)
     write_record(target, record)
-    _set_superseded_aside(target, record)
+    set_superseded_aside(target, record)
     shown = {'top-1': metrics['top1']} | {name: metrics[name] for name in GROUPS}
     scores = '  '.join(f'{name} {value:.2f}' for name, value in shown.items() if value is not None)
     yield f'{benchmark.name} ({record["setting"]}) / {record["method"]}  {scores}'
@@ -140,6 +139,7 @@ def _record(
         'methods': [{'name': f'imported:{source}', 'options': {'file': file, 'sha256': sha256}}],
         'run_seed': 0,
         'fingerprint': key,
+        'computation': key,
         'stages': [{'kind': 'imported', 'fingerprint': key, 'epochs': 0, 'cost': cost}],
         'config': {'benchmark': benchmark.resolved, 'stages': [], 'imported': imported},
         'class_names': list(data.class_names),
@@ -200,12 +200,3 @@ def _setting(benchmark: Benchmark, backbone: Mapping[str, Any]) -> str:
     return ', '.join(
         ['imported', benchmark.setting, *(f'backbone.{key}={value} by the file' for key, value in changed.items())]
     )
-
-
-def _set_superseded_aside(target: Path, record: Mapping[str, Any]) -> None:
-    """An earlier record of the same row, by other code or data, leaves the table; it is kept in ``superseded/``."""
-    for old in set(target.parent.glob(f'{target.stem.rpartition("-")[0]}-????????.json')) - {target}:
-        if read_record(old)['setting'] == record['setting']:
-            aside = target.parent.parent / 'superseded' / old.name
-            aside.parent.mkdir(exist_ok=True)
-            shutil.move(old, aside)
