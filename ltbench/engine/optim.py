@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -101,8 +101,3 @@ def learning_rate(schedule: Mapping[str, Any], lr: float, epoch: int, epochs: in
     if kind == 'constant':
         return lr
     raise unknown('schedule', kind, SCHEDULES)
-
-
-def trainable(parameters: Iterable[nn.Parameter]) -> int:
-    """Number of trainable values."""
-    return sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
