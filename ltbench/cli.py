@@ -49,17 +49,26 @@ def run(
     preset: Preset = None,
     option: Options = None,
     plugin: Plugins = None,
+    scale_lr: Annotated[
+        bool, typer.Option('--scale-lr', help='With -o batch_size=N: scale the learning rate in proportion.')
+    ] = False,
+    devices_per_run: Annotated[
+        int | None, typer.Option(min=1, help='Processes that train one run together, each on a GPU of its own.')
+    ] = None,
     executor: Annotated[str, typer.Option(help='Who carries the stages out.')] = 'local',
-    workers: Annotated[int | None, typer.Option(min=1, help='Stages at once; default: one a core.')] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help='Stages at once; default: one a GPU, or one a core without GPUs.')
+    ] = None,
     dry_run: Annotated[bool, typer.Option('--dry-run', help='Show what would be trained and what is found.')] = False,
 ) -> None:
     """Plan, train what is missing, record, report."""
     from ltbench.grid import drive
     from ltbench.grid.run import Selection
 
-    selection = Selection(
-        suite, tuple(benchmark or ()), tuple(method or ()), _seeds(seeds), preset, _assignments(option or [])
-    )
+    options = _assignments(option or [])
+    if devices_per_run is not None:
+        options['recipe.devices'] = devices_per_run
+    selection = Selection(suite, tuple(benchmark or ()), tuple(method or ()), _seeds(seeds), preset, options, scale_lr)
     raise typer.Exit(drive.run(selection, [str(p) for p in plugin or ()], executor, workers, dry_run))
 
 

@@ -169,6 +169,16 @@ class Benchmark:
         return f'{self.preset}, {changed}' if changed else self.preset
 
     @property
+    def notes(self) -> list[str]:
+        """What a user should know about what was changed by hand."""
+        if 'recipe.batch_size' not in self.overrides:
+            return []
+        size, lr = self.recipe['batch_size'], self.recipe['optimizer']['lr']
+        if 'recipe.optimizer.lr' in self.overrides:
+            return [f'{self.name}: batch size {size}, learning rate {lr:g}']
+        return [f'{self.name}: batch size {size}, learning rate {lr:g} as before; --scale-lr scales it along']
+
+    @property
     def resolved(self) -> dict[str, Any]:
         """The plain dict that goes into records."""
         return copy.deepcopy(
@@ -185,18 +195,22 @@ class Benchmark:
 
 
 SECTIONS = ('data', 'backbone', 'recipe')
-RECIPE = ('epochs', 'batch_size', 'optimizer', 'schedule', 'augmentation', 'precision')
+RECIPE = ('epochs', 'batch_size', 'optimizer', 'schedule', 'augmentation', 'precision', 'devices')
 SCHEDULE = ('type', 'warmup_epochs', 'at', 'gamma')
 PRECISIONS = ('fp32',)
 
 
-def load_benchmark(text: str, preset: str | None = None, overrides: Mapping[str, Any] | None = None) -> Benchmark:
+def load_benchmark(
+    text: str, preset: str | None = None, overrides: Mapping[str, Any] | None = None, scale_lr: bool = False
+) -> Benchmark:
     """Read and resolve ``NAME`` or ``NAME(imbalance_factor=50, ...)``.
 
     Args:
         text: The benchmark's name, with options in brackets.
         preset: One of the file's presets; None is the plain (published) recipe.
         overrides: Dotted paths (``recipe.epochs``) or unique last names (``epochs``) -> value.
+        scale_lr: Multiply the learning rate by what the batch size was multiplied by (Goyal et al., 2017,
+            https://arxiv.org/abs/1706.02677). Without it a changed batch size leaves the learning rate as it is.
 
     Raises:
         UsageError: If the benchmark, the preset or a key is unknown.
@@ -216,6 +230,7 @@ def load_benchmark(text: str, preset: str | None = None, overrides: Mapping[str,
         if preset not in presets:
             raise unknown(f'preset of {name}', str(preset), ['paper', *presets])
         _merge(tree, presets[preset], f'preset {preset} of {name}')
+    published = copy.deepcopy(tree['recipe'])
     changed = {}
     for key, value in {**specs[0].options, **(overrides or {})}.items():
         path = _full_path(tree, key, name)
@@ -223,13 +238,19 @@ def load_benchmark(text: str, preset: str | None = None, overrides: Mapping[str,
             _set(tree, path, value, name)
             if path != 'data.imbalance_factor':  # has a column of its own in every table
                 changed[path] = value
+    if scale_lr:
+        _scale_lr(tree['recipe'], published, changed)
     _only_known(tree['recipe'], RECIPE, f'entry of the recipe of {name}')
+    if lacking := [entry for entry in RECIPE if entry not in tree['recipe']]:
+        raise UsageError(f'the recipe of {name} does not define {", ".join(lacking)}')
     _only_known(tree['recipe']['schedule'], SCHEDULE, f'entry of the schedule of {name}')
     if tree['recipe']['precision'] not in PRECISIONS:
         raise unknown(f'precision of {name}', str(tree['recipe']['precision']), PRECISIONS)
-    for key in ('epochs', 'batch_size'):
+    for key in ('epochs', 'batch_size', 'devices'):
         if not isinstance(tree['recipe'].get(key), int) or tree['recipe'][key] < 1:
             raise UsageError(f'recipe.{key} of {name} is a whole number, 1 or larger, got {tree["recipe"].get(key)!r}')
+    if tree['recipe']['devices'] > tree['recipe']['batch_size']:
+        raise UsageError(f'{name}: a batch of {tree["recipe"]["batch_size"]} cannot be divided among more devices')
     return Benchmark(
         name,
         preset or 'paper',
@@ -239,6 +260,15 @@ def load_benchmark(text: str, preset: str | None = None, overrides: Mapping[str,
         has_validation=contents.get('has_validation', False),
         doc=doc,
     )
+
+
+def _scale_lr(recipe: dict[str, Any], published: Mapping[str, Any], changed: dict[str, Any]) -> None:
+    if 'recipe.batch_size' not in changed:
+        raise UsageError('the learning rate is scaled with the batch size, and that is not changed: -o batch_size=...')
+    if 'recipe.optimizer.lr' in changed:
+        raise UsageError('give the learning rate or let it be scaled with the batch size, not both')
+    recipe['optimizer']['lr'] *= recipe['batch_size'] / published['batch_size']
+    changed['recipe.optimizer.lr'] = recipe['optimizer']['lr']
 
 
 def _only_known(given: Mapping[str, Any], known: Sequence[str], noun: str) -> None:

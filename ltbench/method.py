@@ -172,6 +172,11 @@ class Stage:
         return self.starts_from.end if self.starts_from else 0
 
     @property
+    def devices(self) -> int:
+        """Processes that share the work: those of the recipe for a ``train`` stage, one for the others."""
+        return self.config['recipe']['devices'] if self.kind == 'train' else 1
+
+    @property
     def is_complete(self) -> bool:
         """Whether a ``train`` stage reaches the recipe's last epoch (only then is it evaluated)."""
         return self.kind != 'train' or self.end == self.config['recipe']['epochs']

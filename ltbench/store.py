@@ -152,6 +152,11 @@ class Store:
         except (FileNotFoundError, json.JSONDecodeError):
             return None
 
+    def forget(self, fingerprint: str, name: str) -> None:
+        """Remove a small JSON file of a stage in the making, if there is one."""
+        with explained(f'{name} of {fingerprint[:12]}', self.root):
+            (self.work(fingerprint) / f'{name}.json').unlink(missing_ok=True)
+
     def write(self, fingerprint: str, name: str, value: Mapping[str, Any]) -> None:
         """Write a small JSON file of a stage in the making."""
         with explained(f'{name} of {fingerprint[:12]}', self.root):

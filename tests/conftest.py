@@ -45,5 +45,6 @@ def benchmark() -> Benchmark:
             'schedule': {'type': 'step', 'warmup_epochs': 5, 'at': [0.8, 0.9], 'gamma': 0.01},
             'augmentation': {'crop_padding': 4, 'flip': True},
             'precision': 'fp32',
+            'devices': 1,
         },
     )

@@ -24,6 +24,7 @@ recipe = dict(
     schedule=dict(type='step', warmup_epochs=5, at=[0.8, 0.9], gamma=0.01),
     augmentation=dict(crop_padding=4, flip=True),
     precision='fp32',
+    devices=1,
 )
 presets = dict(
     quick=dict(recipe=dict(epochs=30, optimizer=dict(lr=0.05)), backbone=dict(depth=20)),
@@ -232,6 +233,7 @@ def test_unknown_presets() -> None:
         ('epochs', 2.5),
         ('epochs', 0),
         ('batch_size', -1),
+        ('devices', 129),
         ('at', 0.8),
         ('optimizer', 'SGD'),
         ('precision', 16),
@@ -241,6 +243,21 @@ def test_unknown_presets() -> None:
 def test_values_of_another_kind_are_refused(option: str, value: Any) -> None:
     """They would fail an hour later, or mean something else."""
     refused(option, 'toy_lt', overrides={option: value})
+
+
+def test_the_learning_rate_follows_the_batch_size_only_when_asked() -> None:
+    kept = load_benchmark('toy_lt', overrides={'batch_size': 32})
+    assert kept.recipe['optimizer']['lr'] == 0.1
+    assert kept.notes == ['toy_lt: batch size 32, learning rate 0.1 as before; --scale-lr scales it along']
+    scaled = load_benchmark('toy_lt', overrides={'batch_size': 32}, scale_lr=True)
+    assert scaled.recipe['optimizer']['lr'] == 0.1 * 32 / 128
+    assert scaled.notes == ['toy_lt: batch size 32, learning rate 0.025']
+    assert scaled.setting == 'paper, batch_size=32, lr=0.025'
+    preset = load_benchmark('toy_lt', 'quick', {'batch_size': 64}, scale_lr=True)
+    assert preset.recipe['optimizer']['lr'] == 0.05 * 64 / 128  # the preset's, not the paper's
+    for overrides, words in (({}, 'is not changed'), ({'batch_size': 64, 'lr': 0.3}, 'not both')):
+        with pytest.raises(UsageError, match=words):
+            load_benchmark('toy_lt', overrides=overrides, scale_lr=True)
 
 
 def test_whole_and_fractional_numbers_are_one_kind() -> None:

@@ -14,4 +14,5 @@ recipe = dict(
     schedule=dict(type='cosine', warmup_epochs=0),
     augmentation=dict(crop_padding=1, flip=False),
     precision='fp32',
+    devices=1,
 )

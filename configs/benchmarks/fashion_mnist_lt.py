@@ -14,5 +14,6 @@ recipe = dict(
     schedule=dict(type='cosine', warmup_epochs=0),
     augmentation=dict(crop_padding=2, flip=True),
     precision='fp32',
+    devices=1,
 )
 presets = dict(quick=dict(recipe=dict(epochs=12), backbone=dict(depth=8)))

@@ -24,6 +24,7 @@ recipe = dict(
     schedule=dict(type='step', at=[0.8, 0.9], gamma=0.01, warmup_epochs=5),
     augmentation=dict(crop_padding=4, flip=True),
     precision='fp32',
+    devices=1,
 )
 presets = dict(
     quick=dict(recipe=dict(epochs=30, schedule=dict(type='cosine', warmup_epochs=0)), backbone=dict(depth=20))

@@ -16,5 +16,6 @@ recipe = dict(
     schedule=dict(type='cosine', warmup_epochs=0),
     augmentation=dict(random_resized_crop=224, flip=True, color_jitter=None, resize=256, center_crop=224),
     precision='fp32',
+    devices=1,
 )
 presets = dict(long=dict(recipe=dict(epochs=200)), quick=dict(recipe=dict(epochs=30)))

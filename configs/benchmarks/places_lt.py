@@ -17,5 +17,6 @@ recipe = dict(
         random_resized_crop=224, flip=True, color_jitter=[0.4, 0.4, 0.4, 0.0], resize=256, center_crop=224
     ),
     precision='fp32',
+    devices=1,
 )
 presets = dict(quick=dict(recipe=dict(epochs=30), backbone=dict(name='resnet10')))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,52 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ltbench.data.base import FileSplit, LongTailData, Split
-from ltbench.data.files import file_loader
+from ltbench.data.files import FileDataset, SeededSampler, as_it_is, file_loader
 from ltbench.data.samplers import EpochSampler
 from ltbench.errors import UsageError
 from ltbench.seeding import derive_seed
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which images of every batch this process works on: each ``size``-th one, from ``rank`` on.
+
+    All processes draw the whole epoch and the augmentation of whole batches alike, and keep what is theirs. So together
+    they see what one process would see, and neither repeat nor leave out an image.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    def of(self, batch: Any) -> Any:
+        """The part of ``batch`` (a list or tensor) for this process.
+
+        Where a batch has fewer images than there are processes, the first image stands in; it must not be counted.
+        """
+        return batch[self.rank :: self.size] if self.counts(len(batch)) else batch[:1]
+
+    def counts(self, batch_size: int) -> bool:
+        """Whether a batch has an image for this process."""
+        return self.rank < batch_size
+
+
+ALONE = Share()
+
+
+class SharedDataset(Dataset[dict[str, Any]]):
+    """A data set of which one process loads its share of every batch; ``whole`` is the size of the whole batch."""
+
+    metainfo: Mapping[str, Any] = {}
+
+    def __init__(self, dataset: Any, share: Share) -> None:
+        self.dataset, self.share = dataset, share
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitems__(self, indices: list[Any]) -> dict[str, Any]:
+        """This process' part of the batch ``indices``."""
+        return {**self.dataset.__getitems__(self.share.of(indices)), 'whole': len(indices)}
 
 
 class ResidentDataset(Dataset[dict[str, Tensor]]):
@@ -44,7 +87,8 @@ def train_loader(
     batch_size: int,
     augmentation: Mapping[str, Any],
     workers: int = 0,
-) -> DataLoader[dict[str, Tensor]]:
+    share: Share = ALONE,
+) -> DataLoader[dict[str, Any]]:
     """Batches in the sampler's order, the last one shorter.
 
     Args:
@@ -53,14 +97,14 @@ def train_loader(
         batch_size: Images a batch.
         augmentation: As in a recipe.
         workers: Processes that decode; 0 is this one.
+        share: Which images of each batch to load.
     """
+    dataset: Any = FileDataset(split, augmentation, True) if isinstance(split, FileSplit) else ResidentDataset(split)
+    if share.size > 1:
+        dataset = SharedDataset(dataset, share)
     if isinstance(split, FileSplit):
-        return file_loader(split, sampler, batch_size, augmentation, workers)
-    return DataLoader(ResidentDataset(split), batch_size, sampler=sampler, collate_fn=_as_it_is)
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
+        return file_loader(dataset, SeededSampler(sampler), batch_size, workers)
+    return DataLoader(dataset, batch_size, sampler=sampler, collate_fn=as_it_is)
 
 
 class BatchPreprocessor(BaseDataPreprocessor):
@@ -73,6 +117,7 @@ class BatchPreprocessor(BaseDataPreprocessor):
         data: Gives mean and standard deviation.
         augmentation: ``crop_padding`` (pixels, 0 for none) and ``flip`` (bool).
         seed: The run seed; draws derive from (seed, epoch).
+        share: Which images of each batch it is given while training.
 
     Raises:
         UsageError: For an unknown augmentation.
@@ -81,7 +126,7 @@ class BatchPreprocessor(BaseDataPreprocessor):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, data: LongTailData, augmentation: Mapping[str, Any], seed: int) -> None:
+    def __init__(self, data: LongTailData, augmentation: Mapping[str, Any], seed: int, share: Share = ALONE) -> None:
         super().__init__()
         resident = isinstance(data.train, Split)  # large images come from the workers augmented
         unknown = set(augmentation) - {'crop_padding', 'flip'}
@@ -89,7 +134,7 @@ class BatchPreprocessor(BaseDataPreprocessor):
             raise UsageError(f'unknown augmentation {", ".join(sorted(unknown))}: known are crop_padding, flip')
         self.padding = int(augmentation.get('crop_padding', 0)) if resident else 0
         self.flip = bool(augmentation.get('flip', False)) and resident
-        self.seed = seed
+        self.seed, self.share = seed, share
         self.random = torch.Generator()
         self.register_buffer('mean', torch.tensor(data.mean), persistent=False)
         self.register_buffer('std', torch.tensor(data.std), persistent=False)
@@ -98,12 +143,13 @@ class BatchPreprocessor(BaseDataPreprocessor):
         """Start the draws of an epoch (0-based)."""
         self.random.manual_seed(derive_seed(self.seed, epoch, 'augmentation'))
 
-    def forward(self, data: dict[str, Tensor], training: bool = False) -> dict[str, Tensor]:
+    def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Tensor]:
         """Normalise a batch, augmented if ``training``: float ``[B, channels, H, W]``, channels last in memory."""
         data = self.cast_data(data)
         images = data['images']
+        whole = data.pop('whole', len(images))
         if training and (self.padding or self.flip):
-            images = crop_and_flip(images, self.padding, *self.draw(len(images)))
+            images = crop_and_flip(images, self.padding, *map(self.share.of, self.draw(whole)))
         return {**data, 'images': self.normalize(images)}
 
     def draw(self, batch_size: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -149,7 +195,7 @@ def sequential_batches(
 ) -> Iterable[dict[str, Tensor]]:
     """A split in its own order, as raw batches (large images resized and cropped as the recipe says)."""
     if isinstance(split, FileSplit):
-        return file_loader(split, None, batch_size, augmentation, workers)
+        return file_loader(FileDataset(split, augmentation, False), None, batch_size, workers)
     dataset = ResidentDataset(split)
     starts = range(0, len(dataset), batch_size)
     return (dataset.__getitems__(list(range(start, min(start + batch_size, len(dataset))))) for start in starts)

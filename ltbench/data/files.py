@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,11 @@ class FileDataset(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.split)
 
+    def __getitems__(self, items: list[tuple[int, int]]) -> dict[str, Tensor]:
+        """A batch: images uint8 ``[B, H, W, 3]`` and labels ``[B]``."""
+        images, labels = zip(*map(self.__getitem__, items), strict=True)
+        return {'images': torch.stack(images), 'labels': torch.tensor(labels)}
+
     def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, int]:
         """uint8 ``[H, W, 3]`` and label of image ``index``, augmented by the draws of ``seed``.
 
@@ -100,22 +105,22 @@ class SeededSampler(Sampler[tuple[int, int]]):
 
 
 def file_loader(
-    split: FileSplit, sampler: EpochSampler | None, batch_size: int, augmentation: Mapping[str, Any], workers: int
-) -> DataLoader[dict[str, Tensor]]:
-    """Batches of decoded images: in the sampler's order and augmented, or in the split's own order and as they are."""
+    dataset: Any, sampler: SeededSampler | None, batch_size: int, workers: int
+) -> DataLoader[dict[str, Any]]:
+    """Batches of decoded images, in the sampler's order or in the data set's own."""
     context = 'fork' if workers and 'fork' in multiprocessing.get_all_start_methods() else None
     return DataLoader(
-        FileDataset(split, augmentation, training=sampler is not None),
+        dataset,
         batch_size,
-        sampler=SeededSampler(sampler) if sampler is not None else [(index, 0) for index in range(len(split))],
+        sampler=sampler if sampler is not None else [(index, 0) for index in range(len(dataset))],
         num_workers=workers,
         persistent_workers=workers > 0 and sampler is not None,
-        collate_fn=_stack,
+        collate_fn=as_it_is,
         generator=torch.Generator(),  # for what the loader draws itself; our draws come from the sampler
         multiprocessing_context=context,
     )
 
 
-def _stack(items: Sequence[tuple[Tensor, int]]) -> dict[str, Tensor]:
-    images, labels = zip(*items, strict=True)
-    return {'images': torch.stack(images), 'labels': torch.tensor(labels)}
+def as_it_is(batch: Any) -> Any:
+    """The collate function of data sets that give whole batches."""
+    return batch

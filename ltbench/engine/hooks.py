@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 from mmengine.runner import Runner, set_random_seed
 
+from ltbench.engine.distributed import bare
 from ltbench.engine.environment import Meter
 from ltbench.engine.job import Workbench
 from ltbench.engine.optim import learning_rate, set_learning_rate
@@ -35,8 +37,9 @@ class EpochStart(Hook):
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Seed the global generators and everything that has ``set_epoch``."""
-        set_random_seed(derive_seed(self.seed, runner.epoch, 'global') % 2**32)
-        model = runner.model
+        seed = derive_seed(self.seed, runner.epoch, 'global') % 2**32
+        set_random_seed(seed, diff_rank_seed=True)  # several processes must not drop out the same units
+        model = bare(runner.model)
         for part in (model.data_preprocessor, model.loss, model.mixing, runner.train_dataloader.sampler):
             if hasattr(part, 'set_epoch'):
                 part.set_epoch(runner.epoch)
@@ -57,25 +60,24 @@ class Curve(Hook):
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Start the sums."""
-        self.images = 0
-        self.sums = torch.zeros(2, device=self.bench.device)
+        self.sums = torch.zeros(3, device=self.bench.device)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
         """Add a batch."""
         assert outputs is not None
-        batch = len(data_batch['labels'])
-        self.images += batch
-        self.sums += torch.stack([outputs['loss'] * batch, outputs['correct']])
+        batch = outputs.get('images', len(data_batch['labels']))
+        self.sums += torch.stack([outputs['loss'] * batch, outputs['correct'], torch.full_like(outputs['loss'], batch)])
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Read the sums and tell how far we are."""
-        loss, correct = self.sums.tolist()
+        all_reduce(self.sums)
+        loss, correct, images = self.sums.tolist()
         if not math.isfinite(loss):
             raise NonFiniteError(f'the loss became {loss} in epoch {runner.epoch}')
         lr = runner.optim_wrapper.optimizer.param_groups[0]['lr']
-        values = {'loss': loss / self.images, 'accuracy': 100 * correct / self.images, 'lr': lr}
+        values = {'loss': loss / images, 'accuracy': 100 * correct / images, 'lr': lr}
         self.epochs.append({'epoch': runner.epoch, **{key: float(f'{value:.6g}') for key, value in values.items()}})
         self.bench.progress(runner.epoch + 1, self.bench.stage.end, **values)
         shown = '  '.join(f'{name} {value:.4g}' for name, value in values.items())
@@ -110,7 +112,7 @@ class Checkpoints(Hook):
             if self.start is None:
                 return
             state = torch.load(self.start, map_location=self.bench.device, weights_only=True)
-        runner.model.load_state_dict(state['model'])
+        bare(runner.model).load_state_dict(state['model'])
         runner.optim_wrapper.load_state_dict(state['optimizer'])
         runner.train_loop._epoch, runner.train_loop._iter = state['epoch'], state['iteration']
         self.curve.epochs = state['curve']
@@ -120,7 +122,7 @@ class Checkpoints(Hook):
     def after_train_epoch(self, runner: Runner) -> None:
         """Save if the last time was long enough ago: saving takes at most a fiftieth of the time."""
         done, start = runner.epoch + 1, time.monotonic()
-        if done < self.bench.stage.end and start >= self.next_save:
+        if self.bench.share.rank == 0 and done < self.bench.stage.end and start >= self.next_save:
             state = {**self.state(runner, done, runner.iter), 'spent': self.meter.read()}
             buffer = io.BytesIO()
             torch.save(state, buffer)
@@ -135,7 +137,7 @@ class Checkpoints(Hook):
         return {
             'epoch': epoch,
             'iteration': iteration,
-            'model': runner.model.state_dict(),
+            'model': bare(runner.model).state_dict(),
             'optimizer': runner.optim_wrapper.state_dict(),
             'curve': self.curve.epochs,
         }

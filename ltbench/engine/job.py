@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ltbench.data import LongTailData, load_data
+from ltbench.data.batches import ALONE, Share
 from ltbench.engine.environment import describe, peak_memory_mb
 from ltbench.method import Stage, train_stage_of
 from ltbench.store import Artifact, Store, StoreError
@@ -31,6 +32,7 @@ class Runtime:
     plugins: tuple[str, ...] = ()
     loader_workers: int | None = None  # processes that decode large images; None is one a thread
     checkpoint_seconds: float = 1.0  # at least so far apart
+    slots: tuple[int, ...] = (0,)  # of the executor, one a process; slot i computes on GPU i, modulo their number
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Job:
         return {
             'fingerprint': self.stage.fingerprint,
             'stage': self.stage.to_json(),
+            'devices': self.stage.devices,
             'store': self.store,
             'runtime': asdict(self.runtime),
         }
@@ -53,18 +56,29 @@ class Job:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Job:
         """Read what :meth:`to_json` wrote."""
-        runtime = Runtime(**{**data['runtime'], 'plugins': tuple(data['runtime']['plugins'])})
+        told = data['runtime']
+        runtime = Runtime(**{**told, 'plugins': tuple(told['plugins']), 'slots': tuple(told['slots'])})
         return cls(Stage.from_json(data['stage']), data['store'], runtime)
 
 
 class Workbench:
-    """The stage in hand: its data, device, folder, parent artifact, and a way to tell how far it is."""
+    """The stage in hand: its data, device, folder, parent artifact, and a way to tell how far it is.
 
-    def __init__(self, stage: Stage, store: Store, runtime: Runtime) -> None:
-        self.stage, self.store, self.runtime = stage, store, runtime
+    Args:
+        stage: The stage.
+        store: Where its parents are and its artifact goes.
+        runtime: How it is carried out.
+        share: Which of several processes this is.
+    """
+
+    def __init__(self, stage: Stage, store: Store, runtime: Runtime, share: Share = ALONE) -> None:
+        self.stage, self.store, self.runtime, self.share = stage, store, runtime, share
         self.config = stage.config
         self.train_config = train_stage_of(stage).config
         device = ('cuda' if torch.cuda.is_available() else 'cpu') if runtime.device == 'auto' else runtime.device
+        if device == 'cuda':
+            device = f'cuda:{runtime.slots[share.rank] % torch.cuda.device_count()}'
+            torch.cuda.set_device(device)
         self.device = torch.device(device)
         self.folder: Path = store.work(stage.fingerprint)
         self.warnings: list[str] = []
@@ -106,6 +120,8 @@ class Workbench:
 
     def progress(self, done: int, total: int, **values: float) -> None:
         """Tell how many epochs are done, with what was measured in the last."""
+        if self.share.rank > 0:
+            return
         times = {'first': self.first_epoch, 'started': self._started, 'updated': time.time()}
         self.store.write(self.stage.fingerprint, 'progress', {'done': done, 'total': total, **times, **values})
 

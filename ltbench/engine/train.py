@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
+from torch import nn
 
 from ltbench.data.batches import BatchPreprocessor, example_of, train_loader
+from ltbench.engine.distributed import DataParallel
 from ltbench.engine.environment import Meter, size_of
 from ltbench.engine.hooks import Checkpoints, Curve, EpochStart
 from ltbench.engine.job import Workbench
@@ -34,12 +36,20 @@ class StageRunner(Runner):
     def _log_env(self, env_cfg: dict[str, Any]) -> None:
         pass
 
+    def wrap_model(self, model_wrapper_cfg: Any, model: nn.Module) -> nn.Module:
+        """One of several processes computes its part; one alone needs no wrapper."""
+        return DataParallel(cast(LongTailClassifier, model)) if self.distributed else model
+
     def dump_config(self) -> None:
         """Nothing to write: the stage's config is in its artifact."""
 
 
-def train(bench: Workbench) -> Artifact:
-    """Train from the parent's state (or from scratch) to the stage's last epoch, evaluate if that is the recipe's."""
+def train(bench: Workbench) -> Artifact | None:
+    """Train from the parent's state (or from scratch) to the stage's last epoch, evaluate if that is the recipe's.
+
+    Returns:
+        The artifact; None in all but the first of several processes, which have done their part when training ends.
+    """
     stage, config, data = bench.stage, bench.config, bench.data
     recipe, in_force = config['recipe'], config['history'][-1]
     model = build_model(bench).to(bench.device, memory_format=torch.channels_last)
@@ -54,7 +64,7 @@ def train(bench: Workbench) -> Artifact:
         model=model,
         work_dir=str(bench.folder / 'mmengine'),
         train_dataloader=train_loader(
-            data.train, sampler, recipe['batch_size'], recipe['augmentation'], bench.loader_workers
+            data.train, sampler, recipe['batch_size'], recipe['augmentation'], bench.loader_workers, bench.share
         ),
         train_cfg={'by_epoch': True, 'max_epochs': stage.end},
         optim_wrapper=OptimWrapper(build_optimizer(model, recipe['optimizer'])),
@@ -64,8 +74,11 @@ def train(bench: Workbench) -> Artifact:
         randomness={'seed': derive_seed(config['seed'], 0, 'global') % 2**32},
         experiment_name=stage.fingerprint[:16],
         log_level=logging.WARNING,
+        launcher='pytorch' if bench.share.size > 1 else 'none',
     )
     runner.train()
+    if bench.share.rank > 0:
+        return None
 
     cost: dict[str, Any] = checkpoints.meter.read()
     rate = len(sampler) * (stage.end - stage.begin) / max(cost['wall_seconds'], 1e-9)
@@ -111,7 +124,7 @@ def build_model(bench: Workbench) -> LongTailClassifier:
     """The network of a plan with its initial weights, which depend on the run seed alone."""
     config, data = bench.train_config, bench.data
     torch.manual_seed(derive_seed(config['seed'], 0, 'init'))
-    preprocess = BatchPreprocessor(data, config['recipe']['augmentation'], config['seed'])
+    preprocess = BatchPreprocessor(data, config['recipe']['augmentation'], config['seed'], bench.share)
     return LongTailClassifier(config, data.num_classes, data.channels, preprocess)
 
 

@@ -21,6 +21,8 @@ from typing import Any
 import torch
 
 from ltbench import plugins
+from ltbench.data.batches import Share
+from ltbench.engine.distributed import Peers, join, leave
 from ltbench.engine.heads import extract_features, train_head
 from ltbench.engine.job import LOG, Job, Workbench
 from ltbench.engine.outputs import NonFiniteError
@@ -29,7 +31,10 @@ from ltbench.engine.train import train
 from ltbench.errors import EXIT_CLAIMED, EXIT_FAILED, LTBenchError, MethodWarning
 from ltbench.store import Artifact, Store
 
-CARRY_OUT: dict[str, Callable[[Workbench], Artifact]] = {
+PEER_SECONDS = 5.0
+"""For a failed process of several to be noticed by the first."""
+
+CARRY_OUT: dict[str, Callable[[Workbench], Artifact | None]] = {
     'train': train,
     'features': extract_features,
     'head': train_head,
@@ -44,7 +49,7 @@ def carry_out(job: Job) -> int:
         0 when the artifact is in the store, 75 when another process is making it, 1 after a failure; its reason is then
         in the stage's work folder.
     """
-    store, fingerprint = Store(job.store), job.stage.fingerprint
+    store, fingerprint, peers = Store(job.store), job.stage.fingerprint, None
     claim = store.claim(fingerprint)
     if claim is None:
         return EXIT_CLAIMED
@@ -54,17 +59,57 @@ def carry_out(job: Job) -> int:
             worker = {'host': socket.gethostname(), 'pid': os.getpid(), 'started': time.time()}
             store.write(fingerprint, 'worker', worker)
             torch.set_num_threads(job.runtime.threads)
-            bench = Workbench(job.stage, store, job.runtime)
-            with noted(bench.warnings):
-                CARRY_OUT[job.stage.kind](bench)
+            if job.stage.devices > 1:
+                peers = Peers(peer, job.to_json(), job.stage.devices, lost=lambda how: _lost(job, how))
+                _train_together(job, Share(0, job.stage.devices), peers.port)
+            else:
+                bench = Workbench(job.stage, store, job.runtime)
+                with noted(bench.warnings):
+                    CARRY_OUT[job.stage.kind](bench)
     except Exception as error:  # noqa: BLE001 - a method is foreign code; whatever it raises fails this stage alone
         traceback.print_exc()
+        if peers is not None:
+            peers.settle(PEER_SECONDS)
         store.write(fingerprint, 'failure', {'reason': _reason(error), 'time': time.time()})
         return EXIT_FAILED
     finally:
         claim.release()
     store.finish_work(fingerprint)
     return 0
+
+
+def _train_together(job: Job, share: Share, port: int) -> None:
+    bench = Workbench(job.stage, Store(job.store), job.runtime, share)
+    join(share, port, bench.device)
+    with noted(bench.warnings):
+        CARRY_OUT[job.stage.kind](bench)
+    leave()
+
+
+def peer(job: dict[str, Any], share: Share, port: int, alive: Connection) -> None:
+    """Entry of the second and further processes of a stage on several devices; it ends when the first one does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_driver, args=(alive,), daemon=True).start()
+    torch.set_flush_denormal(True)
+    plugins.load(job['runtime']['plugins'])
+    ready = Job.from_json(job)
+    torch.set_num_threads(ready.runtime.threads)
+    try:
+        _train_together(ready, share, port)
+    except Exception as error:  # noqa: BLE001 - told as this stage's reason
+        traceback.print_exc()
+        time.sleep(1)  # if the first process has failed, it tells the reason, and this one ends with it
+        Store(ready.store).write(ready.stage.fingerprint, 'failure', {'reason': _reason(error), 'time': time.time()})
+        os._exit(EXIT_FAILED)
+    os._exit(0)
+
+
+def _lost(job: Job, how: str) -> None:
+    """A process of several is gone: the others would wait for it for ever."""
+    store, fingerprint = Store(job.store), job.stage.fingerprint
+    if store.read(fingerprint, 'failure') is None:
+        store.write(fingerprint, 'failure', {'reason': how, 'time': time.time()})
+    os._exit(EXIT_FAILED)
 
 
 @contextmanager

@@ -1,1 +1,3 @@
 """The grid: runs, their graph of stages, and the executors that carry it out."""
+
+from ltbench.grid import local as local

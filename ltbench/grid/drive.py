@@ -13,8 +13,8 @@ from rich.table import Table
 from ltbench import plugins
 from ltbench.console import make_console
 from ltbench.errors import EXIT_FAILED, InterruptedRunError
+from ltbench.grid.executor import needed_stages
 from ltbench.grid.graph import Graph, Run
-from ltbench.grid.local import needed_stages
 from ltbench.grid.run import Selection, choose_suite, expand, just_finished, record_run, unrecorded
 from ltbench.grid.status import StageState, read_states, state_of_run
 from ltbench.grid.view import make_view
@@ -32,6 +32,8 @@ def run(selection: Selection, plugin_files: Iterable[str], executor: str, slots:
     suite, graph, broken = _plan(selection, plugin_files)
     executor_class = lookup(EXECUTORS, executor)
     store = Store()
+    for note in dict.fromkeys(note for run_ in graph.runs for note in run_.benchmark.notes):
+        console.print(note, markup=False)
     if dry_run:
         _show_plan(graph, store, console)
         return 0
@@ -39,8 +41,6 @@ def run(selection: Selection, plugin_files: Iterable[str], executor: str, slots:
     needed = needed_stages(graph, store)
     failed: dict[str, StageState] = {}
     if needed:
-        for key in needed:
-            (store.work(key) / 'failure.json').unlink(missing_ok=True)  # what failed before is tried again
         try:
             with make_view(graph, needed, console) as view:
                 for run_, record in records:
@@ -86,7 +86,7 @@ def _plan(selection: Selection, plugin_files: Iterable[str]) -> tuple[Suite, Gra
     for name, error in plugins.load(plugin_files).items():
         make_console(stderr=True).print(f'not loaded: {name}: {type(error).__name__}: {error}', style='yellow')
     suite = choose_suite(selection)
-    return (suite, *expand(suite, selection.options))
+    return (suite, *expand(suite, selection.options, selection.scale_lr))
 
 
 def _runtime(plugin_files: Iterable[str]) -> dict[str, object]:

@@ -37,6 +37,7 @@ class Selection:
     seeds: tuple[int, ...] = ()
     preset: str | None = None
     options: Mapping[str, Any] | None = None
+    scale_lr: bool = False
 
 
 def choose_suite(selection: Selection) -> Suite:
@@ -58,12 +59,15 @@ def choose_suite(selection: Selection) -> Suite:
     )
 
 
-def expand(suite: Suite, options: Mapping[str, Any] | None = None) -> tuple[Graph, dict[str, str]]:
+def expand(
+    suite: Suite, options: Mapping[str, Any] | None = None, scale_lr: bool = False
+) -> tuple[Graph, dict[str, str]]:
     """All runs of a suite, laid over each other, and the methods that raise while planning, with their reasons.
 
     Args:
         suite: The grid.
         options: ``METHOD.option`` or a key of the benchmark -> value, as given with ``-o``.
+        scale_lr: As in :func:`ltbench.config.load_benchmark`.
 
     Raises:
         UsageError: For anything unknown or contradictory, before anything is written.
@@ -71,7 +75,7 @@ def expand(suite: Suite, options: Mapping[str, Any] | None = None) -> tuple[Grap
     """
     of_methods, of_benchmarks = _split_options(suite, options or {})
     methods = [_with_options(method, of_methods) for method in suite.methods]
-    benchmarks = [load_benchmark(text, suite.preset, of_benchmarks) for text in suite.benchmarks]
+    benchmarks = [load_benchmark(text, suite.preset, of_benchmarks, scale_lr) for text in suite.benchmarks]
     broken: dict[str, str] = {}
     for benchmark in benchmarks:
         check_parts(benchmark)
@@ -181,7 +185,7 @@ def record_run(run: Run, store: Store, path: Path) -> dict[str, Any]:
         'metrics': evaluate(logits, labels, data.class_counts),
         'curve': model['curve'],
         'chosen': last.meta.get('chosen', {}),
-        'warnings': sorted({*warnings, *run.plan.notes}),
+        'warnings': sorted({*warnings, *run.plan.notes, *run.benchmark.notes}),
         'cost': {
             'parameters': model['parameters'],
             'flops': model['flops'],

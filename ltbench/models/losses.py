@@ -60,6 +60,12 @@ class Loss(nn.Module):
         first = self._mean(share * self.per_sample(logits.float(), labels), labels)
         return first + self._mean((1 - share) * self.per_sample(logits.float(), others), others)
 
+    def weight(self, labels: Tensor) -> Tensor:
+        """What the sum over a batch is divided by: the number of images, or the sum of their class weights."""
+        if self.class_weights is None:
+            return torch.tensor(float(len(labels)), device=labels.device)
+        return self.class_weights[labels].sum()
+
     def _mean(self, losses: Tensor, labels: Tensor) -> Tensor:
         if losses.shape != labels.shape:
             name, shape = type(self).__name__, tuple(losses.shape)
@@ -68,8 +74,7 @@ class Loss(nn.Module):
             )
         if self.class_weights is None:
             return losses.mean()
-        weights = self.class_weights[labels]
-        return (weights * losses).sum() / weights.sum()
+        return (self.class_weights[labels] * losses).sum() / self.weight(labels)
 
 
 @MODELS.register_module()

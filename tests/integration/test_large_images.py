@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from ltbench.data import load_data
-from ltbench.data.files import FileDataset, file_loader
+from ltbench.data.batches import Share, train_loader
+from ltbench.data.files import FileDataset
 from ltbench.data.listed import ImageNetLT, INaturalist2018
 from ltbench.data.samplers import InstanceBalanced
 from ltbench.errors import DataError, MethodWarning
@@ -154,7 +155,7 @@ def test_draws_hang_on_seed_and_epoch_not_on_workers(imagenet):
     def epoch(number, workers, seed=3):
         sampler = InstanceBalanced(data.train.labels, seed=seed)
         sampler.set_epoch(number)
-        loader = file_loader(data.train, sampler, 6, AUGMENTATION, workers)
+        loader = train_loader(data.train, sampler, 6, AUGMENTATION, workers)
         return torch.cat([batch['images'] for batch in loader])
 
     state = torch.get_rng_state()
@@ -165,11 +166,24 @@ def test_draws_hang_on_seed_and_epoch_not_on_workers(imagenet):
     assert not torch.equal(first, epoch(0, workers=0, seed=4))
 
 
+def test_processes_that_share_batches_decode_what_one_would(imagenet):
+    data = load_data({'type': 'ImageNetLT', 'root': str(imagenet), 'verify': False})
+    sampler = InstanceBalanced(data.train.labels, seed=3)
+    alone = list(train_loader(data.train, sampler, 6, AUGMENTATION))
+    for workers in (0, 1):
+        parts = [list(train_loader(data.train, sampler, 6, AUGMENTATION, workers, Share(rank, 2))) for rank in (0, 1)]
+        for whole, *both in zip(alone, *parts, strict=True):
+            for rank, part in enumerate(both):
+                assert part['whole'] == len(whole['labels'])
+                assert torch.equal(part['images'], whole['images'][rank::2])
+                assert torch.equal(part['labels'], whole['labels'][rank::2])
+
+
 def test_persistent_workers_draw_anew_every_epoch(imagenet):
     """With workers that live on, the sampler alone tells the epoch; a frozen stream is a known trap."""
     data = load_data({'type': 'ImageNetLT', 'root': str(imagenet), 'verify': False})
     sampler = InstanceBalanced(data.train.labels, seed=0)
-    loader = file_loader(data.train, sampler, 20, AUGMENTATION, workers=1)
+    loader = train_loader(data.train, sampler, 20, AUGMENTATION, workers=1)
     epochs = []
     for number in (0, 1, 0):
         loader.sampler.set_epoch(number)

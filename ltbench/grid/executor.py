@@ -1,0 +1,175 @@
+"""What all executors have in common: which stage is started when, and what its end means."""
+
+from __future__ import annotations
+
+import signal
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+from ltbench.errors import EXIT_CLAIMED, UsageError
+from ltbench.grid.graph import Graph
+from ltbench.grid.status import StageState, read_state
+from ltbench.store import Store
+
+TICK_SECONDS = 0.2
+
+
+class Task(ABC):
+    """A stage that was handed to a worker process, on this machine or another.
+
+    Attributes:
+        reason: Why it ended, where the worker could not say so itself and the exit code does not either.
+    """
+
+    reason = ''
+
+    @abstractmethod
+    def poll(self) -> int | None:
+        """None while it waits or runs; then the worker's exit code, negative for a signal."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """End it now; its checkpoints stay."""
+
+
+class Executor(ABC):
+    """Carries out a graph's missing stages; a subclass says where.
+
+    Args:
+        store: Where artifacts are found and put.
+        runtime: ``ltbench.engine.job.Runtime`` as plain data, handed to every worker.
+        slots: Devices that stages take up at once; most stages take one.
+    """
+
+    tick_seconds: ClassVar[float] = TICK_SECONDS
+
+    def __init__(self, store: Store, runtime: Mapping[str, Any], slots: int) -> None:
+        self.store, self.runtime, self.slots = store, runtime, slots
+
+    @abstractmethod
+    def start(self, jobs: Mapping[str, dict[str, Any]]) -> dict[str, Task]:
+        """Hand over jobs (``Job.to_json``, by fingerprint), most urgent first; no more than there are slots free."""
+
+    def prepare(self, graph: Graph) -> None:
+        """Look whether the graph can be carried out here, before anything is started.
+
+        Raises:
+            UsageError: If not; the message says what is missing.
+        """
+        widest = max((stage.devices for stage in graph.stages.values()), default=1)
+        if widest > self.slots:
+            raise UsageError(f'{widest} devices a run need {widest} slots, there are {self.slots}: --workers {widest}')
+
+    def wait(self, tasks: Mapping[str, Task]) -> None:
+        """Sleep for a moment, or until a task has ended."""
+        time.sleep(self.tick_seconds)
+
+    def run(self, graph: Graph) -> Iterator[dict[str, StageState]]:
+        """Start every stage that is needed and ready, most urgent first, until none is left.
+
+        A stage that another driver is making is waited for. A failed stage blocks what rests on it; the others go on.
+        When the generator is closed (Ctrl-C), the tasks are ended; their checkpoints stay.
+
+        Yields:
+            The states of the needed stages, a few times a second.
+        """
+        self.prepare(graph)
+        states = {key: StageState() for key in needed_stages(graph, self.store)}
+        for key in states:
+            self.store.forget(key, 'failure')  # what failed before is tried again
+        order = sorted(states, key=lambda key: -graph.urgency[key])
+        tasks: dict[str, Task] = {}
+        try:
+            while True:
+                for key, task in self.start(self._next(order, graph, states, tasks)).items():
+                    tasks[key] = task
+                    states[key] = StageState('running', host='here')
+                for key in tasks:
+                    states[key].progress = self.store.read(key, 'progress') or {}
+                yield states
+                if all(state.state in ('done', 'failed', 'blocked') for state in states.values()):
+                    return
+                self.wait(tasks)
+                for key, task in list(tasks.items()):
+                    code = task.poll()
+                    if code is not None:
+                        del tasks[key]
+                        self._finish(key, code, task.reason, graph, states)
+        finally:
+            for task in tasks.values():
+                task.end()
+
+    def _next(
+        self, order: Sequence[str], graph: Graph, states: dict[str, StageState], tasks: Mapping[str, Task]
+    ) -> dict[str, dict[str, Any]]:
+        """Jobs of the most urgent stages that are ready, as many as fit into the free slots."""
+        free = self.slots - sum(graph.stages[key].devices for key in tasks)
+        jobs: dict[str, dict[str, Any]] = {}
+        for key in order:
+            if free < 1:
+                break
+            if key not in tasks and self._is_ready(key, graph, states):
+                free -= graph.stages[key].devices
+                if free < 0:
+                    break  # what is less urgent must not keep a wide stage waiting for ever
+                jobs[key] = self._job(key, graph)
+        return jobs
+
+    def _is_ready(self, key: str, graph: Graph, states: dict[str, StageState]) -> bool:
+        if states[key].state in ('done', 'failed', 'blocked'):
+            return False
+        for parent in graph.stages[key].parents:
+            if parent.fingerprint in states and states[parent.fingerprint].state != 'done':
+                return False
+        elsewhere = read_state(key, self.store)
+        if elsewhere.state in ('done', 'running'):
+            states[key] = elsewhere
+            return False
+        return True
+
+    def _job(self, key: str, graph: Graph) -> dict[str, Any]:
+        return {
+            'fingerprint': key,
+            'stage': graph.stages[key].to_json(),
+            'devices': graph.stages[key].devices,
+            'store': str(self.store.root),
+            'runtime': dict(self.runtime),
+        }
+
+    def _finish(self, key: str, code: int, reason: str, graph: Graph, states: dict[str, StageState]) -> None:
+        if code == EXIT_CLAIMED:
+            states[key] = StageState()
+            return
+        if code == 0 and self.store.find(key) is not None:
+            states[key] = StageState('done')
+            return
+        failure = self.store.read(key, 'failure')
+        if code < 0 or failure is None:
+            by_code = f'killed by {signal.Signals(-code).name}' if code < 0 else f'worker ended with code {code}'
+            failure = {'reason': reason or by_code, 'time': time.time()}
+            self.store.write(key, 'failure', failure)
+        damaged = [p.fingerprint for p in graph.stages[key].parents if self.store.find(p.fingerprint) is None]
+        if damaged:  # an artifact it needs did not pass its check and was set aside: make it again, then this one
+            self.store.forget(key, 'failure')
+            for again in (key, *damaged):
+                states[again] = StageState()
+            return
+        states[key] = StageState('failed', failure['reason'])
+        for descendant in graph.descendants(key):
+            if descendant in states:
+                states[descendant] = StageState('blocked', f'the {graph.stages[key].kind} stage it needs failed')
+
+
+def needed_stages(graph: Graph, store: Store) -> list[str]:
+    """Stages to carry out: those of unfinished runs, up to the nearest ancestor whose artifact is there."""
+    needed: set[str] = set()
+    for run in graph.runs:
+        waiting = [run.fingerprint]
+        while waiting:
+            key = waiting.pop()
+            if key not in needed and store.find(key) is None:
+                needed.add(key)
+                waiting.extend(parent.fingerprint for parent in graph.stages[key].parents)
+    return [key for key in graph.stages if key in needed]
