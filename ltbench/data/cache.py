@@ -34,7 +34,7 @@ def cached_array(source: Path, name: str, files: Sequence[Path], make: Callable[
     Returns:
         A read-only, memory-mapped array.
     """
-    folder = _writable(source / FOLDER, data_root() / 'cache')
+    folder = cache_folder(source)
     path = folder / f'{name}-{checksum_of(folder / f"{name}.json", source, files)[:32]}.npy'
     if not path.is_file():
         temporary = path.with_name(f'.{path.name}.{uuid.uuid4().hex[:8]}')
@@ -72,17 +72,18 @@ def checksum_of(index: Path, source: Path, files: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def _writable(*folders: Path) -> Path:
-    """The first folder that can be written to."""
-    for folder in folders[:-1]:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            probe = folder / f'.{uuid.uuid4().hex[:8]}'
-            probe.touch()
-            probe.unlink()
-            return folder
-        except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EROFS, errno.EPERM):
-                raise
-    folders[-1].mkdir(parents=True, exist_ok=True)
-    return folders[-1]
+def cache_folder(source: Path) -> Path:
+    """Beside the source, or, where nothing can be written there, a folder of its own under the data folder."""
+    beside = source / FOLDER
+    try:
+        beside.mkdir(parents=True, exist_ok=True)
+        probe = beside / f'.{uuid.uuid4().hex[:8]}'
+        probe.touch()
+        probe.unlink()
+        return beside
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise
+    elsewhere = data_root() / 'cache' / hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:16]
+    elsewhere.mkdir(parents=True, exist_ok=True)
+    return elsewhere

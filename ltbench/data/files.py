@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
+import os
+import uuid
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +18,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import v2
 
 from ltbench.data.base import FileSplit
+from ltbench.data.cache import cache_folder
 from ltbench.data.samplers import EpochSampler
 from ltbench.errors import DataError, unknown
 from ltbench.seeding import derive_seed
 
-AUGMENTATIONS = ('random_resized_crop', 'flip', 'color_jitter', 'resize', 'center_crop')
+AUGMENTATIONS = ('random_resized_crop', 'flip', 'color_jitter', 'resize', 'center_crop', 'pre_resize')
+CACHE_QUALITY = 95  # of JPEG
 
 
 class FileDataset(Dataset[Any]):
@@ -27,7 +33,8 @@ class FileDataset(Dataset[Any]):
     Args:
         split: Paths and labels.
         augmentation: ``random_resized_crop`` (pixels), ``flip`` and ``color_jitter`` (brightness, contrast, saturation,
-            hue) while training; ``resize`` (shorter side) and ``center_crop`` otherwise.
+            hue) while training; ``resize`` (shorter side) and ``center_crop`` otherwise. ``pre_resize`` (shorter side)
+            trains on smaller copies that are made once, see :class:`ResizedCopies`.
         training: Which of the two.
 
     Raises:
@@ -52,6 +59,8 @@ class FileDataset(Dataset[Any]):
             steps.append(v2.Resize(augmentation['resize'], antialias=True))
             steps.append(v2.CenterCrop(augmentation['center_crop']))
         self.transform = v2.Compose(steps)
+        small = augmentation.get('pre_resize') if training else None
+        self.copies = ResizedCopies(split, small) if small else None
 
     def __len__(self) -> int:
         return len(self.split)
@@ -68,18 +77,76 @@ class FileDataset(Dataset[Any]):
             DataError: If the file is missing or cannot be decoded; the message names it.
         """
         index, seed = item
-        path = self.split.path(index)
-        try:
-            with Image.open(path) as image:
-                colour = image.convert('RGB')
-        except FileNotFoundError as error:
-            raise DataError(f'{path} is missing; `ltbench data check` lists all that are') from error
-        except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
-            raise DataError(f'{path} cannot be decoded ({error}); put a whole copy in its place') from error
+        colour = self.copies.read(index) if self.copies else decode(self.split.path(index))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             colour = self.transform(colour)
         return torch.from_numpy(np.array(colour)), int(self.split.labels[index])
+
+
+def decode(path: Path) -> Image.Image:
+    """The image at ``path`` in RGB.
+
+    Raises:
+        DataError: If the file is missing or cannot be decoded; the message names it.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert('RGB')
+    except FileNotFoundError as error:
+        raise DataError(f'{path} is missing; `ltbench data check` lists all that are') from error
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+        raise DataError(f'{path} cannot be decoded ({error}); put a whole copy in its place') from error
+
+
+class ResizedCopies:
+    """Copies of large images with a shorter side of ``side`` pixels, made when first asked for and then found.
+
+    They stand beside the images, or under the data folder where nothing can be written there. Training always reads
+    the copy, also the first time, so that every epoch sees the same pixels. A copy bears the time stamp of its image:
+    one of another time is made again. Images that are not larger are read as they are.
+
+    Args:
+        split: The images.
+        side: Shorter side in pixels.
+    """
+
+    def __init__(self, split: FileSplit, side: int) -> None:
+        self.split, self.side = split, side
+        self.folder = cache_folder(split.root) / f'shorter-side-{side}'
+
+    def read(self, index: int) -> Image.Image:
+        """The copy of image ``index`` in RGB, or the image itself.
+
+        Raises:
+            DataError: If the image is missing or cannot be decoded, or the copy cannot be written.
+        """
+        source = self.split.path(index)
+        copy = self.folder / f'{self.split.names[index].decode()}.jpg'
+        try:
+            if copy.stat().st_mtime_ns == source.stat().st_mtime_ns:
+                return decode(copy)
+        except (OSError, DataError):
+            pass  # not there, of another time, or cut off: made again
+        image = decode(source)
+        shorter = min(image.size)
+        if shorter <= self.side:
+            return image
+        size = [round(length * self.side / shorter) for length in image.size]
+        buffer = io.BytesIO()
+        image.resize((size[0], size[1]), Image.Resampling.BILINEAR).save(buffer, 'JPEG', quality=CACHE_QUALITY)
+        temporary = copy.with_name(f'.{copy.name}.{uuid.uuid4().hex[:8]}')
+        try:
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(buffer.getvalue())
+            stamp = source.stat().st_mtime_ns
+            os.utime(temporary, ns=(stamp, stamp))
+            temporary.replace(copy)
+        except OSError as error:
+            raise DataError(f'{copy} cannot be written ({error}); pre_resize=None does without copies') from error
+        finally:
+            temporary.unlink(missing_ok=True)
+        return decode(copy)
 
 
 class SeededSampler(Sampler[tuple[int, int]]):

@@ -9,12 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
-from ltbench.data import load_data
+from ltbench.config import load_benchmark
+from ltbench.data import files, load_data
 from ltbench.data.batches import Share, train_loader
-from ltbench.data.files import FileDataset
+from ltbench.data.files import FileDataset, decode
 from ltbench.data.listed import ImageNetLT, INaturalist2018
 from ltbench.data.samplers import InstanceBalanced
 from ltbench.errors import DataError, MethodWarning
+from ltbench.method import make_plan
 
 AUGMENTATION = {
     'random_resized_crop': 32,
@@ -190,6 +192,42 @@ def test_persistent_workers_draw_anew_every_epoch(imagenet):
         epochs.append(torch.cat([batch['images'] for batch in loader]))
     assert torch.equal(epochs[0], epochs[2])
     assert not torch.equal(epochs[0], epochs[1])
+
+
+def test_resized_copies_are_made_once_and_seen_from_the_first_epoch_on(imagenet, monkeypatch):
+    data = load_data({'type': 'ImageNetLT', 'root': str(imagenet), 'verify': False})
+    small = {**AUGMENTATION, 'pre_resize': 36}
+    decoded = []
+    monkeypatch.setattr(files, 'decode', lambda path: decoded.append(path) or decode(path))
+    dataset = FileDataset(data.train, small, training=True)
+    first, _ = dataset[3, 7]
+    copy = imagenet / '.ltbench-cache' / 'shorter-side-36' / f'{data.train.names[3].decode()}.jpg'
+    assert decoded == [data.train.path(3), copy]
+    assert Image.open(copy).size == (45, 36)  # of 60 x 48
+    decoded.clear()
+    assert torch.equal(dataset[3, 7][0], first)
+    assert decoded == [copy]
+    assert not torch.equal(FileDataset(data.train, AUGMENTATION, training=True)[3, 7][0], first)
+
+    copy.write_bytes(copy.read_bytes()[:100])  # cut off
+    assert torch.equal(dataset[3, 7][0], first)
+    image(data.train.path(3), colour=200)  # another image
+    assert not torch.equal(dataset[3, 7][0], first)
+    # evaluation and images that are small enough are read as they are
+    assert torch.equal(
+        FileDataset(data.test, small, training=False)[0, 0][0],
+        FileDataset(data.test, AUGMENTATION, training=False)[0, 0][0],
+    )
+    decoded.clear()
+    FileDataset(data.train, {**small, 'pre_resize': 48}, training=True)[5, 7]
+    assert decoded == [data.train.path(5)]
+
+
+def test_resized_copies_are_part_of_the_setting():
+    plain, small = load_benchmark('imagenet_lt'), load_benchmark('imagenet_lt(pre_resize=320)')
+    assert small.setting == 'paper, pre_resize=320'
+    stages = [make_plan('erm', benchmark, '', 0).stages()[-1] for benchmark in (plain, small)]
+    assert stages[0].fingerprint != stages[1].fingerprint
 
 
 def test_evaluation_resizes_the_shorter_side_and_cuts_the_centre(imagenet):
