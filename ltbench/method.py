@@ -10,7 +10,7 @@ from typing import Any
 from ltbench.config import Benchmark, Spec, parse_specs
 from ltbench.errors import UsageError, unknown
 from ltbench.fingerprint import LOCATION_KEYS, PROTOCOL_VERSION, fingerprint, foreign_code
-from ltbench.registry import METHODS, lookup
+from ltbench.registry import METHODS, MODELS, lookup
 
 # ---------------------------------------------------------------------------------------------- options
 
@@ -217,6 +217,8 @@ def train_stage_of(stage: Stage) -> Stage:
 CHANGEABLE = ('loss', 'class_weights', 'sampler', 'mixing')
 """Slots that may change in the middle of training; the rest is the network itself."""
 
+PLAIN_SAMPLER = {'type': 'InstanceBalanced'}
+
 SLOTS = ('head', 'normalization', 'rectification', *CHANGEABLE)
 
 CLEAN_VIEWS: Mapping[str, Any] = {'epochs': 0, 'augmentation': {}, 'bn': 'eval', 'seed': 0}
@@ -265,7 +267,7 @@ class Plan:
             'rectification': None,
             'loss': {'type': 'CrossEntropyLoss'},
             'class_weights': None,
-            'sampler': {'type': 'InstanceBalanced'},
+            'sampler': PLAIN_SAMPLER,
             'mixing': None,
         }
         return cls(benchmark, seed, settings)
@@ -382,7 +384,20 @@ class Plan:
         """What a user should know about this plan."""
         epochs = self.settings['recipe']['epochs']
         late = {', '.join(change) for share, change in self.changes if round(share * epochs) >= epochs}
-        return [f'{slots} would change after the last of {epochs} epochs, so nothing changes' for slots in sorted(late)]
+        notes = [
+            f'{slots} would change after the last of {epochs} epochs, so nothing changes' for slots in sorted(late)
+        ]
+        history = [stage for stage in self.stages() if stage.kind == 'train'][-1].config['history']
+        for slot in ('sampler', 'class_weights'):
+            if any(
+                _corrects_prior(in_force['loss']) and in_force[slot] not in (None, PLAIN_SAMPLER)
+                for in_force in history
+            ):
+                notes.append(
+                    f'the loss corrects for class frequencies, and so {"does the" if slot == "sampler" else "do"} '
+                    f'{slot.replace("_", " ")}: rare classes are favoured twice'
+                )
+        return notes
 
     def stages(self) -> list[Stage]:
         """The plan's stages in order; the last one holds the run's logits."""
@@ -444,6 +459,10 @@ class Cut:
         _only(slots, CHANGEABLE, 'slot that can change during training')
         plan = self.plan._claim(*(f'{slot} after the cut' for slot in slots))
         return replace(plan, changes=(*self.plan.changes, (self.at, slots)))
+
+
+def _corrects_prior(loss: Mapping[str, Any]) -> bool:
+    return getattr(MODELS.get(loss['type']), 'corrects_prior', False)
 
 
 def _only(given: Mapping[str, Any], allowed: Any, noun: str) -> None:

@@ -22,6 +22,7 @@ class LogitAdjustedLoss(Loss):
         tau: Strength of the adjustment; 0 is cross-entropy, 1 is balanced softmax.
     """
 
+    corrects_prior = True
     adjustment: Tensor
 
     def __init__(self, class_counts: Sequence[int], tau: float = 1.0) -> None:

@@ -22,6 +22,7 @@ class VSLoss(Loss):
         tau: Of the addend; 0 leaves CDT.
     """
 
+    corrects_prior = True
     factor: Tensor
     addend: Tensor
 

@@ -392,3 +392,21 @@ def test_a_step_on_features_takes_the_place_of_a_head(stages: Stages, monkeypatc
     assert stages('centroids')[1].config['epochs'] == 0  # the images as they are
     with pytest.raises(UsageError, match='crt and centroids cannot be combined: both set the head stage'):
         stages('crt+centroids')
+
+
+@pytest.mark.parametrize(
+    ('method', 'twice'),
+    [
+        ('balanced_softmax', ''),
+        ('resample_class_balanced', ''),
+        ('resample_class_balanced+balanced_softmax', 'so does the sampler'),
+        ('deferred_resampling+la_loss', 'so does the sampler'),
+        ('drw+vs_loss', 'so do class weights'),
+        ('ldam_drw', ''),
+        ('crt+balanced_softmax', ''),
+    ],
+)
+def test_correcting_twice_for_class_frequencies_is_said(benchmark, method, twice):
+    notes = make_plan(method, benchmark, '', 0).notes
+    assert len(notes) == bool(twice)
+    assert all(twice in note and 'rare classes are favoured twice' in note for note in notes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,9 @@ class Loss(nn.Module):
     Raises:
         DataError: If a class has no training image.
     """
+
+    corrects_prior: ClassVar[bool] = False
+    """Whether the logits it trains leave out the class frequencies of the images that it is shown."""
 
     class_counts: Tensor
     class_weights: Tensor | None
