@@ -31,10 +31,11 @@ from ltbench.engine.train import build_model, equip, load_trained
 from ltbench.engine.worker import carry_out
 from ltbench.errors import DataError
 from ltbench.grid.graph import Graph, Run
-from ltbench.method import Method, Option, Stage, make_plan
+from ltbench.method import Method, Option, make_plan
 from ltbench.models.classifier import build_loss
 from ltbench.models.losses import Loss
 from ltbench.registry import METHODS, lookup
+from ltbench.stage import Stage
 from ltbench.store import Store
 
 SMALL = {

@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from ltbench import fingerprint as module
 from ltbench.config import Benchmark
 from ltbench.fingerprint import fingerprint, foreign_code
-from ltbench.method import Stage, make_plan
+from ltbench.method import make_plan
 from ltbench.registry import METHODS, MODELS
+from ltbench.stage import Stage
 
 # ------------------------------------------------------------------------------------------------ plain data
 
@@ -205,7 +206,7 @@ def test_where_a_value_is_chosen_moves_a_fingerprint(benchmark: Benchmark) -> No
 
 def test_protocol_version_moves_every_fingerprint(benchmark: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
     before = [stage.fingerprint for stage in all_stages(benchmark)]
-    monkeypatch.setattr('ltbench.method.PROTOCOL_VERSION', module.PROTOCOL_VERSION + 1)
+    monkeypatch.setattr('ltbench.stage.PROTOCOL_VERSION', module.PROTOCOL_VERSION + 1)
     assert not set(before) & {stage.fingerprint for stage in all_stages(benchmark)}
 
 

@@ -18,6 +18,8 @@ FLOORS = [
     {'methods', 'builtin'},
     {'models', 'data', 'evaluation', 'plugins'},
     {'method'},
+    {'plan'},
+    {'stage'},
     {'record', 'config'},
     {'store', 'fingerprint'},
     {'registry', 'console', 'seeding'},

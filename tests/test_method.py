@@ -11,8 +11,9 @@ import pytest
 
 from ltbench.config import Benchmark
 from ltbench.errors import UsageError
-from ltbench.method import Method, Option, Plan, Stage, make_plan, train_stage_of
+from ltbench.method import Method, Option, Plan, make_plan
 from ltbench.registry import METHODS
+from ltbench.stage import Stage, train_stage_of
 
 WEIGHTS = {'type': 'EffectiveNumber', 'beta': 0.9999}
 

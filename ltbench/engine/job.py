@@ -14,7 +14,7 @@ import torch
 from ltbench.data import LongTailData, load_data
 from ltbench.data.batches import ALONE, Share
 from ltbench.engine.environment import describe, peak_memory_mb
-from ltbench.method import Stage, train_stage_of
+from ltbench.stage import Stage, train_stage_of
 from ltbench.store import Artifact, Store, StoreError
 
 LOG = 'log.txt'

@@ -15,10 +15,10 @@ from ltbench.engine.heads import FEATURES, trained_head
 from ltbench.engine.job import Workbench
 from ltbench.engine.outputs import evaluated_splits, load_outputs, save_outputs
 from ltbench.evaluation import evaluate
-from ltbench.method import Stage, train_stage_of
 from ltbench.models.classifier import joint
 from ltbench.models.posthoc import Outputs, PostHoc
 from ltbench.registry import MODELS, build
+from ltbench.stage import Stage, train_stage_of
 from ltbench.store import Artifact
 
 

@@ -9,7 +9,8 @@ from functools import cached_property
 
 from ltbench.config import Benchmark
 from ltbench.fingerprint import fingerprint
-from ltbench.method import Plan, Stage
+from ltbench.plan import Plan
+from ltbench.stage import Stage
 
 
 @dataclass(frozen=True)

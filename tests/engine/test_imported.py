@@ -15,13 +15,12 @@ from PIL import Image
 from torch.nn import functional
 from torchvision.models import resnet
 
-from ltbench.config import load_benchmark
+from ltbench.config import load_benchmark, parse_specs
 from ltbench.data import load_data
 from ltbench.engine.imported import SOURCES, build_imported, read_checkpoint, score_checkpoint
 from ltbench.engine.imported.network import choose_backbone
 from ltbench.engine.imported.score import CIFAR_PIXELS, IMAGENET_PIXELS, with_pixels_of
 from ltbench.errors import DataError, UsageError
-from ltbench.method import parse_specs
 from ltbench.models.resnet_cifar import CIFARResNet
 from ltbench.record import read_records
 from ltbench.report import build_report

@@ -15,11 +15,12 @@ from ltbench.config import Benchmark
 from ltbench.data.samplers import ClassProbability, InstanceBalanced, PowerBalanced
 from ltbench.errors import MethodWarning
 from ltbench.grid.graph import Graph, Run
-from ltbench.method import Stage, make_plan
+from ltbench.method import make_plan
 from ltbench.models.classifier import build_loss
 from ltbench.models.heads import CosineHead, LinearHead
 from ltbench.models.losses import Loss
 from ltbench.models.posthoc import Outputs
+from ltbench.stage import Stage
 from methods import resample_repeat_factor
 from methods.la_posthoc import PostHocLogitAdjustment
 from methods.resample_progressive import ProgressivelyBalanced

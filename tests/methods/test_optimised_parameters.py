@@ -20,10 +20,11 @@ from ltbench.engine.outputs import predict
 from ltbench.engine.train import load_trained
 from ltbench.engine.worker import carry_out
 from ltbench.grid.graph import Graph, Run
-from ltbench.method import Stage, make_plan
+from ltbench.method import make_plan
 from ltbench.models.classifier import LongTailClassifier, build_head
 from ltbench.models.heads import LinearHead
 from ltbench.seeding import derive_seed
+from ltbench.stage import Stage
 from ltbench.store import Store
 
 plugins.load()

@@ -1,0 +1,268 @@
+"""A plan: the stages of one run, still open to change. Its verbs are what a method can do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ltbench.config import Benchmark
+from ltbench.errors import UsageError, unknown
+from ltbench.registry import MODELS
+from ltbench.stage import Stage
+
+CHANGEABLE = ('loss', 'class_weights', 'sampler', 'mixing')
+"""Slots that may change in the middle of training; the rest is the network itself."""
+
+PLAIN_SAMPLER = {'type': 'InstanceBalanced'}
+
+SLOTS = ('head', 'normalization', 'rectification', *CHANGEABLE)
+
+CLEAN_VIEWS: Mapping[str, Any] = {'epochs': 0, 'augmentation': {}, 'bn': 'eval', 'seed': 0}
+"""A ``features`` stage that passes every image through the backbone once, as it is."""
+
+HOLDOUT_SHARE = 0.2
+"""Share of each class's training images that are held out where a value is chosen and there is no validation set."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The stages of one run, still open to change.
+
+    A benchmark gives the plain plan: one ``train`` stage with a linear head, cross-entropy and instance-balanced
+    sampling. Each verb returns a changed copy. A slot that one method has filled is refused to the next, by name.
+
+    Slots (each holds the config of a registered part, or None):
+        head: features ``[B, F]`` -> logits ``[B, C]``.
+        normalization: re-parametrises the backbone's BN layers.
+        rectification: logits ``[B, C]`` -> logits ``[B, C]``, trained as part of the head.
+        loss: ``loss(logits [B, C], labels [B]) -> scalar``.
+        class_weights: one weight a class, for a weighted mean of whatever loss there is.
+        sampler: which images an epoch sees, in which order.
+        mixing: mixes the images and labels of a batch.
+    """
+
+    benchmark: Benchmark
+    seed: int
+    settings: Mapping[str, Any]
+    changes: tuple[tuple[float, Mapping[str, Any]], ...] = ()
+    follow_ups: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    claims: Mapping[str, str] = field(default_factory=dict)
+    author: str = ''
+
+    @classmethod
+    def plain(cls, benchmark: Benchmark, data_fingerprint: str, seed: int) -> Plan:
+        """What a benchmark offers before any method is applied."""
+        settings = {
+            'benchmark': {'name': benchmark.name, 'version': benchmark.version},
+            'data': {**benchmark.data, 'fingerprint': data_fingerprint},
+            'backbone': dict(benchmark.backbone),
+            'recipe': dict(benchmark.recipe),
+            'seed': seed,
+            'head': {'type': 'LinearHead'},
+            'normalization': None,
+            'rectification': None,
+            'loss': {'type': 'CrossEntropyLoss'},
+            'class_weights': None,
+            'sampler': PLAIN_SAMPLER,
+            'mixing': None,
+        }
+        return cls(benchmark, seed, settings)
+
+    # ---- verbs for methods
+
+    def replace(self, **slots: Mapping[str, Any]) -> Plan:
+        """Fill slots of the ``train`` stage: ``plan.replace(loss=dict(type='FocalLoss', gamma=2.0))``."""
+        _only(slots, SLOTS, 'slot')
+        return replace(self._claim(*slots), settings={**self.settings, **slots})
+
+    def tune(self, **recipe: Any) -> Plan:
+        """Change entries of the training recipe; dicts are merged: ``plan.tune(optimizer=dict(weight_decay=5e-3))``."""
+        merged = dict(self.settings['recipe'])
+        _only(recipe, merged, 'entry of the recipe')
+        claimed = []
+        for key, value in recipe.items():
+            claimed += [f'recipe.{key}.{inner}' for inner in value] if isinstance(value, Mapping) else [f'recipe.{key}']
+            merged[key] = {**merged[key], **value} if isinstance(value, Mapping) else value
+        return replace(self._claim(*claimed), settings={**self.settings, 'recipe': merged})
+
+    def reshape(self, **backbone: Any) -> Plan:
+        """Change arguments of the backbone: ``plan.reshape(width=2.0)``.
+
+        Several ``experts`` have features of their own, so no single head can be retrained on them afterwards.
+        """
+        plan = self._claim('backbone', *(['head stage'] if 'experts' in backbone else []))
+        return replace(plan, settings={**self.settings, 'backbone': {**self.settings['backbone'], **backbone}})
+
+    def cut(self, at: float) -> Cut:
+        """Cut training after a share ``at`` (0 to 1) of its epochs: ``plan.cut(at=0.8).after(class_weights=...)``."""
+        return Cut(self, at)
+
+    def retrain_head(
+        self,
+        head: Mapping[str, Any],
+        *,
+        epochs: int,
+        optimizer: Mapping[str, Any],
+        schedule: Mapping[str, Any],
+        sampler: Mapping[str, Any],
+        loss: Mapping[str, Any] | None = None,
+        class_weights: Mapping[str, Any] | None = None,
+        constraint: Mapping[str, Any] | None = None,
+        batch_size: int | None = None,
+        bn: str = 'eval',
+    ) -> Plan:
+        """Freeze the trained backbone and train a head on it.
+
+        Args:
+            head: The head. One whose constructor takes ``base`` gets the trained head and builds on it.
+            epochs: Passes of as many images as the training set has.
+            optimizer: As in a recipe.
+            schedule: As in a recipe.
+            sampler: Which images, in which order.
+            loss: Cross-entropy if None.
+            class_weights: For a weighted mean of the loss.
+            constraint: Called on the head before the first and after every step, to project its weights.
+            batch_size: The recipe's if None.
+            bn: ``'eval'`` uses the frozen backbone's running BN statistics, ``'train'`` those of each batch, which also
+                keeps moving the running ones, as the reference implementations of cRT and LWS do.
+        """
+        views = {
+            'epochs': epochs,
+            'batch_size': batch_size,
+            'sampler': dict(sampler),
+            'augmentation': None,
+            'bn': bn,
+            'seed': self.seed,
+        }
+        training = {
+            'head': dict(head),
+            'loss': dict(loss or {'type': 'CrossEntropyLoss'}),
+            'class_weights': class_weights,
+            'constraint': constraint,
+            'optimizer': dict(optimizer),
+            'schedule': dict(schedule),
+            'seed': self.seed,
+        }
+        plan = self._before_posthoc()._claim('head stage')
+        return replace(plan, follow_ups=(*self.follow_ups, ('features', views), ('head', training)))
+
+    def posthoc(self, *, on: str = 'logits', choose: Mapping[str, Sequence[Any]] | None = None, **step: Any) -> Plan:
+        """Append a step that turns the trained model's outputs into other logits, without training.
+
+        Args:
+            on: ``'logits'`` of the test images, or ``'features'``: also the features of test and training images and
+                the trained head. A step on features takes the place of a retrained head.
+            choose: Arguments of the step and the values to try. The values with the best mean class accuracy on
+                validation images are taken: those of the benchmark's validation set, else of a part of the training
+                set (:data:`HOLDOUT_SHARE`) that a second model, trained without it, has not seen. Never test images.
+            step: Config of the step.
+        """
+        slots = ('head stage', 'post-hoc step') if on == 'features' else ('post-hoc step',)
+        plan = self._claim(*slots)
+        follow_ups = self.follow_ups
+        if on == 'features':
+            clean: dict[str, Any] = {
+                'epochs': 0,
+                'batch_size': None,
+                'sampler': None,
+                'augmentation': {},
+                'bn': 'eval',
+                'seed': 0,
+            }
+            follow_ups = (*follow_ups, ('features', clean))
+        step_config = {'step': step, 'choose': {key: list(values) for key, values in (choose or {}).items()}}
+        return replace(plan, follow_ups=(*follow_ups, ('posthoc', step_config)))
+
+    # ---- for the engine
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know about this plan."""
+        epochs = self.settings['recipe']['epochs']
+        late = {', '.join(change) for share, change in self.changes if round(share * epochs) >= epochs}
+        notes = [
+            f'{slots} would change after the last of {epochs} epochs, so nothing changes' for slots in sorted(late)
+        ]
+        history = [stage for stage in self.stages() if stage.kind == 'train'][-1].config['history']
+        for slot in ('sampler', 'class_weights'):
+            if any(
+                _corrects_prior(in_force['loss']) and in_force[slot] not in (None, PLAIN_SAMPLER)
+                for in_force in history
+            ):
+                notes.append(
+                    f'the loss corrects for class frequencies, and so {"does the" if slot == "sampler" else "do"} '
+                    f'{slot.replace("_", " ")}: rare classes are favoured twice'
+                )
+        return notes
+
+    def stages(self) -> list[Stage]:
+        """The plan's stages in order; the last one holds the run's logits."""
+        settings = dict(self.settings)
+        epochs = settings['recipe']['epochs']
+        in_force = {slot: settings.pop(slot) for slot in CHANGEABLE}
+        history: list[dict[str, Any]] = []
+        for share, change in (*sorted(self.changes, key=lambda item: item[0]), (1.0, {})):
+            epoch = round(share * epochs)
+            if epoch > 0 and (not history or history[-1]['until'] < epoch):
+                if history and {**history[-1], 'until': None} == {**in_force, 'until': None}:
+                    history.pop()
+                history.append({'until': epoch, **in_force})
+            in_force = {**in_force, **change}
+        stages: list[Stage] = []
+        for length in range(1, len(history) + 1):
+            previous = stages[-1] if stages else None
+            stages.append(Stage('train', {**settings, 'history': history[:length]}, starts_from=previous))
+        for number, (kind, declared) in enumerate(self.follow_ups):
+            tuned_on = None
+            config = {**declared}
+            for entry in ('batch_size', 'augmentation'):  # the recipe's as it is after all methods, where not declared
+                if entry in config and config[entry] is None:
+                    config[entry] = settings['recipe'][entry]
+            if config.get('choose'):
+                held_out = self if self.benchmark.has_validation else self._without(HOLDOUT_SHARE)
+                tuned_on = replace(held_out, follow_ups=self.follow_ups[:number]).stages()[-1]
+            stages.append(Stage(kind, config, needs=stages[-1], tuned_on=tuned_on))
+        return stages
+
+    def _before_posthoc(self) -> Plan:
+        if 'post-hoc step' in self.claims:
+            earlier = self.claims['post-hoc step']
+            raise UsageError(f'{earlier}+{self.author}: a post-hoc step comes last; write {self.author}+{earlier}')
+        return self
+
+    def _without(self, share: float) -> Plan:
+        """The same plan, trained without a held-out part of the training set."""
+        return replace(self, settings={**self.settings, 'data': {**self.settings['data'], 'holdout': share}})
+
+    def _claim(self, *slots: str) -> Plan:
+        for slot in slots:
+            if slot in self.claims:
+                raise UsageError(
+                    f'{self.claims[slot]} and {self.author} cannot be combined: both set the {slot.replace("_", " ")}'
+                )
+        return replace(self, claims={**self.claims, **dict.fromkeys(slots, self.author)})
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A plan cut at a share of its epochs, waiting for what changes there."""
+
+    plan: Plan
+    at: float
+
+    def after(self, **slots: Mapping[str, Any]) -> Plan:
+        """Put other parts in force from the cut on; optimizer and schedule state carry over."""
+        _only(slots, CHANGEABLE, 'slot that can change during training')
+        plan = self.plan._claim(*(f'{slot} after the cut' for slot in slots))
+        return replace(plan, changes=(*self.plan.changes, (self.at, slots)))
+
+
+def _corrects_prior(loss: Mapping[str, Any]) -> bool:
+    return getattr(MODELS.get(loss['type']), 'corrects_prior', False)
+
+
+def _only(given: Mapping[str, Any], allowed: Any, noun: str) -> None:
+    for key in given:
+        if key not in allowed:
+            raise unknown(noun, key, allowed)

@@ -1,0 +1,97 @@
+"""A stage: one unit of work, named by what it computes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ltbench.fingerprint import LOCATION_KEYS, PROTOCOL_VERSION, fingerprint, foreign_code
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One unit of work with a fully resolved config; its fingerprint names its artifact.
+
+    A ``train`` stage stands for the state of a network after its last epoch. Its ``history`` says what was in force
+    until which epoch, so that two runs which differ only from epoch 160 on have the same stage up to there; whether it
+    is trained from epoch 0 or from an earlier state of the same history changes nothing in the result, so
+    ``starts_from`` is not part of the fingerprint. The other kinds compute on the artifact of the stage they need; one
+    that chooses a value on validation images does so on the stage it is ``tuned_on``.
+    """
+
+    kind: str
+    config: Mapping[str, Any]
+    needs: Stage | None = None
+    starts_from: Stage | None = None
+    tuned_on: Stage | None = None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """64 hex digits."""
+        return fingerprint(
+            {
+                'protocol': PROTOCOL_VERSION,
+                'kind': self.kind,
+                'config': _without_locations(self.config),
+                'code': foreign_code(self.config),
+                'needs': self.needs.fingerprint if self.needs else None,
+                'tuned_on': self.tuned_on.fingerprint if self.tuned_on else None,
+            }
+        )
+
+    @property
+    def parents(self) -> list[Stage]:
+        """The stages whose artifacts must be there before this one can begin."""
+        return [stage for stage in (self.needs, self.starts_from, self.tuned_on) if stage is not None]
+
+    @property
+    def end(self) -> int:
+        """A ``train`` stage's last epoch (exclusive)."""
+        return self.config['history'][-1]['until']
+
+    @property
+    def begin(self) -> int:
+        """The epoch at which a ``train`` stage is taken up."""
+        return self.starts_from.end if self.starts_from else 0
+
+    @property
+    def devices(self) -> int:
+        """Processes that share the work: those of the recipe for a ``train`` stage, one for the others."""
+        return self.config['recipe']['devices'] if self.kind == 'train' else 1
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether a ``train`` stage reaches the recipe's last epoch (only then is it evaluated)."""
+        return self.kind != 'train' or self.end == self.config['recipe']['epochs']
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; :meth:`from_json` is the way back."""
+        return {
+            'kind': self.kind,
+            'config': self.config,
+            'needs': self.needs.to_json() if self.needs else None,
+            'starts_from': self.starts_from.to_json() if self.starts_from else None,
+            'tuned_on': self.tuned_on.to_json() if self.tuned_on else None,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Stage:
+        """Read what :meth:`to_json` wrote."""
+        parents = {key: cls.from_json(data[key]) if data[key] else None for key in ('needs', 'starts_from', 'tuned_on')}
+        return cls(data['kind'], data['config'], **parents)
+
+
+def _without_locations(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    if 'data' not in config:
+        return config
+    return {**config, 'data': {key: value for key, value in config['data'].items() if key not in LOCATION_KEYS}}
+
+
+def train_stage_of(stage: Stage) -> Stage:
+    """The ``train`` stage at the root of a stage's parents."""
+    while stage.kind != 'train':
+        assert stage.needs is not None
+        stage = stage.needs
+    return stage
