@@ -19,6 +19,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help='Find, download and check the data of benchmarks.', no_args_is_help=True)
 app.add_typer(data_app, name='data')
+store_app = typer.Typer(help='Look at what was trained: list, verify, clean up.', no_args_is_help=True)
+app.add_typer(store_app, name='store')
 
 SuiteName = Annotated[
     str | None, typer.Argument(metavar='[SUITE]', help='Name of a suite, or a file. Default: digits.')
@@ -59,6 +61,9 @@ def run(
     workers: Annotated[
         int | None, typer.Option(min=1, help='Stages at once; default: one a GPU, or one a core without GPUs.')
     ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(metavar='MINUTES', min=0, help='End a stage that takes longer, as failed.')
+    ] = None,
     dry_run: Annotated[bool, typer.Option('--dry-run', help='Show what would be trained and what is found.')] = False,
 ) -> None:
     """Plan, train what is missing, record, report."""
@@ -69,7 +74,7 @@ def run(
     if devices_per_run is not None:
         options['recipe.devices'] = devices_per_run
     selection = Selection(suite, tuple(benchmark or ()), tuple(method or ()), _seeds(seeds), preset, options, scale_lr)
-    raise typer.Exit(drive.run(selection, [str(p) for p in plugin or ()], executor, workers, dry_run))
+    raise typer.Exit(drive.run(selection, [str(p) for p in plugin or ()], executor, workers, dry_run, timeout))
 
 
 @app.command('eval')
@@ -117,15 +122,17 @@ def status(
     preset: Preset = None,
     option: Options = None,
     plugin: Plugins = None,
+    watch: Annotated[bool, typer.Option('--watch', help='Draw it again every two seconds.')] = False,
+    as_json: Annotated[bool, typer.Option('--json', help='For programs.')] = False,
 ) -> None:
-    """Show which runs are pending, running, done, blocked or failed, with reasons."""
+    """Show which runs are done, running, pending, stale, blocked or failed, with reasons."""
     from ltbench.grid import drive
     from ltbench.grid.run import Selection
 
     selection = Selection(
         suite, tuple(benchmark or ()), tuple(method or ()), _seeds(seeds), preset, _assignments(option or [])
     )
-    drive.status(selection, [str(p) for p in plugin or ()])
+    drive.status(selection, [str(p) for p in plugin or ()], watch, as_json)
 
 
 @app.command('ls')
@@ -198,6 +205,33 @@ def data_check(benchmark: Annotated[str, typer.Argument(help='Name of a benchmar
     from ltbench import listing
 
     raise typer.Exit(listing.check_data(benchmark))
+
+
+@store_app.command('ls')
+def store_ls() -> None:
+    """List the artifacts: kind, size, age, and how many records rest on each."""
+    from ltbench import storekeeping
+
+    storekeeping.show_store()
+
+
+@store_app.command('verify')
+def store_verify() -> None:
+    """Compare every file with its checksum and set damaged artifacts aside."""
+    from ltbench import storekeeping
+
+    raise typer.Exit(storekeeping.verify_store())
+
+
+@store_app.command('gc')
+def store_gc(
+    days: Annotated[float, typer.Option(min=0, help='Keep what is younger.')] = 7.0,
+    yes: Annotated[bool, typer.Option('--yes', help='Do not ask.')] = False,
+) -> None:
+    """Remove artifacts that no record rests on, and what interrupted work left."""
+    from ltbench import storekeeping
+
+    storekeeping.clean_store(days, yes)
 
 
 def main() -> None:

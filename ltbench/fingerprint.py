@@ -86,16 +86,28 @@ def _gather(name: str, modules: dict[str, Path]) -> None:
     file = getattr(sys.modules.get(name), '__file__', None)
     if file is None or name in modules or name.split('.')[0] in ('ltbench', 'builtins'):
         return
-    path = Path(file)
-    if path.is_relative_to(sys.base_prefix) or 'site-packages' in path.parts:
+    if _is_installed(file):
         return
-    modules[name] = path
-    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
-        imported = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom) and node.module:
-            imported = [node.module, *(f'{node.module}.{alias.name}' for alias in node.names)]
-        for other in imported:
-            _gather(other, modules)
+    modules[name] = Path(file)
+    for other in _imports(file):
+        _gather(other, modules)
+
+
+@cache
+def _is_installed(path: str) -> bool:
+    return Path(path).is_relative_to(sys.base_prefix) or 'site-packages' in Path(path).parts
+
+
+@cache
+def _imports(path: str) -> list[str]:
+    """Names of the modules, and of what might be modules, that a file imports."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(Path(path).read_text(encoding='utf-8'))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f'{node.module}.{alias.name}' for alias in node.names)]
+    return names
 
 
 @cache

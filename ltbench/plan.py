@@ -18,8 +18,6 @@ PLAIN_SAMPLER = {'type': 'InstanceBalanced'}
 
 SLOTS = ('head', 'normalization', 'rectification', *CHANGEABLE)
 
-CLEAN_VIEWS: Mapping[str, Any] = {'epochs': 0, 'augmentation': {}, 'bn': 'eval', 'seed': 0}
-"""A ``features`` stage that passes every image through the backbone once, as it is."""
 
 HOLDOUT_SHARE = 0.2
 """Share of each class's training images that are held out where a value is chosen and there is no validation set."""

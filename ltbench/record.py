@@ -107,6 +107,15 @@ def set_superseded_aside(path: Path, record: Mapping[str, Any]) -> list[Path]:
     return moved
 
 
+def superseded_by(path: Path, seed: int) -> Path | None:
+    """An earlier record of the same run by other code or data, that the one at ``path`` would take the place of."""
+    if path.exists():
+        return None
+    earlier = glob.escape(path.stem.rpartition('-s')[0])
+    found = sorted(path.parent.glob(f'{earlier}-s{seed}-*.json'))
+    return found[0] if found else None
+
+
 def is_valid(path: Path) -> bool:
     """Whether there is a record that can be read."""
     try:

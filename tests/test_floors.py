@@ -10,7 +10,7 @@ import pytest
 HOME = Path(__file__).parents[1]
 FLOORS = [
     {'cli'},
-    {'listing', 'scaffold'},
+    {'listing', 'scaffold', 'storekeeping'},
     {'contract', 'bench'},
     {'grid'},
     {'report'},

@@ -70,7 +70,8 @@ def carry_out(job: Job) -> int:
         traceback.print_exc()
         if peers is not None:
             peers.settle(PEER_SECONDS)
-        store.write(fingerprint, 'failure', {'reason': _reason(error), 'time': time.time()})
+        may_pass = isinstance(error, torch.OutOfMemoryError | MemoryError | ConnectionError | TimeoutError)
+        store.write(fingerprint, 'failure', {'reason': _reason(error), 'time': time.time(), 'may_pass': may_pass})
         return EXIT_FAILED
     finally:
         claim.release()
@@ -108,7 +109,7 @@ def _lost(job: Job, how: str) -> None:
     """A process of several is gone: the others would wait for it for ever."""
     store, fingerprint = Store(job.store), job.stage.fingerprint
     if store.read(fingerprint, 'failure') is None:
-        store.write(fingerprint, 'failure', {'reason': how, 'time': time.time()})
+        store.write(fingerprint, 'failure', {'reason': how, 'time': time.time(), 'may_pass': True})
     os._exit(EXIT_FAILED)
 
 

@@ -13,21 +13,33 @@ from rich.table import Table
 from ltbench import plugins
 from ltbench.console import make_console
 from ltbench.errors import EXIT_FAILED, InterruptedRunError
+from ltbench.grid.cost import Costs
 from ltbench.grid.executor import needed_stages
 from ltbench.grid.graph import Graph, Run
+from ltbench.grid.overview import show_status
 from ltbench.grid.run import Selection, choose_suite, expand, just_finished, record_run, unrecorded
-from ltbench.grid.status import StageState, read_states, state_of_run
-from ltbench.grid.view import make_view
+from ltbench.grid.status import StageState
+from ltbench.grid.view import duration, make_view
 from ltbench.record import results_root, set_superseded_aside
 from ltbench.registry import EXECUTORS, lookup
 from ltbench.store import DamagedArtifactError, Store
+
+LOG_LINES = 5
+"""Of a failed stage's log, shown at the end."""
 
 if TYPE_CHECKING:
     from ltbench.config import Suite
 
 
-def run(selection: Selection, plugin_files: Iterable[str], executor: str, slots: int | None, dry_run: bool) -> int:
-    """Carry out a selection; return the exit code: 0, or 1 if a run failed."""
+def run(
+    selection: Selection,
+    plugin_files: Iterable[str],
+    executor: str,
+    slots: int | None,
+    dry_run: bool,
+    timeout: float | None = None,
+) -> int:
+    """Carry out a selection, a stage for at most ``timeout`` minutes; return the exit code: 0, or 1 if a run failed."""
     console = make_console()
     suite, graph, broken = _plan(selection, plugin_files)
     executor_class = lookup(EXECUTORS, executor)
@@ -45,7 +57,7 @@ def run(selection: Selection, plugin_files: Iterable[str], executor: str, slots:
             with make_view(graph, needed, console) as view:
                 for run_, record in records:
                     view.recorded(run_, record)
-                for states in executor_class(store, _runtime(plugin_files), slots).run(graph):
+                for states in executor_class(store, _runtime(plugin_files), slots).run(graph, timeout and 60 * timeout):
                     recorded = {id(run_) for run_, _ in records}
                     new = [item for item in just_finished(graph, suite, states) if id(item[0]) not in recorded]
                     for run_, record in _record(new, store, console):
@@ -65,21 +77,10 @@ def run(selection: Selection, plugin_files: Iterable[str], executor: str, slots:
     return _show_failures(graph, failed, broken, store, console)
 
 
-def status(selection: Selection, plugin_files: Iterable[str]) -> None:
+def status(selection: Selection, plugin_files: Iterable[str], watch: bool, as_json: bool) -> None:
     """Print the state of every run of a selection."""
-    console = make_console()
-    _, graph, broken = _plan(selection, plugin_files)
-    states = read_states(graph, Store())
-    table = Table('benchmark', 'method', 'seed', 'state', 'detail', box=None)
-    counts = {'failed': len(broken)} if broken else {}
-    for method, reason in broken.items():
-        table.add_row('', method, '', 'failed', reason)
-    for run_ in graph.runs:
-        state = state_of_run(run_, states)
-        counts[state.state] = counts.get(state.state, 0) + 1
-        table.add_row(*str(run_).split(' / '), state.state, _detail(state))
-    console.print(table)
-    console.print(', '.join(f'{count} {name}' for name, count in counts.items()))
+    suite, graph, broken = _plan(selection, plugin_files)
+    show_status(suite, graph, broken, watch, as_json)
 
 
 def _plan(selection: Selection, plugin_files: Iterable[str]) -> tuple[Suite, Graph, dict[str, str]]:
@@ -129,6 +130,12 @@ def _show_plan(graph: Graph, store: Store, console: Console) -> None:
         f'{len(graph.runs)} runs, {len(graph.stages)} stages, {len(needed)} to do: {to_do} epochs to train; '
         f'{sum(train_epochs.values())} epochs in all against {alone} if each run were trained alone.'
     )
+    costs = Costs()
+    seconds = [costs.of(graph, key) for key in needed]
+    known = [value for value in seconds if value is not None]
+    if known:
+        unknown_ones = f'; {len(seconds) - len(known)} stages have nothing to be judged by' if known != seconds else ''
+        console.print(f'About {duration(sum(known))} of work, by {costs.records} earlier records{unknown_ones}.')
 
 
 def _show_report(suite: Suite, changed: bool, console: Console) -> None:
@@ -171,12 +178,13 @@ def _show_failures(
         if state.state == 'failed':
             names = ', '.join(str(run_) for run_ in graph.runs_of(key))
             log = store.work(key) / 'log.txt'
-            console.print(f'  {names}\n    {state.reason}\n    log: {log}', markup=False, soft_wrap=True)
+            last = ''.join(f'\n    | {line}' for line in _last_lines(log))
+            console.print(f'  {names}\n    {state.reason}{last}\n    log: {log}', markup=False, soft_wrap=True)
     return EXIT_FAILED
 
 
-def _detail(state: StageState) -> str:
-    if state.state == 'running' and state.progress:
-        left = state.seconds_left
-        return f'epoch {state.progress["done"]}/{state.progress["total"]}' + (f', {left:.0f} s left' if left else '')
-    return state.reason
+def _last_lines(log: Path) -> list[str]:
+    try:
+        return log.read_text(encoding='utf-8', errors='replace').splitlines()[-LOG_LINES:]
+    except OSError:
+        return []

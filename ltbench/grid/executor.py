@@ -5,15 +5,18 @@ from __future__ import annotations
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from ltbench.errors import EXIT_CLAIMED, UsageError
+from ltbench.errors import EXIT_CLAIMED, EXIT_FAILED, UsageError
 from ltbench.grid.graph import Graph
 from ltbench.grid.status import StageState, read_state
 from ltbench.store import Store
 
 TICK_SECONDS = 0.2
+TRIES = 2
+"""Of a stage that was killed or whose failure may pass."""
 
 
 class Task(ABC):
@@ -66,24 +69,27 @@ class Executor(ABC):
         """Sleep for a moment, or until a task has ended."""
         time.sleep(self.tick_seconds)
 
-    def run(self, graph: Graph) -> Iterator[dict[str, StageState]]:
+    def run(self, graph: Graph, timeout: float | None = None) -> Iterator[dict[str, StageState]]:
         """Start every stage that is needed and ready, most urgent first, until none is left.
 
         A stage that another driver is making is waited for. A failed stage blocks what rests on it; the others go on.
-        When the generator is closed (Ctrl-C), the tasks are ended; their checkpoints stay.
+        One that was killed, or failed for a reason that may have passed, is tried once more. When the generator is
+        closed (Ctrl-C), the tasks are ended; their checkpoints stay.
+
+        Args:
+            graph: The runs.
+            timeout: Seconds of work after which a stage is ended as failed.
 
         Yields:
             The states of the needed stages, a few times a second.
         """
         self.prepare(graph)
         states = {key: StageState() for key in needed_stages(graph, self.store)}
-        for key in states:
-            self.store.forget(key, 'failure')  # what failed before is tried again
-        order = sorted(states, key=lambda key: -graph.urgency[key])
+        self.tries: Counter[str] = Counter()
         tasks: dict[str, Task] = {}
         try:
             while True:
-                for key, task in self.start(self._next(order, graph, states, tasks)).items():
+                for key, task in self.start(self._next(graph, states, tasks)).items():
                     tasks[key] = task
                     states[key] = StageState('running', host='here')
                 for key in tasks:
@@ -93,27 +99,32 @@ class Executor(ABC):
                     return
                 self.wait(tasks)
                 for key, task in list(tasks.items()):
-                    code = task.poll()
+                    code, reason = task.poll(), task.reason
+                    if code is None and timeout is not None and self._seconds_at_work(key) > timeout:
+                        task.end()
+                        code, reason = EXIT_FAILED, f'took longer than {timeout / 60:g} minutes'
                     if code is not None:
                         del tasks[key]
-                        self._finish(key, code, task.reason, graph, states)
+                        self._finish(key, code, reason, graph, states)
         finally:
             for task in tasks.values():
                 task.end()
 
     def _next(
-        self, order: Sequence[str], graph: Graph, states: dict[str, StageState], tasks: Mapping[str, Task]
+        self, graph: Graph, states: dict[str, StageState], tasks: Mapping[str, Task]
     ) -> dict[str, dict[str, Any]]:
         """Jobs of the most urgent stages that are ready, as many as fit into the free slots."""
         free = self.slots - sum(graph.stages[key].devices for key in tasks)
         jobs: dict[str, dict[str, Any]] = {}
-        for key in order:
+        for key in sorted(states, key=lambda key: -graph.urgency[key]):
             if free < 1:
                 break
             if key not in tasks and self._is_ready(key, graph, states):
                 free -= graph.stages[key].devices
                 if free < 0:
                     break  # what is less urgent must not keep a wide stage waiting for ever
+                for name in ('failure', 'worker'):  # of an earlier try
+                    self.store.forget(key, name)
                 jobs[key] = self._job(key, graph)
         return jobs
 
@@ -138,6 +149,11 @@ class Executor(ABC):
             'runtime': dict(self.runtime),
         }
 
+    def _seconds_at_work(self, key: str) -> float:
+        """Since a worker has begun; a stage that waits in a queue has not."""
+        worker = self.store.read(key, 'worker')
+        return time.time() - worker['started'] if worker else 0.0
+
     def _finish(self, key: str, code: int, reason: str, graph: Graph, states: dict[str, StageState]) -> None:
         if code == EXIT_CLAIMED:
             states[key] = StageState()
@@ -146,15 +162,18 @@ class Executor(ABC):
             states[key] = StageState('done')
             return
         failure = self.store.read(key, 'failure')
-        if code < 0 or failure is None:
+        if reason or code < 0 or failure is None:
             by_code = f'killed by {signal.Signals(-code).name}' if code < 0 else f'worker ended with code {code}'
             failure = {'reason': reason or by_code, 'time': time.time()}
             self.store.write(key, 'failure', failure)
         damaged = [p.fingerprint for p in graph.stages[key].parents if self.store.find(p.fingerprint) is None]
         if damaged:  # an artifact it needs did not pass its check and was set aside: make it again, then this one
-            self.store.forget(key, 'failure')
             for again in (key, *damaged):
                 states[again] = StageState()
+            return
+        self.tries[key] += 1
+        if (code < 0 or failure.get('may_pass')) and self.tries[key] < TRIES:
+            states[key] = StageState(reason=f'{failure["reason"]}; tried once more')
             return
         states[key] = StageState('failed', failure['reason'])
         for descendant in graph.descendants(key):

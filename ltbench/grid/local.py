@@ -76,15 +76,17 @@ class _Worker(Task):
     def poll(self) -> int | None:
         if self.process.is_alive():
             return None
-        self.process.join()
-        self.pipe.close()
-        self.executor.free = sorted([*self.executor.free, *self.slots])
+        self._release()
         return self.process.exitcode
 
     def end(self) -> None:
         self.process.kill()
+        self._release()
+
+    def _release(self) -> None:
         self.process.join()
         self.pipe.close()
+        self.executor.free = sorted([*self.executor.free, *self.slots])
 
 
 def default_slots() -> int:

@@ -8,7 +8,7 @@ from typing import Any
 from ltbench.grid.graph import Graph, Run
 from ltbench.store import Store, claim_owner
 
-STATES = ('done', 'running', 'pending', 'blocked', 'failed')
+STATES = ('done', 'running', 'pending', 'stale', 'blocked', 'failed')
 
 
 @dataclass
@@ -16,8 +16,9 @@ class StageState:
     """State of one stage.
 
     Attributes:
-        state: ``'done'``, ``'running'``, ``'pending'``, ``'blocked'`` (a parent failed) or ``'failed'``.
-        reason: Why it failed or is blocked.
+        state: ``'done'``, ``'running'``, ``'pending'``, ``'blocked'`` (a parent failed) or ``'failed'``; of a run also
+            ``'stale'`` (recorded by other code or data).
+        reason: Why it failed or is blocked, or is tried again.
         progress: What the worker last told: ``done`` and ``total`` epochs, ``loss``, ``accuracy``, times.
         host: Where it runs.
     """
@@ -51,15 +52,17 @@ def read_states(graph: Graph, store: Store) -> dict[str, StageState]:
 
 def read_state(key: str, store: Store) -> StageState:
     """State of one stage, whatever its parents do."""
-    if store.find(key) is not None:
+    if store.has(key):
         return StageState('done')
-    owner = claim_owner(store.work(key)) if store.work(key).is_dir() else None
+    if not store.work(key).is_dir():
+        return StageState('pending')
+    owner = claim_owner(store.work(key))
     if owner is not None:
         return StageState('running', progress=store.read(key, 'progress') or {}, host=owner.get('host', ''))
     failure = store.read(key, 'failure')
     if failure is not None:
         return StageState('failed', failure['reason'])
-    return StageState('pending')
+    return StageState('pending', progress=store.read(key, 'progress') or {})
 
 
 def state_of_run(run: Run, states: dict[str, StageState]) -> StageState:

@@ -14,7 +14,9 @@ from rich.text import Text
 from ltbench.grid.graph import Graph, Run, epochs_of
 from ltbench.grid.status import StageState, state_of_run
 
-STYLES = {'done': 'green', 'running': 'cyan', 'failed': 'bold red', 'blocked': 'red', 'pending': 'dim'}
+STYLES = {
+    'done': 'green', 'running': 'cyan', 'failed': 'bold red', 'blocked': 'red', 'stale': 'yellow', 'pending': 'dim',
+}  # fmt: skip
 LINE_EVERY_SECONDS = 30
 
 
@@ -26,7 +28,7 @@ class PlainView:
         self.estimate = Estimate(graph, needed)
         self.runs = [run for run in graph.runs if run.fingerprint in set(needed)]
         self.finished = 0
-        self.reported: set[str] = set()
+        self.reported: set[tuple[str, str]] = set()
         self.last_line = time.monotonic()
 
     def __enter__(self) -> PlainView:
@@ -44,10 +46,10 @@ class PlainView:
     def update(self, states: dict[str, StageState]) -> None:
         """Tell of new failures, and every half minute of what runs."""
         for key, state in states.items():
-            if state.state == 'failed' and key not in self.reported:
-                self.reported.add(key)
+            if state.state != 'blocked' and state.reason and (key, state.reason) not in self.reported:
+                self.reported.add((key, state.reason))
                 names = ', '.join(str(run) for run in self.graph.runs_of(key))
-                self._print(f'FAILED {names}: {state.reason}')
+                self._print(f'{"FAILED" if state.state == "failed" else "again:"} {names}: {state.reason}')
         if time.monotonic() - self.last_line > LINE_EVERY_SECONDS:
             for key, state in states.items():
                 if state.state == 'running':

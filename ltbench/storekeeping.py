@@ -1,0 +1,113 @@
+"""The verbs `store ls`, `store verify` and `store gc`: what the store holds, whether it is whole, what can go."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import typer
+from rich.filesize import decimal
+from rich.table import Table
+
+from ltbench.console import make_console
+from ltbench.errors import EXIT_FAILED, StoreError, UsageError
+from ltbench.record import read_record, results_root
+from ltbench.store import DamagedArtifactError, Store, claim_owner
+
+SECONDS_A_DAY = 86_400
+
+
+def show_store() -> None:
+    """Print every artifact: its kind, its size, its age, and how many records rest on it."""
+    store, resting = Store(), _resting_records()
+    table = Table('artifact', 'kind', 'epochs', 'size', 'age', 'records', box=None)
+    total = count = 0
+    for fingerprint in store.fingerprints():
+        artifact = store.find(fingerprint)
+        assert artifact is not None
+        size = sum(entry['size'] for entry in artifact.files.values())
+        total, count = total + size, count + 1
+        age = (time.time() - artifact.folder.stat().st_mtime) / SECONDS_A_DAY
+        epochs = str(artifact.meta.get('epochs') or '')
+        table.add_row(
+            fingerprint[:12], artifact.meta['kind'], epochs, decimal(size), f'{age:.1f} d', str(resting[fingerprint])
+        )
+    console = make_console()
+    console.print(table)
+    console.print(f'{count} artifacts, {decimal(total)} in {store.root}', markup=False)
+
+
+def verify_store() -> int:
+    """Compare every file with its checksum; set damaged artifacts aside. Returns 0 if all are whole, else 1."""
+    store, console, damaged, count = Store(), make_console(), 0, 0
+    for fingerprint in store.fingerprints():
+        count += 1
+        try:
+            if (artifact := store.find(fingerprint)) is not None:
+                for name in artifact.files:
+                    artifact.path(name)
+        except DamagedArtifactError as error:
+            damaged += 1
+            console.print(str(error), style='red', markup=False, soft_wrap=True)
+    console.print(f'{count} artifacts, {count - damaged} whole' + (f', {damaged} damaged' if damaged else ''))
+    if damaged:
+        console.print('`ltbench run` makes again what is needed of them')
+    return EXIT_FAILED if damaged else 0
+
+
+def clean_store(days: float, yes: bool) -> None:
+    """Remove artifacts that no record rests on and that are older than ``days``, and what interrupted work left.
+
+    Raises:
+        UsageError: Without a terminal to ask on, unless ``yes``.
+        StoreError: If a record cannot be read: what it rests on is not known then.
+    """
+    store, console, resting = Store(), make_console(), _resting_records()
+    unused = [
+        store.folder(fingerprint)
+        for fingerprint in store.fingerprints()
+        if not resting[fingerprint] and _age(store.folder(fingerprint)) > days
+    ]
+    leftovers = list(_leftovers(store, days))
+    size = sum(path.stat().st_size for folder in (*unused, *leftovers) for path in folder.rglob('*') if path.is_file())
+    if not unused and not leftovers:
+        console.print(f'nothing to remove: every artifact is younger than {days:g} days or a record rests on it')
+        return
+    what = f'{len(unused)} artifacts that no record rests on, {len(leftovers)} folders of interrupted work and damage'
+    console.print(f'{what}: {decimal(size)} in {store.root}', markup=False)
+    if not yes:
+        if not console.is_terminal:
+            raise UsageError('nothing was removed; --yes removes without asking')
+        typer.confirm('Remove them?', abort=True)
+    for folder in (*unused, *leftovers):
+        shutil.rmtree(folder)
+    console.print(f'removed {decimal(size)}')
+
+
+def _leftovers(store: Store, days: float) -> Iterator[Path]:
+    """Work folders nobody holds, half-written artifacts and damaged ones."""
+    for folder in (*store.root.glob('work/*'), *store.root.glob('artifacts/*/.*'), *store.root.glob('damaged/*')):
+        if folder.is_dir() and _age(folder) > days and claim_owner(folder) is None:
+            yield folder
+
+
+def _age(folder: Path) -> float:
+    """Days since anything in it was written."""
+    newest = max((path.stat().st_mtime for path in (folder, *folder.iterdir())), default=0.0)
+    return (time.time() - newest) / SECONDS_A_DAY
+
+
+def _resting_records() -> dict[str, int]:
+    """How many records rest on each artifact."""
+    count: dict[str, int] = defaultdict(int)
+    for path in results_root().glob('*/records/*.json'):
+        try:
+            record = read_record(path)
+        except StoreError as error:
+            raise StoreError(f'{error}; mend or remove it first: what it rests on is not known') from error
+        for stage in record['stages']:
+            count[stage['fingerprint']] += 1
+    return count
