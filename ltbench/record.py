@@ -107,13 +107,34 @@ def set_superseded_aside(path: Path, record: Mapping[str, Any]) -> list[Path]:
     return moved
 
 
-def superseded_by(path: Path, seed: int) -> Path | None:
-    """An earlier record of the same run by other code or data, that the one at ``path`` would take the place of."""
-    if path.exists():
+class Recorded:
+    """The records of a suite by what their names tell, for questions that do not need what is in them.
+
+    Args:
+        suite: Name of the suite.
+    """
+
+    def __init__(self, suite: str) -> None:
+        self.by_run: dict[str, list[Path]] = {}
+        for path in sorted((results_root() / suite / 'records').glob('*.json')):
+            self.by_run.setdefault(_without_hash(path), []).append(path)
+
+    def instead_of(self, path: Path, record: Mapping[str, Any]) -> Path | None:
+        """The record of the same run by other code or data, where there is none at ``path``."""
+        candidates = self.by_run.get(_without_hash(path), [])
+        if path in candidates:
+            return None
+        for other in candidates:
+            try:
+                if json.loads(other.read_text(encoding='utf-8'))['setting'] == record['setting']:
+                    return other
+            except (OSError, json.JSONDecodeError, KeyError):
+                continue  # the report names it
         return None
-    earlier = glob.escape(path.stem.rpartition('-s')[0])
-    found = sorted(path.parent.glob(f'{earlier}-s{seed}-*.json'))
-    return found[0] if found else None
+
+
+def _without_hash(path: Path) -> str:
+    return path.stem.rpartition('-')[0]
 
 
 def is_valid(path: Path) -> bool:

@@ -17,10 +17,10 @@ from ltbench.config import Suite
 from ltbench.console import make_console
 from ltbench.errors import InterruptedRunError
 from ltbench.grid.graph import Graph
-from ltbench.grid.run import path_of_record
+from ltbench.grid.run import identity_of, path_of_record
 from ltbench.grid.status import STATES, StageState, read_states, state_of_run
 from ltbench.grid.view import STYLES, duration, progress_of
-from ltbench.record import superseded_by
+from ltbench.record import Recorded
 from ltbench.store import Store
 
 WATCH_SECONDS = 2.0
@@ -60,27 +60,14 @@ def show_status(suite: Suite, graph: Graph, broken: Mapping[str, str], watch: bo
 
 def read_rows(suite: Suite, graph: Graph, store: Store) -> list[dict[str, Any]]:
     """One row a run: what it is, its state, and whatever more is known."""
-    states = read_states(graph, store)
+    states, recorded = read_states(graph, store), Recorded(suite.name)
     rows = []
     for run in graph.runs:
         state = state_of_run(run, states)
-        if state.state == 'pending' and (older := superseded_by(path_of_record(run, suite), run.seed)):
+        if state.state == 'pending' and (older := recorded.instead_of(path_of_record(run, suite), identity_of(run))):
             state = StageState('stale', f'{older.name} was made by other code or data; `ltbench run` makes it again')
-        rows.append(
-            {
-                'benchmark': run.benchmark.name,
-                'imbalance_factor': run.benchmark.data.get('imbalance_factor'),
-                'setting': run.benchmark.setting,
-                'method': run.method,
-                'seed': run.seed,
-                'fingerprint': run.fingerprint,
-                'state': state.state,
-                'detail': _detail(state),
-                'host': state.host,
-                'progress': state.progress,
-                'seconds_left': state.seconds_left,
-            }
-        )
+        told = {'state': state.state, 'detail': _detail(state), 'host': state.host}
+        rows.append({**identity_of(run), **told, 'progress': state.progress, 'seconds_left': state.seconds_left})
     return rows
 
 
@@ -93,7 +80,7 @@ def _draw(rows: list[dict[str, Any]], broken: Mapping[str, str], height: int | N
     for row in shown[: max(height - 5, 3) if height else None]:
         factor = f' IF {row["imbalance_factor"]:g}' if row['imbalance_factor'] is not None else ''
         state = Text(row['state'], STYLES[row['state']])
-        table.add_row(row['benchmark'] + factor, row['method'], str(row['seed']), state, row['detail'])
+        table.add_row(row['benchmark'] + factor, row['method'], str(row['run_seed']), state, row['detail'])
     counts = {state: sum(row['state'] == state for row in rows) for state in STATES}
     counts['failed'] += len(broken)
     return Group(table, Text(', '.join(f'{count} {state}' for state, count in counts.items() if count)))

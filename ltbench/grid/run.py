@@ -154,7 +154,7 @@ def just_finished(graph: Graph, suite: Suite, states: Mapping[str, StageState]) 
 
 def path_of_record(run: Run, suite: Suite) -> Path:
     """Where a run's record is, or will be."""
-    return record_path(suite.name, _identity(run))
+    return record_path(suite.name, identity_of(run))
 
 
 def record_run(run: Run, store: Store, path: Path) -> dict[str, Any]:
@@ -166,7 +166,8 @@ def record_run(run: Run, store: Store, path: Path) -> dict[str, Any]:
     data = load_data(run.benchmark.data)
     lineage, model = last.meta['lineage'], last.meta['model']
     warnings = {warning for row in lineage for warning in row['warnings']}
-    record = _identity(run) | {
+    record = identity_of(run) | {
+        'computation': _computation(run),
         'schema': SCHEMA_VERSION,
         'ltbench': __version__,
         'protocol': PROTOCOL_VERSION,
@@ -200,7 +201,8 @@ def record_run(run: Run, store: Store, path: Path) -> dict[str, Any]:
     return record
 
 
-def _identity(run: Run) -> dict[str, Any]:
+def identity_of(run: Run) -> dict[str, Any]:
+    """What tells a run's record apart from others."""
     return {
         'benchmark': run.benchmark.name,
         'imbalance_factor': run.benchmark.data.get('imbalance_factor'),
@@ -208,7 +210,6 @@ def _identity(run: Run) -> dict[str, Any]:
         'method': run.method,
         'run_seed': run.seed,
         'fingerprint': run.fingerprint,
-        'computation': _computation(run),
     }
 
 
