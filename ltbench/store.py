@@ -145,6 +145,18 @@ class Store:
 
     # ---- work in the making
 
+    def check_writable(self) -> None:
+        """See that something can be written, before anything is worked on.
+
+        Raises:
+            StoreError: If not, with what to do.
+        """
+        with explained('anything', self.root):
+            probe = self.root / 'work' / f'.{uuid.uuid4().hex[:8]}'
+            probe.parent.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink()
+
     def work(self, fingerprint: str) -> Path:
         """The folder of a stage in the making."""
         return self.root / 'work' / fingerprint
@@ -258,7 +270,8 @@ def _is_held(path: Path) -> bool:
     if owner.get('host') == socket.gethostname() and not _is_alive(owner['pid']):
         return False
     try:
-        return _file_clock(path.parent) - path.stat().st_mtime < CLAIM_EXPIRES_SECONDS
+        # a time stamp far in the future is as dead as an old one: the clock has been set back since
+        return abs(_file_clock(path.parent) - path.stat().st_mtime) < CLAIM_EXPIRES_SECONDS
     except FileNotFoundError:
         return False
 

@@ -13,7 +13,7 @@ from ltbench.data.batches import BatchPreprocessor, example_of, train_loader
 from ltbench.engine.environment import Meter, size_of
 from ltbench.engine.job import Workbench
 from ltbench.engine.optim import build_optimizer, learning_rate, set_learning_rate
-from ltbench.engine.outputs import NonFiniteError, evaluated_splits, predict, save_outputs
+from ltbench.engine.outputs import NonFiniteError, evaluated_splits, predict, save_outputs, save_tensors
 from ltbench.engine.train import build_model, load_trained
 from ltbench.models.classifier import build_head, build_loss, joint
 from ltbench.registry import MODELS, SAMPLERS, build
@@ -61,7 +61,7 @@ def extract_features(bench: Workbench) -> Artifact:
     example = preprocess.normalize(example_of(data, seen_as).to(bench.device))
     return bench.publish(
         meter.read(),
-        lambda folder: torch.save(contents, folder / FEATURES),
+        lambda folder: save_tensors(folder / FEATURES, contents),
         epochs=config['epochs'],
         backbone=size_of(model.backbone, example),
     )
@@ -116,7 +116,7 @@ def train_head(bench: Workbench) -> Artifact:
     whole = {name: backbone[name] + size[name] for name in ('parameters', 'flops')}
 
     def write(folder: Path) -> None:
-        torch.save(head.state_dict(), folder / HEAD)
+        save_tensors(folder / HEAD, head.state_dict())
         for name, (logits, y) in outputs.items():
             save_outputs(folder / f'{name}.npz', logits, y)
 

@@ -21,7 +21,7 @@ from ltbench.engine.job import Workbench
 from ltbench.engine.optim import learning_rate, set_learning_rate
 from ltbench.engine.outputs import NonFiniteError
 from ltbench.seeding import derive_seed
-from ltbench.store import write_atomically
+from ltbench.store import explained, write_atomically
 
 LOGGER = logging.getLogger('ltbench')
 SAVING_SHARE = 50  # training takes at least so many times longer than saving its state
@@ -126,7 +126,8 @@ class Checkpoints(Hook):
             state = {**self.state(runner, done, runner.iter), 'spent': self.meter.read()}
             buffer = io.BytesIO()
             torch.save(state, buffer)
-            write_atomically(self.bench.folder / f'epoch_{done:05d}.pt', buffer.getvalue())
+            with explained('a checkpoint', self.bench.store.root):
+                write_atomically(self.bench.folder / f'epoch_{done:05d}.pt', buffer.getvalue())
             for path in self._files()[2:]:
                 path.unlink()
             took = time.monotonic() - start

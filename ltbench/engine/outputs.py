@@ -49,6 +49,17 @@ def save_outputs(path: Path, logits: Tensor, labels: Tensor | np.ndarray) -> Non
     np.savez(path, logits=logits.numpy(), labels=np.asarray(labels))
 
 
+def save_tensors(path: Path, contents: Any) -> None:
+    """``torch.save`` that fails with the operating system's error, where torch would tell of its own file positions."""
+    try:
+        with path.open('wb') as file:
+            torch.save(contents, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
+
+
 def load_outputs(path: Path) -> Outputs:
     """Read what :func:`save_outputs` wrote."""
     with np.load(path) as file:

@@ -17,7 +17,7 @@ from ltbench.engine.environment import Meter, size_of
 from ltbench.engine.hooks import Checkpoints, Curve, EpochStart
 from ltbench.engine.job import Workbench
 from ltbench.engine.optim import build_optimizer
-from ltbench.engine.outputs import evaluated_splits, predict, save_outputs
+from ltbench.engine.outputs import evaluated_splits, predict, save_outputs, save_tensors
 from ltbench.errors import UsageError
 from ltbench.models.classifier import LongTailClassifier, build_loss
 from ltbench.models.losses import Loss
@@ -100,7 +100,7 @@ def train(bench: Workbench) -> Artifact | None:
             del state['optimizer']  # nothing is trained on from here
         for name, (logits, labels) in outputs.items():
             save_outputs(folder / f'{name}.npz', logits, labels)
-        torch.save(state, folder / STATE)
+        save_tensors(folder / STATE, state)
 
     described = {'curve': curve.epochs, 'images_per_second': round(rate, 1), **size}
     return bench.publish(cost, write, model=described, epochs=stage.end - stage.begin)

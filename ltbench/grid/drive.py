@@ -53,6 +53,7 @@ def run(
     needed = needed_stages(graph, store)
     failed: dict[str, StageState] = {}
     if needed:
+        store.check_writable()
         try:
             with make_view(graph, needed, console) as view:
                 for run_, record in records:
