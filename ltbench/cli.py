@@ -193,7 +193,7 @@ def data_ls() -> None:
 
 @data_app.command('get')
 def data_get(benchmark: Annotated[str, typer.Argument(help='Name of a benchmark.')]) -> None:
-    """Download what is missing and check it."""
+    """Download what is missing or damaged, from where it was cut, and check it; or say what to put where."""
     from ltbench import listing
 
     listing.get_data(benchmark)
@@ -201,7 +201,7 @@ def data_get(benchmark: Annotated[str, typer.Argument(help='Name of a benchmark.
 
 @data_app.command('check')
 def data_check(benchmark: Annotated[str, typer.Argument(help='Name of a benchmark.')]) -> None:
-    """Compare every file with its published checksum."""
+    """Compare every file with its published checksum, and count the images of large sets."""
     from ltbench import listing
 
     raise typer.Exit(listing.check_data(benchmark))

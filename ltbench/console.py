@@ -2,12 +2,67 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 from rich.console import Console
+from rich.filesize import decimal
 
 WIDTH_ELSEWHERE = 300  # of pipes and files, which have none of their own
+LINE_EVERY_SECONDS = 60  # on a transfer of bytes, where there is no terminal
 
 
 def make_console(stderr: bool = False) -> Console:
     """A console as wide as the terminal, or wide enough for every table where there is none."""
     console = Console(stderr=stderr)
     return console if console.is_terminal else Console(stderr=stderr, width=WIDTH_ELSEWHERE)
+
+
+def say(line: str) -> None:
+    """Tell what is being done, beside the output proper: on stderr."""
+    make_console(stderr=True).print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def transfer(what: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
+    """Show how many bytes have come: a bar on a terminal, one line and then one a minute elsewhere.
+
+    Args:
+        what: What is done to what.
+        total: Bytes in all; 0 where nobody knows.
+        done: Bytes that were there before.
+
+    Yields:
+        To be called with the number of bytes that have come since the last call.
+    """
+    console = make_console(stderr=True)
+    if console.is_terminal:
+        from rich import progress
+
+        columns = (
+            progress.TextColumn('{task.description}', markup=False),
+            progress.BarColumn(),
+            progress.DownloadColumn(),
+            progress.TransferSpeedColumn(),
+            progress.TimeRemainingColumn(),
+        )
+        with progress.Progress(*columns, console=console) as bar:
+            task = bar.add_task(what, total=total or None, completed=done)
+            yield lambda count: bar.advance(task, count)
+        return
+    size = decimal(total) if total else 'unknown size'
+    say(f'{what} ({size}{f", {decimal(done)} of it are here already" if done else ""})')
+    began = last = time.monotonic()
+    came = 0
+
+    def advance(count: int) -> None:
+        nonlocal came, last
+        came += count
+        now = time.monotonic()
+        if now - last > LINE_EVERY_SECONDS:
+            last, speed = now, came / (now - began)
+            left = f', {(total - done - came) / speed / 60:.0f} min left' if total and speed else ''
+            say(f'  {decimal(done + came)} of {size}, {decimal(int(speed))}/s{left}')
+
+    yield advance

@@ -16,7 +16,8 @@ from ltbench import plugins
 from ltbench.config import config_names, load_benchmark, load_suite
 from ltbench.console import make_console
 from ltbench.data import LongTailData
-from ltbench.errors import EXIT_FAILED, unknown
+from ltbench.data.listed import ListedLT
+from ltbench.errors import EXIT_FAILED, UsageError, unknown
 from ltbench.record import read_record, results_root
 from ltbench.registry import DATASETS, METHODS, lookup
 
@@ -45,8 +46,7 @@ def show_data() -> None:
     table = Table('benchmark', 'data set', 'state', box=None)
     for name in config_names('benchmarks'):
         data_class = _data_class(name)
-        states = [status.state for status in data_class.check()]
-        state = 'embedded' if not states else 'whole' if set(states) == {'whole'} else ', '.join(sorted(set(states)))
+        state = ', '.join(dict.fromkeys(status.state for status in data_class.glance())) or 'nothing to download'
         table.add_row(name, data_class.title, state)
     make_console().print(table)
 
@@ -62,7 +62,7 @@ def check_data(benchmark: str) -> int:
     console = make_console()
     statuses = _data_class(benchmark).check()
     if not statuses:
-        console.print(f'{benchmark}: embedded, nothing to check')
+        console.print(f'{benchmark}: nothing to download, nothing to check', markup=False)
     for status in statuses:
         console.print(f'{status.state:8} {status.name}  {status.detail}', markup=False, soft_wrap=True)
     return 0 if all(status.state == 'whole' for status in statuses) else EXIT_FAILED
@@ -89,7 +89,14 @@ def check_methods(names: list[str], plugin_files: Iterable[str]) -> int:
 
 
 def _data_class(benchmark: str) -> type[LongTailData]:
-    return lookup(DATASETS, load_benchmark(benchmark).data['type'])
+    data = load_benchmark(benchmark).data
+    data_class = lookup(DATASETS, data['type'])
+    if data.get('root') and issubclass(data_class, ListedLT):
+        place = data_class.home().absolute()
+        raise UsageError(
+            f'`ltbench data` looks into {place} only; link {data["root"]} there: ln -s {data["root"]} {place}'
+        )
+    return data_class
 
 
 Rows = list[dict[str, Any]]

@@ -1,9 +1,11 @@
-"""Shared by all tests: one torch thread, every method loaded, hypothesis without chance or deadlines."""
+"""Shared by all tests: one torch thread, every method loaded, hypothesis without chance; a web server for files."""
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
@@ -48,3 +50,60 @@ def benchmark() -> Benchmark:
             'devices': 1,
         },
     )
+
+
+class FileServer(ThreadingHTTPServer):
+    """Files by name, as a web server gives them: with ranges, or as badly as a test wants it."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(('127.0.0.1', 0), _FileHandler)
+        self.url = f'http://127.0.0.1:{self.server_port}'
+        self.files: dict[str, bytes] = {}
+        self.ranges = True
+        self.cuts: list[int] = []  # bytes after which the next answers end
+        self.errors: list[int] = []  # status codes of the next answers
+        self.asked: list[tuple[str, str | None]] = []  # name and range of every request
+        self.sent = 0
+
+
+class _FileHandler(BaseHTTPRequestHandler):
+    server: FileServer
+
+    def do_GET(self) -> None:
+        name, wanted = self.path.rpartition('/')[2], self.headers.get('Range')
+        self.server.asked.append((name, wanted))
+        contents = self.server.files.get(name)
+        if self.server.errors or contents is None:
+            self.send_error(self.server.errors.pop(0) if self.server.errors else 404)
+            return
+        first = int(wanted.removeprefix('bytes=').removesuffix('-')) if wanted and self.server.ranges else 0
+        if first and first >= len(contents):
+            self.send_response(416)
+            self.send_header('Content-Range', f'bytes */{len(contents)}')
+            self.end_headers()
+            return
+        self.send_response(206 if first else 200)
+        if first:
+            self.send_header('Content-Range', f'bytes {first}-{len(contents) - 1}/{len(contents)}')
+        self.send_header('Content-Length', str(len(contents) - first))
+        self.end_headers()
+        part = contents[first:][: self.server.cuts.pop(0) if self.server.cuts else None]
+        self.server.sent += len(part)
+        self.wfile.write(part)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def file_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
+    """A web server on this machine."""
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
+    with FileServer() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={'poll_interval': 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()

@@ -1,6 +1,6 @@
 """Data sets, long-tail profiles, samplers and batched augmentation."""
 
-from ltbench.data import cifar, digits, fashion_mnist, folder, listed, samplers
+from ltbench.data import cifar, digits, fashion_mnist, folder, inaturalist, listed, samplers
 from ltbench.data.base import FileSplit, LongTailData, Split, load_data
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     'digits',
     'fashion_mnist',
     'folder',
+    'inaturalist',
     'listed',
     'load_data',
     'samplers',

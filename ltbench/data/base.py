@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ltbench.data.download import RemoteFile, complete
 from ltbench.data.profiles import select
 from ltbench.registry import DATASETS, build
 
@@ -131,8 +132,23 @@ class LongTailData:
         return []
 
     @classmethod
+    def glance(cls) -> list[FileStatus]:
+        """What ``check`` says, without what takes more than a moment."""
+        return cls.check()
+
+    @classmethod
+    def sources(cls) -> dict[str, RemoteFile]:
+        """What each file of ``check`` is unpacked from; empty if nothing can be downloaded."""
+        return {}
+
+    @classmethod
     def get(cls) -> None:
-        """Download what is missing; what has to be fetched by hand is said in a DataError."""
+        """Download what is missing or damaged, and check it.
+
+        Raises:
+            DataError: If something cannot be had; the message says what to do.
+        """
+        complete(cls.check, cls.sources(), data_root())
 
 
 def load_data(config: Mapping[str, Any]) -> LongTailData:

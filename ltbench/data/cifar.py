@@ -11,6 +11,7 @@ import numpy as np
 
 from ltbench.data.base import FileStatus, LongTailData, Split, data_root
 from ltbench.data.cache import cached_array
+from ltbench.data.download import RemoteFile
 from ltbench.data.profiles import class_counts, select
 from ltbench.errors import DataError
 from ltbench.registry import DATASETS
@@ -35,7 +36,8 @@ class _CIFARLT(LongTailData):
     # of the LDAM lineage, for both data sets; the true pixel deviation of CIFAR-10 is (0.2470, 0.2435, 0.2616)
     mean = (0.4914, 0.4822, 0.4465)
     std = (0.2023, 0.1994, 0.2010)
-    folder: ClassVar[str]
+    archive: ClassVar[RemoteFile]
+    folder: ClassVar[str]  # its contents
     benchmark: ClassVar[str]
     train_files: ClassVar[dict[str, str]]  # name -> md5
     test_files: ClassVar[dict[str, str]]
@@ -83,19 +85,9 @@ class _CIFARLT(LongTailData):
         return found
 
     @classmethod
-    def get(cls) -> None:
-        """Download by torchvision what is not on disk yet."""
-        if all(status.state == 'whole' for status in cls.check()):
-            return
-        from torchvision import datasets
-
-        try:
-            getattr(datasets, cls.title.replace('-', ''))(str(data_root()), download=True)
-        except (RuntimeError, OSError) as error:
-            raise DataError(
-                f'{cls.title} could not be downloaded ({error}). Unpack the official python version so that '
-                f'{data_root() / cls.folder / next(iter(cls.train_files))} exists'
-            ) from error
+    def sources(cls) -> dict[str, RemoteFile]:
+        """One archive for all."""
+        return dict.fromkeys([*cls.train_files, *cls.test_files, cls.meta_file[0]], cls.archive)
 
 
 def _md5(path: Path) -> str:
@@ -110,6 +102,9 @@ class CIFAR10LT(_CIFARLT):
     __doc__ = f'{__doc__}\n\n{_CIFARLT.__doc__}'
     title = 'CIFAR-10'
     benchmark = 'cifar10_lt'
+    archive = RemoteFile(
+        'https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz', 'c58f30108f718f92721af3b95e74349a', 170_498_071
+    )
     folder = 'cifar-10-batches-py'
     train_files = {
         'data_batch_1': 'c99cafc152244af753f735de768cd75f',
@@ -131,6 +126,9 @@ class CIFAR100LT(_CIFARLT):
     __doc__ = f'{__doc__}\n\n{_CIFARLT.__doc__}'
     title = 'CIFAR-100'
     benchmark = 'cifar100_lt'
+    archive = RemoteFile(
+        'https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz', 'eb9058c3a382ffc7106e4002c42a8d85', 169_001_437
+    )
     folder = 'cifar-100-python'
     train_files = {'train': '16019d7e3df5f24257cddd939b257f8d'}
     test_files = {'test': 'f0ef6b0ae62326f3e7ffdfab6717acfc'}

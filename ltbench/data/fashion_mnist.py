@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ltbench.data.base import FileStatus, LongTailData, Split, data_root
+from ltbench.data.download import RemoteFile
 from ltbench.data.profiles import class_counts, select
 from ltbench.errors import DataError
 from ltbench.registry import DATASETS
@@ -22,6 +23,8 @@ MD5 = {
     't10k-images-idx3-ubyte': '8181f5470baa50b63fa0f6fddb340f0a',
     't10k-labels-idx1-ubyte': '15d484375f8d13e6eb1aabb0c3f46965',
 }
+MIRROR = 'http://fashion-mnist.s3-website.eu-central-1.amazonaws.com'
+RAW_FOLDER = 'FashionMNIST/raw'
 DEBIAN_FOLDER = Path('/usr/share/datasets/fashion-mnist')
 MEND = 'run `ltbench data get fashion_mnist_lt` (or `apt-get install dataset-fashion-mnist` on Debian)'
 
@@ -71,26 +74,16 @@ class FashionMNISTLT(LongTailData):
         return found
 
     @classmethod
-    def get(cls) -> None:
-        """Download by torchvision what is not on disk yet."""
-        if all(status.state == 'whole' for status in cls.check()):
-            return
-        from torchvision.datasets import FashionMNIST
-
-        try:
-            FashionMNIST(str(data_root()), download=True)
-        except (RuntimeError, OSError) as error:
-            raise DataError(
-                f'Fashion-MNIST could not be downloaded ({error}). Put {", ".join(MD5)} (raw or .gz) into '
-                f'{_raw_folder()}, or install the Debian package dataset-fashion-mnist'
-            ) from error
-        broken = [status.detail for status in cls.check() if status.state != 'whole']
-        if broken:
-            raise DataError('; '.join(broken))
+    def sources(cls) -> dict[str, RemoteFile]:
+        """One compressed file each."""
+        return {
+            name: RemoteFile(f'{MIRROR}/{name}.gz', md5, folder=RAW_FOLDER, md5_of_contents=True)
+            for name, md5 in MD5.items()
+        }
 
 
 def _raw_folder() -> Path:
-    return data_root() / 'FashionMNIST' / 'raw'
+    return data_root() / RAW_FOLDER
 
 
 def _find(name: str) -> Path | None:

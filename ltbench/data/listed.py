@@ -1,9 +1,9 @@
-"""ImageNet-LT, iNaturalist 2018 and Places-LT: official lists of images under official trees."""
+"""Official lists of images under official trees; ImageNet-LT and Places-LT, which are fetched by hand."""
 
 from __future__ import annotations
 
 import hashlib
-import json
+import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +11,12 @@ from typing import ClassVar
 
 import numpy as np
 
+from ltbench.console import make_console
 from ltbench.data.base import FileSplit, FileStatus, LongTailData, data_root
 from ltbench.errors import DataError, MethodWarning
 from ltbench.registry import DATASETS
+
+SHOWN = 3  # missing images named in a line
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,13 @@ class ListFile:
         name: Of the file.
         sha256: Of each published version; empty where none is known.
         size: Bytes of the first version; 0 where it is not known.
+        images: How many it names; 0 where it is not known.
     """
 
     name: str
     sha256: tuple[str, ...] = ()
     size: int = 0
+    images: int = 0
 
 
 class ListedLT(LongTailData):
@@ -49,12 +54,13 @@ class ListedLT(LongTailData):
     classes: ClassVar[int]
     train_images: ClassVar[int]
     groups: ClassVar[tuple[int, int, int] | None] = None
-    how: ClassVar[str]
+    getting: ClassVar[str] = 'says what to put where'
+    by_hand: ClassVar[str] = ''  # what belongs into {root}, where nothing can be downloaded
     mean = (0.485, 0.456, 0.406)
     std = (0.229, 0.224, 0.225)
 
     def __init__(self, root: str = '', verify: bool = True) -> None:
-        self.root = Path(root) if root else data_root() / self.folder
+        self.root = Path(root) if root else self.home()
         splits = {part: self._read(part, verify) for part in self.lists}
         self.train, self.test = splits['train'], splits['test']
         self.validation = splits.get('validation')
@@ -64,26 +70,65 @@ class ListedLT(LongTailData):
             self._compare(number)
 
     def _read(self, part: str, verify: bool) -> FileSplit:
-        path = self.root / self.lists[part].name
+        path = self._list(self.root, part)
         if not path.is_file():
-            raise DataError(f'{self.title}: {path} is missing. {self.how}')
-        if verify and (wrong := _difference(path, self.lists[part])):
-            raise DataError(f'{path} is not the published list: {wrong}. {self.how}')
+            raise DataError(f'{self.title}: {path} is missing; {self._mend()}')
+        if verify and (wrong := self._difference(path, part)):
+            raise DataError(f'{path} is not the published list: {wrong}; {self._mend()}')
+        split = self._place(FileSplit(self.root, *self._entries(path)))
+        if verify and (wrong := self._miscount(split, part)):
+            raise DataError(f'{path} is not the published list: {wrong}; {self._mend()}')
+        if not split.path(0).is_file():
+            raise DataError(f'{split.path(0)}, the first image of {path.name}, is missing; {self._mend()}')
+        return split
+
+    @classmethod
+    def _list(cls, root: Path, part: str) -> Path:
+        """The file that names the images of a part, whether or not it is there."""
+        return root / cls.lists[part].name
+
+    @classmethod
+    def _entries(cls, path: Path) -> tuple[np.ndarray, np.ndarray]:
+        """Names and labels that a list holds."""
         names, labels = [], []
-        for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(), start=1):
-            name, _, label = line.rpartition(' ')
+        for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+            name, _, label = line.rpartition(b' ')
             if not name or not label.isdigit():
-                raise DataError(f'{path}, line {number}: expected "path label", got {line[:80]!r}')
+                text = line[:80].decode(errors='replace')
+                raise DataError(f'{path}, line {number}: expected "path label", got {text!r}')
             names.append(name)
             labels.append(int(label))
         if not names:
             raise DataError(f'{path} is empty')
-        return self._find_images(FileSplit(self.root, np.array(names, dtype=np.bytes_), np.array(labels)), path)
+        return np.array(names, dtype=np.bytes_), np.array(labels)
 
-    def _find_images(self, split: FileSplit, path: Path) -> FileSplit:
-        if not split.path(0).is_file():
-            raise DataError(f'{split.path(0)}, the first image of {path.name}, is missing. {self.how}')
+    @classmethod
+    def _place(cls, split: FileSplit) -> FileSplit:
+        """The images where they are, in trees of more than one published style."""
         return split
+
+    @classmethod
+    def _difference(cls, path: Path, part: str) -> str:
+        """What tells a list from the published one by its bytes; empty if nothing does or nothing is known."""
+        published = cls.lists[part]
+        if not published.sha256 or path.name != published.name:
+            return ''
+        with path.open('rb') as file:
+            actual = hashlib.file_digest(file, 'sha256').hexdigest()
+        if actual in published.sha256:
+            return ''
+        size = path.stat().st_size
+        return f'{size} bytes with sha256 {actual}, expected {published.size or "?"} bytes with {published.sha256[0]}'
+
+    @classmethod
+    def _miscount(cls, split: FileSplit, part: str) -> str:
+        """What tells a list from the published one by its length; empty if nothing does or nothing is known."""
+        published = cls.lists[part].images
+        return f'it names {len(split)} images, expected {published}' if published not in (0, len(split)) else ''
+
+    @classmethod
+    def _mend(cls) -> str:
+        return f'`ltbench data get {cls.benchmark}` {cls.getting}'
 
     def _names(self, number: int) -> tuple[str, ...]:
         """The folder of the first training image of each class."""
@@ -107,44 +152,92 @@ class ListedLT(LongTailData):
             warnings.warn(text, MethodWarning, stacklevel=2)
 
     @classmethod
+    def home(cls) -> Path:
+        """Folder of images and lists, unless the benchmark names another one."""
+        return data_root() / cls.folder
+
+    @classmethod
     def check(cls) -> list[FileStatus]:
-        """State of the lists under ``$LTBENCH_DATA``, and of the images they name."""
-        root, found = data_root() / cls.folder, []
-        for list_file in cls.lists.values():
-            path = root / list_file.name
-            if not path.is_file():
-                found.append(FileStatus(list_file.name, 'missing', f'{path} is missing. {cls.how}'))
-                continue
-            wrong = _difference(path, list_file)
-            found.append(FileStatus(list_file.name, 'damaged' if wrong else 'whole', wrong or str(path)))
-            names = [line.rpartition(' ')[0] for line in path.read_text(encoding='utf-8').splitlines()]
-            missing = [name for name in names if not (root / name).is_file()]
-            state = 'missing' if missing else 'whole'
-            detail = f'{len(missing)} of {len(names)} are missing, first {missing[0]}' if missing else f'{len(names)}'
-            found.append(FileStatus(f'images of {list_file.name}', state, detail))
+        """State of the lists under ``$LTBENCH_DATA``, and of every image they name."""
+        found = []
+        for part in cls.lists:
+            path = cls._list(cls.home(), part)
+            status = cls._state(path, part)
+            images = FileStatus(f'images of {path.name}', 'missing', f'not counted before {path.name} is whole')
+            if status.state != 'missing':
+                try:
+                    split = cls._place(FileSplit(cls.home(), *cls._entries(path)))
+                    images = _count(images.name, split)
+                    if wrong := cls._miscount(split, part):
+                        status = FileStatus(path.name, 'damaged', f'{path} is not the published list: {wrong}')
+                except DataError as error:
+                    status = FileStatus(path.name, 'damaged', str(error))
+            found += [status, images]
         return found
 
     @classmethod
+    def glance(cls) -> list[FileStatus]:
+        """State of the lists; hundreds of thousands of images are not counted."""
+        found = [cls._state(cls._list(cls.home(), part), part) for part in cls.lists]
+        if all(status.state == 'whole' for status in found):
+            found.append(FileStatus('images', 'images not counted', ''))
+        return found
+
+    @classmethod
+    def _state(cls, path: Path, part: str) -> FileStatus:
+        if not path.is_file():
+            return FileStatus(path.name, 'missing', f'{path} is missing')
+        if wrong := cls._difference(path, part):
+            return FileStatus(path.name, 'damaged', f'{path} is not the published list: {wrong}')
+        return FileStatus(path.name, 'whole', str(path))
+
+    @classmethod
     def get(cls) -> None:
-        """Nothing that can be downloaded without an account.
+        """Download what is missing; where that takes an account, say what to put where.
 
         Raises:
-            DataError: Says what to put where, unless all is there.
+            DataError: If something cannot be had, or has to be put there by hand.
         """
-        if any(status.state != 'whole' for status in cls.check()):
-            raise DataError(f'{cls.title} must be fetched by hand. {cls.how} Then: ltbench data check {cls.benchmark}')
+        if not cls.by_hand:
+            return super().get()
+        lacking = [status for status in cls.check() if status.state != 'whole']
+        if not lacking:
+            return
+        root = cls.home().resolve()
+        lines = [f'{cls.title} has to be fetched by hand. What belongs into {root}:', '']
+        for published in cls.lists.values():
+            known = [f'{published.size:,} bytes'] if published.size else []
+            known += [f'sha256 {" or ".join(published.sha256)}'] if published.sha256 else []
+            lines.append(f'  {published.name:22}  {", ".join([f"{published.images:,} lines", *known])}')
+        lines += [cls.by_hand.format(root=root), 'What is missing or damaged now:', '']
+        lines += [f'  {status.state:8} {status.name}  {status.detail}' for status in lacking]
+        make_console().print('\n'.join(lines), markup=False, highlight=False, soft_wrap=True)
+        raise DataError(
+            f'{cls.title} is not complete in {root}: put there what is said above, then run '
+            f'`ltbench data check {cls.benchmark}`'
+        )
 
 
-def _difference(path: Path, expected: ListFile) -> str:
-    """What tells a file from the published one; empty if nothing does or nothing is known."""
-    if not expected.sha256:
-        return ''
-    with path.open('rb') as file:
-        actual = hashlib.file_digest(file, 'sha256').hexdigest()
-    if actual in expected.sha256:
-        return ''
-    size = path.stat().st_size
-    return f'{size} bytes with sha256 {actual}, expected {expected.size or "?"} bytes with {expected.sha256[0]}'
+def _count(name: str, split: FileSplit) -> FileStatus:
+    """Whether the images are there. Each folder is read once: a look a file would take minutes on a network disk."""
+    folders: dict[bytes, list[bytes]] = {}
+    for listed in split.names.tolist():
+        folder, _, file = listed.rpartition(b'/')
+        folders.setdefault(folder, []).append(file)
+    missing = []
+    for folder, files in folders.items():
+        try:
+            with os.scandir(os.fsencode(split.root) + b'/' + folder) as entries:
+                there = {entry.name for entry in entries}
+        except (FileNotFoundError, NotADirectoryError):
+            there = set()
+        missing += [split.root / os.fsdecode(folder) / os.fsdecode(file) for file in files if file not in there]
+    if not missing:
+        return FileStatus(name, 'whole', f'all {len(split):,} are in {split.root}')
+    shown = ', '.join(str(path) for path in missing[:SHOWN])
+    more = f' and {len(missing) - SHOWN:,} more' if len(missing) > SHOWN else ''
+    there_are = f'{len(split) - len(missing):,} of {len(split):,} are there'
+    return FileStatus(name, 'missing', f'{there_are}, {len(missing):,} are missing: {shown}{more}')
 
 
 @DATASETS.register_module()
@@ -161,26 +254,47 @@ class ImageNetLT(ListedLT):
     classes, train_images, groups = 1000, 115_846, (385, 479, 136)
     lists = {
         'train': ListFile(
-            'ImageNet_LT_train.txt', ('efdbdad4f050237c310b2f354cf95a8b1d7c8d57a63c4ea4bb6bf2bcb012f37f',), 4_658_674
+            'ImageNet_LT_train.txt',
+            ('efdbdad4f050237c310b2f354cf95a8b1d7c8d57a63c4ea4bb6bf2bcb012f37f',),
+            4_658_674,
+            115_846,
         ),
         'validation': ListFile(
-            'ImageNet_LT_val.txt', ('9af7ba688acf9532ff5845a8fb14a1e97fdc4c51ac48bc72c08ea9c3f7ff142e',), 804_172
+            'ImageNet_LT_val.txt',
+            ('9af7ba688acf9532ff5845a8fb14a1e97fdc4c51ac48bc72c08ea9c3f7ff142e',),
+            804_172,
+            20_000,
         ),
         'test': ListFile(
-            'ImageNet_LT_test.txt', ('d1590191cf8a71fada7b1aaedaa2d139a2aea93ff2f1b755319d0bd8dbaa55d5',), 2_344_500
+            'ImageNet_LT_test.txt',
+            ('d1590191cf8a71fada7b1aaedaa2d139a2aea93ff2f1b755319d0bd8dbaa55d5',),
+            2_344_500,
+            50_000,
         ),
     }
-    how = (
-        'Put the lists of facebookresearch/classifier-balancing (data/ImageNet_LT) into $LTBENCH_DATA/imagenet_lt, and '
-        'the images of ILSVRC 2012 (register at image-net.org) beside them as train/WNID/*.JPEG and val/WNID/*.JPEG.'
-    )
+    by_hand = """\
+  train/WNID/*.JPEG       ILSVRC 2012's training images: 1,281,167 (or those listed), 148 GB,
+                          such as train/n01440764/n01440764_190.JPEG
+  val/WNID/*.JPEG         its validation images: 50,000, 7 GB,
+                          such as val/n01440764/ILSVRC2012_val_00000293.JPEG; val/*.JPEG without folders will do
 
-    def _find_images(self, split: FileSplit, path: Path) -> FileSplit:
+The three lists are in https://github.com/facebookresearch/classifier-balancing under data/ImageNet_LT.
+For the images, register at https://image-net.org and download
+  ILSVRC2012_img_train.tar  147,897,477,120 bytes, md5 1d675b47d978889d74fa0da5fadfb00e
+  ILSVRC2012_img_val.tar      6,744,924,160 bytes, md5 29b22e2961454d5413ddabcf34fc5622
+The first holds one archive a class, such as n01440764.tar: unpack each in a folder of its name,
+{root}/train/n01440764. Unpack the second in {root}/val.
+Images that are on this machine already need no copy:
+  mkdir -p {root} && ln -s /path/to/ILSVRC2012/train {root}/train
+"""
+
+    @classmethod
+    def _place(cls, split: FileSplit) -> FileSplit:
         if not split.path(0).is_file():  # the other published style: ILSVRC's validation images in one flat folder
             flat = np.array([b'val/' + name.rpartition(b'/')[2] for name in split.names], dtype=np.bytes_)
-            if split.names[0].startswith(b'val/') and (self.root / flat[0].decode()).is_file():
+            if split.names[0].startswith(b'val/') and (split.root / flat[0].decode()).is_file():
                 return FileSplit(split.root, flat, split.labels)
-        return super()._find_images(split, path)
+        return split
 
 
 @DATASETS.register_module()
@@ -202,54 +316,23 @@ class PlacesLT(ListedLT):
                 '726c4871dcbf07ce2f857703bfe32e9a83ffbf52d704239f6d95c4f4f4c247f7',
                 '09410632a22045212fb3231623261e8426ba8dc1887a2b633afeab78ba9c8868',
             ),
+            images=62_500,
         ),
-        'validation': ListFile('Places_LT_val.txt'),
-        'test': ListFile('Places_LT_test.txt'),
+        'validation': ListFile('Places_LT_val.txt', images=7_300),
+        'test': ListFile('Places_LT_test.txt', images=36_500),
     }
-    how = (
-        'Put the lists of facebookresearch/classifier-balancing (data/Places_LT) into $LTBENCH_DATA/places_lt, and '
-        'the images of Places365 (places2.csail.mit.edu, 256x256) beside them in the folders that the lists name.'
-    )
+    by_hand = """\
+  train/CLASS/*.jpg       Places365's training images of 256x256 pixels: 1,803,460 (or those listed), 24 GB,
+                          such as train/airfield/00004851.jpg
+  val/CLASS/*.jpg         its validation images: 36,500, 0.5 GB, such as val/airfield/Places365_val_00000435.jpg
 
-
-@DATASETS.register_module()
-class INaturalist2018(ListedLT):
-    """iNaturalist 2018: 437,513 training and 24,426 validation images of 8,142 classes; reported on validation.
-
-    Van Horn et al., CVPR 2018, https://arxiv.org/abs/1707.06642. Read from the text lists, or from the official
-    ``train2018.json`` and ``val2018.json`` where those are not there.
-    """
-
-    title = 'iNaturalist 2018'
-    benchmark = 'inat2018'
-    folder = 'inat2018'
-    classes, train_images, groups = 8142, 437_513, (842, 4076, 3224)
-    mean = (0.466, 0.471, 0.380)
-    std = (0.195, 0.194, 0.192)
-    lists = {
-        'train': ListFile(
-            'iNaturalist18_train.txt', ('158fa2dca040e6e95b06c68c7cdff40fe696f202793b2aa0e8b854321ffe1adf',), 29_804_998
-        ),
-        'test': ListFile(
-            'iNaturalist18_val.txt', ('efaeff65f80641b60864470e6f255aa69453406ef5717eec8c6681748f3a61f3',), 1_677_390
-        ),
-    }
-    json_files = {'train': 'train2018.json', 'test': 'val2018.json'}
-    how = (
-        'Put train_val2018.tar.gz of the iNaturalist 2018 competition (visipedia/inat_comp), unpacked, into '
-        '$LTBENCH_DATA/inat2018, and either its train2018.json and val2018.json or the lists of '
-        'facebookresearch/classifier-balancing beside it.'
-    )
-
-    def _read(self, part: str, verify: bool) -> FileSplit:
-        path = self.root / self.json_files[part]
-        if (self.root / self.lists[part].name).is_file() or not path.is_file():
-            return super()._read(part, verify)
-        try:
-            content = json.loads(path.read_text(encoding='utf-8'))
-            files = {image['id']: image['file_name'] for image in content['images']}
-            pairs = [(files[row['image_id']], row['category_id']) for row in content['annotations']]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise DataError(f'{path} is not the official annotation file: {error!r}. {self.how}') from error
-        names, labels = zip(*pairs, strict=True)
-        return self._find_images(FileSplit(self.root, np.array(names, dtype=np.bytes_), np.array(labels)), path)
+The three lists are in https://github.com/facebookresearch/classifier-balancing under data/Places_LT. The images are
+at http://places2.csail.mit.edu/download.html: places365standard_easyformat.tar (24 GB) unpacks to
+places365_standard/train and places365_standard/val; move both into {root}.
+Lists of the other published style (data_256/a/airfield/00004851.jpg, val_256/...) go with other archives, unpacked
+in the same place:
+  train_256_places365standard.tar  24 GB, md5 53ca1c756c3d1e7809517cc47c5561c5
+  val_256.tar                      0.5 GB, md5 e27b17d8d44f4af9a78502beb927f808
+Images that are on this machine already need no copy:
+  mkdir -p {root} && ln -s /path/to/places365_standard/train {root}/train
+"""

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import pickle
+import shutil
+import tarfile
 
 import numpy as np
 import pytest
 
 from ltbench.data import cifar
+from ltbench.data.download import RemoteFile
 from ltbench.errors import DataError
 
 
 @pytest.fixture
 def cifar10(tmp_path, monkeypatch):
     """Fifty thousand images of one pixel value each: the number of the image inside its class, modulo 251."""
+    return make(tmp_path, monkeypatch, 5000)
+
+
+def make(tmp_path, monkeypatch, per_class):
     monkeypatch.setenv('LTBENCH_DATA', str(tmp_path))
     folder = tmp_path / 'cifar-10-batches-py'
     folder.mkdir()
-    labels = np.random.default_rng(1).permutation(np.repeat(np.arange(10), 5000))
-    rank = np.empty(50_000, dtype=int)
+    labels = np.random.default_rng(1).permutation(np.repeat(np.arange(10), per_class))
+    rank = np.empty(10 * per_class, dtype=int)
     for label in range(10):
-        rank[labels == label] = np.arange(5000)
+        rank[labels == label] = np.arange(per_class)
     pixels = np.repeat((rank % 251).astype(np.uint8)[:, None], 3072, axis=1)
     pixels[:, 1024] = 255  # first pixel of the green plane
 
@@ -31,7 +39,7 @@ def cifar10(tmp_path, monkeypatch):
 
     md5 = {}
     for batch in range(5):
-        part = slice(batch * 10_000, (batch + 1) * 10_000)
+        part = slice(batch * 2 * per_class, (batch + 1) * 2 * per_class)
         md5[f'data_batch_{batch + 1}'] = write(
             f'data_batch_{batch + 1}', {'data': pixels[part], 'labels': labels[part].tolist()}
         )
@@ -80,3 +88,26 @@ def test_missing_files_name_the_command_that_mends_it(tmp_path, monkeypatch):
     monkeypatch.setenv('LTBENCH_DATA', str(tmp_path))
     with pytest.raises(DataError, match='CIFAR-100.*is missing; run `ltbench data get cifar100_lt`'):
         cifar.CIFAR100LT()
+
+
+def test_get_brings_the_official_archive_and_mends_a_damaged_file(tmp_path, monkeypatch, file_server):
+    cifar10 = make(tmp_path, monkeypatch, 100)
+    before = cifar.CIFAR10LT().fingerprint
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode='w:gz', compresslevel=1) as archive:
+        for path in cifar10.glob('*_*'):
+            archive.add(path, f'{cifar10.name}/{path.name}')
+        archive.add(cifar10 / 'batches.meta', f'{cifar10.name}/batches.meta')
+    contents = packed.getvalue()
+    file_server.files['cifar-10-python.tar.gz'] = contents
+    remote = RemoteFile(f'{file_server.url}/cifar-10-python.tar.gz', hashlib.md5(contents).hexdigest(), len(contents))
+    monkeypatch.setattr(cifar.CIFAR10LT, 'archive', remote)
+    for lacking in (lambda: shutil.rmtree(cifar10), lambda: (cifar10 / 'test_batch').write_bytes(b'')):
+        lacking()
+        cifar.CIFAR10LT.get()
+        assert {status.state for status in cifar.CIFAR10LT.check()} == {'whole'}
+        assert sorted(path.name for path in tmp_path.iterdir()) == [cifar10.name]  # the archive is deleted
+        assert cifar.CIFAR10LT().fingerprint == before
+    assert len(file_server.asked) == 2
+    cifar.CIFAR10LT.get()
+    assert len(file_server.asked) == 2

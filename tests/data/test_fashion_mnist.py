@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import socket
 import struct
+import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from ltbench.data import fashion_mnist
-from ltbench.data.fashion_mnist import FashionMNISTLT
+from ltbench.data.fashion_mnist import MD5, FashionMNISTLT
 from ltbench.errors import DataError
 
 COMMAND = 'ltbench data get fashion_mnist_lt'
@@ -129,23 +132,33 @@ def test_wrong_contents(raw: Path, small: dict[str, bytes]) -> None:
     assert fashion_mnist.MD5[IMAGES] in message
 
 
-def test_whole_files_are_not_downloaded_again(small: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    def download(*arguments: object, **options: object) -> None:
-        raise AssertionError('a download was started')
-
-    monkeypatch.setattr('torchvision.datasets.FashionMNIST.__init__', download)
+def test_get_brings_what_is_missing_and_mends_what_is_damaged(
+    raw: Path, small: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, file_server: Any
+) -> None:
+    before = FashionMNISTLT(imbalance_factor=10, n_max=10).fingerprint
     FashionMNISTLT.get()
+    assert file_server.asked == []
+    monkeypatch.setenv('LTBENCH_MIRROR', f'{file_server.url}/any/folder/')
+    # another compressor than torchvision's mirror used: what counts is the checksum of the contents
+    file_server.files = {f'{name}.gz': gzip.compress(contents, 1) for name, contents in small.items()}
+    (raw / LABELS).unlink()
+    (raw / IMAGES).write_bytes(small[IMAGES][:-1])
+    fashion_mnist._read.cache_clear()
+    FashionMNISTLT.get()
+    assert sorted(name for name, _ in file_server.asked) == [f'{IMAGES}.gz', f'{LABELS}.gz']
     assert [status.state for status in FashionMNISTLT.check()] == ['whole'] * 4
+    assert sorted(path.name for path in raw.iterdir()) == sorted(small)
+    assert FashionMNISTLT(imbalance_factor=10, n_max=10).fingerprint == before
 
 
 def test_a_failed_download_says_where_to_put_the_files(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def download(*arguments: object, **options: object) -> None:
-        raise RuntimeError('no route to host')
+    def no_network(*_: object, **__: object) -> None:
+        raise urllib.error.URLError(socket.gaierror(-2, 'Name or service not known'))
 
-    monkeypatch.setattr('torchvision.datasets.FashionMNIST.__init__', download)
-    with pytest.raises(DataError) as error:
+    monkeypatch.setattr('urllib.request.urlopen', no_network)
+    with pytest.raises(DataError, match='cannot be reached .*Name or service not known') as error:
         FashionMNISTLT.get()
-    assert all(word in str(error.value) for word in ('no route to host', str(raw), *fashion_mnist.MD5))
+    assert all(f'{raw / name}.gz (md5 of its contents {md5})' in str(error.value) for name, md5 in MD5.items())
 
 
 @pytest.mark.slow

@@ -6,10 +6,13 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 QUICK = ('-o', 'epochs=3')
+FASHION_MNIST = Path('/usr/share/datasets/fashion-mnist')
+NO_NETWORK = {f'{scheme}_proxy': 'http://127.0.0.1:9' for scheme in ('http', 'https')}
 
 
 @pytest.mark.parametrize(
@@ -135,3 +138,64 @@ def test_help_is_quick_and_imports_nothing_heavy():
     code += "except SystemExit:\n    pass\nassert not {'torch', 'pandas', 'mmengine'} & set(sys.modules)"
     subprocess.run([sys.executable, '-c', code], check=True, capture_output=True)
     assert time.perf_counter() - start < 2  # 0.2 s on an idle machine
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'code', 'messages'),
+    [
+        (
+            ['get', 'places_lt'],
+            3,
+            [
+                'What belongs into {data}/places_lt:',
+                'Places_LT_test.txt      36,500 lines',
+                'ltbench: Places-LT is not complete in {data}/places_lt: put there what is said above',
+            ],
+        ),
+        (
+            ['get', 'cifar100_lt'],
+            3,
+            [
+                'ltbench: cifar-100-python.tar.gz could not be downloaded: https://www.cs.toronto.edu',
+                'cannot be reached',
+                '{data}/cifar-100-python.tar.gz (169001437 bytes, md5 eb9058c3a382ffc7106e4002c42a8d85)',
+            ],
+        ),
+        (['check', 'cifar100_lt'], 1, ['missing  train']),
+        (['check', 'inat2018(root=/somewhere)'], 2, ['ln -s /somewhere {data}/inat2018']),
+        (['get', 'digits_lt'], 0, ['digits_lt: nothing to download']),
+        (['ls'], 0, ['nothing to download', 'missing']),
+    ],
+)
+def test_data_that_are_not_there(capsys, sandbox, monkeypatch, arguments, code, messages):
+    from ltbench.cli import main
+
+    for name, value in NO_NETWORK.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, 'argv', ['ltbench', 'data', *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    printed = capsys.readouterr()
+    assert ended.value.code == code
+    for message in messages:
+        assert message.format(data=sandbox / 'data') in printed.out + printed.err
+    assert len(printed.err.splitlines()) == (1 if code > 1 else 0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FASHION_MNIST.is_dir(), reason='the Debian package dataset-fashion-mnist is not installed')
+def test_get_downloads_fashion_mnist_in_place_of_damaged_files(ltbench, sandbox, file_server):
+    file_server.files = {path.name: path.read_bytes() for path in FASHION_MNIST.glob('*.gz')}
+    file_server.cuts = [10_000_000]  # the training images; damaged files keep Debian's own from being found
+    raw = sandbox / 'data' / 'FashionMNIST' / 'raw'
+    raw.mkdir(parents=True)
+    for name in file_server.files:
+        (raw / name.removesuffix('.gz')).write_bytes(b'damaged')
+    printed = ltbench('data', 'get', 'fashion_mnist_lt', LTBENCH_MIRROR=file_server.url, **NO_NETWORK)
+    assert 'the connection ended after 10.0 MB of 26.4 MB; trying again in 1 s' in printed
+    assert printed.count('whole    ') == 4
+    assert sorted(path.name for path in raw.iterdir()) == sorted(name.removesuffix('.gz') for name in file_server.files)
+    assert (file_server.asked[0][0], file_server.asked[1]) == (
+        'train-images-idx3-ubyte.gz',
+        ('train-images-idx3-ubyte.gz', 'bytes=10000000-'),
+    )

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import io
 import json
+import shutil
+import tarfile
 
 import numpy as np
 import pytest
@@ -12,8 +17,10 @@ from PIL import Image
 from ltbench.config import load_benchmark
 from ltbench.data import files, load_data
 from ltbench.data.batches import Share, train_loader
+from ltbench.data.download import RemoteFile
 from ltbench.data.files import FileDataset, decode
-from ltbench.data.listed import ImageNetLT, INaturalist2018
+from ltbench.data.inaturalist import INaturalist2018
+from ltbench.data.listed import ImageNetLT
 from ltbench.data.samplers import InstanceBalanced
 from ltbench.errors import DataError, MethodWarning
 from ltbench.method import make_plan
@@ -136,7 +143,9 @@ def test_flat_ilsvrc_validation_images_are_found(imagenet):
 def test_lists_that_are_not_the_published_ones_are_refused(imagenet, monkeypatch):
     with pytest.raises(DataError, match='is not the published list: .* expected 4658674 bytes with efdbdad4'):
         ImageNetLT(root=str(imagenet))
-    with pytest.raises(DataError, match='ImageNet_LT_train.txt is missing. Put the lists of facebookresearch'):
+    with pytest.raises(
+        DataError, match='ImageNet_LT_train.txt is missing; `ltbench data get imagenet_lt` says what to put where'
+    ):
         ImageNetLT(root=str(imagenet / 'train'))
     (imagenet / 'ImageNet_LT_val.txt').write_text('train/n00/train_0.JPEG zero\n')
     with pytest.raises(DataError, match='ImageNet_LT_val.txt, line 1: expected "path label"'):
@@ -246,3 +255,100 @@ def test_groups_other_than_published_are_said(imagenet, monkeypatch):
         MethodWarning, match=r'many / medium / few are \(0, 0, 3\), the literature says \(385, 479, 136\)'
     ):
         ImageNetLT(root=str(imagenet))
+
+
+@pytest.fixture
+def any_lists(monkeypatch):
+    """Lists of any length and contents are taken for the published ones."""
+    for data_class in (ImageNetLT, INaturalist2018):
+        unknown = {part: type(file)(file.name) for part, file in data_class.lists.items()}
+        monkeypatch.setattr(data_class, 'lists', unknown)
+
+
+def states(data_class):
+    return {status.name: status.state for status in data_class.check()}
+
+
+def test_check_counts_images_and_names_the_first_that_are_missing(imagenet, any_lists, monkeypatch):
+    monkeypatch.setenv('LTBENCH_DATA', str(imagenet.parent))
+    assert set(states(ImageNetLT).values()) == {'whole'}
+    assert [status.state for status in ImageNetLT.glance()] == ['whole'] * 3 + ['images not counted']
+    for number in range(2, 7):
+        (imagenet / 'train' / 'n00' / f'train_{number}.JPEG').unlink()
+    shutil.rmtree(imagenet / 'val' / 'n02')
+    details = {status.name: status.detail for status in ImageNetLT.check() if status.state == 'missing'}
+    assert details.keys() == {'images of ImageNet_LT_train.txt', 'images of ImageNet_LT_test.txt'}
+    shown = ', '.join(f'{imagenet}/train/n00/train_{number}.JPEG' for number in (2, 3, 4))
+    assert details['images of ImageNet_LT_train.txt'] == f'15 of 20 are there, 5 are missing: {shown} and 2 more'
+    assert details['images of ImageNet_LT_test.txt'].startswith('4 of 6 are there, 2 are missing: ')
+    (imagenet / 'ImageNet_LT_val.txt').unlink()
+    assert states(ImageNetLT)['images of ImageNet_LT_val.txt'] == 'missing'
+    assert {status.state for status in ImageNetLT.glance()} == {'whole', 'missing'}
+
+
+def test_check_counts_flat_validation_images_too(imagenet, any_lists, monkeypatch):
+    monkeypatch.setenv('LTBENCH_DATA', str(imagenet.parent))
+    for path in imagenet.glob('val/*/*'):
+        path.rename(imagenet / 'val' / path.name)  # labels share names here: two files are left
+    details = {status.name: status for status in ImageNetLT.check()}
+    assert details['images of ImageNet_LT_test.txt'].state == 'whole'
+
+
+def test_a_list_of_another_length_is_damaged(imagenet, any_lists, monkeypatch):
+    monkeypatch.setenv('LTBENCH_DATA', str(imagenet.parent))
+    longer = dataclasses.replace(ImageNetLT.lists['validation'], images=7)
+    monkeypatch.setattr(ImageNetLT, 'lists', {**ImageNetLT.lists, 'validation': longer})
+    assert states(ImageNetLT)['ImageNet_LT_val.txt'] == 'damaged'
+    with pytest.raises(DataError, match='ImageNet_LT_val.txt is not the published list: it names 6 images, expected 7'):
+        ImageNetLT(root=str(imagenet))
+
+
+def test_inaturalist_is_downloaded_annotations_first(tmp_path, any_lists, monkeypatch, file_server):
+    monkeypatch.setenv('LTBENCH_DATA', str(tmp_path))
+    source, root = tmp_path / 'source', tmp_path / 'inat2018'
+    for part, count in (('train', 3), ('val', 2)):
+        images = [{'id': n, 'file_name': f'train_val2018/Plantae/{n}/{part}.jpg'} for n in range(count)]
+        for row in images:
+            image(source / row['file_name'], 0)
+        annotations = [{'id': n, 'image_id': n, 'category_id': n} for n in range(count)]
+        (source / f'{part}2018.json').write_text(json.dumps({'images': images, 'annotations': annotations}))
+    published = {}
+    for name in ('train2018.json', 'val2018.json', 'train_val2018'):
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode='w:gz') as archive:
+            archive.add(source / name, name)
+        file_server.files[f'{name}.tar.gz'] = packed.getvalue()
+        md5 = hashlib.md5(packed.getvalue()).hexdigest()
+        published[name] = RemoteFile(f'{file_server.url}/{name}.tar.gz', md5, folder='inat2018')
+    monkeypatch.setattr(INaturalist2018, 'photographs', published.pop('train_val2018'))
+    monkeypatch.setattr(INaturalist2018, 'annotations', published)
+    INaturalist2018.get()
+    assert [name for name, _ in file_server.asked] == [
+        'train2018.json.tar.gz',
+        'val2018.json.tar.gz',
+        'train_val2018.tar.gz',
+    ]
+    assert sorted(path.name for path in root.iterdir()) == ['train2018.json', 'train_val2018', 'val2018.json']
+    assert set(states(INaturalist2018).values()) == {'whole'}
+    assert len(INaturalist2018(verify=False).train) == 3
+    # an image that was lost costs the images' archive once more, and nothing else
+    (root / 'train_val2018' / 'Plantae' / '1' / 'val.jpg').unlink()
+    INaturalist2018.get()
+    assert [name for name, _ in file_server.asked][3:] == ['train_val2018.tar.gz']
+    (root / 'train2018.json').write_text('{"images": [')
+    assert states(INaturalist2018)['train2018.json'] == 'damaged'
+    INaturalist2018.get()
+    assert [name for name, _ in file_server.asked][4:] == ['train2018.json.tar.gz']
+
+
+def test_get_says_what_to_put_where(imagenet, any_lists, monkeypatch, capsys):
+    monkeypatch.setenv('LTBENCH_DATA', str(imagenet.parent))
+    ImageNetLT.get()
+    assert capsys.readouterr().out == ''
+    (imagenet / 'train' / 'n00' / 'train_0.JPEG').unlink()
+    with pytest.raises(DataError, match=f'not complete in {imagenet}: .* then run `ltbench data check imagenet_lt`'):
+        ImageNetLT.get()
+    said = capsys.readouterr().out
+    assert f'belongs into {imagenet}:' in said
+    assert '147,897,477,120 bytes, md5 1d675b47d978889d74fa0da5fadfb00e' in said
+    assert f'19 of 20 are there, 1 are missing: {imagenet}/train/n00/train_0.JPEG' in said
