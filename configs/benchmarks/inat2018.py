@@ -4,7 +4,7 @@
 `--preset long`, 200 epochs, 65.8. The recipe is that of Decoupling, without colour jitter. There is no other
 test set: results are on validation, and nothing is selected on it. A run is 39 million images, or 0.97 exaFLOP (87
 million and 2.1 with `long`); not timed here.
-Data: `ltbench data get inat2018` says what to put where.
+Data: `ltbench data get inat2018` (120 GB).
 """
 
 version = 1
