@@ -14,7 +14,7 @@ from ltbench.errors import StoreError
 from ltbench.fingerprint import fingerprint
 from ltbench.store import explained, write_atomically
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 FIELDS: dict[str, type | tuple[type, ...]] = {
     'schema': int,
@@ -36,6 +36,7 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
     'groups': dict,
     'metrics': dict,
     'curve': list,  # training loss and accuracy by epoch
+    'analysis': dict,  # BN vectors and strength of channels of the network, see ltbench/engine/analysis.py
     'chosen': dict,  # values chosen on validation images
     'warnings': list,  # what parts had to say about themselves
     'cost': dict,

@@ -15,6 +15,7 @@ from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 from mmengine.runner import Runner, set_random_seed
 
+from ltbench.engine.analysis import bn_scale
 from ltbench.engine.distributed import bare
 from ltbench.engine.environment import Meter
 from ltbench.engine.job import Workbench
@@ -78,6 +79,9 @@ class Curve(Hook):
             raise NonFiniteError(f'the loss became {loss} in epoch {runner.epoch}')
         lr = runner.optim_wrapper.optimizer.param_groups[0]['lr']
         values = {'loss': loss / images, 'accuracy': 100 * correct / images, 'lr': lr}
+        scale = bn_scale(bare(runner.model))
+        if scale is not None:
+            values['bn_scale'] = scale
         self.epochs.append({'epoch': runner.epoch, **{key: float(f'{value:.6g}') for key, value in values.items()}})
         self.bench.progress(runner.epoch + 1, self.bench.stage.end, **values)
         shown = '  '.join(f'{name} {value:.4g}' for name, value in values.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ltbench.data.batches import BatchPreprocessor, example_of, train_loader
+from ltbench.engine.analysis import FeatureSums, describe
 from ltbench.engine.distributed import DataParallel
 from ltbench.engine.environment import Meter, size_of
 from ltbench.engine.hooks import Checkpoints, Curve, EpochStart
@@ -83,13 +85,17 @@ def train(bench: Workbench) -> Artifact | None:
     cost: dict[str, Any] = checkpoints.meter.read()
     rate = len(sampler) * (stage.end - stage.begin) / max(cost['wall_seconds'], 1e-9)
     size: dict[str, int] = {}
+    analysis: dict[str, Any] = {}
     outputs: dict[str, tuple[torch.Tensor, Any]] = {}
     if stage.is_complete:
         evaluation = Meter()
         preprocess = model.data_preprocessor
+        sums = FeatureSums(data.test.labels, data.num_classes)
         for name, split in evaluated_splits(data).items():
-            logits = predict(model, preprocess, split, recipe['augmentation'], bench.loader_workers)
+            with sums.watching(model) if name == 'test' else nullcontext():
+                logits = predict(model, preprocess, split, recipe['augmentation'], bench.loader_workers)
             outputs[name] = logits, split.labels
+        analysis = describe(model, sums, data.class_counts)
         cost['evaluation_seconds'] = evaluation.read()['wall_seconds']
         example = preprocess.normalize(example_of(data, recipe['augmentation']).to(bench.device))
         size = size_of(model, example)
@@ -102,7 +108,7 @@ def train(bench: Workbench) -> Artifact | None:
             save_outputs(folder / f'{name}.npz', logits, labels)
         save_tensors(folder / STATE, state)
 
-    described = {'curve': curve.epochs, 'images_per_second': round(rate, 1), **size}
+    described = {'curve': curve.epochs, 'images_per_second': round(rate, 1), 'analysis': analysis, **size}
     return bench.publish(cost, write, model=described, epochs=stage.end - stage.begin)
 
 

@@ -37,6 +37,9 @@ def evaluate(logits: np.ndarray, labels: np.ndarray, class_counts: Sequence[int]
         geometric mean of class accuracies; ``many``, ``medium``, ``few`` the mean of their classes' accuracies;
         ``balanced_error`` is ``100 - macro``; ``nll`` in nats; ``ece`` in percent with 15 equal bins, also for the
         images of each group (``ece_many``, ...). A group without classes, or a class without test images, is None.
+        ``reliability`` holds, for all images and those of each group, the bins' ``images``, mean ``confidence`` and
+        ``accuracy``; ``confusion`` the percentage of each group's images that is taken for classes of each group, and
+        ``correct`` of those; ``predicted`` how many images were taken for each class.
     """
     if len(logits) != len(labels) or len(labels) == 0:
         raise ValueError(f'{len(logits)} rows of logits for {len(labels)} labels')
@@ -62,14 +65,50 @@ def evaluate(logits: np.ndarray, labels: np.ndarray, class_counts: Sequence[int]
         'nll': -log_probabilities[np.arange(len(labels)), labels].mean(),
         'ece': expected_calibration_error(confidence, correct),
     }
-    for name, members in group_members(class_counts).items():
+    members_of = group_members(class_counts)
+    reliability = {'all': reliability_bins(confidence, correct)}
+    confusion: dict[str, dict[str, float] | None] = {}
+    for name, members in members_of.items():
         inside = np.isin(labels, members)
         metrics[name] = np.nanmean(per_class[members]) if inside.any() else None
         metrics[f'ece_{name}'] = expected_calibration_error(confidence[inside], correct[inside])
+        reliability[name] = reliability_bins(confidence[inside], correct[inside])
+        confusion[name] = _confusion(predictions[inside], correct[inside], members_of)
     return {key: _plain(value) for key, value in metrics.items()} | {
         'per_class': [_plain(value) for value in per_class],
         'test_images': images.tolist(),
+        'predicted': np.bincount(predictions, minlength=len(class_counts)).tolist(),
+        'reliability': reliability,
+        'confusion': confusion,
     }
+
+
+def reliability_bins(confidence: np.ndarray, correct: np.ndarray) -> dict[str, list[Any]] | None:
+    """Images, mean confidence and accuracy (in percent) of 15 equal-width bins of confidence; None without images."""
+    if len(confidence) == 0:
+        return None
+    bins = _bins(confidence)
+    images = np.bincount(bins, minlength=ECE_BINS)
+    with np.errstate(invalid='ignore'):
+        means = [
+            100 * np.bincount(bins, weights=values, minlength=ECE_BINS) / images
+            for values in (confidence, correct.astype(np.float64))
+        ]
+    rounded = [[None if np.isnan(value) else round(float(value), 4) for value in values] for values in means]
+    return {'images': images.tolist(), 'confidence': rounded[0], 'accuracy': rounded[1]}
+
+
+def _bins(confidence: np.ndarray) -> np.ndarray:
+    return np.clip(np.ceil(confidence * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)
+
+
+def _confusion(
+    predictions: np.ndarray, correct: np.ndarray, members_of: Mapping[str, np.ndarray]
+) -> dict[str, float] | None:
+    if len(predictions) == 0:
+        return None
+    shares = {name: 100 * float(np.isin(predictions, members).mean()) for name, members in members_of.items()}
+    return {**shares, 'correct': 100 * float(correct.mean())}
 
 
 def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float | None:
@@ -79,8 +118,7 @@ def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray) -> f
     """
     if len(confidence) == 0:
         return None
-    bins = np.clip(np.ceil(confidence * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)
-    gaps = np.bincount(bins, weights=confidence - correct, minlength=ECE_BINS)
+    gaps = np.bincount(_bins(confidence), weights=confidence - correct, minlength=ECE_BINS)
     return float(100 * np.abs(gaps).sum() / len(confidence))
 
 

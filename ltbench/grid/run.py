@@ -185,6 +185,7 @@ def record_run(run: Run, store: Store, path: Path) -> dict[str, Any]:
         'groups': describe_groups(data.class_counts),
         'metrics': evaluate(logits, labels, data.class_counts),
         'curve': model['curve'],
+        'analysis': model.get('analysis', {}),  # artifacts made before there was one have none
         'chosen': last.meta.get('chosen', {}),
         'warnings': sorted({*warnings, *run.plan.notes, *run.benchmark.notes}),
         'cost': {

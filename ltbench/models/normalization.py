@@ -35,6 +35,11 @@ class NormalizedBatchNorm2d(nn.BatchNorm2d):
         self.bias_scalar = bias_scalar
 
     @property
+    def scalars(self) -> list[nn.Parameter]:
+        """The learned scalars."""
+        return [scalar for scalar in (self.weight_scalar, self.bias_scalar) if scalar is not None]
+
+    @property
     def gamma(self) -> Tensor:
         """The effective weight ``[C]``."""
         return _normalized(self.weight, self.weight_scalar)

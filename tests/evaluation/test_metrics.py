@@ -186,8 +186,15 @@ def test_order_of_images_and_names_of_classes_do_not_matter(
     renamed = np.argsort(classes)[labels]  # class c is now called classes.index(c)
     after = evaluate(logits[images][:, classes], renamed[images], np.array(COUNTS)[classes].tolist())
     for metric, value in before.items():
-        if metric in ('per_class', 'test_images'):
+        if metric in ('per_class', 'test_images', 'predicted'):
             assert after[metric] == [value[c] for c in classes]
+        elif metric in ('reliability', 'confusion'):
+            assert value.keys() == after[metric].keys()
+            for group, told in value.items():
+                if metric == 'reliability' and told is not None:
+                    assert after[metric][group]['images'] == told['images']
+                else:
+                    assert after[metric][group] == (None if told is None else pytest.approx(told))
         else:
             assert after[metric] == (None if value is None else pytest.approx(value, abs=1e-9))
 
@@ -203,3 +210,30 @@ def test_metrics_are_those_of_the_softmax(logits: np.ndarray, labels: np.ndarray
     assert after['nll'] == pytest.approx(before['nll'], abs=1e-9)
     assert 0 <= after['ece'] <= 100
     assert after['nll'] >= 0
+
+
+def test_reliability_and_confusion_by_hand() -> None:
+    # classes 0 and 1 are many-shot, 2 is medium, 3 few-shot; confidence 0.7 where right by much, 0.4 where wrong
+    confident = np.log([[0.7, 0.1, 0.1, 0.1]])
+    rows = {0: confident[0], 3: np.log([0.4, 0.2, 0.2, 0.2])}
+    logits = np.stack([rows[0], rows[0], rows[3], np.log([0.1, 0.1, 0.1, 0.7])])
+    metrics = evaluate(logits, np.array([0, 2, 3, 3]), [500, 200, 50, 5])
+    assert metrics['predicted'] == [3, 0, 0, 1]
+    assert metrics['confusion']['many'] == {'many': 100.0, 'medium': 0.0, 'few': 0.0, 'correct': 100.0}
+    assert metrics['confusion']['medium'] == {'many': 100.0, 'medium': 0.0, 'few': 0.0, 'correct': 0.0}
+    assert metrics['confusion']['few'] == {'many': 50.0, 'medium': 0.0, 'few': 50.0, 'correct': 50.0}
+    bins = metrics['reliability']['all']
+    assert (bins['images'][5], bins['confidence'][5], bins['accuracy'][5]) == (1, 40.0, 0.0)
+    assert (bins['images'][10], bins['confidence'][10]) == (3, 70.0)
+    assert bins['accuracy'][10] == pytest.approx(66.6667)
+    assert sum(bins['images']) == 4
+    assert bins['accuracy'][0] is None
+    gaps = [abs(c - a) * n for n, c, a in zip(bins['images'], bins['confidence'], bins['accuracy'], strict=True) if n]
+    assert sum(gaps) / 4 == pytest.approx(metrics['ece'], abs=1e-3)
+    assert metrics['reliability']['medium']['images'][10] == 1
+
+
+def test_a_group_without_images_has_no_bins() -> None:
+    metrics = evaluate(np.eye(2), np.array([0, 1]), [500, 200])
+    assert metrics['reliability']['few'] is None
+    assert metrics['confusion']['few'] is None

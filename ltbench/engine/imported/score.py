@@ -15,6 +15,8 @@ from ltbench.config import Benchmark
 from ltbench.data import LongTailData, load_data
 from ltbench.data.base import Split
 from ltbench.data.batches import BatchPreprocessor, example_of
+from ltbench.engine.analysis import FeatureSums
+from ltbench.engine.analysis import describe as analysis_of
 from ltbench.engine.environment import Meter, describe, peak_memory_mb, size_of
 from ltbench.engine.imported.formats import Checkpoint, read_checkpoint
 from ltbench.engine.imported.network import build_imported, check_order_of_labels, choose_backbone
@@ -115,7 +117,7 @@ def _record(
     evaluation: tuple[dict[str, Any], dict[str, Any], dict[str, Any]],
 ) -> dict[str, Any]:
     """The record of an imported row: no method can be called like it, and its setting is its own."""
-    metrics, cost, environment = evaluation
+    measured, cost, environment = evaluation
     source, file, sha256 = imported['source'], imported['file'], imported['sha256']
     key = fingerprint(
         {
@@ -145,7 +147,7 @@ def _record(
         'class_names': list(data.class_names),
         'class_counts': data.class_counts,
         'groups': describe_groups(data.class_counts),
-        'metrics': metrics,
+        **measured,
         'curve': [],
         'chosen': {},
         'warnings': [],
@@ -175,14 +177,15 @@ def _account(checkpoint: Checkpoint) -> Iterator[str]:
 def _evaluate(
     model: LongTailClassifier, benchmark: Benchmark, data: LongTailData
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Metrics on the test part, cost of that, environment."""
+    """Metrics on the test part with the analysis of the network, cost of that, environment."""
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     model.to(device, memory_format=torch.channels_last)
     preprocess, augmentation = model.data_preprocessor, benchmark.recipe['augmentation']
     workers = 0 if isinstance(data.test, Split) else torch.get_num_threads()
-    meter = Meter()
+    meter, sums = Meter(), FeatureSums(data.test.labels, data.num_classes)
     try:
-        logits = predict(model, preprocess, data.test, augmentation, workers)
+        with sums.watching(model):
+            logits = predict(model, preprocess, data.test, augmentation, workers)
     except DataError as error:  # of a worker process: its traceback comes first
         raise DataError(str(error).strip().rpartition('DataError: ')[2]) from error
     if not torch.isfinite(logits).all():
@@ -191,7 +194,8 @@ def _evaluate(
     cost |= size_of(model, preprocess.normalize(example_of(data, augmentation).to(device)))
     cost['peak_memory_mb'] = peak_memory_mb(device)
     metrics = evaluate(logits.numpy(), data.test.labels, data.class_counts)
-    return metrics, cost, describe(device, torch.get_num_threads())
+    analysis = analysis_of(model, sums, data.class_counts)
+    return {'metrics': metrics, 'analysis': analysis}, cost, describe(device, torch.get_num_threads())
 
 
 def _setting(benchmark: Benchmark, backbone: Mapping[str, Any]) -> str:
