@@ -154,6 +154,7 @@ class Benchmark:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     has_validation: bool = False
     doc: str = ''
+    remarks: tuple[str, ...] = ()  # on how it was resolved
 
     @property
     def setting(self) -> str:
@@ -171,12 +172,13 @@ class Benchmark:
     @property
     def notes(self) -> list[str]:
         """What a user should know about what was changed by hand."""
+        remarks = [f'{self.name}: {remark}' for remark in self.remarks]
         if 'recipe.batch_size' not in self.overrides:
-            return []
+            return remarks
         size, lr = self.recipe['batch_size'], self.recipe['optimizer']['lr']
         if 'recipe.optimizer.lr' in self.overrides:
-            return [f'{self.name}: batch size {size}, learning rate {lr:g}']
-        return [f'{self.name}: batch size {size}, learning rate {lr:g} as before; --scale-lr scales it along']
+            return [*remarks, f'{self.name}: batch size {size}, learning rate {lr:g}']
+        return [*remarks, f'{self.name}: batch size {size}, learning rate {lr:g} as before; --scale-lr scales it along']
 
     @property
     def resolved(self) -> dict[str, Any]:
@@ -197,7 +199,7 @@ class Benchmark:
 SECTIONS = ('data', 'backbone', 'recipe')
 RECIPE = ('epochs', 'batch_size', 'optimizer', 'schedule', 'augmentation', 'precision', 'devices')
 SCHEDULE = ('type', 'warmup_epochs', 'at', 'gamma')
-PRECISIONS = ('fp32',)
+PRECISIONS = ('fp32', 'bf16', 'auto')
 
 
 def load_benchmark(

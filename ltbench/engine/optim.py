@@ -16,7 +16,7 @@ from ltbench.errors import UsageError, unknown
 SCHEDULES = ('cosine', 'step', 'constant')
 
 
-def build_optimizer(model: nn.Module, config: Mapping[str, Any]) -> torch.optim.Optimizer:
+def build_optimizer(model: nn.Module, config: Mapping[str, Any], fused: bool = False) -> torch.optim.Optimizer:
     """The recipe's optimizer over all trainable parameters of ``model``.
 
     Args:
@@ -25,6 +25,7 @@ def build_optimizer(model: nn.Module, config: Mapping[str, Any]) -> torch.optim.
             ``{'norm': {'weight_decay': 5e-3}, 'scalar': {'weight_decay': 0.0, 'lr_mult': 0.1}}``. ``'norm'`` means the
             affine parameters of all BN layers; any other key is a part of parameter names. The last rule that fits
             wins. Parameters with equal settings share one group, so the fused update stays fast.
+        fused: Update all parameters in one go, where the optimizer can; the same bits, but not for the meta device.
 
     Raises:
         UsageError: If the type is unknown or a rule fits no parameter.
@@ -34,6 +35,8 @@ def build_optimizer(model: nn.Module, config: Mapping[str, Any]) -> torch.optim.
     kind = getattr(torch.optim, arguments.pop('type'), None)
     if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
         raise unknown('optimizer', config['type'], [n for n in dir(torch.optim) if n[0].isupper()])
+    if fused and 'fused' in inspect.signature(kind).parameters:
+        arguments.setdefault('fused', True)
     in_norms = {
         id(parameter)
         for module in model.modules()

@@ -69,7 +69,7 @@ def train(bench: Workbench) -> Artifact | None:
             data.train, sampler, recipe['batch_size'], recipe['augmentation'], bench.loader_workers, bench.share
         ),
         train_cfg={'by_epoch': True, 'max_epochs': stage.end},
-        optim_wrapper=OptimWrapper(build_optimizer(model, recipe['optimizer'])),
+        optim_wrapper=OptimWrapper(build_optimizer(model, recipe['optimizer'], fused=True)),
         default_hooks=dict.fromkeys(UNUSED_HOOKS),
         custom_hooks=[EpochStart(config['seed'], recipe), curve, checkpoints],
         env_cfg={'mp_cfg': {'mp_start_method': 'forkserver'}, 'dist_cfg': {'backend': 'nccl'}},

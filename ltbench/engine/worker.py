@@ -23,6 +23,7 @@ import torch
 from ltbench import plugins
 from ltbench.data.batches import Share
 from ltbench.engine.distributed import Peers, join, leave
+from ltbench.engine.environment import keep_freed_memory
 from ltbench.engine.heads import extract_features, train_head
 from ltbench.engine.job import LOG, Job, Workbench
 from ltbench.engine.outputs import NonFiniteError
@@ -91,6 +92,7 @@ def peer(job: dict[str, Any], share: Share, port: int, alive: Connection) -> Non
     """Entry of the second and further processes of a stage on several devices; it ends when the first one does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_driver, args=(alive,), daemon=True).start()
+    keep_freed_memory()
     torch.set_flush_denormal(True)
     plugins.load(job['runtime']['plugins'])
     ready = Job.from_json(job)
@@ -131,6 +133,7 @@ def noted(notes: list[str]) -> Iterator[None]:
 
 def carry_out_json(job: dict[str, Any]) -> int:
     """:func:`carry_out` for a job as JSON, after loading the plug-ins it needs."""
+    keep_freed_memory()
     torch.set_flush_denormal(True)  # of the whole process; tiny weights late in training can cost 50 times the time
     plugins.load(job['runtime']['plugins'])
     ready = Job.from_json(job)

@@ -19,8 +19,9 @@ class LongTailClassifier(BaseModel):
     """Backbone and head, with the loss of the stage that trains them.
 
     Args:
-        config: ``backbone``, ``head``, ``normalization``, ``rectification`` and ``seed`` (default 0) as in a stage's
-            config.
+        config: ``backbone``, ``head``, ``normalization``, ``rectification``, ``recipe`` (its ``precision``) and
+            ``seed`` (default 0) as in a stage's config. With ``'bf16'`` the backbone's convolutions are computed in
+            bfloat16; weights, BN statistics, head, loss and optimizer stay in float32.
         num_classes: C.
         in_channels: Channels of the images.
         data_preprocessor: Turns a batch of the data loader into ``images`` (float ``[B, in_channels, H, W]``) and
@@ -36,6 +37,8 @@ class LongTailClassifier(BaseModel):
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor)
         self.backbone = build(MODELS, config['backbone'], in_channels=in_channels)
+        if config['recipe']['precision'] == 'bf16':
+            compute_in_bf16(self.backbone)
         if config['normalization']:
             build(MODELS, config['normalization'], seed=config.get('seed', 0))(self.backbone)
         self.head = build_head(config['head'], self.backbone, num_classes)
@@ -68,6 +71,18 @@ class LongTailClassifier(BaseModel):
             raise UsageError(f'{type(self.loss).__name__} gives {tuple(loss.shape)}; a loss is one number a batch')
         correct = (joint(logits.detach()).argmax(dim=1) == labels).float().sum()
         return {'loss': loss, 'correct': correct}
+
+
+def compute_in_bf16(backbone: nn.Module) -> None:
+    """Let a backbone compute under autocast to bfloat16, and give its features in float32."""
+    in_fp32 = backbone.forward
+
+    def forward(images: Tensor) -> Tensor:
+        with torch.autocast(images.device.type, torch.bfloat16):
+            features = in_fp32(images)
+        return features.float()
+
+    backbone.forward = forward
 
 
 def joint(logits: Tensor) -> Tensor:

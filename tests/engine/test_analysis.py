@@ -20,6 +20,7 @@ def network(normalization=None, head='LinearHead'):
         'head': {'type': head},
         'normalization': normalization,
         'rectification': None,
+        'recipe': {'precision': 'fp32'},
     }
     torch.manual_seed(0)
     return LongTailClassifier(config, num_classes=4, in_channels=1)

@@ -118,6 +118,7 @@ def _skeleton(
         'head': checkpoint.head,
         'normalization': checkpoint.normalization,
         'rectification': checkpoint.rectification,
+        'recipe': {'precision': 'fp32'},
     }
     model = LongTailClassifier(config, num_classes, in_channels, preprocess)
     if checkpoint.scaled:

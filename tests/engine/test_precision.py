@@ -1,0 +1,70 @@
+"""bfloat16 where it is asked for, and only there."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from ltbench.config import Suite, load_benchmark
+from ltbench.engine import precision
+from ltbench.grid import run as grid_run
+from ltbench.method import make_plan
+from ltbench.models.classifier import LongTailClassifier
+
+
+def test_the_backbone_computes_in_bf16_and_all_else_in_fp32():
+    plan = make_plan('ldam', load_benchmark('cifar10_lt(depth=8, precision=bf16)'), '', 0)
+    model = LongTailClassifier(plan.settings, num_classes=10, in_channels=3)
+    seen = {}
+
+    def note(module, inputs, output):
+        seen[type(module).__name__] = (inputs[0].dtype, output.dtype)
+
+    for module in (*model.backbone.modules(), model.head):
+        if not list(module.children()):
+            module.register_forward_hook(note)
+    logits = model(torch.randn(4, 3, 32, 32))
+    assert seen['Conv2d'] == (torch.bfloat16, torch.bfloat16)
+    assert seen['CosineHead'] == (torch.float32, torch.float32)
+    assert logits.dtype == torch.float32
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert all(b.dtype != torch.bfloat16 for b in model.buffers())
+    logits.sum().backward()
+    assert next(m for m in model.modules() if isinstance(m, nn.Conv2d)).weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize(('chosen', 'setting'), [('bf16', 'paper, precision=bf16'), ('fp32', 'paper')])
+def test_auto_is_resolved_before_anything_is_planned(monkeypatch, chosen, setting):
+    monkeypatch.setattr(grid_run, 'faster_precision', lambda device, threads: (chosen, 1.7))
+    suite = Suite('s', ('digits_lt(precision=auto)',), ('erm',), (0,))
+    graph, _ = grid_run.expand(suite)
+    (run,) = graph.runs
+    assert run.benchmark.setting == setting
+    assert run.benchmark.notes == [
+        f'digits_lt: precision {chosen}: by a self-test bf16 is 1.7 times as fast as fp32 here'
+    ]
+    (as_asked,) = grid_run.expand(Suite('s', (f'digits_lt(precision={chosen})',), ('erm',), (0,)))[0].runs
+    assert run.fingerprint == as_asked.fingerprint
+
+
+def test_a_processor_without_bf16_is_not_asked(monkeypatch):
+    monkeypatch.setattr(torch.cpu, '_is_avx512_bf16_supported', lambda: False)
+    monkeypatch.setattr(torch.cpu, '_is_amx_tile_supported', lambda: False)
+    monkeypatch.setattr(precision, '_seconds', lambda *_: pytest.fail('measured'))
+    assert precision.faster_precision.__wrapped__('cpu', 1) == ('fp32', 0.0)
+
+
+@pytest.mark.slow
+def test_a_run_in_bf16_ends_near_the_one_in_fp32(ltbench, sandbox):
+    for asked in ('fp32', 'bf16'):
+        ltbench('run', '-b', 'digits_lt', '-m', 'erm', '-m', 'crt', '-o', f'precision={asked}')
+    top1 = {}
+    for path in sandbox.glob('results/digits_lt/records/*.json'):
+        record = json.loads(path.read_text())
+        top1[record['method'], record['config']['benchmark']['recipe']['precision']] = record['metrics']['top1']
+    assert len(top1) == 4
+    for method in ('erm', 'crt'):
+        assert abs(top1[method, 'fp32'] - top1[method, 'bf16']) < 4
