@@ -57,16 +57,22 @@ def run(
     devices_per_run: Annotated[
         int | None, typer.Option(min=1, help='Processes that train one run together, each on a GPU of its own.')
     ] = None,
-    executor: Annotated[str, typer.Option(help='Who carries the stages out.')] = 'local',
+    executor: Annotated[str, typer.Option(help='Who carries the stages out: local, or ray (a Ray cluster).')] = 'local',
     workers: Annotated[
         int | None, typer.Option(min=1, help='Stages at once; default: one a GPU, or one a core without GPUs.')
     ] = None,
     timeout: Annotated[
         float | None, typer.Option(metavar='MINUTES', min=0, help='End a stage that takes longer, as failed.')
     ] = None,
+    gpus_per_stage: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help='With --executor ray: share of a GPU that a stage takes; default: 1.'),
+    ] = None,
     dry_run: Annotated[bool, typer.Option('--dry-run', help='Show what would be trained and what is found.')] = False,
 ) -> None:
     """Plan, train what is missing, record, report."""
+    if gpus_per_stage is not None and executor != 'ray':
+        raise UsageError(f'--gpus-per-stage is for --executor ray, not {executor}')
     from ltbench.grid import drive
     from ltbench.grid.run import Selection
 
@@ -74,7 +80,10 @@ def run(
     if devices_per_run is not None:
         options['recipe.devices'] = devices_per_run
     selection = Selection(suite, tuple(benchmark or ()), tuple(method or ()), _seeds(seeds), preset, options, scale_lr)
-    raise typer.Exit(drive.run(selection, [str(p) for p in plugin or ()], executor, workers, dry_run, timeout))
+    settings = {} if gpus_per_stage is None else {'gpus_per_stage': gpus_per_stage}
+    raise typer.Exit(
+        drive.run(selection, [str(p) for p in plugin or ()], executor, workers, dry_run, timeout, settings)
+    )
 
 
 @app.command('eval')

@@ -1,4 +1,7 @@
-"""A worker: one process that carries out one stage. ``python -m ltbench.engine.worker JOB.json`` does the same."""
+"""A worker: one process that carries out one stage. ``python -m ltbench.engine.worker JOB.json`` does the same.
+
+With ``-`` for the file, the job is a line on standard input, and the worker ends when that is closed.
+"""
 
 from __future__ import annotations
 
@@ -190,4 +193,6 @@ def _reason(error: Exception) -> str:
 
 
 if __name__ == '__main__':
+    if sys.argv[1] == '-':
+        process(json.loads(sys.stdin.readline()), Connection(sys.stdin.fileno(), writable=False))
     sys.exit(carry_out_json(json.loads(Path(sys.argv[1]).read_text(encoding='utf-8'))))

@@ -6,7 +6,7 @@ import signal
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from ltbench.errors import EXIT_CLAIMED, EXIT_FAILED, UsageError
@@ -17,6 +17,8 @@ from ltbench.store import Store
 TICK_SECONDS = 0.2
 TRIES = 2
 """Of a stage that was killed or whose failure may pass."""
+AGAIN_SECONDS = 5.0
+"""Before a stage that a worker found in other hands is tried again, where from here it looks free."""
 
 
 class Task(ABC):
@@ -69,6 +71,11 @@ class Executor(ABC):
         """Sleep for a moment, or until a task has ended."""
         time.sleep(self.tick_seconds)
 
+    def end(self, tasks: Sequence[Task]) -> None:
+        """End tasks now; their checkpoints stay."""
+        for task in tasks:
+            task.end()
+
     def run(self, graph: Graph, timeout: float | None = None) -> Iterator[dict[str, StageState]]:
         """Start every stage that is needed and ready, most urgent first, until none is left.
 
@@ -86,6 +93,7 @@ class Executor(ABC):
         self.prepare(graph)
         states = {key: StageState() for key in needed_stages(graph, self.store)}
         self.tries: Counter[str] = Counter()
+        self.found_claimed: dict[str, float] = {}
         tasks: dict[str, Task] = {}
         try:
             while True:
@@ -107,8 +115,7 @@ class Executor(ABC):
                         del tasks[key]
                         self._finish(key, code, reason, graph, states)
         finally:
-            for task in tasks.values():
-                task.end()
+            self.end(list(tasks.values()))
 
     def _next(
         self, graph: Graph, states: dict[str, StageState], tasks: Mapping[str, Task]
@@ -138,7 +145,8 @@ class Executor(ABC):
         if elsewhere.state in ('done', 'running'):
             states[key] = elsewhere
             return False
-        return True
+        # the claim of a dead process counts for a minute on other machines than its own; ours may be its own
+        return time.monotonic() - self.found_claimed.get(key, -AGAIN_SECONDS) >= AGAIN_SECONDS
 
     def _job(self, key: str, graph: Graph) -> dict[str, Any]:
         return {
@@ -156,6 +164,7 @@ class Executor(ABC):
 
     def _finish(self, key: str, code: int, reason: str, graph: Graph, states: dict[str, StageState]) -> None:
         if code == EXIT_CLAIMED:
+            self.found_claimed[key] = time.monotonic()
             states[key] = StageState()
             return
         if code == 0 and self.store.find(key) is not None:

@@ -1,0 +1,50 @@
+"""The scheduling loop that all executors share."""
+
+from __future__ import annotations
+
+import pytest
+
+from ltbench.config import load_benchmark
+from ltbench.errors import EXIT_CLAIMED
+from ltbench.grid import executor
+from ltbench.grid.executor import Executor, Task
+from ltbench.grid.graph import Graph, Run
+from ltbench.method import make_plan
+from ltbench.store import Store
+
+
+class Clock:
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_a_stage_that_only_its_workers_find_claimed_is_tried_every_five_seconds(tmp_path, monkeypatch):
+    """As when a node dies whose name the driver's machine shares, and others wait for the claim to expire."""
+    clock = Clock()
+    monkeypatch.setattr(executor, 'time', clock)
+    starts = []
+
+    class Claimed(Task):
+        def poll(self):
+            return EXIT_CLAIMED
+
+        def end(self):
+            pass
+
+    class Elsewhere(Executor):
+        def start(self, jobs):
+            starts.extend(clock.now for _ in jobs)
+            return {key: Claimed() for key in jobs}
+
+    benchmark = load_benchmark('digits_lt')
+    graph = Graph([Run(benchmark, 'erm', 0, make_plan('erm', benchmark, '', 0))])
+    states = Elsewhere(Store(tmp_path), {}, slots=1).run(graph)
+    while clock.now < 14:
+        next(states)
+    states.close()
+    assert starts == pytest.approx([0, 5, 10], abs=1)
