@@ -57,16 +57,25 @@ def run(
     devices_per_run: Annotated[
         int | None, typer.Option(min=1, help='Processes that train one run together, each on a GPU of its own.')
     ] = None,
-    executor: Annotated[str, typer.Option(help='Who carries the stages out.')] = 'local',
+    executor: Annotated[str, typer.Option(help='Who carries the stages out: local, or slurm (Slurm jobs).')] = 'local',
     workers: Annotated[
         int | None, typer.Option(min=1, help='Stages at once; default: one a GPU, or one a core without GPUs.')
     ] = None,
     timeout: Annotated[
         float | None, typer.Option(metavar='MINUTES', min=0, help='End a stage that takes longer, as failed.')
     ] = None,
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar='KEY=VALUE',
+            help='With --executor slurm: partition=gpu, time=120 (minutes), mem=16G, account=ME, ...; may be repeated.',
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option('--dry-run', help='Show what would be trained and what is found.')] = False,
 ) -> None:
     """Plan, train what is missing, record, report."""
+    if slurm and executor != 'slurm':
+        raise UsageError(f'--slurm is for --executor slurm, not {executor}')
     from ltbench.grid import drive
     from ltbench.grid.run import Selection
 
@@ -74,7 +83,10 @@ def run(
     if devices_per_run is not None:
         options['recipe.devices'] = devices_per_run
     selection = Selection(suite, tuple(benchmark or ()), tuple(method or ()), _seeds(seeds), preset, options, scale_lr)
-    raise typer.Exit(drive.run(selection, [str(p) for p in plugin or ()], executor, workers, dry_run, timeout))
+    settings = {'options': _assignments(slurm)} if slurm else {}
+    raise typer.Exit(
+        drive.run(selection, [str(p) for p in plugin or ()], executor, workers, dry_run, timeout, settings)
+    )
 
 
 @app.command('eval')

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -38,17 +38,28 @@ def run(
     slots: int | None,
     dry_run: bool,
     timeout: float | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> int:
-    """Carry out a selection, a stage for at most ``timeout`` minutes; return the exit code: 0, or 1 if a run failed."""
+    """Carry out a selection; return the exit code: 0, or 1 if a run failed.
+
+    Args:
+        selection: What was asked for.
+        plugin_files: Files with methods.
+        executor: Who carries the stages out, by name.
+        slots: Devices that stages take up at once; None is the executor's default.
+        dry_run: Only show what would be done.
+        timeout: Minutes that a stage may take.
+        settings: Further arguments of the executor.
+    """
     console = make_console()
     suite, graph, broken = _plan(selection, plugin_files)
-    executor_class = lookup(EXECUTORS, executor)
-    store = Store()
+    executor_class, store = lookup(EXECUTORS, executor), Store()
     for note in dict.fromkeys(note for run_ in graph.runs for note in run_.benchmark.notes):
         console.print(note, markup=False)
     if dry_run:
         _show_plan(graph, store, console)
         return 0
+    carrier = executor_class(store, _runtime(plugin_files), slots, **(settings or {}))
     records = _record(unrecorded(graph, suite, store), store, console)
     needed = needed_stages(graph, store)
     failed: dict[str, StageState] = {}
@@ -58,7 +69,7 @@ def run(
             with make_view(graph, needed, console) as view:
                 for run_, record in records:
                     view.recorded(run_, record)
-                for states in executor_class(store, _runtime(plugin_files), slots).run(graph, timeout and 60 * timeout):
+                for states in carrier.run(graph, timeout and 60 * timeout):
                     recorded = {id(run_) for run_, _ in records}
                     new = [item for item in just_finished(graph, suite, states) if id(item[0]) not in recorded]
                     for run_, record in _record(new, store, console):

@@ -6,7 +6,7 @@ import signal
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from ltbench.errors import EXIT_CLAIMED, EXIT_FAILED, UsageError
@@ -17,6 +17,8 @@ from ltbench.store import Store
 TICK_SECONDS = 0.2
 TRIES = 2
 """Of a stage that was killed or whose failure may pass."""
+AGAIN_SECONDS = 5.0
+"""Before a stage that a worker found in other hands is tried again, where from here it looks free."""
 
 
 class Task(ABC):
@@ -24,9 +26,11 @@ class Task(ABC):
 
     Attributes:
         reason: Why it ended, where the worker could not say so itself and the exit code does not either.
+        waiting: Why it has not begun yet, for people; empty once it runs.
     """
 
     reason = ''
+    waiting = ''
 
     @abstractmethod
     def poll(self) -> int | None:
@@ -69,6 +73,11 @@ class Executor(ABC):
         """Sleep for a moment, or until a task has ended."""
         time.sleep(self.tick_seconds)
 
+    def end(self, tasks: Sequence[Task]) -> None:
+        """End tasks now; their checkpoints stay."""
+        for task in tasks:
+            task.end()
+
     def run(self, graph: Graph, timeout: float | None = None) -> Iterator[dict[str, StageState]]:
         """Start every stage that is needed and ready, most urgent first, until none is left.
 
@@ -86,13 +95,15 @@ class Executor(ABC):
         self.prepare(graph)
         states = {key: StageState() for key in needed_stages(graph, self.store)}
         self.tries: Counter[str] = Counter()
+        self.found_claimed: dict[str, float] = {}
         tasks: dict[str, Task] = {}
         try:
             while True:
                 for key, task in self.start(self._next(graph, states, tasks)).items():
                     tasks[key] = task
                     states[key] = StageState('running', host='here')
-                for key in tasks:
+                for key, task in tasks.items():
+                    states[key].state, states[key].reason = ('pending' if task.waiting else 'running'), task.waiting
                     states[key].progress = self.store.read(key, 'progress') or {}
                 yield states
                 if all(state.state in ('done', 'failed', 'blocked') for state in states.values()):
@@ -100,15 +111,14 @@ class Executor(ABC):
                 self.wait(tasks)
                 for key, task in list(tasks.items()):
                     code, reason = task.poll(), task.reason
-                    if code is None and timeout is not None and self._seconds_at_work(key) > timeout:
+                    if code is None and timeout is not None and self._seconds_at_work(key, task) > timeout:
                         task.end()
                         code, reason = EXIT_FAILED, f'took longer than {timeout / 60:g} minutes'
                     if code is not None:
                         del tasks[key]
                         self._finish(key, code, reason, graph, states)
         finally:
-            for task in tasks.values():
-                task.end()
+            self.end(list(tasks.values()))
 
     def _next(
         self, graph: Graph, states: dict[str, StageState], tasks: Mapping[str, Task]
@@ -138,7 +148,8 @@ class Executor(ABC):
         if elsewhere.state in ('done', 'running'):
             states[key] = elsewhere
             return False
-        return True
+        # the claim of a dead process counts for a minute on other machines than its own; ours may be its own
+        return time.monotonic() - self.found_claimed.get(key, -AGAIN_SECONDS) >= AGAIN_SECONDS
 
     def _job(self, key: str, graph: Graph) -> dict[str, Any]:
         return {
@@ -149,13 +160,14 @@ class Executor(ABC):
             'runtime': dict(self.runtime),
         }
 
-    def _seconds_at_work(self, key: str) -> float:
-        """Since a worker has begun; a stage that waits in a queue has not."""
-        worker = self.store.read(key, 'worker')
+    def _seconds_at_work(self, key: str, task: Task) -> float:
+        """Since a worker has begun; a stage that waits in a queue has not, or no longer."""
+        worker = None if task.waiting else self.store.read(key, 'worker')
         return time.time() - worker['started'] if worker else 0.0
 
     def _finish(self, key: str, code: int, reason: str, graph: Graph, states: dict[str, StageState]) -> None:
         if code == EXIT_CLAIMED:
+            self.found_claimed[key] = time.monotonic()
             states[key] = StageState()
             return
         if code == 0 and self.store.find(key) is not None:

@@ -62,7 +62,9 @@ def read_state(key: str, store: Store) -> StageState:
     failure = store.read(key, 'failure')
     if failure is not None:
         return StageState('failed', failure['reason'])
-    return StageState('pending', progress=store.read(key, 'progress') or {})
+    submitted = store.read(key, 'submitted')
+    reason = f'submitted to {submitted["where"]} as {submitted["job"]}' if submitted else ''
+    return StageState('pending', reason, store.read(key, 'progress') or {})
 
 
 def state_of_run(run: Run, states: dict[str, StageState]) -> StageState:
