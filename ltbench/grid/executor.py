@@ -103,7 +103,7 @@ class Executor(ABC):
                     tasks[key] = task
                     states[key] = StageState('running', host='here')
                 for key, task in tasks.items():
-                    states[key].state, states[key].reason = ('pending' if task.waiting else 'running'), task.waiting
+                    states[key].state, states[key].waiting = ('pending' if task.waiting else 'running'), task.waiting
                     states[key].progress = self.store.read(key, 'progress') or {}
                 yield states
                 if all(state.state in ('done', 'failed', 'blocked') for state in states.values()):

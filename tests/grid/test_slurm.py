@@ -113,7 +113,7 @@ def test_stages_become_arrays_no_larger_than_slurm_takes(make, fake_slurm):
     assert '--cpus-per-task=1\n' in scripts[1]
     assert '--gpus-per-node=2\n' in scripts[3]
     assert '--cpus-per-task=2\n' in scripts[3]
-    assert read_state('c', executor.store).reason == 'submitted to Slurm as 1_2'
+    assert read_state('c', executor.store).waiting == 'submitted to Slurm as 1_2'
 
 
 def test_cpus_beyond_the_threads_decode_images(make, fake_slurm):
