@@ -57,7 +57,9 @@ def run(
     devices_per_run: Annotated[
         int | None, typer.Option(min=1, help='Processes that train one run together, each on a GPU of its own.')
     ] = None,
-    executor: Annotated[str, typer.Option(help='Who carries the stages out: local, or ray (a Ray cluster).')] = 'local',
+    executor: Annotated[
+        str, typer.Option(help='Who carries the stages out: local, ray (a Ray cluster) or slurm (Slurm jobs).')
+    ] = 'local',
     workers: Annotated[
         int | None, typer.Option(min=1, help='Stages at once; default: one a GPU, or one a core without GPUs.')
     ] = None,
@@ -68,11 +70,20 @@ def run(
         float | None,
         typer.Option(min=0, max=1, help='With --executor ray: share of a GPU that a stage takes; default: 1.'),
     ] = None,
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar='KEY=VALUE',
+            help='With --executor slurm: partition=gpu, time=120 (minutes), mem=16G, account=ME, ...; may be repeated.',
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option('--dry-run', help='Show what would be trained and what is found.')] = False,
 ) -> None:
     """Plan, train what is missing, record, report."""
     if gpus_per_stage is not None and executor != 'ray':
         raise UsageError(f'--gpus-per-stage is for --executor ray, not {executor}')
+    if slurm and executor != 'slurm':
+        raise UsageError(f'--slurm is for --executor slurm, not {executor}')
     from ltbench.grid import drive
     from ltbench.grid.run import Selection
 
@@ -80,7 +91,11 @@ def run(
     if devices_per_run is not None:
         options['recipe.devices'] = devices_per_run
     selection = Selection(suite, tuple(benchmark or ()), tuple(method or ()), _seeds(seeds), preset, options, scale_lr)
-    settings = {} if gpus_per_stage is None else {'gpus_per_stage': gpus_per_stage}
+    settings: dict[str, object] = {}
+    if gpus_per_stage is not None:
+        settings['gpus_per_stage'] = gpus_per_stage
+    if slurm:
+        settings['options'] = _assignments(slurm)
     raise typer.Exit(
         drive.run(selection, [str(p) for p in plugin or ()], executor, workers, dry_run, timeout, settings)
     )

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 EXIT_FAILED = 1
 """At least one stage failed."""
 EXIT_CLAIMED = 75
-"""A worker's: another process is making this artifact, ask again (sysexits' EX_TEMPFAIL)."""
+"""A worker's: another process is making this artifact, or it was told to leave; ask again (sysexits' EX_TEMPFAIL)."""
 
 
 class LTBenchError(Exception):

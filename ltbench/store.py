@@ -267,7 +267,7 @@ def _is_held(path: Path) -> bool:
     owner = _read_owner(path)
     if owner.get('state') == 'released':
         return False
-    if owner.get('host') == socket.gethostname() and not _is_alive(owner['pid']):
+    if owner.get('host') == socket.gethostname() and not is_alive(owner['pid']):
         return False
     try:
         # a time stamp far in the future is as dead as an old one: the clock has been set back since
@@ -286,7 +286,8 @@ def _file_clock(folder: Path) -> float:
         probe.unlink(missing_ok=True)
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine still runs."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -18,7 +18,7 @@ from mmengine.runner import Runner, set_random_seed
 from ltbench.engine.analysis import bn_scale
 from ltbench.engine.distributed import bare
 from ltbench.engine.environment import Meter
-from ltbench.engine.job import Workbench
+from ltbench.engine.job import LeftError, Workbench
 from ltbench.engine.optim import learning_rate, set_learning_rate
 from ltbench.engine.outputs import NonFiniteError
 from ltbench.seeding import derive_seed
@@ -124,9 +124,13 @@ class Checkpoints(Hook):
         LOGGER.info('continuing from epoch %d', state['epoch'])
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Save if the last time was long enough ago: saving takes at most a fiftieth of the time."""
-        done, start = runner.epoch + 1, time.monotonic()
-        if self.bench.share.rank == 0 and done < self.bench.stage.end and start >= self.next_save:
+        """Save if the last time was long enough ago: saving takes at most a fiftieth of the time.
+
+        Raises:
+            LeftError: If the worker is to leave; the state is saved then in any case.
+        """
+        done, start, leave = runner.epoch + 1, time.monotonic(), self.bench.told_to_leave.is_set()
+        if self.bench.share.rank == 0 and done < self.bench.stage.end and (leave or start >= self.next_save):
             state = {**self.state(runner, done, runner.iter), 'spent': self.meter.read()}
             buffer = io.BytesIO()
             torch.save(state, buffer)
@@ -136,6 +140,8 @@ class Checkpoints(Hook):
                 path.unlink()
             took = time.monotonic() - start
             self.next_save = start + took + max(self.bench.runtime.checkpoint_seconds, SAVING_SHARE * took)
+            if leave:
+                raise LeftError(f'told to leave: saved after epoch {done}')
 
     def state(self, runner: Runner, epoch: int, iteration: int) -> dict[str, Any]:
         """Everything that training goes on from: the number of finished epochs, model, optimizer, curve so far."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,6 +19,10 @@ from ltbench.stage import Stage, train_stage_of
 from ltbench.store import Artifact, Store, StoreError
 
 LOG = 'log.txt'
+
+
+class LeftError(Exception):
+    """The worker was told to leave and has saved what it had."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +74,19 @@ class Workbench:
         store: Where its parents are and its artifact goes.
         runtime: How it is carried out.
         share: Which of several processes this is.
+        told_to_leave: Set when the worker is to save and leave; training does so after the epoch in the making.
     """
 
-    def __init__(self, stage: Stage, store: Store, runtime: Runtime, share: Share = ALONE) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        store: Store,
+        runtime: Runtime,
+        share: Share = ALONE,
+        told_to_leave: threading.Event | None = None,
+    ) -> None:
         self.stage, self.store, self.runtime, self.share = stage, store, runtime, share
+        self.told_to_leave = told_to_leave or threading.Event()
         self.config = stage.config
         self.train_config = train_stage_of(stage).config
         device = ('cuda' if torch.cuda.is_available() else 'cpu') if runtime.device == 'auto' else runtime.device

@@ -28,13 +28,14 @@ from ltbench.data.batches import Share
 from ltbench.engine.distributed import Peers, join, leave
 from ltbench.engine.environment import keep_freed_memory
 from ltbench.engine.heads import extract_features, train_head
-from ltbench.engine.job import LOG, Job, Workbench
+from ltbench.engine.job import LOG, Job, LeftError, Workbench
 from ltbench.engine.outputs import NonFiniteError
 from ltbench.engine.posthoc import apply_posthoc
 from ltbench.engine.train import train
 from ltbench.errors import EXIT_CLAIMED, EXIT_FAILED, LTBenchError, MethodWarning
 from ltbench.store import Artifact, Store
 
+LOGGER = logging.getLogger('ltbench')
 PEER_SECONDS = 5.0
 """For a failed process of several to be noticed by the first."""
 
@@ -46,14 +47,19 @@ CARRY_OUT: dict[str, Callable[[Workbench], Artifact | None]] = {
 }
 
 
-def carry_out(job: Job) -> int:
+def carry_out(job: Job, told_to_leave: threading.Event | None = None) -> int:
     """Carry out a stage unless it is finished or in other hands.
 
+    Args:
+        job: The stage.
+        told_to_leave: Set when the worker is to save and leave.
+
     Returns:
-        0 when the artifact is in the store, 75 when another process is making it, 1 after a failure; its reason is then
-        in the stage's work folder.
+        0 when the artifact is in the store, 75 when another process is making it or this one was told to leave, 1 after
+        a failure; its reason is then in the stage's work folder.
     """
     store, fingerprint, peers = Store(job.store), job.stage.fingerprint, None
+    told_to_leave = told_to_leave or threading.Event()
     claim = store.claim(fingerprint)
     if claim is None:
         return EXIT_CLAIMED
@@ -64,14 +70,19 @@ def carry_out(job: Job) -> int:
             store.write(fingerprint, 'worker', worker)
             torch.set_num_threads(job.runtime.threads)
             if job.stage.devices > 1:
-                peers = Peers(peer, job.to_json(), job.stage.devices, lost=lambda how: _lost(job, how))
-                _train_together(job, Share(0, job.stage.devices), peers.port)
+                peers = Peers(peer, job.to_json(), job.stage.devices, lost=lambda how: _lost(job, how, told_to_leave))
+                _train_together(job, Share(0, job.stage.devices), peers.port, told_to_leave)
             else:
-                bench = Workbench(job.stage, store, job.runtime)
+                bench = Workbench(job.stage, store, job.runtime, told_to_leave=told_to_leave)
                 with noted(bench.warnings):
                     CARRY_OUT[job.stage.kind](bench)
+    except LeftError as left:
+        LOGGER.info(str(left))
+        return EXIT_CLAIMED
     except Exception as error:  # noqa: BLE001 - a method is foreign code; whatever it raises fails this stage alone
         traceback.print_exc()
+        if told_to_leave.is_set():
+            return EXIT_CLAIMED  # its own processes may have been ended before it
         if peers is not None:
             peers.settle(PEER_SECONDS)
         may_pass = isinstance(error, torch.OutOfMemoryError | MemoryError | ConnectionError | TimeoutError)
@@ -83,8 +94,8 @@ def carry_out(job: Job) -> int:
     return 0
 
 
-def _train_together(job: Job, share: Share, port: int) -> None:
-    bench = Workbench(job.stage, Store(job.store), job.runtime, share)
+def _train_together(job: Job, share: Share, port: int, told_to_leave: threading.Event | None = None) -> None:
+    bench = Workbench(job.stage, Store(job.store), job.runtime, share, told_to_leave)
     join(share, port, bench.device)
     with noted(bench.warnings):
         CARRY_OUT[job.stage.kind](bench)
@@ -110,8 +121,10 @@ def peer(job: dict[str, Any], share: Share, port: int, alive: Connection) -> Non
     os._exit(0)
 
 
-def _lost(job: Job, how: str) -> None:
+def _lost(job: Job, how: str, told_to_leave: threading.Event) -> None:
     """A process of several is gone: the others would wait for it for ever."""
+    if told_to_leave.wait(1):  # all processes of a job are ended at once, and this one has its turn
+        os._exit(EXIT_CLAIMED)
     store, fingerprint = Store(job.store), job.stage.fingerprint
     if store.read(fingerprint, 'failure') is None:
         store.write(fingerprint, 'failure', {'reason': how, 'time': time.time(), 'may_pass': True})
@@ -134,7 +147,7 @@ def noted(notes: list[str]) -> Iterator[None]:
         yield
 
 
-def carry_out_json(job: dict[str, Any]) -> int:
+def carry_out_json(job: dict[str, Any], told_to_leave: threading.Event | None = None) -> int:
     """:func:`carry_out` for a job as JSON, after loading the plug-ins it needs."""
     keep_freed_memory()
     torch.set_flush_denormal(True)  # of the whole process; tiny weights late in training can cost 50 times the time
@@ -144,7 +157,7 @@ def carry_out_json(job: dict[str, Any]) -> int:
         reason = 'the worker has another version of ltbench, a method or a plug-in than the driver; install the same'
         Store(job['store']).write(job['fingerprint'], 'failure', {'reason': reason, 'time': time.time()})
         return EXIT_FAILED
-    return carry_out(ready)
+    return carry_out(ready, told_to_leave)
 
 
 def process(job: dict[str, Any], alive: Connection) -> None:
@@ -157,7 +170,23 @@ def process(job: dict[str, Any], alive: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
     threading.Thread(target=_end_with_driver, args=(alive,), daemon=True).start()
     _send_output_to(Store(job['store']).work(job['fingerprint']) / LOG)
-    code = carry_out_json(job)
+    _end(carry_out_json(job))
+
+
+def command(path: Path) -> None:
+    """Entry of the worker command: output goes to the stage's log; on SIGTERM it saves after its epoch and leaves.
+
+    Args:
+        path: A :class:`Job` as JSON.
+    """
+    told_to_leave = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: told_to_leave.set())
+    job = json.loads(path.read_text(encoding='utf-8'))
+    _send_output_to(Store(job['store']).work(job['fingerprint']) / LOG)
+    _end(carry_out_json(job, told_to_leave))
+
+
+def _end(code: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # nothing of interest is left, and torch's threads take their time to be torn down
@@ -195,4 +224,4 @@ def _reason(error: Exception) -> str:
 if __name__ == '__main__':
     if sys.argv[1] == '-':
         process(json.loads(sys.stdin.readline()), Connection(sys.stdin.fileno(), writable=False))
-    sys.exit(carry_out_json(json.loads(Path(sys.argv[1]).read_text(encoding='utf-8'))))
+    command(Path(sys.argv[1]))

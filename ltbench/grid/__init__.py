@@ -2,3 +2,4 @@
 
 from ltbench.grid import local as local
 from ltbench.grid import ray_cluster as ray_cluster
+from ltbench.grid import slurm as slurm

@@ -26,9 +26,11 @@ class Task(ABC):
 
     Attributes:
         reason: Why it ended, where the worker could not say so itself and the exit code does not either.
+        waiting: Why it has not begun yet, for people; empty once it runs.
     """
 
     reason = ''
+    waiting = ''
 
     @abstractmethod
     def poll(self) -> int | None:
@@ -100,7 +102,8 @@ class Executor(ABC):
                 for key, task in self.start(self._next(graph, states, tasks)).items():
                     tasks[key] = task
                     states[key] = StageState('running', host='here')
-                for key in tasks:
+                for key, task in tasks.items():
+                    states[key].state, states[key].waiting = ('pending' if task.waiting else 'running'), task.waiting
                     states[key].progress = self.store.read(key, 'progress') or {}
                 yield states
                 if all(state.state in ('done', 'failed', 'blocked') for state in states.values()):
@@ -108,7 +111,7 @@ class Executor(ABC):
                 self.wait(tasks)
                 for key, task in list(tasks.items()):
                     code, reason = task.poll(), task.reason
-                    if code is None and timeout is not None and self._seconds_at_work(key) > timeout:
+                    if code is None and timeout is not None and self._seconds_at_work(key, task) > timeout:
                         task.end()
                         code, reason = EXIT_FAILED, f'took longer than {timeout / 60:g} minutes'
                     if code is not None:
@@ -157,9 +160,9 @@ class Executor(ABC):
             'runtime': dict(self.runtime),
         }
 
-    def _seconds_at_work(self, key: str) -> float:
-        """Since a worker has begun; a stage that waits in a queue has not."""
-        worker = self.store.read(key, 'worker')
+    def _seconds_at_work(self, key: str, task: Task) -> float:
+        """Since a worker has begun; a stage that waits in a queue has not, or no longer."""
+        worker = None if task.waiting else self.store.read(key, 'worker')
         return time.time() - worker['started'] if worker else 0.0
 
     def _finish(self, key: str, code: int, reason: str, graph: Graph, states: dict[str, StageState]) -> None:

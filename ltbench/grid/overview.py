@@ -91,6 +91,8 @@ def _detail(state: StageState) -> str:
         left = state.seconds_left
         parts = [progress_of(state), f'{duration(left)} left' if left else '', f'on {state.host}' if state.host else '']
         return ', '.join(part for part in parts if part)
+    if state.state == 'pending' and state.waiting:
+        return state.waiting
     if state.state == 'pending' and state.progress:
         return f'stopped at epoch {state.progress["done"]}/{state.progress["total"]}; goes on from its last checkpoint'
     return state.reason

@@ -21,12 +21,14 @@ class StageState:
         reason: Why it failed or is blocked, or is tried again.
         progress: What the worker last told: ``done`` and ``total`` epochs, ``loss``, ``accuracy``, times.
         host: Where it runs.
+        waiting: What a pending stage that was handed over waits for.
     """
 
     state: str = 'pending'
     reason: str = ''
     progress: dict[str, Any] = field(default_factory=dict)
     host: str = ''
+    waiting: str = ''
 
     @property
     def seconds_left(self) -> float | None:
@@ -62,7 +64,9 @@ def read_state(key: str, store: Store) -> StageState:
     failure = store.read(key, 'failure')
     if failure is not None:
         return StageState('failed', failure['reason'])
-    return StageState('pending', progress=store.read(key, 'progress') or {})
+    submitted = store.read(key, 'submitted')
+    waiting = f'submitted to {submitted["where"]} as {submitted["job"]}' if submitted else ''
+    return StageState('pending', progress=store.read(key, 'progress') or {}, waiting=waiting)
 
 
 def state_of_run(run: Run, states: dict[str, StageState]) -> StageState:

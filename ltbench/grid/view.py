@@ -55,6 +55,9 @@ class PlainView:
                 if state.state == 'running':
                     run = self.graph.runs_of(key)[0]
                     self._print(f'  running {run}: {self.graph.stages[key].kind} {progress_of(state)}')
+            waiting = [state.waiting for state in states.values() if state.waiting]
+            if waiting:
+                self._print(f'  waiting: {len(waiting)} ({waiting[0]}' + (', ...)' if waiting[1:] else ')'))
             self._print(f'  {self.finished}/{len(self.runs)} runs finished{left(self.estimate.seconds_left(states))}')
 
     def _print(self, line: str) -> None:
@@ -98,7 +101,9 @@ class LiveView:
         for heading in ('run', 'state', 'result so far', 'time left'):
             table.add_column(heading, no_wrap=True)
         for state, run in rows[:shown]:
-            result = self.results.get((run.fingerprint, run.method)) or state.reason or progress_of(state)
+            result = (
+                self.results.get((run.fingerprint, run.method)) or state.reason or state.waiting or progress_of(state)
+            )
             seconds = state.seconds_left
             table.add_row(
                 str(run), Text(state.state, STYLES[state.state]), result, duration(seconds) if seconds else ''

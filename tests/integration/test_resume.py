@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from ltbench.data import load_data
 from ltbench.engine import hooks
 from ltbench.engine.job import Job, Runtime
 from ltbench.engine.worker import carry_out
+from ltbench.errors import EXIT_CLAIMED
 from ltbench.grid.graph import Graph, Run
 from ltbench.method import make_plan
 from ltbench.store import Store
@@ -64,6 +66,28 @@ def test_a_stage_that_dies_after_any_epoch_ends_with_the_same_bits(tmp_path, mon
     assert states[0]['curve'] == states[1]['curve']
     for name, tensor in states[0]['model'].items():
         assert torch.equal(tensor, states[1]['model'][name]), name
+
+
+def test_a_stage_that_is_told_to_leave_saves_its_epoch_and_ends_with_the_same_bits(tmp_path, monkeypatch, logits_files):
+    graph = graph_of('nbn', epochs=4)
+    whole, cut = Store(tmp_path / 'whole'), Store(tmp_path / 'cut')
+    carry_out_all(graph, whole)
+
+    (stage,) = graph.stages.values()
+    told, started = threading.Event(), hooks.EpochStart.before_train_epoch
+
+    def tell(self, runner):
+        started(self, runner)
+        if runner.epoch == 2:
+            told.set()  # in the middle of the third epoch
+
+    monkeypatch.setattr(hooks.EpochStart, 'before_train_epoch', tell)
+    seldom = Runtime(checkpoint_seconds=1000)
+    assert carry_out(Job(stage, str(cut.root), seldom), told) == EXIT_CLAIMED
+    assert [path.name for path in cut.work(stage.fingerprint).glob('epoch_*')] == ['epoch_00003.pt']
+    assert cut.read(stage.fingerprint, 'failure') is None
+    assert carry_out(Job(stage, str(cut.root), seldom), told) == 0  # told again in its last epoch: no reason to leave
+    assert logits_files(whole.root) == logits_files(cut.root)
 
 
 def test_a_run_that_shares_its_first_epochs_ends_with_the_same_bits_as_one_alone(tmp_path, logits_files):
