@@ -101,7 +101,7 @@ class Executor(ABC):
             while True:
                 for key, task in self.start(self._next(graph, states, tasks)).items():
                     tasks[key] = task
-                    states[key] = StageState('running', host='here')
+                    states[key] = StageState('running', states[key].reason, host='here')  # why it is tried again
                 for key, task in tasks.items():
                     states[key].state, states[key].waiting = ('pending' if task.waiting else 'running'), task.waiting
                     states[key].progress = self.store.read(key, 'progress') or {}
