@@ -8,7 +8,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +69,14 @@ class RayExecutor(Executor):
         self.ray = _import_ray()
 
     def run(self, graph: Graph, timeout: float | None = None) -> Iterator[dict[str, StageState]]:
-        """Also leave the cluster at the end."""
+        """Also give cancelled tasks a moment to end their workers, and leave the cluster."""
         joined_before = self.ray.is_initialized()
+        self.cancelled: list[Any] = []
         try:
             yield from super().run(graph, timeout)
         finally:
+            if self.cancelled:
+                self.ray.wait(self.cancelled, num_returns=len(self.cancelled), timeout=CANCEL_SECONDS)
             if not joined_before:
                 self.ray.shutdown()
 
@@ -105,13 +108,6 @@ class RayExecutor(Executor):
             self.ray.wait(running, timeout=self.tick_seconds)
         else:
             super().wait(tasks)  # all that is left is in other hands, or about to arrive
-
-    def end(self, tasks: Sequence[Task]) -> None:
-        """Cancel tasks, and give them a moment to end their workers."""
-        super().end(tasks)
-        cancelled = [task.reference for task in tasks if isinstance(task, _RayTask)]
-        if cancelled:
-            self.ray.wait(cancelled, num_returns=len(cancelled), timeout=CANCEL_SECONDS)
 
     def _connect(self) -> bool:
         """Join a cluster or start one; whether it may get more nodes."""
@@ -153,7 +149,7 @@ class RayExecutor(Executor):
 
 class _RayTask(Task):
     def __init__(self, executor: RayExecutor, job: dict[str, Any], cpus: int, gpus: float) -> None:
-        self.ray, self.store = executor.ray, executor.store
+        self.executor, self.ray, self.store = executor, executor.ray, executor.store
         self.fingerprint: str = job['fingerprint']
         self.code: int | None = None
         self.ended = 0.0
@@ -178,6 +174,7 @@ class _RayTask(Task):
 
     def end(self) -> None:
         self.ray.cancel(self.reference)
+        self.executor.cancelled.append(self.reference)
 
     def _result(self) -> int:
         try:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -46,6 +47,14 @@ class NaN(Method):
     def apply(self, plan):
         return plan.replace(loss=dict(type='NaNLoss'))
 '''
+
+
+@pytest.fixture(autouse=True)
+def ray_folder(monkeypatch):
+    """Not /tmp/ray, where Ray would remember a cluster that a killed test has left; short, for the names of sockets."""
+    with tempfile.TemporaryDirectory(prefix='ray', ignore_cleanup_errors=True) as folder:
+        monkeypatch.setenv('RAY_TMPDIR', folder)
+        yield
 
 
 @pytest.fixture
@@ -134,6 +143,18 @@ def test_ctrl_c_ends_the_workers_and_a_ray_of_our_own_and_any_executor_goes_on(l
     ltbench('run', *grid)
     (log,) = store.glob(f'artifacts/*/{key}/log.txt')
     assert 'continuing from epoch' in log.read_text()
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_stage_that_takes_too_long_is_ended_and_let_go_of(ltbench, sandbox):
+    printed = ltbench(
+        'run', '--executor', 'ray', '-m', 'erm', '--seeds', '0', '-o', 'epochs=2000', '--timeout', '0.02',
+        code=1, RAY_ADDRESS='local',
+    )  # fmt: skip
+    assert 'took longer than 0.02 minutes' in printed
+    (claim,) = sorted(sandbox.glob('store/work/*/claim.*'))[-1:]
+    assert json.loads(claim.read_text()) == {'state': 'released'}
 
 
 @needs_ray
