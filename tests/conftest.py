@@ -6,6 +6,7 @@ Also a sandbox with a store and results of its own, and the command line in a pr
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -29,6 +30,8 @@ settings.load_profile('ltbench')
 def methods_loaded() -> Iterator[None]:
     """Register the built-in methods, whatever the developer's own environment names."""
     torch.set_num_threads(1)
+    # started in the background by a shell, this process ignores Ctrl-C, and so would all that the tests start
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith('LTBENCH_')]:
             patch.delenv(name)
