@@ -1,12 +1,16 @@
-"""One run's result: one JSON file, complete in itself. Written once, read by the report."""
+"""One run's result: one JSON file, complete in itself, sealed by a checksum. Written once, read by the report.
+
+A run that failed has no result; what is known of it is in a small file of its own, until it succeeds.
+"""
 
 from __future__ import annotations
 
 import glob
+import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,7 @@ from ltbench.errors import StoreError
 from ltbench.fingerprint import fingerprint
 from ltbench.store import explained, write_atomically
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 FIELDS: dict[str, type | tuple[type, ...]] = {
     'schema': int,
@@ -41,8 +45,22 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
     'warnings': list,  # what parts had to say about themselves
     'cost': dict,
     'environment': dict,
+    'checksum': str,  # of all the rest
 }
 """Every field of a record and its type; all are required and no other is allowed."""
+
+
+IDENTITY = ('benchmark', 'imbalance_factor', 'setting', 'method', 'run_seed', 'fingerprint')
+"""What tells a run apart from others."""
+
+FAILURE_FIELDS: dict[str, type | tuple[type, ...]] = {
+    **{
+        name: FIELDS[name] for name in ('benchmark', 'imbalance_factor', 'setting', 'method', 'run_seed', 'fingerprint')
+    },
+    'stage': str,  # kind of the one that failed
+    'reason': str,
+}
+"""What is kept of a run that failed: every field and its type."""
 
 
 def results_root() -> Path:
@@ -63,30 +81,83 @@ def record_path(suite: str, record: Mapping[str, Any]) -> Path:
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
-    """Check a record against the schema and write it.
+    """Check a record against the schema, seal it and write it; an earlier failure of the same run is forgotten.
 
     Raises:
         StoreError: If it cannot be written.
         ValueError: If a field is missing, unknown or of another type.
     """
-    validate(record)
+    sealed = {**record, 'checksum': checksum(record)}
+    validate(sealed)
     with explained(f'record {path.name}', path.parent, 'LTBENCH_RESULTS'):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + '\n')
+        write_atomically(path, json.dumps(sealed, indent=1, sort_keys=True, allow_nan=False) + '\n')
+        for failure in _failures_of(path, record['setting']):
+            failure.unlink(missing_ok=True)
 
 
 def read_record(path: Path) -> dict[str, Any]:
     """Read and check one record.
 
     Raises:
-        StoreError: If the file is unreadable, truncated or of another schema; the message names it.
+        StoreError: If the file is unreadable, truncated, of another schema or changed by hand; the message names it.
     """
     try:
         record = json.loads(path.read_text(encoding='utf-8'))
         validate(record)
-    except (OSError, json.JSONDecodeError, ValueError) as error:
+        if record['checksum'] != checksum(record):
+            raise ValueError('its checksum does not fit: it was changed after it was written')
+    except (OSError, ValueError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
         raise StoreError(f'{path} is no valid record: {error}') from error
     return record
+
+
+def checksum(record: Mapping[str, Any]) -> str:
+    """Sha256 over all fields but the checksum itself, however they are laid out in the file."""
+    rest = {key: value for key, value in record.items() if key != 'checksum'}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def write_failure(suite: str, identity: Mapping[str, Any], stage: str, reason: str) -> None:
+    """Keep that a run failed, in ``results/SUITE/failed/``; ``identity`` as in a record.
+
+    Raises:
+        StoreError: If it cannot be written.
+    """
+    path = record_path(suite, identity)
+    path = path.parent.parent / 'failed' / path.name
+    failure = {name: identity[name] for name in IDENTITY} | {'stage': stage, 'reason': reason}
+    _check_fields(failure, FAILURE_FIELDS)
+    with explained(f'failure {path.name}', path.parent, 'LTBENCH_RESULTS'):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(failure, indent=1, sort_keys=True) + '\n')
+
+
+def read_failures(suite: str) -> list[dict[str, Any]]:
+    """The failed runs of a suite, in order of file name.
+
+    Raises:
+        StoreError: If a file is damaged; the message names it.
+    """
+    failures = []
+    for path in sorted((results_root() / suite / 'failed').glob('*.json')):
+        try:
+            failures.append(json.loads(path.read_text(encoding='utf-8')))
+            _check_fields(failures[-1], FAILURE_FIELDS)
+        except (OSError, ValueError) as error:
+            raise StoreError(f'{path} is damaged ({error}); remove it: running again makes it anew') from error
+    return failures
+
+
+def _failures_of(record: Path, setting: str) -> Iterator[Path]:
+    """Failures of the run of a record, made by whatever code."""
+    for path in (record.parent.parent / 'failed').glob(f'{glob.escape(_without_hash(record))}-*.json'):
+        try:
+            told = json.loads(path.read_text(encoding='utf-8'))
+        except (OSError, ValueError):
+            continue  # the report names it
+        if told.get('setting') == setting:
+            yield path
 
 
 ROW = ('benchmark', 'imbalance_factor', 'setting', 'method')
@@ -147,9 +218,24 @@ def is_valid(path: Path) -> bool:
     return True
 
 
-def read_records(suite: str) -> list[dict[str, Any]]:
-    """All records of a suite, in order of file name."""
-    return [read_record(path) for path in sorted((results_root() / suite / 'records').glob('*.json'))]
+def read_records(suite: str) -> tuple[dict[Path, dict[str, Any]], dict[Path, str]]:
+    """The records of a suite in order of file name, and the files that are none, with what is wrong with each.
+
+    A record under a name that is not its own is a copy of another one (or was renamed) and counts as wrong.
+    """
+    records, wrong = {}, {}
+    for path in sorted((results_root() / suite / 'records').glob('*.json')):
+        try:
+            record = read_record(path)
+        except StoreError as error:
+            wrong[path] = str(error)
+            continue
+        own = record_path(suite, record).name
+        if path.name == own:
+            records[path] = record
+        else:
+            wrong[path] = f'{path} is a renamed copy: its run is recorded as {own}'
+    return records, wrong
 
 
 def validate(record: Any) -> None:
@@ -158,9 +244,15 @@ def validate(record: Any) -> None:
         raise ValueError('not a JSON object')
     if record.get('schema') != SCHEMA_VERSION:
         raise ValueError(f'schema {record.get("schema")}, this version of ltbench reads {SCHEMA_VERSION}')
-    missing, extra = FIELDS.keys() - record.keys(), record.keys() - FIELDS.keys()
+    _check_fields(record, FIELDS)
+
+
+def _check_fields(told: Any, fields: Mapping[str, type | tuple[type, ...]]) -> None:
+    if not isinstance(told, dict):
+        raise ValueError('not a JSON object')
+    missing, extra = fields.keys() - told.keys(), told.keys() - fields.keys()
     if missing or extra:
         raise ValueError(f'missing {sorted(missing)}, unknown {sorted(extra)}')
-    for name, kind in FIELDS.items():
-        if not isinstance(record[name], kind):
-            raise ValueError(f'field {name} is a {type(record[name]).__name__}')
+    for name, kind in fields.items():
+        if not isinstance(told[name], kind):
+            raise ValueError(f'field {name} is a {type(told[name]).__name__}')

@@ -17,10 +17,10 @@ from ltbench.grid.cost import Costs
 from ltbench.grid.executor import needed_stages
 from ltbench.grid.graph import Graph, Run
 from ltbench.grid.overview import show_status
-from ltbench.grid.run import Selection, choose_suite, expand, just_finished, record_run, unrecorded
+from ltbench.grid.run import Selection, choose_suite, expand, identity_of, just_finished, record_run, unrecorded
 from ltbench.grid.status import StageState
 from ltbench.grid.view import duration, make_view
-from ltbench.record import results_root, set_superseded_aside
+from ltbench.record import results_root, set_superseded_aside, write_failure
 from ltbench.registry import EXECUTORS, lookup
 from ltbench.store import DamagedArtifactError, Store
 
@@ -83,6 +83,10 @@ def run(
         failed = {key: state for key, state in states.items() if state.state in ('failed', 'blocked')}
     else:
         console.print(f'Everything is found: {len(graph.runs)} runs, nothing to train.')
+    for run_ in graph.runs:
+        for stage in run_.stages:
+            if stage.fingerprint in failed and failed[stage.fingerprint].state == 'failed':
+                write_failure(suite.name, identity_of(run_), stage.kind, failed[stage.fingerprint].reason)
     _show_report(suite, bool(records), console)
     for warning in sorted({f'{run_.method}: {text}' for run_, record in records for text in record['warnings']}):
         console.print(f'[yellow]note[/] {warning}')

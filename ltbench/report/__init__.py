@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ltbench.errors import UsageError
+from ltbench.errors import StoreError, UsageError
 from ltbench.record import read_records, results_root
 from ltbench.report import tables
 from ltbench.store import explained
@@ -34,7 +34,10 @@ def leaderboard_of(suite: str) -> tables.pd.DataFrame:
 
 
 def _records(suite: str) -> list[dict]:
-    records = read_records(suite)
+    found, wrong = read_records(suite)
+    if wrong:
+        raise StoreError('\n'.join(wrong.values()))
+    records = list(found.values())
     if not records:
         raise UsageError(f'no records in {results_root() / suite / "records"}; run `ltbench run {suite}` first')
     return records

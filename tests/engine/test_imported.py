@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from ltbench.engine.imported.network import choose_backbone
 from ltbench.engine.imported.score import CIFAR_PIXELS, IMAGENET_PIXELS, with_pixels_of
 from ltbench.errors import DataError, UsageError
 from ltbench.models.resnet_cifar import CIFARResNet
-from ltbench.record import read_records
+from ltbench.record import read_records, write_record
 from ltbench.report import build_report
 
 CLASSES = 5
@@ -348,7 +347,7 @@ def test_the_row_is_marked_and_scored_on_the_test_part(tmp_path, results):
     path, state = digits_file(tmp_path)
     benchmark = load_benchmark('digits_lt')
     lines = list(score_checkpoint(path, 'ldam-drw', benchmark))
-    (record,) = read_records('imported')
+    (record,) = read_records('imported')[0].values()
     data = load_data(benchmark.data)
     pixels = (torch.from_numpy(data.test.images).float() / 255 - data.mean[0]) / data.std[0]
     weight = state['linear.weight'] / state['linear.weight'].norm(dim=0)
@@ -374,15 +373,15 @@ def test_scoring_again_replaces_and_other_files_get_rows_of_their_own(tmp_path, 
     benchmark = load_benchmark('digits_lt')
     for _ in range(2):
         list(score_checkpoint(digits_file(tmp_path)[0], 'ldam-drw', benchmark))
-    (first,) = read_records('imported')
+    (first,) = read_records('imported')[0].values()
     list(score_checkpoint(digits_file(tmp_path, cosine=False)[0], 'ldam-drw', benchmark))
-    records = read_records('imported')
+    records = read_records('imported')[0].values()
     assert len({record['method'] for record in records}) == len({record['fingerprint'] for record in records}) == 2
     # a record of the same row by other code makes way
     path = next((results / 'imported' / 'records').glob(f'*{first["method"][-9:-1]}*'))
     path.unlink()
     old = path.with_name(path.name.replace(path.stem[-8:], '0' * 8))
-    old.write_text(json.dumps(first | {'fingerprint': 'f' * 64, 'computation': 'f' * 64}))
+    write_record(old, first | {'fingerprint': 'f' * 64, 'computation': 'f' * 64})
     list(score_checkpoint(digits_file(tmp_path)[0], 'ldam-drw', benchmark))
     assert not old.exists()
     assert (results / 'imported' / 'superseded' / old.name).is_file()
@@ -452,7 +451,7 @@ def test_imagenet_lt_from_the_command_line(tmp_path, results, imagenet, ltbench)
     printed = ltbench('eval', '--checkpoint', path, '--from', 'nbn', *small)
     assert 'ignored: scale_factor[1:20] (only entry 0 acts in the official code' in printed
     assert '/ imported:nbn(model_best, sha256=' in printed
-    (record,) = read_records('imported')
+    (record,) = read_records('imported')[0].values()
     assert record['setting'].startswith('imported, paper, ')
     assert record['config']['imported']['label_order'] == 'index of the sorted wnid'
     assert record['config']['imported']['mean'] == [0.485, 0.456, 0.406]
