@@ -154,6 +154,7 @@ class Benchmark:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     has_validation: bool = False
     doc: str = ''
+    caveat: str = ''  # what every table of its results must say
     remarks: tuple[str, ...] = ()  # on how it was resolved
 
     @property
@@ -192,6 +193,7 @@ class Benchmark:
                 'backbone': dict(self.backbone),
                 'recipe': dict(self.recipe),
                 'overrides': dict(self.overrides),
+                'caveat': self.caveat,
             }
         )
 
@@ -222,7 +224,7 @@ def load_benchmark(
         raise UsageError(f'{text!r}: benchmarks cannot be joined by +')
     contents, doc = read_config('benchmarks', specs[0].name)
     name = Path(specs[0].name).stem
-    _only_known(contents, (*SECTIONS, 'version', 'has_validation', 'presets'), f'entry of benchmark {name}')
+    _only_known(contents, (*SECTIONS, 'version', 'has_validation', 'caveat', 'presets'), f'entry of benchmark {name}')
     missing = [section for section in SECTIONS if section not in contents]
     if missing:
         raise UsageError(f'benchmark {name} does not define {", ".join(missing)}')
@@ -261,6 +263,7 @@ def load_benchmark(
         overrides=changed,
         has_validation=contents.get('has_validation', False),
         doc=doc,
+        caveat=contents.get('caveat', ''),
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ltbench.data.base import LongTailData, Split
+from ltbench.data.base import LongTailData, Split, data_root
 from ltbench.data.cache import cached_array
 from ltbench.data.profiles import class_counts, select
 from ltbench.errors import DataError, MethodWarning, UsageError
@@ -28,7 +28,7 @@ class FolderLT(LongTailData):
     part's own mean and standard deviation.
 
     Args:
-        root: The folder.
+        root: The folder, from here or from the data folder (``$LTBENCH_DATA``).
         image_size: Height and width; images of another size are scaled to it (bilinear, antialiased).
         imbalance_factor: Largest over smallest class.
         profile: ``'exp'`` or ``'step'``.
@@ -55,6 +55,8 @@ class FolderLT(LongTailData):
         skip_unreadable: bool = False,
     ) -> None:
         self.root, self.image_size, self.skip_unreadable = Path(root), image_size, skip_unreadable
+        if root and not self.root.is_dir() and (data_root() / root).is_dir():
+            self.root = data_root() / root
         if not root or not self.root.is_dir():
             raise DataError(f'folder_lt: {root!r} is no folder; name one: -b "folder_lt(root=/path/to/images)"')
         split = (self.root / 'train').is_dir()

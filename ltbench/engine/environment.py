@@ -53,6 +53,18 @@ def keep_freed_memory() -> None:
         mallopt(parameter, value)
 
 
+def compute_exactly() -> None:
+    """Let a GPU compute float32 as float32, and the same bits every time: no TF32, no algorithm chosen by timing.
+
+    To be called before anything is computed on a GPU. What has no exact variant warns in the log.
+    """
+    os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # cuBLAS is else free to choose, see its manual
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # to debug; costs time
+
+
 def peak_memory_mb(device: torch.device) -> float:
     """Peak memory of this process in MB: of the GPU where there is one, else resident."""
     if device.type == 'cuda':

@@ -14,7 +14,7 @@ import torch
 
 from ltbench.data import LongTailData, load_data
 from ltbench.data.batches import ALONE, Share
-from ltbench.engine.environment import describe, peak_memory_mb
+from ltbench.engine.environment import compute_exactly, describe, peak_memory_mb
 from ltbench.stage import Stage, train_stage_of
 from ltbench.store import Artifact, Store, StoreError
 
@@ -93,6 +93,7 @@ class Workbench:
         if device == 'cuda':
             device = f'cuda:{runtime.slots[share.rank] % torch.cuda.device_count()}'
             torch.cuda.set_device(device)
+            compute_exactly()
         self.device = torch.device(device)
         self.folder: Path = store.work(stage.fingerprint)
         self.warnings: list[str] = []

@@ -96,7 +96,12 @@ def default_slots() -> int:
 
 
 def _start_fork_server() -> None:
-    """Start the fork server so that Ctrl-C passes it by: the driver ends the workers itself."""
+    """Start the fork server so that Ctrl-C passes it by: the driver ends the workers itself.
+
+    What it imports asks whether there is a GPU. Asked through the CUDA runtime, as is the default, no process forked
+    from it could use one; asked through NVML, all can.
+    """
+    os.environ['PYTORCH_NVML_BASED_CUDA_CHECK'] = '1'
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         forkserver.ensure_running()

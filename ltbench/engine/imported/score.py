@@ -17,7 +17,7 @@ from ltbench.data.base import Split
 from ltbench.data.batches import BatchPreprocessor, example_of
 from ltbench.engine.analysis import FeatureSums
 from ltbench.engine.analysis import describe as analysis_of
-from ltbench.engine.environment import Meter, describe, peak_memory_mb, size_of
+from ltbench.engine.environment import Meter, compute_exactly, describe, peak_memory_mb, size_of
 from ltbench.engine.imported.formats import Checkpoint, read_checkpoint
 from ltbench.engine.imported.network import build_imported, check_order_of_labels, choose_backbone
 from ltbench.engine.outputs import predict
@@ -179,6 +179,8 @@ def _evaluate(
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Metrics on the test part with the analysis of the network, cost of that, environment."""
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    if device.type == 'cuda':
+        compute_exactly()
     model.to(device, memory_format=torch.channels_last)
     preprocess, augmentation = model.data_preprocessor, benchmark.recipe['augmentation']
     workers = 0 if isinstance(data.test, Split) else torch.get_num_threads()

