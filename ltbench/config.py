@@ -153,6 +153,7 @@ class Benchmark:
     recipe: Mapping[str, Any]
     overrides: Mapping[str, Any] = field(default_factory=dict)
     has_validation: bool = False
+    stands_beside: str | None = None  # the benchmark whose published rows the report sets beside, for their order only
     doc: str = ''
     caveat: str = ''  # what every table of its results must say
     remarks: tuple[str, ...] = ()  # on how it was resolved
@@ -193,12 +194,14 @@ class Benchmark:
                 'backbone': dict(self.backbone),
                 'recipe': dict(self.recipe),
                 'overrides': dict(self.overrides),
-                'caveat': self.caveat,
+                **({'caveat': self.caveat} if self.caveat else {}),
+                **({'stands_beside': self.stands_beside} if self.stands_beside else {}),
             }
         )
 
 
 SECTIONS = ('data', 'backbone', 'recipe')
+OTHER_ENTRIES = ('version', 'has_validation', 'caveat', 'stands_beside', 'presets')
 RECIPE = ('epochs', 'batch_size', 'optimizer', 'schedule', 'augmentation', 'precision', 'devices')
 SCHEDULE = ('type', 'warmup_epochs', 'at', 'gamma')
 PRECISIONS = ('fp32', 'bf16', 'auto')
@@ -224,7 +227,9 @@ def load_benchmark(
         raise UsageError(f'{text!r}: benchmarks cannot be joined by +')
     contents, doc = read_config('benchmarks', specs[0].name)
     name = Path(specs[0].name).stem
-    _only_known(contents, (*SECTIONS, 'version', 'has_validation', 'caveat', 'presets'), f'entry of benchmark {name}')
+    _only_known(contents, (*SECTIONS, *OTHER_ENTRIES), f'entry of benchmark {name}')
+    if contents.get('stands_beside', name) not in (name, *config_names('benchmarks')):
+        raise unknown(f'benchmark that {name} stands beside', contents['stands_beside'], config_names('benchmarks'))
     missing = [section for section in SECTIONS if section not in contents]
     if missing:
         raise UsageError(f'benchmark {name} does not define {", ".join(missing)}')
@@ -262,6 +267,7 @@ def load_benchmark(
         **tree,
         overrides=changed,
         has_validation=contents.get('has_validation', False),
+        stands_beside=contents.get('stands_beside'),
         doc=doc,
         caveat=contents.get('caveat', ''),
     )

@@ -200,7 +200,7 @@ def test_resolved_is_a_copy_of_everything() -> None:
     toy = load_benchmark('toy_lt(epochs=20)')
     resolved = toy.resolved
     assert resolved['overrides'] == {'recipe.epochs': 20}
-    assert set(resolved) == {'name', 'preset', 'version', 'data', 'backbone', 'recipe', 'overrides', 'caveat'}
+    assert set(resolved) == {'name', 'preset', 'version', 'data', 'backbone', 'recipe', 'overrides'}
     resolved['recipe']['optimizer']['lr'] = 9.0
     assert toy.recipe['optimizer']['lr'] == 0.1
 

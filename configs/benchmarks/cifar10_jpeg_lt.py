@@ -29,3 +29,4 @@ recipe = dict(
 )
 presets = dict(short=dict(recipe=dict(epochs=30, schedule=dict(type='cosine', warmup_epochs=0))))
 caveat = 'CIFAR-10 re-encoded as JPEG; not comparable with published decimals.'
+stands_beside = 'cifar10_lt'
