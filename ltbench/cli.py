@@ -77,6 +77,10 @@ def run(
             help='With --executor slurm: partition=gpu, time=120 (minutes), mem=16G, account=ME, ...; may be repeated.',
         ),
     ] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(metavar='TRACKER', help='Also write each run to tensorboard, wandb or mlflow; may be repeated.'),
+    ] = None,
     dry_run: Annotated[bool, typer.Option('--dry-run', help='Show what would be trained and what is found.')] = False,
 ) -> None:
     """Plan, train what is missing, record, report."""
@@ -97,7 +101,7 @@ def run(
     if slurm:
         settings['options'] = _assignments(slurm)
     raise typer.Exit(
-        drive.run(selection, [str(p) for p in plugin or ()], executor, workers, dry_run, timeout, settings)
+        drive.run(selection, [str(p) for p in plugin or ()], executor, workers, dry_run, timeout, settings, track or ())
     )
 
 
