@@ -88,6 +88,10 @@ def run(
         raise UsageError(f'--gpus-per-stage is for --executor ray, not {executor}')
     if slurm and executor != 'slurm':
         raise UsageError(f'--slurm is for --executor slurm, not {executor}')
+    if track:
+        from ltbench.tracking import check_installed
+
+        check_installed(track)
     from ltbench.grid import drive
     from ltbench.grid.run import Selection
 

@@ -23,7 +23,7 @@ from ltbench.grid.view import duration, make_view
 from ltbench.record import results_root, set_superseded_aside
 from ltbench.registry import EXECUTORS, lookup
 from ltbench.store import DamagedArtifactError, Store
-from ltbench.tracking import Tracking, check_installed
+from ltbench.tracking import Tracking
 
 LOG_LINES = 5
 """Of a failed stage's log, shown at the end."""
@@ -54,7 +54,6 @@ def run(
         settings: Further arguments of the executor.
         trackers: Where records go too, by name; runs that were recorded before go there as well, if they are missing.
     """
-    check_installed(trackers)
     console = make_console()
     suite, graph, broken = _plan(selection, plugin_files)
     executor_class, store = lookup(EXECUTORS, executor), Store()

@@ -154,6 +154,8 @@ class MLflow(Tracker):
             mlflow = backend.experiment
         finally:
             logger.setLevel(level)
+            if self.uri is None:
+                os.environ.pop('MLFLOW_TRACKING_URI', None)  # MLflow sets it, for child processes; it was not the user
         for step, scalars in scalars_of(record):
             backend.add_scalars(scalars, step)
         mlflow.log_artifact(str(path))
