@@ -77,6 +77,10 @@ def run(
             help='With --executor slurm: partition=gpu, time=120 (minutes), mem=16G, account=ME, ...; may be repeated.',
         ),
     ] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(metavar='TRACKER', help='Also write each run to tensorboard, wandb or mlflow; may be repeated.'),
+    ] = None,
     dry_run: Annotated[bool, typer.Option('--dry-run', help='Show what would be trained and what is found.')] = False,
 ) -> None:
     """Plan, train what is missing, record, report."""
@@ -84,6 +88,10 @@ def run(
         raise UsageError(f'--gpus-per-stage is for --executor ray, not {executor}')
     if slurm and executor != 'slurm':
         raise UsageError(f'--slurm is for --executor slurm, not {executor}')
+    if track:
+        from ltbench.tracking import check_installed
+
+        check_installed(track)
     from ltbench.grid import drive
     from ltbench.grid.run import Selection
 
@@ -97,35 +105,80 @@ def run(
     if slurm:
         settings['options'] = _assignments(slurm)
     raise typer.Exit(
-        drive.run(selection, [str(p) for p in plugin or ()], executor, workers, dry_run, timeout, settings)
+        drive.run(selection, [str(p) for p in plugin or ()], executor, workers, dry_run, timeout, settings, track or ())
     )
 
 
 @app.command('eval')
 def evaluate(
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar='[RUN]', help='A recorded run: path or name of its record, SUITE/NAME, or fingerprint.'),
+    ] = None,
     checkpoint: Annotated[
-        Path, typer.Option(metavar='FILE', help='A published checkpoint; nothing in it is executed.')
-    ],
+        Path | None, typer.Option(metavar='FILE', help='A published checkpoint; nothing in it is executed.')
+    ] = None,
     source: Annotated[
-        str, typer.Option('--from', metavar='SOURCE', help='nbn, classifier-balancing, ldam-drw or torchvision.')
-    ],
+        str | None,
+        typer.Option('--from', metavar='SOURCE', help='nbn, classifier-balancing, ldam-drw or torchvision.'),
+    ] = None,
     benchmark: Annotated[
-        str, typer.Option('-b', '--benchmark', help='NAME or "NAME(imbalance_factor=50)": decides images and groups.')
-    ],
+        str | None,
+        typer.Option('-b', '--benchmark', help='NAME or "NAME(imbalance_factor=50)": decides images and groups.'),
+    ] = None,
     preset: Preset = None,
     option: Annotated[
         list[str] | None, typer.Option('-o', '--option', help='backbone.name=resnext50_32x4d; may be repeated.')
     ] = None,
-    suite: Annotated[str, typer.Option(help='Suite that the record goes to.')] = 'imported',
+    suite: Annotated[
+        str | None, typer.Option(help='Suite that the record of a checkpoint goes to; default: imported.')
+    ] = None,
 ) -> None:
-    """Score a published checkpoint under the same protocol, and record it as imported. Trains nothing."""
+    """Recompute a recorded run's metrics from its stored logits, or score a published checkpoint. Trains nothing.
+
+    `ltbench eval RUN` compares what it computes with the record; the exit code is 1 if they differ.
+
+    `ltbench eval --checkpoint FILE --from SOURCE -b BENCHMARK` follows the same protocol and records the score as
+    imported.
+    """
+    needed = {'--checkpoint': checkpoint, '--from': source, '-b': benchmark}
+    given = needed | {'--preset': preset, '-o': option, '--suite': suite}
+    extra = [name for name, value in given.items() if value]
+    if run is not None:
+        if extra:
+            raise UsageError(f'{", ".join(extra)} belong to a checkpoint, not to the recorded run {run!r}; give one')
+        from ltbench.rescore import show_rescored
+
+        raise typer.Exit(show_rescored(run))
+    if checkpoint is None or source is None or benchmark is None:
+        missing = [name for name, value in needed.items() if value is None]
+        raise UsageError(
+            f'a checkpoint needs {", ".join(missing)} too: ltbench eval --checkpoint FILE --from SOURCE -b BENCHMARK'
+            if extra
+            else 'nothing to evaluate: give a recorded RUN (`ltbench ls runs` lists them), '
+            'or --checkpoint FILE --from SOURCE -b BENCHMARK'
+        )
     from ltbench.config import load_benchmark
     from ltbench.engine.imported import score_checkpoint
 
     for line in score_checkpoint(
-        checkpoint, source, load_benchmark(benchmark, preset, _assignments(option or [])), suite
+        checkpoint, source, load_benchmark(benchmark, preset, _assignments(option or [])), suite or 'imported'
     ):
         typer.echo(line)
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(metavar='RUN', help='As for eval: path, name, SUITE/NAME or fingerprint.')],
+    second: Annotated[str, typer.Argument(metavar='RUN', help='Another run of the same benchmark.')],
+    all_classes: Annotated[bool, typer.Option('--all', help='Show every class, not only those that differ most.')] = (
+        False
+    ),
+) -> None:
+    """Show two recorded runs side by side: config, metrics, classes, and a paired test over the test images."""
+    from ltbench.compare import show_comparison
+
+    show_comparison(first, second, all_classes)
 
 
 @app.command()

@@ -1,10 +1,13 @@
 """Shared by all tests: one torch thread, every method loaded, hypothesis without chance; a web server for files.
 
-Also a sandbox with a store and results of its own, and the command line in a process of its own.
+Also a sandbox with a store and results of its own, the command line in a process of its own, and records that took no
+training.
 """
 
 from __future__ import annotations
 
+import copy
+import json
 import os
 import signal
 import subprocess
@@ -13,13 +16,19 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
 
 from ltbench import plugins
 from ltbench.config import Benchmark
+from ltbench.evaluation import evaluate
+from ltbench.fingerprint import fingerprint
+from ltbench.record import record_path, write_record
+from ltbench.store import Store
 
 # the same examples on every machine, so that a red test is red for everyone; a slow machine is no failure
 settings.register_profile('ltbench', max_examples=40, deadline=None, derandomize=True)
@@ -91,6 +100,40 @@ def logits_files():
         return {path.parent.name: path.read_bytes() for path in store.glob('artifacts/*/*/test.npz')}
 
     return read
+
+
+@pytest.fixture
+def recorded(sandbox):
+    """Records of runs that nobody trained, with logits in the store; see ``make``."""
+    template = json.loads((Path(__file__).parent / 'record.json').read_text())
+
+    def make(
+        method: str = 'erm',
+        seed: int = 0,
+        suite: str = 'digits',
+        logits: np.ndarray | None = None,
+        labels: np.ndarray | None = None,
+        stored: bool = True,
+        key: str | None = None,
+        **changed: Any,
+    ) -> Path:
+        """Write a record of ten digits and, unless told otherwise, store its logits; return the record's path."""
+        record = copy.deepcopy(template) | {'method': method, 'run_seed': seed} | changed
+        record['methods'] = [{'name': method, 'options': {}}]
+        record['fingerprint'] = key or fingerprint([suite, method, seed])
+        labels = np.arange(200) % 10 if labels is None else labels
+        if logits is None:
+            logits = np.random.default_rng(seed).normal(size=(len(labels), 10)).astype(np.float32)
+            logits[np.arange(len(labels)), labels] += 1
+        record['metrics'] = evaluate(logits, labels, record['class_counts'])
+        if stored:
+            Store().publish(
+                record['fingerprint'], {}, lambda folder: np.savez(folder / 'test.npz', logits=logits, labels=labels)
+            )
+        write_record(record_path(suite, record), record)
+        return record_path(suite, record)
+
+    return make
 
 
 class FileServer(ThreadingHTTPServer):

@@ -10,13 +10,13 @@ import pytest
 HOME = Path(__file__).parents[1]
 FLOORS = [
     {'cli'},
-    {'listing', 'scaffold', 'storekeeping'},
+    {'listing', 'scaffold', 'storekeeping', 'rescore', 'compare'},
     {'contract', 'bench'},
     {'grid'},
-    {'report'},
+    {'report', 'tracking'},
     {'engine'},
     {'methods', 'builtin'},
-    {'models', 'data', 'evaluation', 'plugins'},
+    {'models', 'data', 'evaluation', 'plugins', 'runs'},
     {'method'},
     {'plan'},
     {'stage'},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,22 @@ from ltbench.grid.cost import Costs
 from ltbench.grid.executor import needed_stages
 from ltbench.grid.graph import Graph, Run
 from ltbench.grid.overview import show_status
-from ltbench.grid.run import Selection, choose_suite, expand, identity_of, just_finished, record_run, unrecorded
+from ltbench.grid.run import (
+    Selection,
+    choose_suite,
+    expand,
+    identity_of,
+    just_finished,
+    path_of_record,
+    record_run,
+    unrecorded,
+)
 from ltbench.grid.status import StageState
 from ltbench.grid.view import duration, make_view
 from ltbench.record import results_root, set_superseded_aside, write_failure
 from ltbench.registry import EXECUTORS, lookup
 from ltbench.store import DamagedArtifactError, Store
+from ltbench.tracking import Tracking
 
 LOG_LINES = 5
 """Of a failed stage's log, shown at the end."""
@@ -39,8 +49,9 @@ def run(
     dry_run: bool,
     timeout: float | None = None,
     settings: Mapping[str, Any] | None = None,
+    trackers: Sequence[str] = (),
 ) -> int:
-    """Carry out a selection; return the exit code: 0, or 1 if a run failed.
+    """Carry out a selection; return the exit code: 0, or 1 if a run or a tracker failed.
 
     Args:
         selection: What was asked for.
@@ -50,6 +61,7 @@ def run(
         dry_run: Only show what would be done.
         timeout: Minutes that a stage may take.
         settings: Further arguments of the executor.
+        trackers: Where records go too, by name; runs that were recorded before go there as well, if they are missing.
     """
     console = make_console()
     suite, graph, broken = _plan(selection, plugin_files)
@@ -60,7 +72,8 @@ def run(
         _show_plan(graph, store, console)
         return 0
     carrier = executor_class(store, _runtime(plugin_files), slots, **(settings or {}))
-    records = _record(unrecorded(graph, suite, store), store, console)
+    tracking = Tracking(trackers, suite.name)
+    records = _record(unrecorded(graph, suite, store), store, console, tracking)
     needed = needed_stages(graph, store)
     failed: dict[str, StageState] = {}
     if needed:
@@ -72,7 +85,7 @@ def run(
                 for states in carrier.run(graph, timeout and 60 * timeout):
                     recorded = {id(run_) for run_, _ in records}
                     new = [item for item in just_finished(graph, suite, states) if id(item[0]) not in recorded]
-                    for run_, record in _record(new, store, console):
+                    for run_, record in _record(new, store, console, tracking):
                         view.recorded(run_, record)
                         records.append((run_, record))
                     view.update(states)
@@ -87,10 +100,14 @@ def run(
         for stage in run_.stages:
             if stage.fingerprint in failed and failed[stage.fingerprint].state == 'failed':
                 write_failure(suite.name, identity_of(run_), stage.kind, failed[stage.fingerprint].reason)
+    if trackers:
+        _track(filter(Path.exists, (path_of_record(run_, suite) for run_ in graph.runs)), tracking, console)
     _show_report(suite, bool(records), console)
+    for line in tracking.summary():
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     for warning in sorted({f'{run_.method}: {text}' for run_, record in records for text in record['warnings']}):
         console.print(f'[yellow]note[/] {warning}')
-    return _show_failures(graph, failed, broken, store, console)
+    return _show_failures(graph, failed, broken, store, console) or (EXIT_FAILED if tracking.failed else 0)
 
 
 def status(selection: Selection, plugin_files: Iterable[str], watch: bool, as_json: bool) -> None:
@@ -112,7 +129,9 @@ def _runtime(plugin_files: Iterable[str]) -> dict[str, object]:
     return asdict(Runtime(plugins=tuple(str(path) for path in plugins.plugin_files(plugin_files))))
 
 
-def _record(finished: Iterable[tuple[Run, Path]], store: Store, console: Console) -> list[tuple[Run, dict]]:
+def _record(
+    finished: Iterable[tuple[Run, Path]], store: Store, console: Console, tracking: Tracking
+) -> list[tuple[Run, dict]]:
     """Write records; a run whose stored logits are damaged is left to be carried out again."""
     written = []
     for run_, path in finished:
@@ -123,8 +142,15 @@ def _record(finished: Iterable[tuple[Run, Path]], store: Store, console: Console
             continue
         for moved in set_superseded_aside(path, record):
             console.print(f'{moved.name} was made by other code or data: moved to {moved.parent}', markup=False)
+        _track([path], tracking, console)
         written.append((run_, record))
     return written
+
+
+def _track(records: Iterable[Path], tracking: Tracking, console: Console) -> None:
+    for path in records:
+        for line in tracking.log(path):
+            console.print(line, style='red', markup=False, highlight=False, soft_wrap=True)
 
 
 def _show_plan(graph: Graph, store: Store, console: Console) -> None:

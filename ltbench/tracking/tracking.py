@@ -1,0 +1,116 @@
+"""Which records go to which trackers: each once, whoever else writes there, and whatever becomes of a tracker."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ltbench.errors import UsageError, unknown
+from ltbench.record import read_record, results_root
+from ltbench.store import explained
+from ltbench.tracking.trackers import TRACKERS, Tracker
+
+
+def check_installed(names: Sequence[str]) -> None:
+    """See that trackers exist and their packages are installed; writes and imports nothing.
+
+    Raises:
+        UsageError: If not, with near misses or the command that installs the package.
+    """
+    for name in names:
+        if name not in TRACKERS:
+            raise unknown('tracker', name, TRACKERS)
+        package = TRACKERS[name].package
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:  # without an origin it is a folder of that name, not a package
+            raise UsageError(f'--track {name} needs the package {package}: pip install {package}')
+
+
+class Tracking:
+    """The trackers of one suite. One that fails is left out from then on: a run is worth more than its plot.
+
+    Args:
+        names: Of :data:`TRACKERS`; none at all makes every method do nothing.
+        suite: Name of the suite.
+
+    Attributes:
+        failed: Tracker -> what it failed with.
+
+    Raises:
+        UsageError: If a package is missing, or a tracker cannot be reached.
+        StoreError: If nothing can be written.
+    """
+
+    def __init__(self, names: Sequence[str], suite: str) -> None:
+        check_installed(names)
+        self.folder = results_root() / suite / 'tracking'
+        self.failed: dict[str, str] = {}
+        self._written: dict[str, int] = {}
+        self._trackers: dict[str, Tracker] = {}
+        for name in dict.fromkeys(names):
+            with explained(f'runs for {name}', self.folder, 'LTBENCH_RESULTS'):
+                (self.folder / name).mkdir(parents=True, exist_ok=True)
+            try:
+                self._trackers[name] = TRACKERS[name](suite, (self.folder / name).absolute())
+            except Exception as error:
+                raise UsageError(
+                    f'{name} cannot be opened; mend that, or leave out --track {name}: {_line(error)}'
+                ) from error
+            self._written[name] = 0
+
+    def log(self, path: Path) -> list[str]:
+        """Write a record to every tracker that does not have it.
+
+        Args:
+            path: Of the record.
+
+        Returns:
+            What to tell the user: the trackers that have just failed.
+        """
+        told = []
+        for name, tracker in list(self._trackers.items()):
+            try:
+                if tracker.knows(path.stem):
+                    continue
+                with _alone(self.folder):  # another driver may be about to write the same run
+                    if not tracker.has(path.stem):
+                        tracker.write(path.stem, read_record(path), path)
+                        self._written[name] += 1
+            except Exception as error:  # noqa: BLE001 - foreign code, and perhaps a server; training goes on
+                self.failed[name] = _line(error)
+                del self._trackers[name]
+                told.append(f'--track {name} failed at {path.stem} and is left out from here: {self.failed[name]}')
+        return told
+
+    def summary(self) -> list[str]:
+        """One line a tracker: how many runs it got, and how to look at them or what to do about it."""
+        lines = [
+            f'{name}: {_runs(self._written[name])} written; look at them with: {tracker.viewer()}'
+            for name, tracker in self._trackers.items()
+        ]
+        return lines + [
+            f'{name}: failed after {_runs(self._written[name])} ({reason}). No record is lost: the same command, once '
+            f'{name} works again, writes what is missing there'
+            for name, reason in self.failed.items()
+        ]
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the suite's lock; the system takes it back from a process that dies."""
+    with (folder / '.lock').open('w') as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _line(error: Exception) -> str:
+    """An error of foreign code, in one line that is no essay."""
+    text = ' '.join(str(error).split()).rstrip('.')
+    return f'{type(error).__name__}: {text if len(text) <= 200 else text[:199] + "…"}'
+
+
+def _runs(count: int) -> str:
+    return 'no new run' if count == 0 else f'{count} run{"s" if count > 1 else ""}'
