@@ -153,6 +153,7 @@ class Benchmark:
     recipe: Mapping[str, Any]
     overrides: Mapping[str, Any] = field(default_factory=dict)
     has_validation: bool = False
+    stands_beside: str | None = None  # the benchmark whose published rows the report sets beside, for their order only
     doc: str = ''
     remarks: tuple[str, ...] = ()  # on how it was resolved
 
@@ -192,6 +193,7 @@ class Benchmark:
                 'backbone': dict(self.backbone),
                 'recipe': dict(self.recipe),
                 'overrides': dict(self.overrides),
+                **({'stands_beside': self.stands_beside} if self.stands_beside else {}),
             }
         )
 
@@ -222,7 +224,11 @@ def load_benchmark(
         raise UsageError(f'{text!r}: benchmarks cannot be joined by +')
     contents, doc = read_config('benchmarks', specs[0].name)
     name = Path(specs[0].name).stem
-    _only_known(contents, (*SECTIONS, 'version', 'has_validation', 'presets'), f'entry of benchmark {name}')
+    _only_known(
+        contents, (*SECTIONS, 'version', 'has_validation', 'stands_beside', 'presets'), f'entry of benchmark {name}'
+    )
+    if contents.get('stands_beside', name) not in (name, *config_names('benchmarks')):
+        raise unknown(f'benchmark that {name} stands beside', contents['stands_beside'], config_names('benchmarks'))
     missing = [section for section in SECTIONS if section not in contents]
     if missing:
         raise UsageError(f'benchmark {name} does not define {", ".join(missing)}')
@@ -260,6 +266,7 @@ def load_benchmark(
         **tree,
         overrides=changed,
         has_validation=contents.get('has_validation', False),
+        stands_beside=contents.get('stands_beside'),
         doc=doc,
     )
 
