@@ -264,7 +264,7 @@ def _differences(
                          not is_reference(row), row['order'], row['run_seed']),
     )  # fmt: skip
     references = {(row['block'], row['run_seed']): np.array(row['scores'], float) for row in order if is_reference(row)}
-    names = {}
+    names: dict[tuple[Any, ...], str] = {}
     for row in order:  # the shortest spelling of one and the same combination
         names.setdefault((row['block'], *(row[column] for column in what)), row['method'])
     none = np.full(len(SCORES), np.nan)
