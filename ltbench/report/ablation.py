@@ -1,0 +1,364 @@
+"""Ablations: rows that are equal but for one option, or but for one part of the method, compared seed by seed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from ltbench.config import Benchmark, Spec, parse_specs
+from ltbench.errors import StoreError, UsageError, unknown
+
+SCORES = ('top1', 'many', 'medium', 'few', 'macro')
+GROUP = ['benchmark', 'imbalance_factor', 'setting']
+SECTIONS = ('data', 'backbone', 'recipe')
+PLAIN = 'erm'
+"""The method that changes nothing: what is left when the only part of a method is taken away."""
+
+TEST = 'paired t-test over seeds, two-sided, Holm-corrected over the rows of one group and score'
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A declared table: a part of methods against the same rows without it.
+
+    Args:
+        part: The method whose part is taken away.
+        values: Its options that the table is about, in order of columns, and the order of their values.
+    """
+
+    part: str
+    values: Mapping[str, Sequence[Any]]
+
+
+ABLATIONS = {
+    'nbn': Ablation(
+        'nbn',
+        {
+            'normalize': ('weight', 'bias', 'both'),
+            'scope': ('last_stage', 'all'),
+            'scalar': ('network', 'layer', 'each'),
+            'bias_init': ('zeros', 'ones', 'normal'),
+        },
+    )
+}
+"""The ablations that every report makes where its records hold them, by name: ``ablation_NAME.csv``."""
+
+Record = Mapping[str, Any]
+
+
+def nbn_ablation(records: Sequence[Record]) -> pd.DataFrame:
+    """The paper's question, which part of BN carries the bias: :func:`part_ablation` of ``nbn``."""
+    return part_ablation(records, 'nbn')
+
+
+def part_ablation(records: Sequence[Record], name: str) -> pd.DataFrame:
+    """A declared ablation: every combination of the part's options that the records hold, and the rows without it.
+
+    Columns: the group; ``method`` as typed; ``with`` (the other parts; '' for none); one for each option of the part
+    (``none`` in the rows without it); then those of :func:`summarise`. Empty where no record has the part.
+    """
+    return summarise(part_differences(records, name))
+
+
+def part_differences(records: Sequence[Record], name: str) -> pd.DataFrame:
+    """What :func:`part_ablation` rests on: one row a run and score, with the difference to the run of the same seed.
+
+    Raises:
+        StoreError: If two runs of one combination and seed were made by different code.
+    """
+    ablation = ABLATIONS[name]
+    rows = [_row_with(record, ablation) for record in _trained(records)]
+    if not any(row['has_part'] for row in rows):
+        return pd.DataFrame()
+    names = {option for row in rows for option in row['options']}
+    options = [*(option for option in ablation.values if option in names), *sorted(names - {*ablation.values})]
+    for row in rows:
+        values = row.pop('options')
+        row |= {option: _text(values[option]) if option in values else 'none' for option in options}
+        row['order'] = [_place(ablation.values.get(option, ()), values.get(option)) for option in options]
+    return _differences(rows, ['with', *options], lambda row: not row['has_part'])
+
+
+def ablate(records: Sequence[Record], option: str) -> pd.DataFrame:
+    """Rows that are equal but for one option, each against the one that has its default.
+
+    The reference is the value that was not set by hand where the records hold such a row, else the first one.
+    Columns: the group (of a benchmark's option: without it); ``method`` without the option; ``option``; ``value``;
+    then those of :func:`summarise`. Rows that no other row is compared with are left out.
+
+    Args:
+        records: Records of trained runs; imported ones are left out.
+        option: ``METHOD.option``, or ``recipe.epochs``, ``backbone.depth``, ...: a path in the resolved benchmark.
+
+    Raises:
+        UsageError: If no record has the method or option (with near misses), or nothing varies it alone (naming what
+            is varied).
+        StoreError: If two runs of one combination and seed were made by different code.
+    """
+    trained = _trained(records)
+    _check_known(trained, option)
+    rows = [row for record in trained for row in _rows_of(record, option)]
+    kept = _varied(rows)
+    if not kept:
+        raise UsageError(f'no two rows differ in {option} alone; {_what_varies(trained)}')
+    frame = _differences(kept, ['option', 'value'], lambda row: row['is_reference'])
+    return summarise(frame)
+
+
+def summarise(differences: pd.DataFrame) -> pd.DataFrame:
+    """Mean over seeds of each combination and score.
+
+    Columns: what tells a combination apart; ``score``; ``mean``, ``std`` (ddof=1) and ``n`` of its seeds;
+    ``difference`` (points, to the reference), ``difference_std`` and ``n_pairs`` of the seeds that both have;
+    ``p`` and ``p_holm`` of :data:`TEST`. What does not exist is NaN: an empty group, the difference of a reference or
+    where there is none, the standard deviation of one seed, p of one pair or of differences that are all the same.
+    """
+    if differences.empty:
+        return differences
+    keys = [column for column in differences.columns if column not in ('run_seed', 'value_of_score', 'difference')]
+    groups = differences.groupby(keys, sort=False, dropna=False)
+    table = groups['value_of_score'].agg(mean='mean', std='std', n='count').reset_index()
+    paired = groups['difference'].agg(['mean', 'std', 'count'])
+    table['difference'] = paired['mean'].to_numpy()
+    table['difference_std'] = paired['std'].to_numpy()
+    table['n_pairs'] = paired['count'].to_numpy()
+    table['p'] = _p_values(differences['difference'], groups.ngroup(), len(table))
+    table['p_holm'] = np.nan
+    tested = table[table['p'].notna()]
+    for _, family in tested.groupby([*GROUP, 'score'], dropna=False):
+        table.loc[family.index, 'p_holm'] = multipletests(family['p'], method='holm')[1]
+    return table
+
+
+def csv(table: pd.DataFrame) -> str:
+    """An ablation as CSV: four decimals, empty cells for what does not exist."""
+    text = table.copy()
+    text['imbalance_factor'] = text['imbalance_factor'].map(lambda factor: '' if pd.isna(factor) else f'{factor:.12g}')
+    return text.to_csv(index=False, float_format='%.4f', lineterminator='\n')
+
+
+def markdown(table: pd.DataFrame, title: str) -> str:
+    """An ablation for people; '' for an empty one."""
+    if table.empty:
+        return ''
+    start = list(table.columns).index('score')
+    what = [column for column in table.columns[:start] if column not in GROUP]
+    lines = [
+        f'## Ablation: {title}',
+        '',
+        'Accuracy in %, mean ± standard deviation (ddof = 1) over seeds; difference to the reference row (ref.), '
+        f'in points, paired by seed; p: {TEST}. Empty where there is nothing to compare with, or one pair only.',
+    ]
+    for group, rows in table.groupby(GROUP, sort=False, dropna=False):
+        benchmark, factor, setting = group if isinstance(group, tuple) else (group,)
+        where = f', imbalance factor {factor:g}' if pd.notna(factor) else ''
+        shown = [score for score in SCORES if rows.loc[rows['score'] == score, 'mean'].notna().any()]
+        lines += ['', f'### {benchmark}{where} ({setting})', '']
+        lines += ['| ' + ' | '.join([*what, 'seeds', *(f'{s} | difference | p' for s in shown)]) + ' |']
+        lines += ['|---' * (len(what) + 1 + 3 * len(shown)) + '|']
+        for combination, scores in rows.groupby(what, sort=False, dropna=False):
+            of = {row['score']: row for row in scores.to_dict('records')}
+            cells = [*map(str, combination), str(of['top1']['n'])]
+            lines.append('| ' + ' | '.join([*cells, *(_cells(of[score]) for score in shown)]) + ' |')
+    return '\n'.join(lines) + '\n'
+
+
+# ---------------------------------------------------------------------------------------------- rows
+
+
+def _trained(records: Sequence[Record]) -> list[Record]:
+    return [record for record in records if 'imported' not in record['config']]
+
+
+def _scored(record: Record) -> dict[str, Any]:
+    run = {key: record[key] for key in (*GROUP, 'method', 'run_seed', 'fingerprint')}
+    return run | {'scores': [record['metrics'][score] for score in SCORES]}
+
+
+def _row_with(record: Record, ablation: Ablation) -> dict[str, Any]:
+    """A run, what it has beside the part, and the part's options."""
+    mine = next((part['options'] for part in record['methods'] if part['name'] == ablation.part), None)
+    rest = [part for part in record['methods'] if part['name'] not in (ablation.part, PLAIN)]
+    specs = [spec for spec in parse_specs(record['method']) if spec.name not in (ablation.part, PLAIN)]
+    return _scored(record) | {
+        'with': '+'.join(map(str, specs)),
+        'has_part': mine is not None,
+        'options': mine or {},
+        'block': _key([*(record[key] for key in GROUP), rest]),
+    }
+
+
+def _rows_of(record: Record, option: str) -> Iterator[dict[str, Any]]:
+    """The run with the option's value taken out of what tells it apart; nothing if it has no such option."""
+    owner, _, name = option.partition('.')
+    config = record['config']['benchmark']
+    if owner in SECTIONS:
+        leaves = dict(_leaves({section: config[section] for section in SECTIONS}))
+        if option not in leaves:
+            return
+        overrides = {key: value for key, value in config['overrides'].items() if key != option}
+        kept = {key: config[key] for key in ('name', 'preset', 'version', *SECTIONS)}
+        row = _scored(record) | {'setting': Benchmark(**kept, overrides=overrides).setting}
+        if option == 'data.imbalance_factor':
+            row['imbalance_factor'] = None
+        block = [*(row[key] for key in GROUP), overrides, record['methods']]
+        value, by_hand = leaves[option], option in config['overrides']
+    else:
+        part = next((part for part in record['methods'] if part['name'] == owner), None)
+        if part is None or name not in part['options']:
+            return
+        value = part['options'][name]
+        specs = parse_specs(record['method'])
+        by_hand = any(spec.name == owner and name in spec.options for spec in specs)
+        plain = [Spec(s.name, {k: v for k, v in s.options.items() if (s.name, k) != (owner, name)}) for s in specs]
+        rest = [
+            [p['name'], {k: v for k, v in p['options'].items() if (p['name'], k) != (owner, name)}]
+            for p in record['methods']
+        ]
+        row = _scored(record) | {'method': '+'.join(map(str, plain))}
+        block = [*(row[key] for key in GROUP), rest]
+    yield row | {'option': option, 'value': _text(value), 'order': [_place((), value)], 'by_hand': by_hand,
+                 'block': _key(block), 'with': ''}  # fmt: skip
+
+
+def _varied(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of blocks with several values, and which value each block's reference is."""
+    blocks: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        blocks.setdefault(row['block'], []).append(row)
+    kept = []
+    for block in blocks.values():
+        if len({row['value'] for row in block}) > 1:
+            first = min(block, key=lambda row: (row['by_hand'], row['order']))
+            method = min((row['method'] for row in block), key=lambda text: (len(text), text))
+            kept += [row | {'is_reference': row['value'] == first['value'], 'method': method} for row in block]
+    return kept
+
+
+def _differences(
+    rows: Sequence[Mapping[str, Any]], what: Sequence[str], is_reference: Callable[[Mapping[str, Any]], bool]
+) -> pd.DataFrame:
+    """One row a run and score, with the difference to the reference of the same block and seed; stable order."""
+    runs: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    blocks = {row['block'] for row in rows if not is_reference(row)}
+    for row in sorted(rows, key=lambda row: (len(row['method']), row['method'])):
+        if row['block'] not in blocks:
+            continue  # nothing is compared with it
+        identity = (row['block'], *(row[column] for column in what), row['run_seed'])
+        other = runs.setdefault(identity, row)
+        if other['fingerprint'] != row['fingerprint']:
+            raise StoreError(
+                f'{other["method"]} and {row["method"]} on {row["benchmark"]} ({row["setting"]}, seed '
+                f'{row["run_seed"]}) have the same options but were made by different code: remove the older record'
+            )
+    order = sorted(
+        runs.values(),
+        key=lambda row: (row['benchmark'], row['imbalance_factor'] or 0, row['setting'], row['with'], row['block'],
+                         not is_reference(row), row['order'], row['run_seed']),
+    )  # fmt: skip
+    references = {(row['block'], row['run_seed']): np.array(row['scores'], float) for row in order if is_reference(row)}
+    names: dict[tuple[Any, ...], str] = {}
+    for row in order:  # the shortest spelling of one and the same combination
+        names.setdefault((row['block'], *(row[column] for column in what)), row['method'])
+    none = np.full(len(SCORES), np.nan)
+    lines = []
+    for row in order:
+        values = np.array(row['scores'], float)
+        reference = none if is_reference(row) else references.get((row['block'], row['run_seed']), none)
+        method = names[row['block'], *(row[column] for column in what)]
+        start = {**{key: row[key] for key in GROUP}, 'method': method, **{key: row[key] for key in what}}
+        start['is_reference'] = is_reference(row)
+        for score, value, difference in zip(SCORES, values, np.round(values - reference, 9), strict=True):
+            lines.append({**start, 'score': score, 'run_seed': row['run_seed'], 'value_of_score': value,
+                          'difference': difference})  # fmt: skip
+    frame = pd.DataFrame(lines)
+    return frame.astype({'imbalance_factor': float}) if len(frame) else frame
+
+
+def _p_values(differences: pd.Series, number: pd.Series, count: int) -> np.ndarray:
+    """p of each combination; those with equally many pairs are tested in one call."""
+    present = differences[differences.notna()]
+    by_number = present.groupby(number[present.index]).agg(list)
+    p = np.full(count, np.nan)
+    for pairs in sorted({len(values) for values in by_number}):
+        alike = by_number[by_number.map(len) == pairs]
+        matrix = np.array(alike.tolist())
+        testable = (matrix != matrix[:, :1]).any(axis=1)  # without spread there is no t
+        if pairs > 1 and testable.any():
+            p[alike.index[testable]] = stats.ttest_1samp(matrix[testable], 0, axis=1).pvalue
+    return p
+
+
+# ---------------------------------------------------------------------------------------------- names
+
+
+def options_of(records: Sequence[Record]) -> dict[str, list[str]]:
+    """Every option that :func:`ablate` could be asked for, and its values in the records, in order."""
+    found: dict[str, dict[str, tuple[Any, ...]]] = {}
+    for record in records:
+        config = record['config']['benchmark']
+        leaves = list(_leaves({section: config[section] for section in SECTIONS}))
+        leaves += [(f'{part["name"]}.{key}', v) for part in record['methods'] for key, v in part['options'].items()]
+        for name, value in leaves:
+            found.setdefault(name, {})[_text(value)] = _place((), value)
+    return {name: sorted(values, key=values.__getitem__) for name, values in sorted(found.items())}
+
+
+def _check_known(records: Sequence[Record], option: str) -> None:
+    known = options_of(records)
+    if option in known:
+        return
+    owner = option.partition('.')[0]
+    owners = {name.partition('.')[0] for name in known} | {p['name'] for r in records for p in r['methods']}
+    if owner not in owners:
+        raise unknown('method or section in these records', owner, owners)
+    raise unknown(f'option of {owner} in these records', option, [k for k in known if k.partition('.')[0] == owner])
+
+
+def _what_varies(records: Sequence[Record]) -> str:
+    several = {name: values for name, values in options_of(records).items() if len(values) > 1}
+    alone = [name for name in several if _varied(row for record in records for row in _rows_of(record, name))]
+    told = [f'{name} ({", ".join(several[name])})' for name in alone]
+    return f'varied alone: {"; ".join(told)}' if told else 'no option is varied alone in these records'
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f'{prefix}{key}.')
+        else:
+            yield prefix + key, value
+
+
+def _place(order: Sequence[Any], value: Any) -> tuple[Any, ...]:
+    """Sorts values: those declared in their order, then numbers by size, then words."""
+    if value in order:
+        return (0, list(order).index(value), '')
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return (1, value, '') if number else (2, 0, _text(value))
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _key(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _cells(row: Mapping[str, Any]) -> str:
+    def pair(mean: float, std: float, sign: str) -> str:
+        if pd.isna(mean):
+            return ''
+        return f'{mean:{sign}.1f}' + (f' ± {std:.1f}' if pd.notna(std) else '')
+
+    difference = 'ref.' if row['is_reference'] else pair(row['difference'], row['difference_std'], '+')
+    p = f'{row["p_holm"]:.3g}' if pd.notna(row['p_holm']) else ''
+    return f'{pair(row["mean"], row["std"], "")} | {difference} | {p}'

@@ -1,0 +1,319 @@
+"""Published numbers beside measured ones; they are compared only where both were made with one recipe.
+
+``results/published.csv`` holds the published rows; ``results/README.md`` explains its columns. What a row's recipe is
+and where it differs from the plain recipe of our benchmark is said by the columns ``recipe`` and ``differs``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import pandas as pd
+
+from ltbench.config import ROOT_OF_PACKAGE, parse_specs
+from ltbench.errors import StoreError
+from ltbench.record import ROW
+
+TOLERANCE_POINTS = 1.0
+TOLERANCE_STDS = 2.0
+"""A measured mean agrees within the larger of so many points and so many standard deviations over its seeds."""
+
+SCORES = {'all': 'top1', 'many': 'many', 'medium': 'medium', 'few': 'few'}
+"""Columns of the published file -> metrics of a record."""
+
+BACKBONES = {'CIFARResNet': 'resnet{depth}', 'TorchvisionResNet': '{name}'}
+"""How the published file calls a backbone; arguments that the name does not hold are added to it."""
+
+CIFAR_LDAM = {
+    'data': {'profile': 'exp', 'split_seed': 0},
+    'recipe': {
+        'batch_size': 128,
+        'optimizer': {'type': 'SGD', 'lr': 0.1, 'momentum': 0.9, 'weight_decay': 2e-4},
+        'schedule': {'type': 'step', 'at': [0.8, 0.9], 'gamma': 0.01, 'warmup_epochs': 5},
+        'augmentation': {'crop_padding': 4, 'flip': True},
+        'precision': 'fp32',
+    },
+}
+
+
+def _kang(weight_decay: float, color_jitter: list[float] | None) -> dict[str, Any]:
+    return {
+        'data': {'verify': True},
+        'recipe': {
+            'batch_size': 512,
+            'optimizer': {'type': 'SGD', 'lr': 0.2, 'momentum': 0.9, 'weight_decay': weight_decay},
+            'schedule': {'type': 'cosine', 'warmup_epochs': 0},
+            'augmentation': {
+                'random_resized_crop': 224, 'flip': True, 'color_jitter': color_jitter, 'resize': 256,
+                'center_crop': 224, 'pre_resize': None,
+            },
+            'precision': 'fp32',
+        },
+    }  # fmt: skip
+
+
+RECIPES = {
+    ('ldam', 'cifar10_lt'): CIFAR_LDAM,
+    ('ldam', 'cifar100_lt'): CIFAR_LDAM,
+    ('kang', 'imagenet_lt'): _kang(5e-4, [0.4, 0.4, 0.4, 0.0]),
+    ('kang', 'inat2018'): _kang(1e-4, None),
+}
+"""What a published recipe was, in the words of a resolved benchmark: a measured row that differs is not compared."""
+
+NOT_OF_THE_RECIPE = ('data.type', 'data.root', 'data.imbalance_factor', 'recipe.epochs', 'recipe.devices')
+"""Leaves with a column of their own, and those of which published rows say nothing that could be held against them."""
+
+IMPORTED_RECIPES = {'ldam-drw': 'ldam', 'classifier-balancing': 'kang'}
+"""Source of an imported checkpoint -> the recipe whose rows stand beside it; its method is not in the file."""
+
+COLUMNS = [
+    *ROW, 'published_method', 'recipe', 'source', 'verified', 'score', 'published', 'measured', 'std',
+    'n_seeds', 'difference', 'tolerance', 'verdict', 'differs',
+]  # fmt: skip
+
+FILES = (ROOT_OF_PACKAGE / 'report' / 'published.csv', ROOT_OF_PACKAGE.parent / 'results' / 'published.csv')
+"""Where the published rows are: in an installed wheel, in a checkout."""
+
+
+@cache
+def load_published() -> pd.DataFrame:
+    """The published rows, accuracies in percent; an empty cell is NaN in a column of numbers and '' in one of words.
+
+    Raises:
+        StoreError: If the file is neither in the wheel nor in the checkout.
+    """
+    path = next((path for path in FILES if path.is_file()), None)
+    if path is None:
+        raise StoreError(f'no published.csv at {" or ".join(map(str, FILES))}: the installation is not whole')
+    words = ['benchmark', 'backbone', 'recipe', 'differs', 'method', 'source', 'verified']
+    frame = pd.read_csv(path, dtype=dict.fromkeys(words, str), keep_default_na=False, na_values=[''])
+    return frame.fillna(dict.fromkeys(words, ''))
+
+
+Record = Mapping[str, Any]
+
+
+def beside(records: Sequence[Record]) -> pd.DataFrame:
+    """Each measured row with the published rows of its method: one line a published row and score.
+
+    A line without ``differs`` has a ``difference`` (measured - published, points), a ``tolerance`` and a ``verdict``:
+    agrees, higher or lower. One with ``differs`` has none of them: the two were not made alike. A score that only one
+    of the two has makes no line. Measured rows without a published one are left to :func:`without_published`; an empty
+    frame where nothing applies.
+    """
+    lines = [
+        line
+        for runs in _measured_rows(records)
+        for published in _candidates(runs[0])
+        for line in _lines(runs, published)
+    ]
+    table = pd.DataFrame(lines, columns=COLUMNS).astype({'imbalance_factor': float, 'published': float})
+    table['rank'] = table['score'].map({score: rank for rank, score in enumerate(SCORES.values())})
+    order = [*ROW, 'source', 'recipe', 'published_method', 'rank']
+    return table.sort_values(order, kind='stable', ignore_index=True)[COLUMNS]
+
+
+def without_published(records: Sequence[Record]) -> list[tuple[str, float | None, str, str]]:
+    """Measured rows (benchmark, imbalance factor, setting, method) that no published row stands beside."""
+    return [_row_of(runs[0]) for runs in _measured_rows(records) if not _candidates(runs[0])]
+
+
+def csv(table: pd.DataFrame) -> str:
+    """The table of :func:`beside` as CSV: four decimals, empty cells for what does not exist."""
+    text = table.copy()
+    text['imbalance_factor'] = text['imbalance_factor'].map(lambda factor: '' if pd.isna(factor) else f'{factor:.12g}')
+    return text.to_csv(index=False, float_format='%.4f', lineterminator='\n')
+
+
+def markdown(table: pd.DataFrame, records: Sequence[Record]) -> str:
+    """A section for people: what is compared, what is not and why, and how many rows have nothing beside them."""
+    alone = without_published(records)
+    left = f'{len(alone)} of {len(_measured_rows(records))} measured rows have no published row beside them.'
+    lines = ['## Published beside measured', '']
+    if table.empty:
+        return '\n'.join([*lines, left]) + '\n'
+    lines += [
+        f'A measured mean agrees with a published value within the larger of {TOLERANCE_POINTS:g} points and '
+        f'{TOLERANCE_STDS:g} standard deviations (ddof = 1) over its seeds. Published values are mostly those of the '
+        'best epoch on the test set, ours are those of the last. `*`: the published value was not checked at its '
+        f'source. {left}',
+    ]
+    for title, part, draw in (
+        ('Same recipe', table[table.differs == ''], _compared),
+        ('Recipe differs: not compared', table[table.differs != ''], _apart),
+    ):
+        lines += ['', f'### {title}', '']
+        if part.empty:
+            lines += ['None.']
+        for group, rows in part.groupby(list(ROW[:3]), sort=False, dropna=False):
+            lines += [f'**{_title(*group)}**', '', *draw(rows), '']
+        lines = lines if lines[-1] else lines[:-1]
+    return '\n'.join(lines) + '\n'
+
+
+def _row_of(record: Record) -> tuple[str, float | None, str, str]:
+    return record['benchmark'], record['imbalance_factor'], record['setting'], record['method']
+
+
+def _measured_rows(records: Sequence[Record]) -> list[list[Record]]:
+    """The records of each row together, rows in stable order."""
+    rows: dict[tuple[Any, ...], list[Record]] = {}
+    for record in records:
+        rows.setdefault(_row_of(record), []).append(record)
+    return [rows[key] for key in sorted(rows, key=lambda key: (key[0], key[1] or 0, *key[2:]))]
+
+
+def _candidates(record: Record) -> list[dict[str, Any]]:
+    """Published rows of the same benchmark (or the one that it stands beside), imbalance factor and method."""
+    benchmark = record['config']['benchmark'].get('stands_beside', record['benchmark'])
+    rows = _published_by().get((benchmark, record['imbalance_factor']), [])
+    if 'imported' in record['config']:
+        imported = record['config']['imported']
+        recipe, backbone = IMPORTED_RECIPES.get(imported['source']), _name_of(imported['backbone'])
+        return [row for row in rows if row['recipe'] == recipe and row['backbone'] == backbone]
+    names = [part['name'] for part in record['methods']]
+    return [row for row in rows if [spec.name for spec in row['specs']] == names]
+
+
+@cache
+def _published_by() -> dict[tuple[str, float | None], list[dict[str, Any]]]:
+    """The published rows by benchmark and imbalance factor (None where the benchmark has only one), specs parsed."""
+    rows: dict[tuple[str, float | None], list[dict[str, Any]]] = {}
+    for row in load_published().to_dict('records'):
+        factor = None if pd.isna(row['imbalance_factor']) else row['imbalance_factor']
+        rows.setdefault((row['benchmark'], factor), []).append(row | {'specs': parse_specs(row['method'])})
+    return rows
+
+
+def _lines(runs: Sequence[Record], published: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    differs = '; '.join(_differences(runs[0], published))
+    for column, score in SCORES.items():
+        values = pd.Series([run['metrics'][score] for run in runs], dtype=float)
+        if pd.isna(published[column]) or values.isna().any():
+            continue
+        mean, std = values.mean(), values.std(ddof=1)
+        line = dict(zip(ROW, _row_of(runs[0]), strict=True)) | {
+            'published_method': published['method'],
+            **{key: published[key] for key in ('recipe', 'source', 'verified')},
+            'score': score,
+            'published': published[column],
+            'measured': mean,
+            'std': std,
+            'n_seeds': len(values),
+            'difference': float('nan'),
+            'tolerance': float('nan'),
+            'verdict': '',
+            'differs': differs,
+        }
+        if not differs:
+            difference = round(mean - published[column], 6)  # 74.35 - 73.35 is a little more than 1
+            tolerance = round(max(TOLERANCE_POINTS, 0.0 if len(values) == 1 else TOLERANCE_STDS * std), 6)
+            verdict = 'agrees' if abs(difference) <= tolerance else 'higher' if difference > 0 else 'lower'
+            line |= {'difference': difference, 'tolerance': tolerance, 'verdict': verdict}
+        yield line
+
+
+# ---------------------------------------------------------------------------------------------- recipes
+
+
+def _differences(record: Record, published: Mapping[str, Any]) -> Iterator[str]:
+    """Why a measured row is not made like a published one, in words; nothing if it is."""
+    config = record['config']['benchmark']
+    if 'imported' in record['config']:
+        yield 'an imported checkpoint, whose method and training the file does not tell'
+    if 'stands_beside' in config:
+        yield f'other images: beside {published["benchmark"]} for the order of methods only'
+    if published['differs']:
+        yield f'published: {published["differs"]}'
+    recipe = RECIPES.get((published['recipe'], published['benchmark']))
+    if recipe is not None:
+        yield from _unlike(config, recipe, ('recipe',) if 'stands_beside' in config else ('data', 'recipe'))
+    elif record['setting'] != 'paper':
+        yield f'measured: {record["setting"]}'
+    pairs = {
+        'backbone': (_name_of(config['backbone']), published['backbone']),
+        'epochs': (config['recipe']['epochs'], published['epochs']),
+    }
+    for what, (mine, theirs) in pairs.items():
+        if pd.isna(theirs):
+            yield f'published: {what} not stated'
+        elif mine != theirs:
+            yield f'{what}: {_show(mine)} measured, {_show(theirs)} published'
+    if 'imported' not in record['config']:
+        yield from _unlike_options(record, published)
+
+
+def _unlike(config: Mapping[str, Any], recipe: Mapping[str, Any], sections: Sequence[str]) -> Iterator[str]:
+    mine, theirs = ({k: v for s in sections for k, v in _leaves(tree[s], f'{s}.')} for tree in (config, recipe))
+    for key in sorted(mine.keys() | theirs.keys()):
+        if key not in NOT_OF_THE_RECIPE and mine.get(key) != theirs.get(key):
+            yield f'{key.partition(".")[2]}: {_show(mine.get(key))} measured, {_show(theirs.get(key))} published'
+
+
+def _unlike_options(record: Record, published: Mapping[str, Any]) -> Iterator[str]:
+    """Options that the published row states and the measured one has otherwise, and those set by hand."""
+    for part, typed, spec in zip(record['methods'], parse_specs(record['method']), published['specs'], strict=True):
+        for name, value in spec.options.items():
+            if part['options'].get(name) != value:
+                mine = _show(part['options'].get(name))
+                yield f'{part["name"]}.{name}: {mine} measured, {_show(value)} published'
+        for name, value in typed.options.items():
+            if name not in spec.options:
+                yield f'measured: {part["name"]}.{name} set to {_show(value)} by hand'
+
+
+def _name_of(backbone: Mapping[str, Any]) -> str:
+    pattern = BACKBONES.get(backbone['type'], '{type}')
+    rest = [f'{k}={_show(v)}' for k, v in backbone.items() if k != 'type' and f'{{{k}}}' not in pattern]
+    return ' with '.join([pattern.format_map(backbone), *([', '.join(rest)] if rest else [])])
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f'{prefix}{key}.')
+        else:
+            yield prefix + key, value
+
+
+def _show(value: Any) -> str:
+    return f'{value:g}' if isinstance(value, float) else str(value)
+
+
+# ---------------------------------------------------------------------------------------------- text
+
+
+def _title(benchmark: str, factor: float, setting: str) -> str:
+    return f'{benchmark}' + (f', imbalance factor {factor:g}' if pd.notna(factor) else '') + f' ({setting})'
+
+
+def _compared(rows: pd.DataFrame) -> Iterator[str]:
+    yield '| method | score | published | measured | seeds | difference | verdict | source |'
+    yield '|---|---|---|---|---|---|---|---|'
+    for row in rows.to_dict('records'):
+        verdict = f'{row["verdict"]} (± {row["tolerance"]:.1f})'
+        yield (
+            f'| {row["method"]} | {row["score"]} | {_published_value(row)} | {_measured_value(row)} '
+            f'| {row["n_seeds"]} | {row["difference"]:+.1f} | {verdict} | {row["source"]} |'
+        )
+
+
+def _apart(rows: pd.DataFrame) -> Iterator[str]:
+    yield '| method | score | published | measured | seeds | what differs | source |'
+    yield '|---|---|---|---|---|---|---|'
+    for row in rows.to_dict('records'):
+        method = row['method']
+        yield (
+            f'| {method} | {row["score"]} | {_published_value(row)} | {_measured_value(row)} '
+            f'| {row["n_seeds"]} | {row["differs"]} | {row["source"]} |'
+        )
+
+
+def _published_value(row: Mapping[str, Any]) -> str:
+    return f'{row["published"]:.2f}' + ('' if row['verified'] == 'yes' else ' `*`')
+
+
+def _measured_value(row: Mapping[str, Any]) -> str:
+    return f'{row["measured"]:.1f}' + (f' ± {row["std"]:.1f}' if pd.notna(row['std']) else '')

@@ -1,0 +1,120 @@
+"""Ablations: what is compared with what, paired by seed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from made_records import make_record
+from scipy import stats
+
+from ltbench.errors import UsageError
+from ltbench.report import ablation
+
+NBN = {'bias_init': 'zeros', 'normalize': 'both', 'scalar': 'network', 'scope': 'last_stage'}
+
+
+def run(method: str, seed: int, top1: float, few: float | None = 50.0, **nbn: Any) -> dict[str, Any]:
+    record = make_record(method, seed)
+    names = [part.partition('(')[0] for part in method.split('+')]
+    record['methods'] = [{'name': n, 'options': {**NBN, **nbn} if n == 'nbn' else {}} for n in names]
+    record['metrics'] = {**record['metrics'], 'top1': top1, 'few': few}
+    return record
+
+
+def row(table: Any, score: str = 'top1', **wanted: Any) -> dict[str, Any]:
+    rows = table[table.score == score]
+    for key, value in wanted.items():
+        rows = rows[rows[key] == value]
+    (found,) = rows.to_dict('records')
+    return found
+
+
+def records() -> list[dict[str, Any]]:
+    made = [run('erm', seed, 70.0 + seed) for seed in range(3)]
+    made += [run('nbn', seed, 70.0 + seed + (1, 2, 4)[seed]) for seed in range(3)]
+    made += [run('nbn(normalize=weight)', seed, 69.0 + seed, normalize='weight') for seed in range(3)]
+    made += [run('balanced_softmax', 0, 75.0), run('nbn+balanced_softmax', 0, 76.0)]
+    return [*made, run('nbn+ldam', 0, 60.0, few=None), run('focal', 0, 1.0)]
+
+
+def test_differences_are_paired_by_seed():
+    table = ablation.nbn_ablation(records())
+    both = row(table, normalize='both', **{'with': ''})
+    assert (both['mean'], both['difference'], both['n'], both['n_pairs']) == pytest.approx((71 + 7 / 3, 7 / 3, 3, 3))
+    assert both['difference_std'] == pytest.approx((7 / 3) ** 0.5)
+    assert both['p'] == both['p_holm'] == pytest.approx(stats.ttest_rel([71, 73, 76], [70, 71, 72]).pvalue)
+    weight = row(table, normalize='weight')
+    assert (weight['difference'], weight['difference_std']) == (-1.0, 0.0)
+    assert weight['p'] != weight['p']  # the same difference three times: no test
+
+
+def test_one_seed_and_a_missing_reference_are_left_open():
+    table = ablation.nbn_ablation(records())
+    one = row(table, normalize='both', **{'with': 'balanced_softmax'})
+    assert (one['difference'], one['n_pairs']) == (1.0, 1)
+    assert one['std'] != one['std'] and one['p'] != one['p']
+    alone = row(table, **{'with': 'ldam'})
+    assert alone['difference'] != alone['difference'] and alone['n_pairs'] == 0
+    empty = row(table, 'few', **{'with': 'ldam'})
+    assert empty['mean'] != empty['mean'] and empty['n'] == 0
+
+
+def test_rows_without_the_part_are_listed_once_and_unrelated_ones_never():
+    table = ablation.nbn_ablation(records())
+    references = table[table.is_reference & (table.score == 'top1')]
+    assert references.method.tolist() == ['erm', 'balanced_softmax']
+    assert set(references.normalize) == {'none'}
+    assert ablation.nbn_ablation([run('focal', 0, 1.0)]).empty
+
+
+def test_holm_is_over_the_rows_of_one_score():
+    made = [run('erm', seed, 70.0) for seed in range(3)]
+    for value, steps in (('weight', (1, 2, 3)), ('bias', (1, 2, 9))):
+        made += [run(f'nbn(normalize={value})', s, 70.0 + steps[s], normalize=value) for s in range(3)]
+    table = ablation.nbn_ablation(made)
+    small, large = row(table, normalize='weight'), row(table, normalize='bias')
+    assert small['p'] < large['p']
+    assert small['p_holm'] == pytest.approx(2 * small['p'])
+    assert large['p_holm'] == pytest.approx(max(large['p'], 2 * small['p']))
+
+
+def test_an_option_is_compared_with_its_default():
+    table = ablation.ablate(records(), 'nbn.normalize')
+    assert row(table, value='both')['is_reference']
+    assert row(table, value='weight')['difference'] == pytest.approx(-10 / 3)
+    assert set(table.method) == {'nbn'}  # nbn+ldam has only one value
+
+
+def test_a_recipe_option_joins_the_settings_that_differ_by_it_alone():
+    made = [run('erm', seed, 70.0) for seed in range(2)]
+    for seed in range(2):
+        longer = run('erm', seed, 72.0 + seed) | {'setting': 'paper, epochs=9'}
+        benchmark = longer['config']['benchmark']
+        benchmark['recipe'] = {**benchmark['recipe'], 'epochs': 9}
+        benchmark['overrides'] = {'recipe.epochs': 9}
+        made.append(longer)
+    table = ablation.ablate(made, 'recipe.epochs')
+    assert set(table.setting) == {'paper'}
+    assert row(table, value='3')['is_reference']
+    assert row(table, value='9')['difference'] == 2.5
+
+
+@pytest.mark.parametrize(
+    ('option', 'words'),
+    [
+        ('nbn.scope', r'no two rows differ in nbn.scope alone; varied alone: nbn.normalize \(both, weight\)'),
+        ('nbn.normalise', 'did you mean nbn.normalize'),
+        ('nbm.scope', 'did you mean nbn'),
+    ],
+)
+def test_what_cannot_be_compared_is_said(option: str, words: str):
+    with pytest.raises(UsageError, match=words):
+        ablation.ablate(records(), option)
+
+
+def test_the_same_bytes_in_any_order():
+    tables = [ablation.nbn_ablation(order) for order in (records(), records()[::-1])]
+    first, second = (ablation.csv(table) + ablation.markdown(table, 'nbn') for table in tables)
+    assert first == second
+    assert '| nbn |  | both | last_stage | network | zeros | False | 3 | 73.3 ± 2.5 | +2.3 ± 1.5 |' in first

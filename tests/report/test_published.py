@@ -1,0 +1,274 @@
+"""Published beside measured: what is compared, within which tolerance, and what never is."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_records import make_record
+
+from ltbench.config import load_benchmark, parse_specs
+from ltbench.report import published
+
+HOME = Path(__file__).parents[2]
+FOREIGN = {
+    'balanced_softmax_cmo', 'balms', 'bbn', 'bcl', 'cdt', 'ce_drw_cmo', 'decouple', 'dive', 'equalised', 'glmc',
+    'gpaco', 'la_loss_adaptive', 'lift', 'mamix_drw', 'manifold_mixup', 'margin_drw', 'ncl', 'paco', 'reslt', 'sade',
+    'tade',
+}  # fmt: skip
+
+
+def measured(method: str = 'ldam_drw', top1: float = 77.0, seed: int = 0, **changes: Any) -> dict[str, Any]:
+    """A record of cifar10_lt's plain recipe with a chosen top-1; 77.03 is published for ldam_drw."""
+    record = make_record(method, seed, epochs=200, **changes)
+    record['metrics'] = {**record['metrics'], 'top1': top1, 'many': 78.0, 'medium': 73.0, 'few': None}
+    return record
+
+
+def changed(record: dict[str, Any], path: str, value: Any, setting: str = 'paper, changed') -> dict[str, Any]:
+    record = copy.deepcopy(record)
+    *parents, last = path.split('.')
+    section = record['config']['benchmark']
+    for key in parents:
+        section = section[key]
+    section[last] = value
+    return record | {'setting': setting}
+
+
+def line(table: Any, source: str = 'LDAM paper Table 2', score: str = 'top1') -> dict[str, Any]:
+    (found,) = table[(table.source == source) & (table.score == score)].to_dict('records')
+    return found
+
+
+# ---- the file
+
+
+def test_every_row_is_whole():
+    rows = published.load_published()
+    assert len(rows) == 491
+    assert rows.benchmark.value_counts().to_dict() == {
+        'cifar100_lt': 182, 'cifar10_lt': 139, 'imagenet_lt': 109, 'inat2018': 61,
+    }  # fmt: skip
+    assert set(rows.verified) == {'yes', 'no'}
+    assert (rows.verified == 'no').sum() == 87
+    assert rows[['benchmark', 'backbone', 'recipe', 'method', 'source']].ne('').all(axis=None)
+    scores = rows[['all', 'many', 'medium', 'few']]
+    assert scores.notna().any(axis=1).all()
+    assert scores.stack().dropna().between(5, 100).all()
+    assert (rows.imbalance_factor.isna() == rows.benchmark.isin(['imagenet_lt', 'inat2018'])).all()
+
+
+def test_values_are_those_of_the_sources():
+    rows = published.load_published()
+    drw = rows[(rows.benchmark == 'cifar100_lt') & (rows.imbalance_factor == 100) & (rows.method == 'ldam_drw')]
+    assert drw.set_index('source')['all']['LDAM paper Table 2'] == 100 - 57.96
+    plain = rows[(rows.benchmark == 'imagenet_lt') & (rows.backbone == 'resnet50') & (rows.recipe == 'kang')]
+    assert plain[plain.method == 'erm'][['all', 'many', 'medium', 'few']].iloc[0].tolist() == [41.6, 64.0, 33.8, 5.8]
+
+
+def test_methods_are_ours_or_knowingly_foreign():
+    ours = {path.stem for path in HOME.glob('methods/*.py')} - {'__init__'}
+    assert not ours & FOREIGN
+    named = {spec.name for text in published.load_published().method for spec in parse_specs(text)}
+    assert named - ours == FOREIGN
+
+
+def test_rows_that_may_be_compared_follow_a_declared_recipe():
+    rows = published.load_published()
+    same = rows[rows.differs == '']
+    assert {*zip(same.recipe, same.benchmark, strict=True)} == set(published.RECIPES)
+    assert same.epochs.notna().all()
+    assert len(same) == 16 + 15 + 7  # LDAM on both CIFARs, Decoupling on ImageNet-LT and on iNaturalist
+    inherited = rows[rows.recipe.eq('ldam') & rows.method.eq('erm')]
+    assert inherited.differs.ne('').all()  # they are Cui's, on other images
+
+
+@pytest.mark.parametrize(('recipe', 'benchmark'), published.RECIPES)
+def test_declared_recipes_are_those_of_the_benchmarks(recipe: str, benchmark: str):
+    """Fails when a benchmark's recipe changes: then it is no longer the published one."""
+    resolved = load_benchmark(benchmark).resolved
+    assert list(published._unlike(resolved, published.RECIPES[recipe, benchmark], ('data', 'recipe'))) == []
+
+
+def test_every_known_backbone_has_the_name_that_the_file_uses():
+    for benchmark, name in (('cifar10_lt', 'resnet32'), ('imagenet_lt', 'resnet50'), ('inat2018', 'resnet50')):
+        assert published._name_of(load_benchmark(benchmark).backbone) == name
+    assert published._name_of({'type': 'CIFARResNet', 'depth': 32, 'width': 2.0}) == 'resnet32 with width=2'
+
+
+def test_an_installation_without_the_file_says_so(monkeypatch):
+    monkeypatch.setattr(published, 'FILES', (Path('/nowhere/published.csv'),))
+    with pytest.raises(published.StoreError, match='/nowhere'):
+        published.load_published.__wrapped__()
+
+
+# ---- comparing
+
+
+def test_the_difference_is_of_the_mean_over_seeds():
+    table = published.beside([measured(top1=value, seed=seed) for seed, value in enumerate((76.0, 77.0, 78.0))])
+    found = line(table)
+    assert (found['published'], found['measured'], found['std'], found['n_seeds']) == (77.03, 77.0, 1.0, 3)
+    assert found['difference'] == pytest.approx(-0.03)
+    assert (found['tolerance'], found['verdict'], found['differs']) == (2.0, 'agrees', '')
+
+
+@pytest.mark.parametrize(
+    ('top1', 'verdict'), [(78.03, 'agrees'), (78.04, 'higher'), (76.03, 'agrees'), (76.02, 'lower')]
+)
+def test_one_seed_agrees_within_one_point_and_no_further(top1: float, verdict: str):
+    found = line(published.beside([measured(top1=top1)]))
+    assert (found['tolerance'], found['verdict']) == (1.0, verdict)
+    assert found['std'] != found['std']  # NaN, not 0
+
+
+@pytest.mark.parametrize(('middle', 'verdict'), [(79.03, 'agrees'), (79.04, 'higher')])
+def test_two_standard_deviations_widen_the_tolerance(middle: float, verdict: str):
+    table = published.beside([measured(top1=middle + step, seed=seed) for seed, step in enumerate((-1, 0, 1))])
+    assert (line(table)['tolerance'], line(table)['verdict']) == (2.0, verdict)
+
+
+def test_equal_seeds_leave_the_tolerance_at_one_point():
+    assert line(published.beside([measured(seed=0), measured(seed=1)]))['tolerance'] == 1.0
+
+
+def test_groups_are_compared_where_both_have_them():
+    record = measured(
+        'erm', 41.0, benchmark='imagenet_lt', factor=None, setting='paper, root=images',
+    )  # fmt: skip
+    kang = load_benchmark('imagenet_lt(root=/somewhere/images)')
+    record['config']['benchmark'] = kang.resolved
+    table = published.beside([record])
+    rows = table[(table.differs == '') & (table.method == 'erm')]
+    assert rows[['score', 'published', 'measured']].values.tolist() == [
+        ['top1', 41.6, 41.0], ['many', 64.0, 78.0], ['medium', 33.8, 73.0],
+    ]  # fmt: skip
+    assert rows.verdict.tolist() == ['agrees', 'higher', 'higher']
+    # an empty group of the measured row has no line: it is neither 0 nor equal to 5.8
+
+
+def test_unverified_values_are_marked():
+    record = measured('ncm', 44.0, benchmark='imagenet_lt', factor=None, setting='paper, root=images')
+    record['config']['benchmark'] = load_benchmark('imagenet_lt(root=/somewhere/images)').resolved
+    text = published.markdown(published.beside([record]), [record])
+    assert '| ncm | top1 | 44.30 `*` | 44.0 | 1 | -0.3 | agrees (± 1.0) | Decoupling paper |' in text
+
+
+# ---- what is never compared
+
+
+def differing(record: dict[str, Any], source: str = 'LDAM paper Table 2') -> str:
+    found = line(published.beside([record]), source)
+    assert found['verdict'] == ''
+    assert found['difference'] != found['difference'] and found['tolerance'] != found['tolerance']
+    assert found['measured'] == 77.0
+    return found['differs']
+
+
+@pytest.mark.parametrize(
+    ('path', 'value', 'words'),
+    [
+        ('recipe.epochs', 100, 'epochs: 100 measured, 200 published'),
+        ('recipe.batch_size', 256, 'batch_size: 256 measured, 128 published'),
+        ('recipe.optimizer.lr', 0.2, 'optimizer.lr: 0.2 measured, 0.1 published'),
+        ('recipe.precision', 'bf16', 'precision: bf16 measured, fp32 published'),
+        ('recipe.optimizer.nesterov', True, 'optimizer.nesterov: True measured, None published'),
+        ('backbone.depth', 20, 'backbone: resnet20 measured, resnet32 published'),
+        ('backbone.width', 2.0, 'backbone: resnet32 with width=2 measured, resnet32 published'),
+        ('data.profile', 'step', 'profile: step measured, exp published'),
+        ('data.split_seed', 1, 'split_seed: 1 measured, 0 published'),
+        ('stands_beside', 'cifar10_lt', 'other images: beside cifar10_lt for the order of methods only'),
+    ],
+)
+def test_a_row_made_otherwise_is_shown_apart_with_its_reason(path: str, value: Any, words: str):
+    assert differing(changed(measured(), path, value)) == words
+
+
+def test_devices_and_the_folder_of_the_data_are_no_difference():
+    record = changed(changed(measured(), 'recipe.devices', 4), 'data.root', '/elsewhere', 'paper, devices=4')
+    assert line(published.beside([record]))['verdict'] == 'agrees'
+
+
+def test_published_rows_of_other_recipes_are_shown_apart():
+    assert 'warm-up from a third' in differing(measured(), 'zhangyongshun/BagofTricks-LT trick_gallery at ce7859a')
+    assert differing(measured(), 'ntucllab/imbalanced-DL README at caa43d9') == (
+        'published: recipe not stated; published: epochs not stated'
+    )
+    quick = measured(setting='quick')
+    assert 'measured: quick' in differing(quick, 'ntucllab/imbalanced-DL README at caa43d9')
+
+
+def test_options_that_differ_or_were_set_by_hand_are_reasons():
+    assert 'measured: ldam_drw.scale set to 10 by hand' in differing(
+        measured('ldam_drw(scale=10)', options={'scale': 10.0})
+    )
+    record = measured('la_posthoc', 77.0, options={'tau': 1.0})
+    rows = published.beside([record]).query('source == "LA paper Table 3"').set_index('published_method').differs
+    assert 'la_posthoc.tau: 1 measured, validation published' in rows['la_posthoc(tau=validation)']
+    assert 'la_posthoc.tau' not in rows['la_posthoc(tau=1)']
+
+
+def test_the_bn_mode_of_a_second_stage_decides():
+    def one(bn: str, text: str) -> dict[str, Any]:
+        record = measured(text, 47.0, benchmark='imagenet_lt', factor=None, options={'bn': bn})
+        record['config']['benchmark'] = load_benchmark('imagenet_lt').resolved
+        return line(published.beside([record]).query('published == 47.3'), 'Decoupling paper (as quoted by OpenLT)')
+
+    assert one('train', 'crt(bn=train)')['verdict'] == 'agrees'
+    assert one('eval', 'crt')['differs'] == 'crt.bn: eval measured, train published'
+
+
+def test_an_imported_checkpoint_is_never_compared():
+    record = measured('imported:ldam-drw(model, sha256=01234567)', 77.0, setting='imported, paper')
+    record['methods'] = [{'name': 'imported:ldam-drw', 'options': {}}]
+    record['config'] |= {'imported': {'source': 'ldam-drw', 'backbone': {'type': 'CIFARResNet', 'depth': 32}}}
+    table = published.beside([record])
+    assert set(table.recipe) == {'ldam'}
+    assert table.differs.str.startswith('an imported checkpoint').all()
+    assert (table.verdict == '').all()
+
+
+# ---- rows with nothing beside them
+
+
+def test_nothing_is_beside_another_benchmark_factor_or_method():
+    records = [
+        measured(factor=30), measured('nbn'), measured('nbn', seed=1), measured(benchmark='digits_lt', factor=40),
+    ]  # fmt: skip
+    table = published.beside(records)
+    assert table.empty
+    assert list(table.columns) == published.COLUMNS
+    assert published.without_published(records) == [
+        ('cifar10_lt', 30, 'paper', 'ldam_drw'), ('cifar10_lt', 100, 'paper', 'nbn'),
+        ('digits_lt', 40, 'paper', 'ldam_drw'),
+    ]  # fmt: skip
+    assert '3 of 3 measured rows have no published row beside them.' in published.markdown(table, records)
+
+
+def test_benchmarks_that_were_not_measured_are_not_listed():
+    table = published.beside([measured()])
+    assert set(table.benchmark) == {'cifar10_lt'}
+    assert set(table.imbalance_factor) == {100.0}
+    assert {text.partition('(')[0] for text in table.published_method} == {'ldam_drw'}
+
+
+def test_the_same_records_give_the_same_bytes_in_any_order():
+    records = [measured(method, 70.0 + seed, seed) for method in ('erm', 'ldam_drw') for seed in (0, 1)]
+    texts = {
+        published.csv(table) + published.markdown(table, order)
+        for order in (records, records[::-1])
+        for table in [published.beside(order)]
+    }
+    assert len(texts) == 1
+    (text,) = texts
+    assert ',77.0300,70.5000,0.7071,2,-6.5300,1.4142,lower,\n' in text
+    assert '1 of 2 measured' not in text
+
+
+def test_the_text_keeps_the_two_parts_apart():
+    text = published.markdown(published.beside([measured()]), [measured()])
+    same, apart = text.split('### Recipe differs: not compared')
+    assert '| ldam_drw | top1 | 77.03 | 77.0 | 1 | -0.0 | agrees (± 1.0) | LDAM paper Table 2 |' in same
+    assert 'BagofTricks' not in same and 'agrees (' not in apart
