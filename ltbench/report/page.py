@@ -122,7 +122,7 @@ def _facts(contents: Contents) -> dict[str, str]:
     facts = {
         'Runs': f'{len(records)} recorded'
         + f', {failed} failed' * bool(failed)
-        + f', {left_out} files left out' * bool(left_out),
+        + f', {left_out} {"file" if left_out == 1 else "files"} left out' * bool(left_out),
         'Methods': str(len({record['method'] for record in records})),
         'Seeds': _listed(record['run_seed'] for record in records),
         'Protocol': f'version {_listed(record["protocol"] for record in records)}; '
