@@ -184,5 +184,5 @@ def test_the_smaller_file_of_a_figure_is_embedded(records, results):
 
 
 def test_no_torch():
-    code = 'import sys, ltbench.report.page; assert not {"torch", "mmengine", "matplotlib"} & set(sys.modules)'
+    code = 'import sys, ltbench.report.page; assert not {"torch", "matplotlib"} & set(sys.modules)'
     subprocess.run([sys.executable, '-c', code], check=True)

@@ -35,15 +35,6 @@
     const valueOf = (run, metric) => run.metrics[metric.place];
     const written = (value, decimals) => (value === null || value === undefined ? NONE : value.toFixed(decimals));
 
-    theme();
-    plainTables();
-    const boards = resultTables();
-    filters();
-    tips();
-    gridKeys();
-    dialogs();
-    copying();
-
     function groupBy(list) {
       const groups = new Map();
       for (const run of list) groups.set(run.row, [...(groups.get(run.row) || []), run]);
@@ -188,13 +179,15 @@
         }
         count();
       };
-      form.addEventListener('input', (event) => {
+      const changed = (event) => {
         if (event.target.name === 'metric') {
           boards.sort(event.target.value, !metricNamed[event.target.value].low);
           boards.draw();
         }
         apply();
-      });
+      };
+      form.addEventListener('input', changed);
+      form.addEventListener('change', changed); // some tools and browsers tell of a select only so
       form.addEventListener('submit', (event) => event.preventDefault());
       form.addEventListener('reset', () => setTimeout(() => { boards.sort('top1', true); boards.draw(); apply(); }));
       $('#all').addEventListener('click', () => { form.reset(); form.elements.method.focus(); });
@@ -397,5 +390,15 @@
         setTimeout(() => { asked.textContent = 'Copy'; }, 2500);
       });
     }
+
+    // last: what is called needs every constant above
+    theme();
+    plainTables();
+    const boards = resultTables();
+    filters();
+    tips();
+    gridKeys();
+    dialogs();
+    copying();
   });
 })();
