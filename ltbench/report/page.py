@@ -1,0 +1,193 @@
+"""Records and tables to one HTML file that needs nothing else: no network, no server; the same bytes for the same."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from ltbench.record import results_root
+from ltbench.report import page_data, page_tables
+
+TYPES = {'.svg': 'image/svg+xml', '.png': 'image/png'}
+VERSIONS = ('ltbench', 'python', 'torch', 'torchvision', 'mmengine', 'numpy')
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a page shows.
+
+    Args:
+        suite: Name of the suite.
+        commands: Command lines that make the records and the report anew.
+        records: Those that the leaderboard was made from.
+        failures: Runs that failed, see :data:`ltbench.record.FAILURE_FIELDS`.
+        left_out: What is wrong with each file that is no valid record.
+        leaderboard: See :func:`ltbench.report.tables.leaderboard`. Its column ``best`` (best, not told apart or empty)
+            marks what cannot be told from the best top-1; without it the best mean alone is marked.
+        failures: Runs that failed, see :data:`ltbench.record.FAILURE_FIELDS`.
+        left_out: What is wrong with each file that the report does not use.
+        statistics: Comparisons of each method with others.
+        ranks: What is said of mean ranks over benchmarks.
+        mean_ranks: The ranks themselves.
+        published: Published beside measured; a row whose ``differs`` is not empty is of another recipe, shown apart.
+        ablations: Title -> table.
+        figures: Paths within the suite's folder; of PNG and SVG of one name the smaller is shown.
+        captions: What figures show, by the part of their file names before the first hyphen.
+        settings: The setting under which the leaderboard has each record, where that is not the record's own (runs of
+            an older version of a benchmark are a group of their own).
+    """
+
+    suite: str
+    commands: Sequence[str]
+    records: Sequence[Mapping[str, Any]]
+    leaderboard: pd.DataFrame
+    failures: Sequence[Mapping[str, Any]] = ()
+    left_out: Sequence[str] = ()
+    statistics: pd.DataFrame | None = None
+    ranks: str = ''
+    mean_ranks: pd.DataFrame | None = None
+    published: pd.DataFrame | None = None
+    ablations: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    figures: Sequence[Path] = ()
+    captions: Mapping[str, str] = field(default_factory=dict)
+    settings: Sequence[str] = ()
+
+
+def page(contents: Contents) -> str:
+    """The page as HTML.
+
+    Raises:
+        FileNotFoundError: If a figure is not there.
+    """
+    loader = jinja2.PackageLoader('ltbench.report', 'page_files')
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    settings = contents.settings or [record['setting'] for record in contents.records]
+    keys = [
+        page_tables.key_of({**record, 'setting': setting})
+        for record, setting in zip(contents.records, settings, strict=True)
+    ]
+    boards = page_tables.boards(
+        contents.leaderboard, dict(zip(keys, contents.records, strict=True)), keys, contents.failures
+    )
+    row_of = {row.key: row.number for board in boards for row in board.rows}
+    order = sorted(range(len(keys)), key=lambda i: (row_of[keys[i]], contents.records[i]['run_seed'], i))
+    data = page_data.details(contents.suite, [contents.records[i] for i in order], [row_of[keys[i]] for i in order])
+    compared, apart = page_tables.published(contents.published)
+    return environment.get_template('page.html').render(
+        contents=contents,
+        facts=_facts(contents),
+        boards=boards,
+        metrics=page_tables.METRIC_COLUMNS,
+        filters=_filters(boards),
+        tables={
+            'statistics': [
+                *page_tables.plain(contents.mean_ranks, 'Mean ranks'),
+                *page_tables.plain(contents.statistics, 'Top-1 against others'),
+            ],
+            'compared': compared,
+            'apart': apart,
+            'ablations': [
+                table for name, frame in contents.ablations.items() for table in page_tables.plain(frame, name)
+            ],
+        },
+        left_out=[message.replace(f'{results_root() / contents.suite}/', '') for message in contents.left_out],
+        figures=_figures(contents),
+        data=page_data.as_json(data | {'metrics': [column.for_script() for column in page_tables.METRIC_COLUMNS]}),
+        css=_read(loader, environment, 'page.css'),
+        script=_read(loader, environment, 'page.js'),
+    )
+
+
+def _read(loader: jinja2.BaseLoader, environment: jinja2.Environment, name: str) -> str:
+    return loader.get_source(environment, name)[0]
+
+
+def _facts(contents: Contents) -> dict[str, str]:
+    """What the head of the page says, by label; nothing that there is nothing to say about."""
+    records, failed, left_out = contents.records, len(contents.failures), len(contents.left_out)
+    environments = [record['environment'] for record in records]
+    machines = Counter(_machine(environment) for environment in environments)
+    versions = (f'{name} {_listed(environment[name] for environment in environments)}' for name in VERSIONS)
+    chosen = sum(bool(record['chosen']) for record in records)
+    devices = sorted(machines.items(), key=lambda item: (-item[1], item[0]))
+    facts = {
+        'Runs': f'{len(records)} recorded'
+        + f', {failed} failed' * bool(failed)
+        + f', {left_out} {"file" if left_out == 1 else "files"} left out' * bool(left_out),
+        'Methods': str(len({record['method'] for record in records})),
+        'Seeds': _listed(record['run_seed'] for record in records),
+        'Protocol': f'version {_listed(record["protocol"] for record in records)}; '
+        f'benchmark version {_listed(record["benchmark_version"] for record in records)}',
+        'Selection': 'last epoch, scored on the test set, which selects nothing'
+        + f'; {chosen} {"run" if chosen == 1 else "runs"} chose values on validation images' * bool(chosen),
+        'Machine' if len(machines) == 1 else 'Machines': '; '.join(
+            machine + f' ({count} runs)' * (len(machines) > 1) for machine, count in devices
+        ),
+        'Versions': ', '.join(versions),
+        'Commit': _listed((environment['git_commit'] or 'none')[:12] for environment in environments),
+    }  # fmt: skip
+    return {label: text for label, text in facts.items() if text and records} or {'Runs': facts['Runs']}
+
+
+def _machine(environment: Mapping[str, Any]) -> str:
+    device = environment['device']
+    processor = f'{environment["processor"]}, {environment["threads"]} thread{"s" * (environment["threads"] != 1)}'
+    return processor if device == 'cpu' else f'{device} ({processor})'
+
+
+def _listed(values: Iterable[Any]) -> str:
+    """Distinct values in order; a stretch of whole numbers as its ends."""
+    distinct = sorted(set(values))
+    whole = all(isinstance(value, int) for value in distinct)
+    if whole and len(distinct) > 3 and distinct[-1] - distinct[0] == len(distinct) - 1:
+        return f'{distinct[0]} to {distinct[-1]}'
+    return ', '.join(map(str, distinct))
+
+
+def _filters(boards: Sequence[page_tables.Board]) -> dict[str, list[tuple[str, str]]]:
+    """What can be chosen from: value and label, where there is more than one."""
+    choices = {
+        'benchmark': sorted({(board.benchmark, board.benchmark) for board in boards}),
+        'factor': [(text, text or 'none') for text in sorted({b.factor for b in boards}, key=lambda t: float(t or 0))],
+        'setting': sorted({(board.setting, board.setting) for board in boards}),
+    }
+    return {name: values for name, values in choices.items() if len(values) > 1}
+
+
+def _figures(contents: Contents) -> list[dict[str, str]]:
+    """Source and caption of each figure; of files of one name the smaller."""
+    folder = results_root() / contents.suite
+    smallest: dict[Path, Path] = {}
+    for path in contents.figures:
+        if path.suffix not in TYPES:
+            continue
+        other = smallest.setdefault(path.with_suffix(''), path)
+        if (folder / path).stat().st_size < (folder / other).stat().st_size:
+            smallest[path.with_suffix('')] = path
+    return [
+        {
+            'caption': _caption(path, contents.captions),
+            'source': f'data:{TYPES[path.suffix]};base64,{_base64(folder / path)}',
+        }
+        for path in smallest.values()
+    ]
+
+
+def _caption(path: Path, captions: Mapping[str, str]) -> str:
+    """What a figure shows, and of which benchmark and setting, from its file name."""
+    kind, _, where = path.stem.partition('-')
+    said = captions.get(kind, kind.replace('_', ' ').capitalize()).rstrip('.')
+    return f'{said} ({where})' if where else said
+
+
+def _base64(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()

@@ -1,0 +1,272 @@
+"""Data frames to what the page's tables show, cell by cell."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from ltbench.report.tables import GROUP
+
+STANDING = {'best': 'best', 'not told apart': 'tied'}
+"""What the leaderboard's column ``best`` says -> how the cell is marked."""
+Key = tuple[str, float | None, str, str]
+"""Benchmark, imbalance factor, setting and method: what a row of a leaderboard is of."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a leaderboard, and how its numbers are written."""
+
+    name: str
+    label: str
+    about: str
+    decimals: int = 1
+    lower_is_better: bool = False
+
+    def for_script(self) -> list[Any]:
+        """Name, label, decimals and which way is better."""
+        return [self.name, self.label, self.decimals, self.lower_is_better]
+
+
+METRIC_COLUMNS = (
+    Column('top1', 'top-1', 'accuracy over all test images, %'),
+    Column('many', 'many', 'mean accuracy of classes with more than 100 training images, %'),
+    Column('medium', 'medium', 'mean accuracy of classes with 20 to 100 training images, %'),
+    Column('few', 'few', 'mean accuracy of classes with fewer than 20 training images, %'),
+    Column('macro', 'macro', 'mean accuracy of all classes, %'),
+    Column('geometric_mean', 'geom.', 'geometric mean of the accuracies of all classes, %'),
+    Column('nll', 'NLL', 'negative log-likelihood, nats; lower is better', 2, True),
+    Column('ece', 'ECE', 'expected calibration error, 15 bins, %; lower is better', 1, True),
+)
+COST_COLUMNS = (
+    Column('parameters', 'params', 'parameters of the network', 0, True),
+    Column('flops', 'FLOPs', 'of one forward pass of one image; a multiply-add counts as two', 0, True),
+    Column('cpu_seconds', 'CPU time', 'of training, all stages', 0, True),
+    Column('wall_seconds', 'wall time', 'of training, all stages', 0, True),
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in a cell; no text where there is nothing to say."""
+
+    text: str = ''
+    value: str = ''  # to sort by; as the text where it is empty
+    mark: str = ''  # 'best' or 'tied'
+    number: bool = False
+
+
+@dataclass
+class Row:
+    """A method's row of a leaderboard."""
+
+    number: int
+    key: Key
+    seeds: int
+    failed: int
+    reason: str  # of a method that failed altogether
+    cells: list[Cell]
+
+
+@dataclass
+class Board:
+    """The leaderboard of one benchmark, imbalance factor and setting."""
+
+    benchmark: str
+    factor: str
+    setting: str
+    about: str
+    tested: bool  # whether it is known which methods cannot be told from the best
+    columns: list[Column] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        """Benchmark and imbalance factor."""
+        return self.benchmark + f', imbalance factor {self.factor}' * bool(self.factor)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Any other table."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[Cell]]
+
+
+def key_of(row: Mapping[str, Any]) -> Key:
+    """The row that a record, a failure or a row of a frame belongs to."""
+    factor = row['imbalance_factor']
+    return row['benchmark'], None if pd.isna(factor) else float(factor), row['setting'], row['method']
+
+
+def boards(
+    leaderboard: pd.DataFrame,
+    examples: Mapping[Key, Mapping[str, Any]],
+    runs: Sequence[Key],
+    failures: Sequence[Mapping[str, Any]],
+) -> list[Board]:
+    """One leaderboard a group, in the order of the frame; methods that only failed come last.
+
+    Args:
+        leaderboard: One row a group and method.
+        examples: A record of each row.
+        runs: The row of each record.
+        failures: Runs that failed.
+    """
+    seeds = Counter(runs)
+    failed: defaultdict[Key, list[str]] = defaultdict(list)
+    for failure in failures:
+        failed[key_of(failure)].append(f'seed {failure["run_seed"]}, {failure["stage"]}: {failure["reason"]}')
+    rows = {key_of(row): row for row in leaderboard.to_dict('records')}
+    groups: defaultdict[tuple, list[Key]] = defaultdict(list)
+    for key in [*rows, *(key for key in sorted(failed, key=str) if key not in rows)]:
+        groups[key[:3]].append(key)
+    of_group = {key[:3]: record for key, record in examples.items()}
+    columns = [c for c in METRIC_COLUMNS if f'{c.name}_mean' in leaderboard]
+    columns += [c for c in COST_COLUMNS if c.name in leaderboard]
+    made, number = [], 0
+    for (benchmark, factor, setting), members in groups.items():
+        example = of_group.get((benchmark, factor, setting))
+        about = _about(example) if example else 'No run of this table has succeeded.'
+        board = Board(
+            benchmark, '' if factor is None else f'{factor:g}', setting, about, 'best' in leaderboard, columns
+        )
+        marks = {column.name: _marks(column, {key: rows[key] for key in members if key in rows}) for column in columns}
+        for key in members:
+            cells = [_board_cell(column, rows.get(key, {}), marks[column.name].get(key, '')) for column in columns]
+            reason = '' if seeds[key] else '; '.join(failed[key])
+            board.rows.append(Row(number, key, seeds[key], len(failed[key]), reason, cells))
+            number += 1
+        made.append(board)
+    return made
+
+
+def plain(frame: pd.DataFrame | None, title: str) -> list[Table]:
+    """A frame as tables: one a group where it has groups, mean and deviation in one cell."""
+    if frame is None or frame.empty:
+        return []
+    if not set(GROUP) <= set(frame.columns):
+        return [_table(frame, title)]
+    groups = frame.groupby(GROUP, sort=False, dropna=False)
+    return [_table(rows.drop(columns=GROUP), f'{title}: {group_title(*group)} ({group[2]})') for group, rows in groups]
+
+
+def published(frame: pd.DataFrame | None) -> tuple[list[Table], list[Table]]:
+    """Rows that can be compared, and those whose recipe differs."""
+    if frame is None or frame.empty:
+        return [], []
+    differs = frame['differs'].astype(bool)
+    same, other = (
+        frame[~differs].drop(columns='differs'),
+        frame[differs].drop(columns=['difference', 'tolerance', 'verdict']),
+    )
+    return plain(same, 'Same recipe'), plain(other, 'Another recipe')
+
+
+def group_title(benchmark: str, factor: float | None, setting: str) -> str:
+    """Benchmark and imbalance factor for people."""
+    return benchmark + ('' if pd.isna(factor) else f', imbalance factor {factor:g}')
+
+
+def _about(record: Mapping[str, Any]) -> str:
+    counts, groups = record['class_counts'], record['groups']
+    sizes = ', '.join(f'{groups[name]} {name}' for name in ('many', 'medium', 'few'))
+    return f'{len(counts)} classes with {max(counts):,} to {min(counts):,} training images: {sizes}-shot'
+
+
+def _marks(column: Column, rows: Mapping[Key, Mapping[str, Any]]) -> dict[Key, str]:
+    """The best of a column; for top-1 also what cannot be told from it, where the leaderboard says."""
+    if column not in METRIC_COLUMNS:
+        return {}
+    if column.name == 'top1' and any('best' in row for row in rows.values()):
+        return {key: STANDING[row['best']] for key, row in rows.items() if row['best']}
+    means = {key: row[f'{column.name}_mean'] for key, row in rows.items()}
+    means = {key: mean for key, mean in means.items() if not pd.isna(mean)}
+    if len(means) < 2:
+        return {}
+    best = (min if column.lower_is_better else max)(means.values())
+    return {key: 'best' for key, mean in means.items() if mean == best}
+
+
+def _board_cell(column: Column, row: Mapping[str, Any], mark: str) -> Cell:
+    value = row.get(f'{column.name}_mean', row.get(column.name))
+    if value is None or pd.isna(value):
+        return Cell(number=True)
+    if column in COST_COLUMNS:
+        return Cell(COST_FORMATS[column.name](value), f'{value:.12g}', number=True)
+    text, deviation = f'{value:.{column.decimals}f}', row.get(f'{column.name}_std')
+    if deviation is not None and not pd.isna(deviation):
+        text += f' ± {deviation:.{column.decimals}f}'
+    low, high = row.get(f'{column.name}_low'), row.get(f'{column.name}_high')
+    if low is not None and not pd.isna(low):  # of a single seed
+        text += f' [{low:.{column.decimals}f}, {high:.{column.decimals}f}]'
+    return Cell(text, f'{value:.6f}', mark, number=True)
+
+
+def _table(frame: pd.DataFrame, title: str) -> Table:
+    """Every column of a frame; a deviation stands in the cell of its mean."""
+    names = [str(name) for name in frame.columns]
+    deviations = {f'{name.removesuffix("_mean")}_std' for name in names}
+    shown = [name for name in names if name not in deviations]
+    columns = [list(_cells(frame, name)) for name in shown]
+    labels = [name.removesuffix('_mean').replace('_', ' ') for name in shown]
+    return Table(title, labels, [list(row) for row in zip(*columns, strict=True)])
+
+
+def _cells(frame: pd.DataFrame, name: str) -> Iterator[Cell]:
+    deviation = f'{name.removesuffix("_mean")}_std'
+    deviations = frame[deviation] if deviation in frame else [None] * len(frame)
+    number = pd.api.types.is_numeric_dtype(frame[name]) and not pd.api.types.is_bool_dtype(frame[name])
+    for value, spread in zip(frame[name], deviations, strict=True):
+        text = _said(name, value)
+        if text and spread is not None and not pd.isna(spread):
+            text += f' ± {spread:.2f}'
+        yield Cell(text, f'{value:.12g}' if number and text else '', number=number)
+
+
+def _said(name: str, value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ', '.join(_said(name, part) for part in value)
+    if value is None or pd.isna(value):
+        return ''
+    if isinstance(value, bool):
+        return 'yes' if value else 'no'
+    if not isinstance(value, float):
+        return str(value)
+    if name in ('p', 'p_holm'):
+        return '< 0.001' if value < 0.001 else f'{value:.3f}'
+    if name in WHOLE and value.is_integer():
+        return f'{value:.0f}'
+    sign = '+' if name == 'difference' else '-'
+    return f'{value:{sign}.2f}'.replace('-', '\N{MINUS SIGN}')
+
+
+WHOLE = ('imbalance_factor', 'epochs', 'n', 'n_seeds', 'rank')
+"""Columns of whole numbers, which are floats where some are missing."""
+
+
+def _large(value: float) -> str:
+    for size, letter in ((1e9, 'G'), (1e6, 'M'), (1e3, 'k')):
+        if value >= size:
+            return f'{value / size:.3g} {letter}'
+    return f'{value:.0f}'
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f'{seconds:.1f} s'
+    return f'{seconds / 60:.1f} min' if seconds < 7200 else f'{seconds / 3600:.1f} h'
+
+
+COST_FORMATS: dict[str, Callable[[float], str]] = {
+    'parameters': _large,
+    'flops': _large,
+    'cpu_seconds': _duration,
+    'wall_seconds': _duration,
+}

@@ -1,0 +1,188 @@
+"""The page: one file that loads nothing, escapes everything, and says what the records say."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from made_records import COUNTS, make_record
+
+from ltbench.report import tables
+from ltbench.report.page import Contents, page
+
+NASTY = ('<script>alert(1)</script>', 'a&b "c"', '</script><img src=x onerror=alert(1)>')
+VOID = {'meta', 'link', 'input', 'img', 'br'}
+
+
+class Document(HTMLParser):
+    """Every element with its attributes, the text of tables by row, and the data; fails on what is not closed."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.rows: list[list[str]] = []
+        self.data, self.in_data = '', False
+        self.feed(html)
+        self.close()
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, {name: value or '' for name, value in attrs}))
+        if tag not in VOID:
+            self.open.append(tag)
+        self.in_data = dict(attrs).get('id') == 'data'
+        if tag == 'tr':
+            self.rows.append([])
+        if tag in ('td', 'th'):
+            self.rows[-1].append('')
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+        self.in_data = False
+
+    def handle_data(self, text):
+        if self.in_data:
+            self.data += text
+        elif self.rows and {'td', 'th'} & set(self.open):
+            self.rows[-1][-1] += text
+
+    def row(self, first: str) -> list[str]:
+        return next(row for row in self.rows if row and row[0] == first)
+
+
+def contents(records, failures=(), **others) -> Contents:
+    frame = tables.runs_frame(records)
+    return Contents('made', ['ltbench run made'], records, tables.leaderboard(frame), failures, **others)
+
+
+def failure(method: str, seed: int, reason: str = 'the loss is nan') -> dict:
+    record = make_record(method, seed)
+    keys = ('benchmark', 'imbalance_factor', 'setting', 'method', 'run_seed', 'fingerprint')
+    return {key: record[key] for key in keys} | {'stage': 'train', 'reason': reason}
+
+
+@pytest.fixture
+def records():
+    return [make_record(method, seed) for method in ('erm', 'nbn') for seed in (0, 1, 2)]
+
+
+def test_nothing_is_loaded(records):
+    html = page(contents(records))
+    document = Document(html)
+    for tag, attributes in document.elements:
+        for name in ('src', 'href', 'srcset', 'action', 'data', 'poster'):
+            assert attributes.get(name, '#').startswith(('#', 'data:')), (tag, attributes)
+    assert 'url(' not in html and '@import' not in html and 'fetch(' not in html
+
+
+@pytest.mark.parametrize('name', NASTY)
+def test_names_are_no_markup(name):
+    record = make_record(name) | {'class_names': [name] * len(COUNTS), 'warnings': [name], 'chosen': {name: name}}
+    plain = Document(page(contents([make_record()], [failure('x', 0)], left_out=['x'], ranks='x')))
+    others = {'left_out': [name], 'ranks': name, 'ablations': {name: pd.DataFrame({name: [name]})}}
+    document = Document(page(contents([record], [failure(name, 1, name)], **others)))
+    for tag in ('script', 'img'):
+        assert len([t for t, _ in document.elements if t == tag]) == len([t for t, _ in plain.elements if t == tag])
+    assert not [attributes for _, attributes in document.elements if 'onerror' in attributes]
+    data = json.loads(document.data)
+    assert data['classes'][0]['names'][0] == name == data['warnings'][0][0]
+    assert document.row(name)[0] == name
+
+
+def test_the_same_bytes_however_the_records_are_ordered(records):
+    assert page(contents(records)) == page(contents(records[::-1]))
+
+
+def test_numbers_are_those_of_the_records(records):
+    document = Document(page(contents(records)))
+    scores = pd.Series([record['metrics']['few'] for record in records[:3]])
+    assert document.row('erm')[5].startswith(f'{scores.mean():.1f} ± {scores.std(ddof=1):.1f}')
+    data = json.loads(document.data)
+    for run in (dict(zip(data['fields'], values, strict=True)) for values in data['runs']):
+        (record,) = [r for r in records if r['fingerprint'] == run['fingerprint']]
+        assert (run['seed'], run['method']) == (record['run_seed'], record['method'])
+        for name, value in zip(data['metric_names'], run['metrics'], strict=True):
+            assert value == pytest.approx(record['metrics'][name], abs=1e-4)
+        images = data['images'][run['images']]
+        assert [100 * hit / n for hit, n in zip(run['hits'], images, strict=True)] == record['metrics']['per_class']
+        _, _, columns = data['curves'][run['curve']]
+        assert data['columns'][columns['loss']] == [point['loss'] for point in record['curve']]
+        benchmark, stages = run['config']
+        assert data['benchmarks'][benchmark] == record['config']['benchmark']
+        assert [data['stage_configs'][place] for place, _ in stages] == record['config']['stages']
+        assert data['environments'][run['environment']] == record['environment']
+    assert [len(data[shared]) for shared in ('environments', 'classes', 'benchmarks')] == [1, 1, 1]
+
+
+def test_a_long_curve_is_thinned_to_its_last_epoch():
+    document = Document(page(contents([make_record(epochs=200)])))
+    data = json.loads(document.data)
+    total, epochs, _ = data['curves'][0]
+    kept = data['columns'][epochs]
+    assert (total, kept[-1], len(kept)) == (200, 199, 67)
+
+
+def test_what_does_not_exist_is_a_dash_and_a_single_seed_has_no_deviation():
+    document = Document(page(contents([make_record(counts=(5000, 1500, 400, 120))])))
+    row = document.row('erm')
+    assert row[1] == '1' and '±' not in row[2]
+    assert row[4:6] == ['–none', '–none']  # no medium and no few classes
+
+
+def test_failed_runs_are_shown(records):
+    failures = [failure('nbn', 3), failure('ride', 0, 'out of memory'), failure('ride', 1)]
+    html = page(contents(records, failures, left_out=['records/x.json is no valid record']))
+    document = Document(html)
+    assert document.row('nbn')[1] == '3 1 failed'
+    assert document.row('ride')[1:] == [' 2 failed', 'seed 0, train: out of memory; seed 1, train: the loss is nan']
+    assert '6 recorded, 3 failed, 1 file left out' in html
+    assert 'records/x.json is no valid record' in html
+
+
+def test_the_best_and_what_cannot_be_told_from_it(records):
+    records += [make_record('crt', seed, hits=[0] * len(COUNTS)) for seed in (0, 1, 2)]
+    wanted = contents(records)
+    wanted.leaderboard['best'] = wanted.leaderboard['method'].map({'erm': 'best', 'nbn': 'not told apart', 'crt': ''})
+    document = Document(page(wanted))
+    told = [document.row(method)[2].partition(', ')[2] for method in ('erm', 'nbn', 'crt')]
+    assert told == ['best', 'cannot be told from the best', '']
+
+
+def test_other_recipes_are_apart(records):
+    row = {'method': 'erm', 'published': 70.0, 'measured': 71.0, 'difference': 1.0, 'tolerance': 2.0}
+    published = pd.DataFrame([row | {'verdict': 'agrees', 'differs': ''}, row | {'verdict': '', 'differs': 'epochs'}])
+    same, other = page(contents(records, published=published)).split('Another recipe than published')
+    assert 'agrees' in same and '+1.00' in same and 'epochs</td>' not in same
+    assert 'epochs</td>' in other and '+1.00' not in other
+
+
+def test_records_of_an_older_version_are_a_group_of_their_own():
+    old, new = make_record(seed=0), make_record(seed=1)
+    frame = tables.runs_frame([old | {'setting': 'paper, protocol 0'}, new])
+    html = page(Contents('made', [], [old, new], tables.leaderboard(frame), settings=['paper, protocol 0', 'paper']))
+    data = json.loads(Document(html).data)
+    assert len({values[data['fields'].index('row')] for values in data['runs']}) == 2
+
+
+def test_the_smaller_file_of_a_figure_is_embedded(records, results):
+    folder = results / 'made' / 'figures'
+    folder.mkdir(parents=True)
+    (folder / 'groups-x.png').write_bytes(b'1234')
+    (folder / 'groups-x.svg').write_bytes(b'123')
+    figures = [Path('figures/groups-x.png'), Path('figures/groups-x.svg')]
+    document = Document(page(contents(records, figures=figures, captions={'groups': 'By group.'})))
+    (image,) = [attributes for tag, attributes in document.elements if tag == 'img']
+    assert image['src'] == 'data:image/svg+xml;base64,' + base64.b64encode(b'123').decode()
+    assert image['alt'] == 'By group (x)'
+
+
+def test_no_torch():
+    code = 'import sys, ltbench.report.page; assert not {"torch", "matplotlib"} & set(sys.modules)'
+    subprocess.run([sys.executable, '-c', code], check=True)
