@@ -20,8 +20,8 @@ SEED = 0
 def image_intervals(rows: pd.DataFrame) -> pd.DataFrame:
     """Percentile intervals of each run's accuracies, had other test images of the same classes been drawn.
 
-    The bootstrap is stratified by class: each class keeps its number of test images. How many of ``n`` images drawn with
-    replacement are right is binomial, so no single image is needed. The draws of a class are the 1000 quantiles of its
+    The bootstrap is stratified by class: each class keeps its number of test images. How many of ``n`` images drawn
+    with replacement are right is binomial, so no single image is needed. The draws of a class are 1000 quantiles of its
     binomial distribution in an order of its own (a Latin hypercube): steadier than as many free draws, and cheap for
     thousands of runs. They tell nothing of the variation between training seeds.
 
@@ -46,7 +46,8 @@ def _intervals(accuracies: np.ndarray, images: np.ndarray, class_counts: Sequenc
     seen = images > 0
     images, accuracies = images[seen], accuracies[:, seen]
     hits = np.rint(accuracies / 100 * images).astype(int)
-    pairs, kind = np.unique(np.stack([np.broadcast_to(images, hits.shape), hits]).reshape(2, -1), axis=1, return_inverse=True)
+    pairs = np.stack([np.broadcast_to(images, hits.shape), hits]).reshape(2, -1)
+    pairs, kind = np.unique(pairs, axis=1, return_inverse=True)  # few: classes share their distributions
     kind = kind.reshape(hits.shape)
     levels = (np.arange(DRAWS) + 0.5) / DRAWS
     quantiles = 100 * binom.ppf(levels, pairs[0][:, None], (pairs[1] / pairs[0])[:, None]) / pairs[0][:, None]
@@ -58,7 +59,7 @@ def _intervals(accuracies: np.ndarray, images: np.ndarray, class_counts: Sequenc
 
 def _weights(images: np.ndarray, class_counts: np.ndarray) -> np.ndarray:
     """``[metrics, classes]``: what each class's accuracy counts in each of :data:`BOUNDED`; NaN for an empty group."""
-    members = group_members(class_counts)
+    members = group_members(class_counts.tolist())
     weights = {'top1': images / images.sum(), 'macro': np.full(len(images), 1 / len(images))}
     for name in GROUPS:
         inside = np.isin(np.arange(len(images)), members[name])

@@ -75,9 +75,8 @@ def conflicts(records: Mapping[Path, Mapping[str, Any]]) -> dict[Path, str]:
         if len(paths) == 1:
             rows[tuple(row)].extend(paths)
         for path in paths if len(paths) > 1 else ():
-            wrong[path] = (
-                f'{path} is one of {len(paths)} records of the same run ({_named(records[path])}, seed {seed}): keep one'
-            )
+            run = f'{_named(records[path])}, seed {seed}'
+            wrong[path] = f'{path} is one of {len(paths)} records of the same run ({run}): keep one'
     for paths in rows.values():
         computations = {records[path]['computation'] for path in paths}
         for path in paths if len(computations) > 1 else ():

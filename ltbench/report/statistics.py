@@ -58,7 +58,10 @@ def _paired(scores: pd.DataFrame, reference: str) -> pd.DataFrame:
     result.loc[result['n'] == 1, 'note'] = 'one common seed'
     constant = (result['n'] > 1) & (result['difference_std'] <= CONSTANT)
     result.loc[constant, ['difference_std', 'note']] = [0.0, 'the same difference in every seed']
-    result.loc[constant & (result['difference'].abs() <= CONSTANT), ['difference', 'note']] = [0.0, 'no difference in any seed']
+    result.loc[constant & (result['difference'].abs() <= CONSTANT), ['difference', 'note']] = [
+        0.0,
+        'no difference in any seed',
+    ]
     varying = result.index[(result['n'] > 1) & ~constant]
     for common, methods in differences[varying].notna().T.groupby(list(scores.index)).groups.items():
         seeds = np.atleast_1d(common)  # the methods that share the same seeds are tested in one go
