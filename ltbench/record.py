@@ -134,7 +134,7 @@ def write_failure(suite: str, identity: Mapping[str, Any], stage: str, reason: s
 
 
 def read_failures(suite: str) -> tuple[list[dict[str, Any]], dict[Path, str]]:
-    """The failed runs of a suite in order of file name, and the files that are damaged, with what is wrong with each."""
+    """The failed runs of a suite in order of file name, and the damaged files, with what is wrong with each."""
     failures, wrong = [], {}
     for path in sorted((results_root() / suite / 'failed').glob('*.json')):
         try:

@@ -21,9 +21,10 @@ def runs_frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """One row a run, in a stable order.
 
     Columns: the group (benchmark, imbalance_factor, setting), method, run_seed, fingerprint, computation,
-    benchmark_version, protocol, ``class_counts``, one a metric and cost, ``per_class``, ``test_images``, and ``record``,
-    the position in ``records``. A metric that a run does not have is NaN. Where a group has runs of several versions of
-    its benchmark or of the protocol, ``setting`` says so for all but the newest: they are groups of their own.
+    benchmark_version, protocol, ``class_counts``, one a metric and cost, ``per_class``, ``test_images``, and
+    ``record``, the position in ``records``. A metric that a run does not have is NaN. Where a group has runs of several
+    versions of its benchmark or of the protocol, ``setting`` says so for all but the newest: they are groups of their
+    own.
 
     Args:
         records: As :func:`ltbench.report.reading.read_suite` gives them: each run once, and one code for each row.

@@ -16,7 +16,8 @@ SPECIAL = {
 }  # fmt: skip
 CAPTION = (
     'accuracy and ECE in \\%, mean $\\pm$ standard deviation over seeds (ddof = 1), or for one seed the 95\\,\\% '
-    'bootstrap interval over test images; last epoch, test set. Bold: the best top-1 and all that cannot be told from it.'
+    'bootstrap interval over test images; last epoch, test set. Bold: the best top-1 and all that is not told '
+    'apart from it.'
 )
 
 

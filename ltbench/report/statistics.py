@@ -16,8 +16,7 @@ BASELINE = 'erm'
 ALPHA = 0.05
 TEST = 'paired t-test'
 MIN_BLOCKS = 10
-"""Tables that a test of mean ranks needs: with fewer, Friedman's chi-square is no approximation (Demšar, JMLR 2006, section
-3.2.2)."""
+"""Tables that a test of mean ranks takes: with fewer, the statistic is not near chi-square (Demšar, JMLR 2006)."""
 CONSTANT = 1e-9
 """Percent; differences that vary less do not vary: what is left is the rounding of floats."""
 
@@ -28,11 +27,11 @@ def against(frame: pd.DataFrame) -> pd.DataFrame:
     """Top-1 of every method against ``erm`` and against the best mean of its table, paired by common seeds.
 
     Returns:
-        One row for each group x reference x method. ``reference`` is ``erm`` or ``best``, ``against`` the method that this
-        is; ``n`` common seeds; ``difference`` their mean (method minus reference, percentage points) and
-        ``difference_std`` (ddof=1); ``p`` of scipy.stats.ttest_rel, two-sided, and ``p_holm``, corrected by Holm over the
-        methods that are compared with this reference in this table. Where there is no test, ``p`` is NaN and ``note``
-        says why.
+        One row for each group x reference x method. ``reference`` is ``erm`` or ``best``, ``against`` the method that
+        this is; ``n`` common seeds; ``difference`` their mean (method minus reference, percentage points) and
+        ``difference_std`` (ddof=1); ``p`` of scipy.stats.ttest_rel, two-sided, and ``p_holm``, corrected by Holm over
+        the methods that are compared with this reference in this table. Where there is no test, ``p`` is NaN and
+        ``note`` says why.
     """
     tables = []
     for group, rows in frame.groupby(GROUP, dropna=False):
@@ -58,10 +57,8 @@ def _paired(scores: pd.DataFrame, reference: str) -> pd.DataFrame:
     result.loc[result['n'] == 1, 'note'] = 'one common seed'
     constant = (result['n'] > 1) & (result['difference_std'] <= CONSTANT)
     result.loc[constant, ['difference_std', 'note']] = [0.0, 'the same difference in every seed']
-    result.loc[constant & (result['difference'].abs() <= CONSTANT), ['difference', 'note']] = [
-        0.0,
-        'no difference in any seed',
-    ]
+    equal = constant & (result['difference'].abs() <= CONSTANT)
+    result.loc[equal, ['difference', 'note']] = [0.0, 'no difference in any seed']
     varying = result.index[(result['n'] > 1) & ~constant]
     for common, methods in differences[varying].notna().T.groupby(list(scores.index)).groups.items():
         seeds = np.atleast_1d(common)  # the methods that share the same seeds are tested in one go
@@ -79,7 +76,7 @@ def standing(board: pd.DataFrame, tests: pd.DataFrame) -> pd.Series:
 
     Told apart is what the paired test against the best tells apart (``p_holm`` below 0.05) or, between two methods of a
     single seed each, what has a top-1 interval over test images below that of the best. What cannot be tested is not
-    told apart.
+    told apart. Where a table has one method, there is nothing to be the best of: empty.
 
     Args:
         board: A leaderboard with ``rank``, ``n_seeds``, ``top1_low`` and ``top1_high``.
@@ -90,8 +87,9 @@ def standing(board: pd.DataFrame, tests: pd.DataFrame) -> pd.Series:
     lows = board['top1_low'].where(board['rank'] == 1)
     best_low = lows.groupby([board[name] for name in GROUP], dropna=False).transform('min')
     apart = (p_holm.astype(float) < ALPHA) | (board['top1_high'] < best_low)
+    ranked = board.groupby(GROUP, dropna=False)['rank'].transform('count')
     result = pd.Series('not told apart', index=board.index)
-    return result.mask(board['rank'] == 1, 'best').mask(apart | (board['n_seeds'] == 0), '')
+    return result.mask(board['rank'] == 1, 'best').mask(apart | (board['n_seeds'] == 0) | (ranked < 2), '')
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ class Ranks:
         tables: Titles of the tables that were ranked: those of at least two methods.
         left_out: Methods that are not in all of them.
         friedman: Statistic and p value of scipy.stats.friedmanchisquare; None where there is no test.
-        nemenyi: p values of each pair of methods, scikit_posthocs.posthoc_nemenyi_friedman; None where there is no test.
+        nemenyi: p values of all pairs, of scikit_posthocs.posthoc_nemenyi_friedman; None where there is no test.
         critical_difference: Of mean ranks, for Nemenyi's test at 0.05; None where there is no test.
         note: Why there is no test; empty where there is one.
     """

@@ -23,8 +23,8 @@ SOFTWARE = ('ltbench', 'python', 'torch', 'torchvision', 'mmengine', 'numpy')
 
 HOW_TO_READ = f"""\
 Accuracies and ECE in %: mean ± standard deviation over training seeds (ddof = 1), n seeds; a single seed has the 95 %
-interval over test images in brackets instead: a bootstrap within each class, which tells nothing of the variation between
-seeds. Groups are by training images of the class; an empty cell means that there is no such class, value or run.
+interval over test images in brackets instead: a bootstrap within each class, which tells nothing of the variation
+between seeds. Groups are by training images of the class; an empty cell: there is no such class, value or run.
 Parameters in millions, FLOPs of one image's forward pass in millions, CPU and wall seconds of a run's training: means.
 Ranked by top-1. **Bold**: the best, and all that cannot be told from it. Told apart is what a paired t-test over common
 seeds (two-sided, Holm-corrected over the methods of the table) tells from the best with p < {ALPHA}; where both have a
@@ -43,13 +43,11 @@ def markdown(results: SuiteResults, board: pd.DataFrame, tests: pd.DataFrame, ra
         frame: Of :func:`ltbench.report.frame.runs_frame`, of the same records.
     """
     parts = [f'# {results.suite}', HOW_TO_READ, *_left_out(results)]
-    by_run = {record['fingerprint']: record for record in results.records}
-    runs = {key: rows for key, rows in frame.groupby(_key(frame))}
-    tested = {key: rows for key, rows in tests.groupby(_key(tests))}
+    runs, tested = dict(list(frame.groupby(_key(frame)))), dict(list(tests.groupby(_key(tests))))
     failed = pd.Series([title(*_group_of(failure)) for failure in results.failures], dtype=object)
     for group, rows in board.groupby(GROUP, sort=False, dropna=False):
         key = title(*group)
-        mine = [by_run[fingerprint] for fingerprint in runs[key]['fingerprint']] if key in runs else []
+        mine = [results.records[position] for position in runs[key]['record']] if key in runs else []
         parts += [f'## {key}', _header(mine), _table(rows)]
         failures = [results.failures[index] for index in failed.index[failed == key]]
         if failures:
@@ -75,8 +73,8 @@ def readme(results: SuiteResults, files: Sequence[str]) -> str:
         f'# {results.suite}',
         '',
         f'{len(records)} runs, {len(results.failures)} failed, of '
-        f'{len({record["method"] for record in records})} methods on {len({_group_of(r) for r in records})} '
-        'benchmarks, imbalance factors and settings.',
+        f'{len({record["method"] for record in records})} methods in '
+        f'{len({title(*_group_of(record)) for record in records})} tables (benchmark, imbalance factor, setting).',
         '',
         *_left_out(results),
         '```',
@@ -113,7 +111,8 @@ def _header(records: Sequence[Mapping[str, Any]]) -> str:
     return '\n'.join(
         [
             f'- Selection: {selection}.',
-            f'- Setting: {first["setting"]}; benchmark version {first["benchmark_version"]}, protocol {first["protocol"]}.',
+            f'- Setting: {first["setting"]}; benchmark version {first["benchmark_version"]}, '
+            f'protocol {first["protocol"]}.',
             f'- Classes: {len(first["class_counts"])}: {groups}.',
             f'- Recorded on: {machines}.',
         ]
@@ -129,7 +128,7 @@ def _table(rows: pd.DataFrame) -> str:
             'n': row['n_seeds'],
             'failed': row['n_failed'] or '',
         }
-        | {name: _score(row, metric, bold=not alone) for metric, name in SCORES.items()}
+        | {name: _score(row, metric) for metric, name in SCORES.items()}
         | {
             'parameters (M)': _number(row['parameters'] / 1e6, 2),
             'FLOPs (M)': _number(row['flops'] / 1e6, 1),
@@ -147,13 +146,12 @@ def rows_to_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     return '\n'.join('| ' + ' | '.join(str(cell).replace('|', '\\|') for cell in line) + ' |' for line in lines)
 
 
-def _score(row: Mapping[str, Any], metric: str, bold: bool) -> str:
-    text = score(row, metric)
-    return f'**{text}**' if bold and metric == 'top1' and row['best'] else text
+def _score(row: Mapping[str, Any], metric: str) -> str:
+    return f'**{score(row, metric)}**' if metric == 'top1' and row['best'] else score(row, metric)
 
 
 def score(row: Mapping[str, Any], metric: str, plus_minus: str = '±') -> str:
-    """A metric of a leaderboard's row: ``80.7 ± 2.3``, or ``70.0 [65.8, 74.0]`` for one seed; empty if there is none."""
+    """A metric of a leaderboard's row: ``80.7 ± 2.3``, or ``70.0 [65.8, 74.0]`` for one seed; may be empty."""
     mean, std = row[f'{metric}_mean'], row[f'{metric}_std']
     low, high = row.get(f'{metric}_low'), row.get(f'{metric}_high')
     if pd.isna(mean):
@@ -166,11 +164,8 @@ def score(row: Mapping[str, Any], metric: str, plus_minus: str = '±') -> str:
 def _tests(tests: pd.DataFrame | None, rows: pd.DataFrame) -> str:
     if (rows['n_seeds'] > 0).sum() < 2:
         return 'Paired tests: none, they take two methods.'
-    said = (
-        ''
-        if (rows.loc[rows['n_seeds'] > 0, 'method'] == BASELINE).any()
-        else f' No run of {BASELINE} is here to compare with.'
-    )
+    compared = (rows.loc[rows['n_seeds'] > 0, 'method'] == BASELINE).any()
+    said = '' if compared else f' No run of {BASELINE} is here to compare with.'
     if tests is None or tests['p'].isna().all():
         notes = Counter() if tests is None else Counter(tests['note'])
         reasons = ', '.join(f'{note} ({count} comparisons)' for note, count in sorted(notes.items()))
@@ -215,13 +210,13 @@ def _left_out(results: SuiteResults) -> list[str]:
     if not count:
         return []
     files = '\n'.join(f'- {path.parent.name}/{path.name}' for path in results.left_out)
-    return [
-        f'{count} {"files" if count > 1 else "file"} left out, as not valid or in conflict with others:\n\n{files}\n'
-    ]
+    noun = 'files' if count > 1 else 'file'
+    return [f'{count} {noun} left out, as not valid or in conflict with others:\n\n{files}\n']
 
 
 def _failure(failure: Mapping[str, Any]) -> str:
-    return f'- {failure["method"]}, seed {failure["run_seed"]}, stage {failure["stage"]}: {" ".join(failure["reason"].split())}'
+    reason = ' '.join(failure['reason'].split())
+    return f'- {failure["method"]}, seed {failure["run_seed"]}, stage {failure["stage"]}: {reason}'
 
 
 def _group_of(told: Mapping[str, Any]) -> tuple[str, float, str]:
@@ -234,11 +229,8 @@ def _key(frame: pd.DataFrame) -> pd.Series:
 
 
 def _machines(records: Iterable[Mapping[str, Any]]) -> list[tuple[str, int]]:
-    told = Counter((record['environment']['device'], record['environment']['processor']) for record in records)
-    named = Counter(
-        {processor if device == 'cpu' else f'{device}, {processor}': n for (device, processor), n in told.items()}
-    )
-    return sorted(named.items())
+    told = (record['environment'] for record in records)
+    return sorted(Counter(f'{machine["device"]}, {machine["processor"]}' for machine in told).items())
 
 
 def _distinct(values: Iterable[Any]) -> str:
