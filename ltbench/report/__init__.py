@@ -38,8 +38,8 @@ def write_report(
 ) -> list[Path]:
     """Rebuild everything in ``results/SUITE/`` from records that were read; see :func:`build_report`."""
     frame = tables.runs_frame(results.records)
-    board = tables.leaderboard(frame, results.failures)
     tests, ranks = statistics.against(frame), statistics.mean_ranks(frame)
+    board = tables.leaderboard(frame, results.failures, tests)
     contents = {
         'leaderboard.csv': tables.csv(board),
         'leaderboard.md': text.markdown(results, board, tests, ranks, frame),

@@ -17,7 +17,9 @@ FORMATS = dict.fromkeys(('imbalance_factor', 'parameters', 'flops', 'rank'), '.1
 """Of columns with numbers that four decimals do not suit."""
 
 
-def leaderboard(frame: pd.DataFrame, failures: Sequence[Mapping[str, Any]] = ()) -> pd.DataFrame:
+def leaderboard(
+    frame: pd.DataFrame, failures: Sequence[Mapping[str, Any]] = (), tests: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """One row for each benchmark x imbalance factor x setting x method, best top-1 first, failed methods last.
 
     Columns: the group, ``rank`` (by top-1; ties share one), ``method``, ``n_seeds``, ``n_failed``, ``best`` (see
@@ -29,6 +31,7 @@ def leaderboard(frame: pd.DataFrame, failures: Sequence[Mapping[str, Any]] = ())
         frame: Of :func:`runs_frame`.
         failures: Runs that failed, see :data:`ltbench.record.FAILURE_FIELDS`. A method all of whose runs failed has a
             row with ``n_seeds`` 0 and nothing else.
+        tests: Of :func:`ltbench.report.statistics.against`, where they have been made.
     """
     key = [*GROUP, 'method']
     groups = frame.groupby(key, dropna=False, sort=False)
@@ -43,7 +46,7 @@ def leaderboard(frame: pd.DataFrame, failures: Sequence[Mapping[str, Any]] = ())
     board = board.merge(_count(failures), on=key, how='outer')
     board[['n_seeds', 'n_failed']] = board[['n_seeds', 'n_failed']].fillna(0).astype(int)
     board['rank'] = board.groupby(GROUP, dropna=False)['top1_mean'].rank(method='min', ascending=False)
-    board['best'] = standing(board, against(frame))
+    board['best'] = standing(board, against(frame) if tests is None else tests)
     bounds = {metric: ('low', 'high') if metric in BOUNDED else () for metric in METRICS}
     metrics = [f'{metric}_{what}' for metric in METRICS for what in ('mean', 'std', *bounds[metric])]
     return board[[*GROUP, 'rank', 'method', 'n_seeds', 'n_failed', 'best', *metrics, *COSTS]].sort_values(
