@@ -69,10 +69,11 @@ def _paired(scores: pd.DataFrame, reference: str) -> pd.DataFrame:
     equal = constant & (result['difference'].abs() <= CONSTANT)
     result.loc[equal, ['difference', 'note']] = [0.0, 'no difference in any seed']
     varying = result.index[(result['n'] > 1) & ~constant]
-    for common, methods in differences[varying].notna().T.groupby(list(scores.index)).groups.items():
-        seeds = np.atleast_1d(common)  # the methods that share the same seeds are tested in one go
-        mine = others.loc[seeds, methods].to_numpy()
-        result.loc[methods, 'p'] = stats.ttest_rel(mine, theirs[seeds].to_numpy()[:, None]).pvalue
+    present = differences[varying].notna()
+    for common in present.T.drop_duplicates().to_numpy():  # methods that share the same seeds are tested in one go
+        methods = varying[(present.to_numpy() == common[:, None]).all(axis=0)]
+        mine = others.loc[common, methods].to_numpy()
+        result.loc[methods, 'p'] = stats.ttest_rel(mine, theirs[common].to_numpy()[:, None]).pvalue
     tested = result['p'].notna()
     result['p_holm'] = np.nan
     if tested.any():
