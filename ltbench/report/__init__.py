@@ -20,12 +20,14 @@ def build_report(suite: str) -> list[Path]:
     from ltbench.report import figures
 
     folder = results_root() / suite
-    frame = tables.runs_frame(_records(suite))
+    records = _records(suite)
+    frame = tables.runs_frame(records)
     board = tables.leaderboard(frame)
     with explained('report', folder, 'LTBENCH_RESULTS'):
         (folder / 'leaderboard.csv').write_text(tables.csv(board), encoding='utf-8')
         (folder / 'leaderboard.md').write_text(tables.markdown(board, suite), encoding='utf-8')
-        return [folder / 'leaderboard.csv', folder / 'leaderboard.md', *figures.draw_all(frame, folder / 'figures')]
+        drawn = figures.draw_all(records, frame, folder / 'figures')
+        return [folder / 'leaderboard.csv', folder / 'leaderboard.md', *drawn]
 
 
 def leaderboard_of(suite: str) -> tables.pd.DataFrame:
