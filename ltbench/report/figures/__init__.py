@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import multiprocessing
 import os
@@ -60,8 +61,8 @@ FIGURES: Mapping[str, Drawing] = {
     'training': Drawing(training.curves, f'Training curves: {_SEEDS.format("band")}'),
     'bn_vectors': Drawing(
         inside.bn_vectors,
-        'Effective weight and bias of the last BN layer: above sorted (mean over seeds; flat is even), below as a histogram '
-        '(channels of all seeds)',
+        'Effective weight and bias of the last BN layer: above sorted (mean over seeds; flat is even), below as a '
+        'histogram (channels of all seeds)',
     ),
     'bn_layers': Drawing(
         inside.bn_layers,
@@ -103,8 +104,8 @@ def draw_all(
     if processes == 1:
         drawn = [_draw(*task, folder) for task in tasks]
     else:
-        # not forked: whoever calls may have threads
-        with ProcessPoolExecutor(processes, multiprocessing.get_context('spawn')) as pool:
+        # not forked: whoever calls may have threads; freeze: collecting garbage need not look at what was imported
+        with ProcessPoolExecutor(processes, multiprocessing.get_context('spawn'), gc.freeze) as pool:
             drawn = list(pool.map(_draw, *zip(*tasks, strict=True), repeat(folder)))
     return [path for paths in drawn for path in paths]
 

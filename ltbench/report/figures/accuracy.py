@@ -14,11 +14,11 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from ltbench.report.figures.material import GROUPS, Material, by_top1, chosen_methods
 from ltbench.report.figures.style import (
     BASELINE,
-    HATCHES,
     INK,
     PALE,
     canvas,
     colours,
+    draw_bars,
     legend_below,
     looks,
     row_canvas,
@@ -69,13 +69,9 @@ def groups(material: Material) -> Drawn | None:
         return None
     figure, panels = row_canvas(order, [2.1] * len(present), top=0.22)
     handles: list[Line2D] = []
-    for group, colour, hatch, axes in zip(present, colours(3), HATCHES, panels, strict=False):
+    for group, colour, axes in zip(present, colours(3), panels, strict=False):
         stats = material.rows.groupby('method')[group].agg(['mean', 'std']).loc[order]
-        exist = stats['mean'].notna().to_numpy()
-        axes.barh(
-            np.flatnonzero(exist), stats['mean'][exist], height=0.72, color=colour, hatch=hatch, edgecolor='white',
-            linewidth=0,
-        )  # fmt: skip
+        draw_bars(axes, np.zeros(len(order)), stats['mean'].to_numpy(), facecolor=colour)
         draw_means(axes, stats['mean'], stats['std'], marker='none')
         handles = draw_baseline(axes, stats['mean']) or handles
         axes.set(xlim=(0, 102), xticks=range(0, 101, 25))

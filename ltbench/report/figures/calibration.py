@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 
 from ltbench.report.figures.accuracy import Drawn, draw_means, said_shown
 from ltbench.report.figures.material import GROUPS, Material, by_top1, chosen_methods
-from ltbench.report.figures.style import HATCHES, PALE, canvas, colours, legend_below, looks, row_canvas
+from ltbench.report.figures.style import HATCHES, PALE, canvas, colours, draw_bars, legend_below, looks, row_canvas
 
 LINES = 4  # of methods; with gaps to the diagonal, more cannot be told apart
 LEAST = 10  # images of a bin whose accuracy is shown
@@ -91,10 +91,7 @@ def confusion(material: Material) -> Drawn | None:
             if kind == tail:
                 share = share - stats[f'{tail}_correct']['mean'].to_numpy()  # wrong, but within the group
             colour, hatch = paint[kind]
-            axes.barh(
-                range(len(order)), share, left=left, height=0.74, color=colour, hatch=hatch, edgecolor='white',
-                linewidth=0, label=kind,
-            )  # fmt: skip
+            draw_bars(axes, left, share, facecolor=colour, hatch=hatch, edgecolor='white')
             left = left + np.nan_to_num(share)
         head = stats[f'{tail}_in_many']
         draw_means(axes, head['mean'], head['std'], marker='none')

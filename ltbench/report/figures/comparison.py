@@ -64,7 +64,8 @@ def cost(material: Material) -> Drawn | None:
     room = sum(0.07 + 0.14 * (name.count('\n') + 1) for name in names)
     figure, [[axes]] = canvas([4.6], [max(3.4, room)], right=0.5 + max(map(text_width, names)))
     axes.plot(
-        seconds[front], top1[front], drawstyle='steps-post', color=INK, linewidth=1.2, marker='D', markersize=6, label='Pareto front',
+        seconds[front], top1[front], drawstyle='steps-post', color=INK, linewidth=1.2, marker='D', markersize=6,
+        label='Pareto front',
     )  # fmt: skip
     axes.plot(
         seconds[~is_front],
@@ -90,7 +91,7 @@ def cost(material: Material) -> Drawn | None:
 
 
 def pareto_front(cost: np.ndarray, gain: np.ndarray) -> np.ndarray:
-    """Indices, cheapest first, of the points that no other one beats in cost or gain without being worse in the other."""
+    """Indices, cheapest first, of the points that no other one beats in cost or gain and equals in the other."""
     order = np.lexsort((-gain, cost))
     front: list[int] = []
     for n in order:

@@ -13,9 +13,11 @@ from textwrap import wrap
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
@@ -100,9 +102,25 @@ def row_canvas(methods: Sequence[str], widths: Sequence[float], top: float = 0.0
     )
     for number, axes in enumerate(panels):
         axes.set_ylim(len(names) - 0.5, -0.5)
-        axes.set_yticks(range(len(names)), names if number == 0 else [''] * len(names))
+        if number == 0:
+            axes.set_yticks(range(len(names)), names)
+        else:
+            axes.set_yticks([])
         axes.grid(axis='y', visible=False)
     return figure, panels
+
+
+def draw_bars(axes: Axes, lefts: np.ndarray, lengths: np.ndarray, **look: Any) -> None:
+    """Horizontal bars in rows 0, 1, ...; none where the length is NaN. One artist, many times as fast as one a bar."""
+    places = np.arange(len(lengths))
+    corners = np.stack(
+        [
+            np.stack([x, places + y], axis=1)
+            for x, y in zip((lefts, lefts + lengths, lefts + lengths, lefts), (-0.37, -0.37, 0.37, 0.37), strict=True)
+        ],
+        axis=1,
+    )
+    axes.add_collection(PolyCollection(corners[~np.isnan(lengths)], linewidths=0, **look), autolim=False)
 
 
 def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], columns: int | None = None) -> None:
