@@ -55,9 +55,12 @@ def write_report(
             made.append(results.folder / name)
             made[-1].write_text(said, encoding='utf-8')
         if figures:
-            from ltbench.report.figures import draw_all
+            from ltbench.report.figures import critical, draw_all, save, style
 
-            made += draw_all(frame, results.folder / 'figures')
+            made += draw_all(results.records, frame, results.folder / 'figures', board)
+            if ranks.nemenyi is not None:
+                with style():
+                    made += save(critical.draw(ranks), results.folder / 'figures', 'critical_difference')
         readme = results.folder / 'README.md'
         readme.write_text(text.readme(results, [*contents, *(['figures/'] if figures else [])]), encoding='utf-8')
     return [*made, readme]
