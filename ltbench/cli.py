@@ -182,11 +182,25 @@ def compare(
 
 
 @app.command()
-def report(suite: SuiteName = None) -> None:
+def report(
+    suite: SuiteName = None,
+    figures: Annotated[bool, typer.Option('--figures/--no-figures', help='Draw, or only make the tables.')] = True,
+    latex: Annotated[bool, typer.Option('--latex', help='Also write the leaderboard as LaTeX tables.')] = False,
+    ablate: Annotated[
+        list[str] | None,
+        typer.Option(metavar='METHOD.OPTION', help='Also compare the values of an option; may be repeated.'),
+    ] = None,
+    leave_out: Annotated[
+        bool, typer.Option('--leave-out', help='Leave out records that are not valid or in conflict, and say which.')
+    ] = False,
+) -> None:
     """Rebuild the tables and figures of a suite from its records. Trains nothing."""
-    from ltbench.report import build_report
+    from ltbench.report import read_suite, write_report
 
-    for path in build_report(suite or 'digits'):
+    results = read_suite(suite or 'digits', leave_out)
+    for reason in results.left_out.values():
+        typer.echo(f'left out: {reason}', err=True)
+    for path in write_report(results, figures, latex, ablate or ()):
         typer.echo(path)
 
 

@@ -133,20 +133,18 @@ def write_failure(suite: str, identity: Mapping[str, Any], stage: str, reason: s
         write_atomically(path, json.dumps(failure, indent=1, sort_keys=True) + '\n')
 
 
-def read_failures(suite: str) -> list[dict[str, Any]]:
-    """The failed runs of a suite, in order of file name.
-
-    Raises:
-        StoreError: If a file is damaged; the message names it.
-    """
-    failures = []
+def read_failures(suite: str) -> tuple[list[dict[str, Any]], dict[Path, str]]:
+    """The failed runs of a suite in order of file name, and the damaged files, with what is wrong with each."""
+    failures, wrong = [], {}
     for path in sorted((results_root() / suite / 'failed').glob('*.json')):
         try:
-            failures.append(json.loads(path.read_text(encoding='utf-8')))
-            _check_fields(failures[-1], FAILURE_FIELDS)
+            failure = json.loads(path.read_text(encoding='utf-8'))
+            _check_fields(failure, FAILURE_FIELDS)
         except (OSError, ValueError) as error:
-            raise StoreError(f'{path} is damaged ({error}); remove it: running again makes it anew') from error
-    return failures
+            wrong[path] = f'{path} is damaged: {error}'
+        else:
+            failures.append(failure)
+    return failures, wrong
 
 
 def _failures_of(record: Path, setting: str) -> Iterator[Path]:

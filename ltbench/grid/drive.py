@@ -12,7 +12,7 @@ from rich.table import Table
 
 from ltbench import plugins
 from ltbench.console import make_console
-from ltbench.errors import EXIT_FAILED, InterruptedRunError
+from ltbench.errors import EXIT_FAILED, InterruptedRunError, LTBenchError
 from ltbench.grid.cost import Costs
 from ltbench.grid.executor import needed_stages
 from ltbench.grid.graph import Graph, Run
@@ -181,14 +181,21 @@ def _show_plan(graph: Graph, store: Store, console: Console) -> None:
 
 
 def _show_report(suite: Suite, changed: bool, console: Console) -> None:
-    from ltbench.report import build_report, leaderboard_of
+    from ltbench.report import leaderboard_of, read_suite, write_report
 
     if not list((results_root() / suite.name / 'records').glob('*.json')):
         return
-    if changed or not (results_root() / suite.name / 'leaderboard.csv').exists():
-        build_report(suite.name)
+    try:
+        results = read_suite(suite.name, leave_out=True)
+        for reason in results.left_out.values():
+            console.print(f'left out of the report: {reason}', style='yellow', markup=False)
+        if changed or not (results.folder / 'leaderboard.csv').exists():
+            write_report(results)
+    except LTBenchError as error:  # the runs themselves are recorded
+        console.print(f'no report: {error}', style='yellow', markup=False)
+        return
     columns = ('top1', 'many', 'medium', 'few')
-    for (benchmark, factor, setting), rows in leaderboard_of(suite.name).groupby(
+    for (benchmark, factor, setting), rows in leaderboard_of(results).groupby(
         ['benchmark', 'imbalance_factor', 'setting'], sort=False, dropna=False
     ):
         where = f'{benchmark}, imbalance factor {factor:g}' if factor == factor else benchmark
@@ -197,7 +204,7 @@ def _show_report(suite: Suite, changed: bool, console: Console) -> None:
             cells = [_mean_std(row[f'{column}_mean'], row[f'{column}_std']) for column in columns]
             table.add_row(row['method'], str(row['n_seeds']), *cells)
         console.print(table)
-    console.print(f'Leaderboard and figures: {results_root() / suite.name}')
+    console.print(f'Leaderboard and figures: {results.folder}')
 
 
 def _mean_std(mean: float, std: float) -> str:

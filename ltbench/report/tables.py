@@ -1,4 +1,4 @@
-"""Records to the leaderboard."""
+"""The frame of runs to the leaderboard, and tables to CSV."""
 
 from __future__ import annotations
 
@@ -7,97 +7,64 @@ from typing import Any
 
 import pandas as pd
 
-from ltbench.errors import StoreError
+from ltbench.report.frame import COSTS, GROUP, METRICS, runs_frame
+from ltbench.report.intervals import BOUNDED, image_intervals
+from ltbench.report.statistics import against, standing
 
-GROUP = ['benchmark', 'imbalance_factor', 'setting']
-METRICS = (
-    'top1', 'many', 'medium', 'few', 'macro', 'geometric_mean', 'nll', 'ece',
-)  # fmt: skip
-COSTS = ('parameters', 'flops', 'cpu_seconds')
+__all__ = ['COSTS', 'GROUP', 'METRICS', 'csv', 'leaderboard', 'runs_frame']
+
+FORMATS = dict.fromkeys(('imbalance_factor', 'parameters', 'flops', 'rank'), '.12g') | {'p': '.4g', 'p_holm': '.4g'}
+"""Of columns with numbers that four decimals do not suit."""
 
 
-def runs_frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """One row a run, in a stable order.
+def leaderboard(
+    frame: pd.DataFrame, failures: Sequence[Mapping[str, Any]] = (), tests: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """One row for each benchmark x imbalance factor x setting x method, best top-1 first, failed methods last.
 
-    Columns: the group (benchmark, imbalance_factor, setting), method, run_seed, fingerprint, one a metric and cost,
-    ``per_class``, ``class_counts``. A metric that a run does not have is NaN.
+    Columns: the group, ``rank`` (by top-1; ties share one), ``method``, ``n_seeds``, ``n_failed``, ``best`` (see
+    :func:`ltbench.report.statistics.standing`), ``*_mean`` and ``*_std`` of each metric, ``*_low`` and ``*_high`` of
+    accuracies (95 % bootstrap interval over test images, for single seeds), and the mean costs. Accuracies are in
+    percent. ``*_std`` has ddof=1 and is NaN for one seed; an empty group is NaN.
 
-    Raises:
-        StoreError: If two records are of the same run; they may be of different code and must not be averaged.
+    Args:
+        frame: Of :func:`runs_frame`.
+        failures: Runs that failed, see :data:`ltbench.record.FAILURE_FIELDS`. A method all of whose runs failed has a
+            row with ``n_seeds`` 0 and nothing else.
+        tests: Of :func:`ltbench.report.statistics.against`, where they have been made.
     """
-    rows = []
-    for record in records:
-        row = {key: record[key] for key in (*GROUP, 'method', 'run_seed', 'fingerprint', 'computation', 'class_counts')}
-        row |= {metric: record['metrics'][metric] for metric in METRICS}
-        row |= {cost: record['cost'][cost] for cost in COSTS}
-        rows.append(row | {'per_class': record['metrics']['per_class']})
-    frame = pd.DataFrame(rows)
-    frame[list(METRICS)] = frame[list(METRICS)].astype(float)
-    frame['imbalance_factor'] = frame['imbalance_factor'].astype(float)
-    identity = [*GROUP, 'method', 'run_seed']
-    twice = frame[frame.duplicated(identity, keep=False)]
-    if len(twice):
-        one = twice.iloc[0]
-        raise StoreError(
-            f'{len(twice)} records are of the same run ({one.benchmark}, {one.method}, seed {one.run_seed}): '
-            f'keep one of the fingerprints {", ".join(fp[:12] for fp in twice.fingerprint)}'
-        )
-    computations = frame.groupby([*GROUP, 'method'], dropna=False)['computation'].nunique()
-    if (computations > 1).any():
-        benchmark, _, setting, method = computations.index[computations > 1][0]
-        raise StoreError(
-            f'records of {method} on {benchmark} ({setting}) were made by different code or data and cannot share '
-            'a row: remove the older ones, or run that method again for all seeds'
-        )
-    return frame.sort_values(identity, ignore_index=True)
-
-
-def leaderboard(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row for each benchmark x imbalance factor x setting x method, best top-1 first.
-
-    Accuracies in percent. ``*_std`` has ddof=1 and is NaN for one seed; an empty group is NaN.
-    """
-    groups = frame.groupby([*GROUP, 'method'], dropna=False, sort=False)
+    key = [*GROUP, 'method']
+    groups = frame.groupby(key, dropna=False, sort=False)
     board = groups.agg(n_seeds=('run_seed', 'count')).reset_index()
     for metric in METRICS:
         board[f'{metric}_mean'] = groups[metric].mean().to_numpy()
         board[f'{metric}_std'] = groups[metric].std(ddof=1).to_numpy()
     for cost in COSTS:
         board[cost] = groups[cost].mean().to_numpy()
-    return board.sort_values(
+    single = frame[groups['run_seed'].transform('count') == 1]
+    board = board.merge(pd.concat([single[key], image_intervals(single)], axis=1), on=key, how='left')
+    board = board.merge(_count(failures), on=key, how='outer')
+    board[['n_seeds', 'n_failed']] = board[['n_seeds', 'n_failed']].fillna(0).astype(int)
+    board['rank'] = board.groupby(GROUP, dropna=False)['top1_mean'].rank(method='min', ascending=False)
+    board['best'] = standing(board, against(frame) if tests is None else tests)
+    bounds = {metric: ('low', 'high') if metric in BOUNDED else () for metric in METRICS}
+    metrics = [f'{metric}_{what}' for metric in METRICS for what in ('mean', 'std', *bounds[metric])]
+    return board[[*GROUP, 'rank', 'method', 'n_seeds', 'n_failed', 'best', *metrics, *COSTS]].sort_values(
         [*GROUP, 'top1_mean', 'method'], ascending=[True, True, True, False, True], ignore_index=True
     )
 
 
-def csv(board: pd.DataFrame) -> str:
-    """The leaderboard as CSV: four decimals, whole numbers without any, empty cells for what does not exist."""
-    text = board.copy()
-    for column in ('imbalance_factor', 'parameters', 'flops'):
-        text[column] = text[column].map(lambda value: '' if pd.isna(value) else f'{value:.12g}')
+def csv(frame: pd.DataFrame) -> str:
+    """A table as CSV: four decimals (p values: four digits), whole numbers without any, empty cells for what is not."""
+    text = frame.copy()
+    for column in text.columns.intersection(list(FORMATS)):
+        text[column] = [('' if pd.isna(value) else format(value, FORMATS[column])) for value in text[column]]
     return text.to_csv(index=False, float_format='%.4f', lineterminator='\n')
 
 
-def markdown(board: pd.DataFrame, suite: str) -> str:
-    """The leaderboard for people: mean ± standard deviation over seeds."""
-    columns = {'top1': 'top-1', 'many': 'many', 'medium': 'medium', 'few': 'few', 'macro': 'macro', 'ece': 'ECE'}
-    lines = [
-        f'# {suite}',
-        '',
-        'Accuracy in %, mean ± standard deviation (ddof = 1) over run seeds; last epoch, test set. '
-        'many / medium / few: '
-        'classes with more than 100 / 20 to 100 / fewer than 20 training images; empty where there is no such class.',
-    ]
-    for (benchmark, factor, setting), rows in board.groupby(GROUP, sort=False, dropna=False):
-        where = f', imbalance factor {factor:g}' if pd.notna(factor) else ''
-        lines += ['', f'## {benchmark}{where} ({setting})', '']
-        lines += ['| method | seeds | ' + ' | '.join(columns.values()) + ' |', '|---|---|' + '---|' * len(columns)]
-        for row in rows.to_dict('records'):
-            cells = [_mean_std(row[f'{metric}_mean'], row[f'{metric}_std']) for metric in columns]
-            lines.append(f'| {row["method"]} | {row["n_seeds"]} | ' + ' | '.join(cells) + ' |')
-    return '\n'.join(lines) + '\n'
-
-
-def _mean_std(mean: float, std: float) -> str:
-    if pd.isna(mean):
-        return ''
-    return f'{mean:.1f} ± {std:.1f}' if pd.notna(std) else f'{mean:.1f}'
+def _count(failures: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """How many runs of each row failed. With which versions is not kept: they are taken for the newest."""
+    key = [*GROUP, 'method']
+    failed = pd.DataFrame([{name: failure[name] for name in key} for failure in failures], columns=key)
+    failed['imbalance_factor'] = failed['imbalance_factor'].astype(float)
+    return failed.groupby(key, dropna=False).size().rename('n_failed').reset_index()

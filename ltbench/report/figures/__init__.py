@@ -1,0 +1,148 @@
+"""Records to figures, PNG and SVG; the same bytes for the same records, however many processes draw."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ltbench.report.figures import accuracy, calibration, comparison, inside, training
+from ltbench.report.figures.accuracy import Drawn
+from ltbench.report.figures.material import Material, by_top1, chosen_methods, materials, over_factors, related_methods
+from ltbench.report.figures.style import add_title, save, style
+
+__all__ = ['FIGURES', 'Drawing', 'by_top1', 'chosen_methods', 'draw_all', 'related_methods', 'save', 'style']
+
+ALONE = 24  # figures; to draw fewer takes less time than to start processes
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A kind of figure: how it is drawn and what it says.
+
+    Attributes:
+        draw: Material to figure; None where the material holds nothing to draw.
+        says: What points, lines and bars mean, for the title.
+        factors: Whether it is drawn once for all imbalance factors of a benchmark.
+    """
+
+    draw: Callable[[Material], Drawn | None]
+    says: str
+    factors: bool = False
+
+
+_SEEDS = 'mean over seeds, {} one standard deviation (ddof 1)'
+FIGURES: Mapping[str, Drawing] = {
+    'leaderboard': Drawing(accuracy.leaderboard, f'Top-1 of methods: {_SEEDS.format("whiskers")}'),
+    'groups': Drawing(accuracy.groups, f'Accuracy by training images of the class: {_SEEDS.format("whiskers")}'),
+    'per_class': Drawing(accuracy.per_class, 'Accuracy of classes against their training images: mean over seeds'),
+    'imbalance': Drawing(
+        comparison.imbalance, f'Top-1 against imbalance factor: {_SEEDS.format("whiskers")}', factors=True
+    ),
+    'cost': Drawing(comparison.cost, 'Top-1 against training cost: means over seeds'),
+    'reliability': Drawing(
+        calibration.reliability,
+        'Reliability in 15 bins of confidence, images of all seeds together; bins with fewer '
+        f'than {calibration.LEAST} left out above; dotted: confidence equals accuracy',
+    ),
+    'confusion': Drawing(
+        calibration.confusion,
+        f'Images of the tail that are taken for wrong classes: {_SEEDS.format("whiskers (of many-shot)")}',
+    ),
+    'training': Drawing(training.curves, f'Training curves: {_SEEDS.format("band")}'),
+    'bn_vectors': Drawing(
+        inside.bn_vectors,
+        'Effective weight and bias of the last BN layer: above sorted (mean over seeds; flat is even), below as a '
+        'histogram (channels of all seeds)',
+    ),
+    'bn_layers': Drawing(
+        inside.bn_layers,
+        'Effective weight and bias of BN layers: mean and standard deviation over channels, averaged over seeds',
+    ),
+    'strength': Drawing(
+        inside.strength,
+        f'Feature strength: {_SEEDS.format("whiskers")}. Our own operational definition: channel k is rare-specific if '
+        'the mean over rare classes of (m_ck - mean_c m_ck) W_ck is larger than that over frequent ones (m: class '
+        'means of the test features, W: classifier)',
+    ),
+    'bn_scale': Drawing(inside.scale, f'Learned scalar of normalised BN over training: {_SEEDS.format("band")}'),
+}
+"""Every figure that is drawn, in order, by the name that its files begin with."""
+
+
+def draw_all(
+    records: Sequence[Mapping[str, Any]],
+    frame: pd.DataFrame,
+    folder: Path,
+    intervals: pd.DataFrame | None = None,
+    processes: int | None = None,
+) -> list[Path]:
+    """Draw every figure that the records hold, for each benchmark x imbalance factor x setting; return the files.
+
+    Args:
+        records: Those that the frame was made of.
+        frame: From :func:`ltbench.report.tables.runs_frame`.
+        folder: Where the files go; made if it does not exist.
+        intervals: Rows with the columns of a group, ``method``, ``top1_low`` and ``top1_high`` in percent; shown for
+            methods with one seed. None: such methods have no interval.
+        processes: That draw; default: one a core if there is much to draw. Changes no byte.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    found = materials(records, frame, intervals)
+    tasks = list(_tasks([*found, *over_factors(found)]))
+    if processes is None:
+        processes = min(os.cpu_count() or 1, 8) if len(tasks) > ALONE else 1
+    if processes == 1:
+        drawn = [_draw(*task, folder) for task in tasks]
+    else:
+        # not forked: whoever calls may have threads; freeze: collecting garbage need not look at what was imported
+        with ProcessPoolExecutor(processes, multiprocessing.get_context('spawn'), gc.freeze) as pool:
+            drawn = list(pool.map(_draw, *zip(*tasks, strict=True), repeat(folder)))
+    return [path for paths in drawn for path in paths]
+
+
+def _tasks(found: Sequence[Material]) -> Iterator[tuple[Material, str, str]]:
+    """Material, name of the figure, name of the file."""
+    for material, slug in zip(found, _slugs(found), strict=True):
+        for name, drawing in FIGURES.items():
+            if drawing.factors == material.factors:
+                yield material, name, f'{name}-{slug}'
+
+
+def _draw(material: Material, name: str, file: str, folder: Path) -> list[Path]:
+    with style():
+        drawn = FIGURES[name].draw(material)
+        if drawn is None:
+            return []
+        note = f'. {drawn.note[0].upper()}{drawn.note[1:]}.' if drawn.note else '.'
+        add_title(drawn.figure, f'{material.title}, {material.seeds()}', FIGURES[name].says + note)
+        return save(drawn.figure, folder, file)
+
+
+def _slugs(found: Sequence[Material]) -> list[str]:
+    """A part of a file name for each, no two alike."""
+    plain = [_slug(material) for material in found]
+    return [
+        slug if len(slug) <= 120 and plain.count(slug) == 1 else f'{slug[:120]}-{_hash(material)}'
+        for slug, material in zip(plain, found, strict=True)
+    ]
+
+
+def _slug(material: Material) -> str:
+    factor = f'-if{material.factor:g}' if material.factor is not None else ''
+    text = material.benchmark + factor + ('' if material.setting == 'paper' else f'-{material.setting}')
+    return ''.join(character if character.isalnum() or character in '-_.=' else '_' for character in text)
+
+
+def _hash(material: Material) -> str:
+    key = repr((material.benchmark, material.factor, material.setting, material.factors))
+    return hashlib.sha256(key.encode()).hexdigest()[:8]

@@ -1,0 +1,40 @@
+"""The critical-difference diagram: mean ranks of methods over tables, those that are not told apart joined by a bar."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import scikit_posthocs
+from matplotlib.figure import Figure
+
+from ltbench.report.statistics import ALPHA, Ranks
+
+
+def draw(ranks: Ranks) -> Figure:
+    """Draw the diagram of Demšar (JMLR 2006).
+
+    Raises:
+        ValueError: If the ranks have no test: there is nothing that a bar could say.
+    """
+    if ranks.nemenyi is None or ranks.friedman is None:
+        raise ValueError(f'no critical-difference diagram: {ranks.note}')
+    methods = len(ranks.mean_ranks)
+    figure, axes = plt.subplots(figsize=(8, 1.8 + 0.22 * methods))
+    # as if none were told apart, where Friedman's test does not tell any apart
+    p_values = ranks.nemenyi if ranks.friedman[1] < ALPHA else ranks.nemenyi.clip(lower=1.0)
+    scikit_posthocs.critical_difference_diagram(
+        ranks.mean_ranks,
+        p_values,
+        cd=ranks.critical_difference,
+        alpha=ALPHA,
+        ax=axes,
+        label_fmt_left='{label} ({rank:.2f})',
+        label_fmt_right='({rank:.2f}) {label}',
+        color_palette=dict.fromkeys(ranks.mean_ranks.index, 'black'),
+    )
+    axes.grid(False)
+    axes.set_title(
+        f'Mean ranks in top-1 over {len(ranks.tables)} tables, 1 is best; a bar joins methods that are not told apart\n'
+        f'(Nemenyi at {ALPHA}; Friedman p = {ranks.friedman[1]:.2g}; CD = {ranks.critical_difference:.2f})',
+        fontsize=10, loc='left',
+    )  # fmt: skip
+    return figure

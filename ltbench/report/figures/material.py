@@ -1,0 +1,212 @@
+"""What figures are drawn from: the runs of one table, without anything that no figure shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ltbench.evaluation.metrics import group_members
+from ltbench.report.figures.style import BASELINE
+from ltbench.report.tables import GROUP
+
+SHOWN = 6  # more lines than that nobody can tell apart
+GROUPS = {'many': 'many (> 100)', 'medium': 'medium (20 to 100)', 'few': 'few (< 20)'}
+
+
+@dataclass(frozen=True)
+class Details:
+    """What the lines of one method in one seed are drawn from."""
+
+    run_seed: int
+    per_class: np.ndarray  # percent, NaN for a class without test images
+    curve: Mapping[str, np.ndarray]  # loss, accuracy and, where there is one, bn_scale, by epoch
+    stage_ends: tuple[int, ...]  # epochs after which another train stage began
+    reliability: Mapping[str, Mapping[str, list[Any]] | None]
+    bn: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Material:
+    """The runs of one benchmark, imbalance factor and setting; of all factors where ``factors`` is True.
+
+    Attributes:
+        rows: One row a run: the frame's columns but lists, and ``KIND_in_KIND`` (percent of the images of a group taken
+            for classes of another), ``KIND_correct``, ``frequent`` and ``rare`` (strength of channels), ``seconds``.
+        details: Of the methods that are shown as lines, in order of seeds.
+        relatives: Methods that treat BN layers in their own way, by name; without the baseline.
+        intervals: Low and high end of top-1 of methods where somebody computed them.
+    """
+
+    benchmark: str
+    factor: float | None
+    setting: str
+    rows: pd.DataFrame
+    details: Mapping[str, Sequence[Details]] = field(default_factory=dict)
+    class_counts: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    relatives: tuple[str, ...] = ()
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    rare_group: str = 'few'
+    seconds: str = ''  # what the column of that name measures
+    factors: bool = False
+
+    @property
+    def title(self) -> str:
+        """Benchmark, imbalance factor and setting."""
+        factor = f', imbalance factor {self.factor:g}' if self.factor is not None else ''
+        return f'{self.benchmark}{factor} ({self.setting})'
+
+    @property
+    def groups(self) -> list[str]:
+        """The groups that have classes, many first."""
+        return [group for group, members in group_members(self.class_counts.tolist()).items() if len(members)]
+
+    def seeds(self, methods: Iterable[str] | None = None) -> str:
+        """How many seeds: ``3 seeds``, or ``1 to 3 seeds`` where methods differ."""
+        rows = self.rows if methods is None else self.rows[self.rows.method.isin(list(methods))]
+        per_row = rows.groupby([*GROUP, 'method'], dropna=False).size()
+        least, most = per_row.min(), per_row.max()
+        return f'{least} to {most} seeds' if least < most else f'{most} seed{"s" if most > 1 else ""}'
+
+
+def by_top1(rows: pd.DataFrame) -> list[str]:
+    """Methods in order of mean top-1, best first; over several imbalance factors in order of their mean rank."""
+    means = rows.groupby(['imbalance_factor', 'method'], dropna=False)['top1'].mean().dropna()
+    ranks = means.groupby(level=0, dropna=False).rank(ascending=False, pct=True).groupby(level=1).mean()
+    means = means.groupby(level=1).mean()
+    return sorted(ranks.index, key=lambda method: (ranks[method], -means[method], method))
+
+
+def chosen_methods(rows: pd.DataFrame, count: int = SHOWN) -> list[str]:
+    """The methods that line figures show: the baseline and the best others, ``count`` in all, best first."""
+    order = by_top1(rows)
+    best = [method for method in order if method != BASELINE][: count - (BASELINE in order)]
+    return [method for method in order if method in best or method == BASELINE]
+
+
+def related_methods(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Methods that treat BN layers in their own way: NBN, its variants and its controls.
+
+    Told from what records hold: a learned scalar (``bn_scale``) in the curve, a normalisation other than the
+    benchmark's plain one, or an optimizer that treats normalisation layers apart.
+    """
+    return sorted(
+        {record['method'] for record in records if _is_related(record)}, key=lambda m: (m.count('+'), len(m), m)
+    )
+
+
+def materials(
+    records: Sequence[Mapping[str, Any]], frame: pd.DataFrame, intervals: pd.DataFrame | None = None
+) -> list[Material]:
+    """One for each benchmark x imbalance factor x setting, in the order of the frame's columns.
+
+    Args:
+        records: Those that the frame was made of.
+        frame: From :func:`ltbench.report.tables.runs_frame`.
+        intervals: Rows with the columns of a group, ``method``, ``top1_low`` and ``top1_high``.
+    """
+    of_run = {_key(record, 'method', 'run_seed'): record for record in records}
+    found = []
+    for _, rows in frame.groupby(GROUP, sort=True, dropna=False):
+        mine = [
+            of_run[_key(row, 'method', 'run_seed')] for row in rows[[*GROUP, 'method', 'run_seed']].to_dict('records')
+        ]
+        found.append(_material(rows, mine, _intervals_of(intervals, rows)))
+    return found
+
+
+def over_factors(found: Sequence[Material]) -> list[Material]:
+    """One for each benchmark x setting that has several imbalance factors."""
+    together: dict[tuple[str, str], list[Material]] = {}
+    for material in found:
+        if material.factor is not None:
+            together.setdefault((material.benchmark, material.setting), []).append(material)
+    return [
+        Material(benchmark, None, setting, pd.concat([one.rows for one in several]), factors=True)
+        for (benchmark, setting), several in together.items()
+        if len(several) > 1
+    ]
+
+
+def _material(rows: pd.DataFrame, records: Sequence[Mapping[str, Any]], intervals: dict) -> Material:
+    first = records[0]
+    rows = rows.drop(columns=[name for name in ('per_class', 'class_counts') if name in rows]).reset_index(drop=True)
+    devices = sorted({record['environment']['device'] for record in records})
+    clock = 'cpu' if devices == ['cpu'] else 'wall'
+    columns = pd.DataFrame([_numbers(record) | {'seconds': record['cost'][f'{clock}_seconds']} for record in records])
+    related = related_methods(records)
+    lines = {*chosen_methods(rows), *related[: SHOWN - 1], BASELINE}
+    details: dict[str, list[Details]] = {}
+    for record in records:
+        if record['method'] in lines:
+            details.setdefault(record['method'], []).append(_details(record))
+    strength = [record['analysis'].get('strength') for record in records]
+    return Material(
+        first['benchmark'], first['imbalance_factor'], first['setting'],
+        pd.concat([rows.drop(columns=columns.columns, errors='ignore'), columns.astype(float)], axis=1),
+        {method: sorted(several, key=lambda one: one.run_seed) for method, several in details.items()},
+        np.asarray(first['class_counts']), tuple(method for method in related if method != BASELINE), intervals,
+        next((one['rare_group'] for one in strength if one), 'few'),
+        'CPU seconds' if clock == 'cpu' else f'wall seconds on {" or ".join(devices)}',
+    )  # fmt: skip
+
+
+def _numbers(record: Mapping[str, Any]) -> dict[str, float | None]:
+    """Confusion between groups and strength of channels, flat; what does not exist is None."""
+    flat: dict[str, float | None] = {}
+    for group in GROUPS:
+        shares = record['metrics']['confusion'][group] or {}
+        flat |= {f'{group}_in_{other}': shares.get(other) for other in GROUPS}
+        flat[f'{group}_correct'] = shares.get('correct')
+    strength = record['analysis'].get('strength') or {}
+    for kind in ('frequent', 'rare'):
+        part = strength.get(kind, {})
+        flat[kind] = part['mean'] if part.get('channels') else None
+    return flat
+
+
+def _details(record: Mapping[str, Any]) -> Details:
+    curve = record['curve']
+    names = [name for name in ('loss', 'accuracy', 'bn_scale') if any(name in epoch for epoch in curve)]
+    reached = np.cumsum([stage['epochs'] for stage in record['stages'] if stage['kind'] == 'train'])
+    return Details(
+        record['run_seed'],
+        np.array(record['metrics']['per_class'], dtype=float),
+        {name: np.array([epoch.get(name, np.nan) for epoch in curve], dtype=float) for name in names},
+        tuple(int(end) for end in reached[:-1] if end < len(curve)),
+        record['metrics']['reliability'],
+        record['analysis'].get('bn') or {},
+    )
+
+
+def _is_related(record: Mapping[str, Any]) -> bool:
+    if any('bn_scale' in epoch for epoch in record['curve']):
+        return True
+    for stage in record['config']['stages']:
+        optimizer = (stage.get('recipe') or {}).get('optimizer') or {}
+        if stage.get('normalization') or 'norm' in (optimizer.get('paramwise') or {}):
+            return True
+    return False
+
+
+def _intervals_of(intervals: pd.DataFrame | None, rows: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    if intervals is None or 'top1_low' not in intervals:
+        return {}
+    group = rows.iloc[0]
+    same = (intervals.benchmark == group.benchmark) & (intervals.setting == group.setting)
+    factor = group.imbalance_factor
+    same &= intervals.imbalance_factor.isna() if pd.isna(factor) else intervals.imbalance_factor == factor
+    mine = intervals[same & intervals.top1_low.notna() & intervals.top1_high.notna()]
+    return {method: (low, high) for method, low, high in zip(mine.method, mine.top1_low, mine.top1_high, strict=True)}
+
+
+def _key(row: Mapping[str, Any], *more: str) -> tuple:
+    """Of a row or a record; no factor is None in both."""
+    values = [row[name] for name in (*GROUP, *more)]
+    return tuple(
+        None if name == 'imbalance_factor' and pd.isna(value) else value
+        for name, value in zip((*GROUP, *more), values, strict=True)
+    )

@@ -1,0 +1,95 @@
+"""Training, epoch by epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from ltbench.report.figures.accuracy import Drawn, said_shown
+from ltbench.report.figures.material import Details, Material, chosen_methods
+from ltbench.report.figures.style import BASELINE, canvas, legend_below, looks
+
+PANELS = {'loss': 'training loss', 'accuracy': 'training accuracy (%)'}
+
+
+def curves(material: Material) -> Drawn | None:
+    """Loss and accuracy on the training images as the method draws them, by epoch."""
+    shown = [method for method in chosen_methods(material.rows) if has(material.details[method], 'loss')]
+    if not shown:
+        return None
+    same = same_curves({method: material.details[method] for method in shown})
+    figure, [panels] = canvas([3.3, 3.3], [2.9])
+    look = looks(list(same))
+    for (name, says), axes in zip(PANELS.items(), panels, strict=True):
+        for method, others in same.items():
+            draw_curve(axes, material.details[method], name, look[method], ' = '.join((method, *others)))
+        axes.set(xlabel='epoch', ylabel=says)
+    losses = [one.curve['loss'] for method in same for one in material.details[method] if 'loss' in one.curve]
+    least, most = min(map(np.nanmin, losses)), max(map(np.nanmax, losses))
+    if least > 0 and most > 30 * least:
+        panels[0].set_yscale('log')
+    legend_below(figure, *panels[0].get_legend_handles_labels())
+    joined = any(one.stage_ends for method in same for one in material.details[method])
+    notes = ['a bar across a line: the next train stage begins' if joined else '', said_shown(material, shown)]
+    return Drawn(figure, '; '.join(note for note in notes if note))
+
+
+def same_curves(details: Mapping[str, Sequence[Details]]) -> dict[str, list[str]]:
+    """Methods with curves of their own, each with those that rest on the very same training."""
+    found: dict[str, list[str]] = {}
+    of_curve: dict[bytes, str] = {}
+    for method in sorted(details, key=lambda method: method != BASELINE):
+        key = b''.join(
+            str(one.run_seed).encode() + one.curve['loss'].tobytes() for one in details[method] if 'loss' in one.curve
+        )
+        first = of_curve.setdefault(key, method)
+        if first == method:
+            found[method] = []
+        else:
+            found[first].append(method)
+    return found
+
+
+def draw_curve(axes: Axes, seeds: Sequence[Details], name: str, look: dict, label: str) -> None:
+    """Mean over seeds by epoch, a band of one standard deviation, and bars where a train stage began."""
+    values = [one.curve[name] for one in seeds if name in one.curve]
+    if not values:
+        return
+    longest = max(map(len, values))
+    table = np.full((len(values), longest), np.nan)
+    for number, curve in enumerate(values):
+        table[number, : len(curve)] = curve
+    seen = (~np.isnan(table)).sum(axis=0)
+    kept = seen > 0
+    epochs, table, seen = np.arange(1, longest + 1)[kept], table[:, kept], seen[kept]
+    mean = np.nanmean(table, axis=0)
+    axes.plot(epochs, mean, label=label, markevery=max(1, len(epochs) // 8), **look)
+    if (seen > 1).any():
+        several = seen > 1
+        deviation = np.nanstd(table[:, several], axis=0, ddof=1)
+        axes.fill_between(
+            epochs[several],
+            mean[several] - deviation,
+            mean[several] + deviation,
+            color=look['color'],
+            alpha=0.15,
+            linewidth=0,
+        )
+    ends = [end for end in seeds[0].stage_ends if end < longest]
+    if ends:
+        axes.plot(
+            epochs[ends],
+            mean[ends],
+            linestyle='none',
+            marker='|',
+            markersize=13,
+            markeredgewidth=1.6,
+            color=look['color'],
+        )
+
+
+def has(seeds: Sequence[Details], name: str) -> bool:
+    """Whether a curve of that name was recorded."""
+    return any(name in one.curve for one in seeds)

@@ -1,0 +1,69 @@
+"""The leaderboard as LaTeX tables, ready to paste."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from ltbench.report.frame import GROUP, slug, title
+from ltbench.report.text import SCORES, score
+
+SPECIAL = {
+    '\\': r'\textbackslash{}', '&': r'\&', '%': r'\%', '$': r'\$', '#': r'\#', '_': r'\_', '{': r'\{', '}': r'\}',
+    '~': r'\textasciitilde{}', '^': r'\textasciicircum{}', '<': r'\textless{}', '>': r'\textgreater{}',
+}  # fmt: skip
+CAPTION = (
+    'accuracy and ECE in \\%, mean $\\pm$ standard deviation over seeds (ddof = 1), or for one seed the 95\\,\\% '
+    'bootstrap interval over test images; last epoch, test set. Bold: the best top-1 and all that is not told '
+    'apart from it.'
+)
+
+
+def latex(board: pd.DataFrame) -> dict[str, str]:
+    """A table for each group, by file name; ``\\usepackage{booktabs}`` is all they need.
+
+    A metric that no method of the group has is left out; a method without a successful run has dashes.
+
+    Args:
+        board: Of :func:`ltbench.report.tables.leaderboard`.
+    """
+    return {
+        f'leaderboard-{slug(*group)}.tex': _table(title(*group), slug(*group), rows)
+        for group, rows in board.groupby(GROUP, sort=False, dropna=False)
+    }
+
+
+def escape(text: str) -> str:
+    """Text with the characters that mean something to LaTeX made plain."""
+    return ''.join(SPECIAL.get(character, character) for character in text)
+
+
+def _table(name: str, label: str, rows: pd.DataFrame) -> str:
+    shown = {metric: title for metric, title in SCORES.items() if rows[f'{metric}_mean'].notna().any()}
+    body = [
+        ' & '.join([escape(row['method']), str(row['n_seeds']), *_cells(row, shown)]) + r' \\'
+        for row in rows.to_dict('records')
+    ]
+    lines = [
+        r'% \usepackage{booktabs}',
+        r'\begin{table}',
+        r'\centering',
+        rf'\caption{{{escape(name)}: {CAPTION}}}',
+        rf'\label{{tab:{label}}}',
+        rf'\begin{{tabular}}{{lr{"c" * len(shown)}}}',
+        r'\toprule',
+        ' & '.join(['method', '$n$', *shown.values()]) + r' \\',
+        r'\midrule',
+        *body,
+        r'\bottomrule',
+        r'\end{tabular}',
+        r'\end{table}',
+    ]
+    return '\n'.join(lines) + '\n'
+
+
+def _cells(row: Mapping[str, Any], metrics: Mapping[str, str]) -> list[str]:
+    cells = [score(row, metric, r'$\pm$') or '--' for metric in metrics]
+    return [rf'\textbf{{{cells[0]}}}', *cells[1:]] if row['best'] else cells

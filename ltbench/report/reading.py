@@ -1,0 +1,109 @@
+"""What a report is made from: the valid records of a suite and its failed runs; what is not right is named."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from ltbench.errors import StoreError, UsageError
+from ltbench.record import ROW, read_failures, read_records, results_root
+
+VERSIONS = ('benchmark_version', 'protocol')
+"""Runs that differ in these measure something else: they never share a table."""
+
+
+@dataclass(frozen=True)
+class SuiteResults:
+    """All that is known of a suite's runs.
+
+    Attributes:
+        suite: Its name.
+        records: The records of the report, in order of file name.
+        failures: Runs that failed and have not succeeded since, see :data:`ltbench.record.FAILURE_FIELDS`.
+        left_out: Files that the report does not use, and what is wrong with each, on one line that names the file.
+    """
+
+    suite: str
+    records: list[dict[str, Any]]
+    failures: list[dict[str, Any]]
+    left_out: dict[Path, str]
+
+    @property
+    def folder(self) -> Path:
+        """Where the report goes."""
+        return results_root() / self.suite
+
+
+def read_suite(suite: str, leave_out: bool = False) -> SuiteResults:
+    """Read and check every record and failure of a suite.
+
+    Args:
+        suite: Its name.
+        leave_out: Leave out what is not right, instead of raising.
+
+    Raises:
+        UsageError: If there is neither a record nor a failed run; near misses among other suites are named.
+        StoreError: If a file is damaged, changed, a copy or of another version, if two are of the same run, or if
+            those of one row were made by different code or data; every such file has a line of its own.
+    """
+    found, wrong = read_records(suite)
+    failures, damaged = read_failures(suite)
+    wrong = wrong | damaged | conflicts(found)
+    if wrong and not leave_out:
+        raise StoreError('\n'.join([*wrong.values(), _advice(suite, len(wrong))]))
+    records = [record for path, record in found.items() if path not in wrong]
+    if not records and not failures:
+        raise UsageError(_nothing_in(suite, len(wrong)))
+    return SuiteResults(suite, records, failures, wrong)
+
+
+def conflicts(records: Mapping[Path, Mapping[str, Any]]) -> dict[Path, str]:
+    """Valid records that cannot be reported together, and why: of the same run, or of one row but of other code.
+
+    Which of them is right cannot be known from the records, so all are named.
+    """
+    wrong: dict[Path, str] = {}
+    runs: dict[tuple[Any, ...], list[Path]] = defaultdict(list)
+    for path, record in records.items():
+        runs[(*(record[key] for key in (*ROW, *VERSIONS)), record['run_seed'])].append(path)
+    rows: dict[tuple[Any, ...], list[Path]] = defaultdict(list)
+    for (*row, seed), paths in runs.items():
+        if len(paths) == 1:
+            rows[tuple(row)].extend(paths)
+        for path in paths if len(paths) > 1 else ():
+            run = f'{_named(records[path])}, seed {seed}'
+            wrong[path] = f'{path} is one of {len(paths)} records of the same run ({run}): keep one'
+    for paths in rows.values():
+        computations = {records[path]['computation'] for path in paths}
+        for path in paths if len(computations) > 1 else ():
+            wrong[path] = (
+                f'{path} is of a row ({_named(records[path])}) whose {len(paths)} records were made by '
+                f'{len(computations)} different codes or data, this one by {records[path]["computation"][:12]}: '
+                'keep those of one, or run that method again for all seeds'
+            )
+    return wrong
+
+
+def _named(record: Mapping[str, Any]) -> str:
+    return f'{record["method"]} on {record["benchmark"]}, {record["setting"]}'
+
+
+def _advice(suite: str, count: int) -> str:
+    files = f'these {count} files' if count > 1 else 'this file'
+    return f'remove {files} and `ltbench run` again, or `ltbench report {suite} --leave-out` to report without'
+
+
+def _nothing_in(suite: str, wrong: int) -> str:
+    folder = results_root() / suite / 'records'
+    if wrong:
+        return f'no valid records in {folder}: all {wrong} files are left out; `ltbench run` makes them again'
+    known = sorted({path.parent.name for path in results_root().glob('*/records') if any(path.glob('*.json'))})
+    near = get_close_matches(suite, known, n=3, cutoff=0.5)
+    if near:
+        return f'no records in {folder}: did you mean {" or ".join(near)}?'
+    others = f'; suites with records: {", ".join(known)}' if known else ''
+    return f'no records in {folder}; run `ltbench run {suite}` first{others}'

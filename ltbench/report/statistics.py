@@ -1,0 +1,169 @@
+"""Which differences the records can tell apart: paired by seed within a table, by ranks across tables."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import scikit_posthocs
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from ltbench.report.frame import GROUP, title
+
+BASELINE = 'erm'
+ALPHA = 0.05
+TEST = 'paired t-test'
+MIN_BLOCKS = 10
+"""Tables that a test of mean ranks takes: with fewer, the statistic is not near chi-square (Demšar, JMLR 2006)."""
+CONSTANT = 1e-9
+"""Percent; differences that vary less do not vary: what is left is the rounding of floats."""
+
+COLUMNS = [*GROUP, 'method', 'reference', 'against', 'test', 'n', 'difference', 'difference_std', 'p', 'p_holm', 'note']
+
+
+def against(frame: pd.DataFrame) -> pd.DataFrame:
+    """Top-1 of every method against ``erm`` and against the best mean of its table, paired by common seeds.
+
+    Returns:
+        One row for each group x reference x method. ``reference`` is ``erm`` or ``best``, ``against`` the method that
+        this is; ``n`` common seeds; ``difference`` their mean (method minus reference, percentage points) and
+        ``difference_std`` (ddof=1); ``p`` of scipy.stats.ttest_rel, two-sided, and ``p_holm``, corrected by Holm over
+        the methods that are compared with this reference in this table. Where there is no test, ``p`` is NaN and
+        ``note`` says why.
+    """
+    gc.freeze()  # statsmodels collects garbage at every correction: half a second each with 10,000 records in memory
+    try:
+        tables = list(_tables(frame))
+    finally:
+        gc.unfreeze()
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
+
+
+def _tables(frame: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    for group, rows in frame.groupby(GROUP, dropna=False):
+        scores = rows.pivot(index='run_seed', columns='method', values='top1')
+        means = scores.mean()
+        best = min(means.index, key=lambda method: (-means[method], method))
+        for reference, name in {BASELINE: BASELINE, 'best': best}.items():
+            if name in scores and scores.shape[1] > 1:
+                named = dict(zip(GROUP, group, strict=True)) | {'reference': reference, 'against': name, 'test': TEST}
+                yield _paired(scores, name).assign(**named)[COLUMNS]
+
+
+def _paired(scores: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """Every other column of ``scores`` ``[seeds, methods]`` against ``reference``, over the seeds of both."""
+    theirs, others = scores[reference], scores.drop(columns=reference)
+    result = pd.DataFrame({'method': others.columns, 'p': np.nan, 'note': ''}, index=others.columns)
+    differences = others.sub(theirs, axis=0)
+    result['n'] = differences.notna().sum()
+    result['difference'] = differences.mean()
+    result['difference_std'] = differences.std(ddof=1)
+    result.loc[result['n'] == 0, 'note'] = 'no common seed'
+    result.loc[result['n'] == 1, 'note'] = 'one common seed'
+    constant = (result['n'] > 1) & (result['difference_std'] <= CONSTANT)
+    result.loc[constant, ['difference_std', 'note']] = [0.0, 'the same difference in every seed']
+    equal = constant & (result['difference'].abs() <= CONSTANT)
+    result.loc[equal, ['difference', 'note']] = [0.0, 'no difference in any seed']
+    varying = result.index[(result['n'] > 1) & ~constant]
+    present = differences[varying].notna()
+    for common in present.T.drop_duplicates().to_numpy():  # methods that share the same seeds are tested in one go
+        methods = varying[(present.to_numpy() == common[:, None]).all(axis=0)]
+        mine = others.loc[common, methods].to_numpy()
+        result.loc[methods, 'p'] = stats.ttest_rel(mine, theirs[common].to_numpy()[:, None]).pvalue
+    tested = result['p'].notna()
+    result['p_holm'] = np.nan
+    if tested.any():
+        result.loc[tested, 'p_holm'] = multipletests(result.loc[tested, 'p'], ALPHA, method='holm')[1]
+    return result
+
+
+def standing(board: pd.DataFrame, tests: pd.DataFrame) -> pd.Series:
+    """How each row stands to the best of its table: ``best``, ``not told apart`` or, where it is told apart, empty.
+
+    Told apart is what the paired test against the best tells apart (``p_holm`` below 0.05) or, between two methods of a
+    single seed each, what has a top-1 interval over test images below that of the best. What cannot be tested is not
+    told apart. Where a table has one method, there is nothing to be the best of: empty.
+
+    Args:
+        board: A leaderboard with ``rank``, ``n_seeds``, ``top1_low`` and ``top1_high``.
+        tests: Of :func:`against`.
+    """
+    key = [*GROUP, 'method']
+    p_holm = board[key].merge(tests.loc[tests['reference'] == 'best', [*key, 'p_holm']], on=key, how='left')['p_holm']
+    lows = board['top1_low'].where(board['rank'] == 1)
+    best_low = lows.groupby([board[name] for name in GROUP], dropna=False).transform('min')
+    apart = (p_holm.astype(float) < ALPHA) | (board['top1_high'] < best_low)
+    ranked = board.groupby(GROUP, dropna=False)['rank'].transform('count')
+    result = pd.Series('not told apart', index=board.index)
+    return result.mask(board['rank'] == 1, 'best').mask(apart | (board['n_seeds'] == 0) | (ranked < 2), '')
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Mean ranks of methods over tables, and what a test of them says.
+
+    Attributes:
+        mean_ranks: By method, best (lowest) first; by mean top-1 over seeds, ties share their mean rank.
+        tables: Titles of the tables that were ranked: those of at least two methods.
+        left_out: Methods that are not in all of them.
+        friedman: Statistic and p value of scipy.stats.friedmanchisquare; None where there is no test.
+        nemenyi: p values of all pairs, of scikit_posthocs.posthoc_nemenyi_friedman; None where there is no test.
+        critical_difference: Of mean ranks, for Nemenyi's test at 0.05; None where there is no test.
+        note: Why there is no test; empty where there is one.
+    """
+
+    mean_ranks: pd.Series
+    tables: list[str]
+    left_out: list[str]
+    friedman: tuple[float, float] | None = None
+    nemenyi: pd.DataFrame | None = None
+    critical_difference: float | None = None
+    note: str = ''
+
+
+def mean_ranks(frame: pd.DataFrame) -> Ranks:
+    """Rank the methods in every table and average over tables; test the ranks where there are enough tables.
+
+    Only methods that are in all tables are ranked, so that no method is judged on easier ones. The test treats tables
+    as independent, which imbalance factors of one data set are not quite.
+    """
+    number = frame.groupby(GROUP, dropna=False).ngroup()
+    means = frame.groupby([number, 'method'])['top1'].mean().unstack()
+    means = means[means.notna().sum(axis=1) > 1]
+    complete = means.dropna(axis=1)
+    titles = {block: title(*frame.loc[index[0], GROUP]) for block, index in number.groupby(number).groups.items()}
+    tables = [titles[block] for block in means.index]
+    left_out = sorted(set(frame['method']) - set(complete.columns))
+    ranks = complete.rank(axis=1, ascending=False)
+    mean = ranks.mean().sort_index().sort_values(kind='stable')
+    blocks, methods = complete.shape
+    if note := _why_no_test(ranks):
+        return Ranks(mean, tables, left_out, note=note)
+    friedman = stats.friedmanchisquare(*complete.to_numpy().T)
+    return Ranks(
+        mean,
+        tables,
+        left_out,
+        (float(friedman.statistic), float(friedman.pvalue)),
+        scikit_posthocs.posthoc_nemenyi_friedman(complete).loc[mean.index, mean.index],
+        float(
+            stats.studentized_range.ppf(1 - ALPHA, methods, np.inf)
+            / np.sqrt(2)
+            * np.sqrt(methods * (methods + 1) / (6 * blocks))
+        ),
+    )
+
+
+def _why_no_test(ranks: pd.DataFrame) -> str:
+    blocks, methods = ranks.shape
+    if blocks < MIN_BLOCKS:
+        return f'{blocks} tables are too few for a test of mean ranks: it takes {MIN_BLOCKS}'
+    if methods < 3:
+        return f'{methods} methods are in all tables: a test of mean ranks takes 3'
+    if (ranks.nunique(axis=1) == 1).all():
+        return 'all methods tie in every table'
+    return ''

@@ -1,0 +1,246 @@
+"""Tables for people: the leaderboard and the README of a suite, as Markdown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from ltbench.report.frame import GROUP, title
+from ltbench.report.reading import SuiteResults
+from ltbench.report.statistics import ALPHA, BASELINE, Ranks
+
+SCORES = {
+    'top1': 'top-1', 'many': 'many', 'medium': 'medium', 'few': 'few', 'macro': 'macro',
+    'geometric_mean': 'geometric mean', 'ece': 'ECE',
+}  # fmt: skip
+"""Metrics that are shown, by their names for people."""
+RULES = {'many': '> 100', 'medium': '20 to 100', 'few': '< 20'}
+SELECTION = 'last epoch, scored on the test set, which selects nothing'
+SOFTWARE = ('ltbench', 'python', 'torch', 'torchvision', 'mmengine', 'numpy')
+
+HOW_TO_READ = f"""\
+Accuracies and ECE in %: mean ± standard deviation over training seeds (ddof = 1), n seeds; a single seed has the 95 %
+interval over test images in brackets instead: a bootstrap within each class, which tells nothing of the variation
+between seeds. Groups are by training images of the class; an empty cell: there is no such class, value or run.
+Parameters in millions, FLOPs of one image's forward pass in millions, CPU and wall seconds of a run's training: means.
+Ranked by top-1. **Bold**: the best, and all that cannot be told from it. Told apart is what a paired t-test over common
+seeds (two-sided, Holm-corrected over the methods of the table) tells from the best with p < {ALPHA}; where both have a
+single seed, what has its top-1 interval wholly below that of the best. The best is chosen on the same runs, so its lead
+is somewhat flattering."""
+
+
+def markdown(results: SuiteResults, board: pd.DataFrame, tests: pd.DataFrame, ranks: Ranks, frame: pd.DataFrame) -> str:
+    """The leaderboard: a table and the tests for each group, then the mean ranks.
+
+    Args:
+        results: What the tables are made from.
+        board: Of :func:`ltbench.report.tables.leaderboard`.
+        tests: Of :func:`ltbench.report.statistics.against`.
+        ranks: Of :func:`ltbench.report.statistics.mean_ranks`.
+        frame: Of :func:`ltbench.report.frame.runs_frame`, of the same records.
+    """
+    parts = [f'# {results.suite}', HOW_TO_READ, *_left_out(results)]
+    runs, tested = dict(list(frame.groupby(_key(frame)))), dict(list(tests.groupby(_key(tests))))
+    failed = pd.Series([title(*_group_of(failure)) for failure in results.failures], dtype=object)
+    for group, rows in board.groupby(GROUP, sort=False, dropna=False):
+        key = title(*group)
+        mine = [results.records[position] for position in runs[key]['record']] if key in runs else []
+        parts += [f'## {key}', _header(mine), _table(rows)]
+        failures = [results.failures[index] for index in failed.index[failed == key]]
+        if failures:
+            parts.append('Failed runs:\n' + '\n'.join(_failure(failure) for failure in failures))
+        parts.append(_tests(tested.get(key), rows))
+    return '\n\n'.join([*parts, _mean_ranks(ranks)]) + '\n'
+
+
+def readme(results: SuiteResults, files: Sequence[str]) -> str:
+    """What a suite's folder holds, what made it, on which machines, and in what time: from the records alone.
+
+    Args:
+        results: The suite's records.
+        files: Names of what was made beside it.
+    """
+    records = results.records
+    stages = {stage['fingerprint']: stage['cost'] for record in records for stage in record['stages']}
+    seconds = sum(cost['wall_seconds'] + cost.get('evaluation_seconds', 0.0) for cost in stages.values())
+    versions = {name: _distinct(record['environment'].get(name) for record in records) for name in SOFTWARE}
+    commits = _distinct(record['environment'].get('git_commit') for record in records)
+    trained = [record for record in records if not record['method'].startswith('imported:')]
+    lines = [
+        f'# {results.suite}',
+        '',
+        f'{len(records)} runs, {len(results.failures)} failed, of '
+        f'{len({record["method"] for record in records})} methods in '
+        f'{len({title(*_group_of(record)) for record in records})} tables (benchmark, imbalance factor, setting).',
+        '',
+        *_left_out(results),
+        '```',
+        *([f'ltbench run {results.suite}     # train what is missing, record, report'] if trained else []),
+        f'ltbench report {results.suite}  # make all of this from the records again; trains nothing',
+        '```',
+        '',
+        f'- Stages: {len(stages)}, {_duration(seconds)} one after the other; a stage that runs share is counted once.',
+        *[f'- Machine: {machine}, {count} runs.' for machine, count in _machines(records)],
+        '- Versions: ' + '; '.join(f'{name} {said}' for name, said in versions.items() if said) + '.',
+        f'- Protocol {_distinct(record["protocol"] for record in records)}; record schema '
+        f'{_distinct(record["schema"] for record in records)}' + (f'; commit {commits}.' if commits else '.'),
+        '',
+        'Made from the records alone, beside this file:',
+        '',
+        *[f'- `{name}`' for name in files],
+    ]
+    return '\n'.join(lines) + '\n'
+
+
+def _header(records: Sequence[Mapping[str, Any]]) -> str:
+    """What the numbers of one table are of."""
+    if not records:
+        return 'No run of this table has succeeded.'
+    first = records[0]
+    groups = ', '.join(f'{first["groups"][name]} {name} ({rule})' for name, rule in RULES.items())
+    chosen: dict[str, set[str]] = {}
+    for record in records:
+        if record['chosen']:
+            chosen.setdefault(record['method'], set()).update(record['chosen'])
+    values = '; '.join(f'{method} ({", ".join(sorted(chosen[method]))})' for method in sorted(chosen))
+    selection = f'{SELECTION}; values chosen on validation images: {values or "none"}'
+    machines = '; '.join(machine for machine, _ in _machines(records))
+    return '\n'.join(
+        [
+            f'- Selection: {selection}.',
+            f'- Setting: {first["setting"]}; benchmark version {first["benchmark_version"]}, '
+            f'protocol {first["protocol"]}.',
+            f'- Classes: {len(first["class_counts"])}: {groups}.',
+            f'- Recorded on: {machines}.',
+        ]
+    )
+
+
+def _table(rows: pd.DataFrame) -> str:
+    alone = (rows['n_seeds'] > 0).sum() == 1
+    table = [
+        {
+            '': '' if pd.isna(row['rank']) else f'{row["rank"]:.0f}',
+            'method': row['method'],
+            'n': row['n_seeds'],
+            'failed': row['n_failed'] or '',
+        }
+        | {name: _score(row, metric) for metric, name in SCORES.items()}
+        | {
+            'parameters (M)': _number(row['parameters'] / 1e6, 2),
+            'FLOPs (M)': _number(row['flops'] / 1e6, 1),
+            'CPU s': _number(row['cpu_seconds'], 1),
+            'wall s': _number(row['wall_seconds'], 1),
+        }
+        for row in rows.to_dict('records')
+    ]
+    return rows_to_markdown(table) + ('\n\nOne method: there is nothing to compare it with.' if alone else '')
+
+
+def rows_to_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows with the same keys as a Markdown table; a pipe in a cell is escaped."""
+    lines = [list(rows[0]), ['---'] * len(rows[0]), *(row.values() for row in rows)]
+    return '\n'.join('| ' + ' | '.join(str(cell).replace('|', '\\|') for cell in line) + ' |' for line in lines)
+
+
+def _score(row: Mapping[str, Any], metric: str) -> str:
+    return f'**{score(row, metric)}**' if metric == 'top1' and row['best'] else score(row, metric)
+
+
+def score(row: Mapping[str, Any], metric: str, plus_minus: str = '±') -> str:
+    """A metric of a leaderboard's row: ``80.7 ± 2.3``, or ``70.0 [65.8, 74.0]`` for one seed; may be empty."""
+    mean, std = row[f'{metric}_mean'], row[f'{metric}_std']
+    low, high = row.get(f'{metric}_low'), row.get(f'{metric}_high')
+    if pd.isna(mean):
+        return ''
+    if pd.notna(std):
+        return f'{mean:.1f} {plus_minus} {std:.1f}'
+    return f'{mean:.1f} [{low:.1f}, {high:.1f}]' if pd.notna(low) else f'{mean:.1f}'
+
+
+def _tests(tests: pd.DataFrame | None, rows: pd.DataFrame) -> str:
+    if (rows['n_seeds'] > 0).sum() < 2:
+        return 'Paired tests: none, they take two methods.'
+    compared = (rows.loc[rows['n_seeds'] > 0, 'method'] == BASELINE).any()
+    said = '' if compared else f' No run of {BASELINE} is here to compare with.'
+    if tests is None or tests['p'].isna().all():
+        notes = Counter() if tests is None else Counter(tests['note'])
+        reasons = ', '.join(f'{note} ({count} comparisons)' for note, count in sorted(notes.items()))
+        return f'Paired tests: none could be made: {reasons}.{said}'
+    table = [
+        {
+            'top-1 of': row['method'],
+            'against': row['against'] + (' (the best)' if row['reference'] == 'best' else ''),
+            'common seeds': row['n'],
+            'difference': '' if pd.isna(row['difference']) else f'{row["difference"]:+.2f}',
+            'p': '' if pd.isna(row['p']) else f'{row["p"]:.2g}',
+            'p (Holm)': row['note'] if pd.isna(row['p']) else f'{row["p_holm"]:.2g}',
+        }
+        for row in tests.to_dict('records')
+    ]
+    return f'Paired t-tests over common seeds; difference in percentage points.{said}\n\n' + rows_to_markdown(table)
+
+
+def _mean_ranks(ranks: Ranks) -> str:
+    lines = ['## Mean ranks over tables', '']
+    out = f' Left out, because they are not in all of them: {", ".join(ranks.left_out)}.' if ranks.left_out else ''
+    lines.append(f'By mean top-1 over seeds, 1 is best, in {len(ranks.tables)} tables of two methods or more.{out}')
+    if ranks.friedman is None:
+        lines += ['', f'No test: {ranks.note}.']
+    else:
+        statistic, p = ranks.friedman
+        lines += [
+            '',
+            f'Friedman: chi-square {statistic:.2f}, p = {p:.2g}. '
+            + (f'Nemenyi: mean ranks that differ by {ranks.critical_difference:.2f} or more differ with p < {ALPHA}. '
+               if p < ALPHA else 'The methods are not told apart. ')
+            + 'The test takes tables as independent, which factors of one data set are not quite.',
+        ]  # fmt: skip
+    if len(ranks.mean_ranks):
+        table = [{'method': method, 'mean rank': f'{rank:.2f}'} for method, rank in ranks.mean_ranks.items()]
+        lines += ['', rows_to_markdown(table)]
+    return '\n'.join(lines)
+
+
+def _left_out(results: SuiteResults) -> list[str]:
+    count = len(results.left_out)
+    if not count:
+        return []
+    files = '\n'.join(f'- {path.parent.name}/{path.name}' for path in results.left_out)
+    noun = 'files' if count > 1 else 'file'
+    return [f'{count} {noun} left out, as not valid or in conflict with others:\n\n{files}\n']
+
+
+def _failure(failure: Mapping[str, Any]) -> str:
+    reason = ' '.join(failure['reason'].split())
+    return f'- {failure["method"]}, seed {failure["run_seed"]}, stage {failure["stage"]}: {reason}'
+
+
+def _group_of(told: Mapping[str, Any]) -> tuple[str, float, str]:
+    factor = told['imbalance_factor']
+    return told['benchmark'], float('nan') if factor is None else float(factor), told['setting']
+
+
+def _key(frame: pd.DataFrame) -> pd.Series:
+    return pd.Series([title(*group) for group in frame[GROUP].itertuples(index=False)], frame.index, dtype=object)
+
+
+def _machines(records: Iterable[Mapping[str, Any]]) -> list[tuple[str, int]]:
+    told = (record['environment'] for record in records)
+    return sorted(Counter(f'{machine["device"]}, {machine["processor"]}' for machine in told).items())
+
+
+def _distinct(values: Iterable[Any]) -> str:
+    return ', '.join(sorted({str(value) for value in values if value is not None}))
+
+
+def _number(value: float, decimals: int) -> str:
+    return '' if pd.isna(value) else f'{value:.{decimals}f}'
+
+
+def _duration(seconds: float) -> str:
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f'{hours} h {minutes} min' if hours else f'{minutes} min' if minutes else f'{seconds:.0f} s'
