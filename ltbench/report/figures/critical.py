@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import scikit_posthocs
 from matplotlib.figure import Figure
 
+from ltbench.report.figures.style import add_title
 from ltbench.report.statistics import ALPHA, Ranks
 
 
@@ -24,7 +25,6 @@ def draw(ranks: Ranks) -> Figure:
     scikit_posthocs.critical_difference_diagram(
         ranks.mean_ranks,
         p_values,
-        cd=ranks.critical_difference,
         alpha=ALPHA,
         ax=axes,
         label_fmt_left='{label} ({rank:.2f})',
@@ -32,9 +32,10 @@ def draw(ranks: Ranks) -> Figure:
         color_palette=dict.fromkeys(ranks.mean_ranks.index, 'black'),
     )
     axes.grid(False)
-    axes.set_title(
-        f'Mean ranks in top-1 over {len(ranks.tables)} tables, 1 is best; a bar joins methods that are not told apart\n'
-        f'(Nemenyi at {ALPHA}; Friedman p = {ranks.friedman[1]:.2g}; CD = {ranks.critical_difference:.2f})',
-        fontsize=10, loc='left',
-    )  # fmt: skip
+    add_title(
+        figure,
+        f'Mean ranks in top-1 over {len(ranks.tables)} tables',
+        f'1 is best; a bar joins methods that are not told apart (Nemenyi at {ALPHA}: ranks differ by less than '
+        f'{ranks.critical_difference:.2f}; Friedman p = {ranks.friedman[1]:.2g}).',
+    )
     return figure
