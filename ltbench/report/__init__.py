@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from ltbench.report import latex, statistics, tables, text
+from ltbench.report import ablation, latex, page, published, statistics, tables, text
 from ltbench.report.reading import SuiteResults, read_suite
+from ltbench.report.statistics import Ranks
 from ltbench.store import explained
 
 __all__ = ['SuiteResults', 'build_report', 'leaderboard_of', 'read_suite', 'write_report']
@@ -40,30 +41,49 @@ def write_report(
     frame = tables.runs_frame(results.records)
     tests, ranks = statistics.against(frame), statistics.mean_ranks(frame)
     board = tables.leaderboard(frame, results.failures, tests)
+    beside = published.beside(results.records)
+    ablations = {name: ablation.part_ablation(results.records, name) for name in ablation.ABLATIONS}
+    ablations |= {option: ablation.ablate(results.records, option) for option in ablate}
+    ablations = {name: table for name, table in ablations.items() if len(table)}
+    leaderboard_text = text.markdown(results, board, tests, ranks, frame)
+    sections = [published.markdown(beside, results.records)]
+    sections += [ablation.markdown(table, name) for name, table in ablations.items()]
     contents = {
         'leaderboard.csv': tables.csv(board),
-        'leaderboard.md': text.markdown(results, board, tests, ranks, frame),
+        'leaderboard.md': '\n'.join([leaderboard_text, *filter(None, sections)]),
         'statistics.csv': tables.csv(tests),
     }
+    if len(beside):
+        contents['published.csv'] = published.csv(beside)
+    contents |= {f'ablation_{name}.csv': ablation.csv(table) for name, table in ablations.items()}
     if with_latex:
         contents |= latex.latex(board)
-    ablations = {option: _ablation(results, option) for option in ablate}
-    contents |= {f'ablation_{option.replace(".", "_")}.csv': tables.csv(found) for option, found in ablations.items()}
+    drawn, captions = [], {}
     with explained('report', results.folder, 'LTBENCH_RESULTS'):
-        made = []
-        for name, said in contents.items():
-            made.append(results.folder / name)
-            made[-1].write_text(said, encoding='utf-8')
         if figures:
-            from ltbench.report.figures import critical, draw_all, save, style
-
-            made += draw_all(results.records, frame, results.folder / 'figures', board)
-            if ranks.nemenyi is not None:
-                with style():
-                    made += save(critical.draw(ranks), results.folder / 'figures', 'critical_difference')
-        readme = results.folder / 'README.md'
-        readme.write_text(text.readme(results, [*contents, *(['figures/'] if figures else [])]), encoding='utf-8')
-    return [*made, readme]
+            drawn, captions = _draw(results, frame, board, ranks)
+        contents['index.html'] = page.page(
+            page.Contents(
+                suite=results.suite,
+                commands=[f'ltbench run {results.suite}', f'ltbench report {results.suite}'],
+                records=results.records,
+                leaderboard=board,
+                failures=results.failures,
+                left_out=list(results.left_out.values()),
+                statistics=tests,
+                ranks=text.said_of_ranks(ranks),
+                mean_ranks=ranks.mean_ranks.rename('mean_rank').rename_axis('method').reset_index(),
+                published=beside,
+                ablations=ablations,
+                figures=[path.relative_to(results.folder) for path in drawn],
+                captions=captions,
+                settings=frame.sort_values('record')['setting'].tolist(),
+            )
+        )
+        contents['README.md'] = text.readme(results, [*contents, *(['figures/'] if figures else [])])
+        for name, said in contents.items():
+            (results.folder / name).write_text(said, encoding='utf-8')
+    return [*(results.folder / name for name in contents), *drawn]
 
 
 def leaderboard_of(results: SuiteResults) -> pd.DataFrame:
@@ -71,7 +91,19 @@ def leaderboard_of(results: SuiteResults) -> pd.DataFrame:
     return tables.leaderboard(tables.runs_frame(results.records), results.failures)
 
 
-def _ablation(results: SuiteResults, option: str) -> pd.DataFrame:
-    from ltbench.report.ablation import ablate
+def _draw(
+    results: SuiteResults, frame: pd.DataFrame, board: pd.DataFrame, ranks: Ranks
+) -> tuple[list[Path], dict[str, str]]:
+    """Draw all figures, remove those of earlier records; return the files, and what each kind of figure shows."""
+    from ltbench.report import figures
 
-    return ablate(results.records, option)
+    folder = results.folder / 'figures'
+    drawn = figures.draw_all(results.records, frame, folder, board)
+    with figures.style():
+        for name, declared in ablation.ABLATIONS.items():
+            drawn += figures.draw_ablation(ablation.part_differences(results.records, name), declared.part, folder, name)
+        if ranks.nemenyi is not None:
+            drawn += figures.save(figures.critical.draw(ranks), folder, 'critical_difference')
+    for path in {*folder.glob('*.png'), *folder.glob('*.svg')} - {*drawn}:
+        path.unlink()
+    return drawn, {name: drawing.says for name, drawing in figures.FIGURES.items()} | figures.OTHER_CAPTIONS

@@ -108,8 +108,10 @@ def _header(records: Sequence[Mapping[str, Any]]) -> str:
     values = '; '.join(f'{method} ({", ".join(sorted(chosen[method]))})' for method in sorted(chosen))
     selection = f'{SELECTION}; values chosen on validation images: {values or "none"}'
     machines = '; '.join(machine for machine, _ in _machines(records))
+    caveat = first['config']['benchmark'].get('caveat')
     return '\n'.join(
         [
+            *([f'- **{caveat}**'] if caveat else []),
             f'- Selection: {selection}.',
             f'- Setting: {first["setting"]}; benchmark version {first["benchmark_version"]}, '
             f'protocol {first["protocol"]}.',
@@ -184,21 +186,26 @@ def _tests(tests: pd.DataFrame | None, rows: pd.DataFrame) -> str:
     return f'Paired t-tests over common seeds; difference in percentage points.{said}\n\n' + rows_to_markdown(table)
 
 
-def _mean_ranks(ranks: Ranks) -> str:
-    lines = ['## Mean ranks over tables', '']
+def said_of_ranks(ranks: Ranks) -> str:
+    """What mean ranks over tables are of, and what a test of them says, or why there is none."""
     out = f' Left out, because they are not in all of them: {", ".join(ranks.left_out)}.' if ranks.left_out else ''
-    lines.append(f'By mean top-1 over seeds, 1 is best, in {len(ranks.tables)} tables of two methods or more.{out}')
+    said = f'By mean top-1 over seeds, 1 is best, in {len(ranks.tables)} tables of two methods or more.{out}'
     if ranks.friedman is None:
-        lines += ['', f'No test: {ranks.note}.']
-    else:
-        statistic, p = ranks.friedman
-        lines += [
-            '',
-            f'Friedman: chi-square {statistic:.2f}, p = {p:.2g}. '
-            + (f'Nemenyi: mean ranks that differ by {ranks.critical_difference:.2f} or more differ with p < {ALPHA}. '
-               if p < ALPHA else 'The methods are not told apart. ')
-            + 'The test takes tables as independent, which factors of one data set are not quite.',
-        ]  # fmt: skip
+        return f'{said} No test: {ranks.note}.'
+    statistic, p = ranks.friedman
+    apart = (
+        f'Nemenyi: mean ranks that differ by {ranks.critical_difference:.2f} or more differ with p < {ALPHA}.'
+        if p < ALPHA
+        else 'The methods are not told apart.'
+    )
+    return (
+        f'{said} Friedman: chi-square {statistic:.2f}, p = {p:.2g}. {apart} '
+        'The test takes tables as independent, which factors of one data set are not quite.'
+    )
+
+
+def _mean_ranks(ranks: Ranks) -> str:
+    lines = ['## Mean ranks over tables', '', said_of_ranks(ranks)]
     if len(ranks.mean_ranks):
         table = [{'method': method, 'mean rank': f'{rank:.2f}'} for method, rank in ranks.mean_ranks.items()]
         lines += ['', rows_to_markdown(table)]

@@ -15,12 +15,15 @@ from typing import Any
 
 import pandas as pd
 
-from ltbench.report.figures import accuracy, calibration, comparison, inside, training
+from ltbench.report.figures import ablation, accuracy, calibration, comparison, critical, inside, training
 from ltbench.report.figures.accuracy import Drawn
 from ltbench.report.figures.material import Material, by_top1, chosen_methods, materials, over_factors, related_methods
 from ltbench.report.figures.style import add_title, save, style
 
-__all__ = ['FIGURES', 'Drawing', 'by_top1', 'chosen_methods', 'draw_all', 'related_methods', 'save', 'style']
+__all__ = [
+    'FIGURES', 'OTHER_CAPTIONS', 'Drawing', 'by_top1', 'chosen_methods', 'critical', 'draw_ablation', 'draw_all',
+    'related_methods', 'save', 'style',
+]  # fmt: skip
 
 ALONE = 24  # figures; to draw fewer takes less time than to start processes
 
@@ -79,6 +82,13 @@ FIGURES: Mapping[str, Drawing] = {
 """Every figure that is drawn, in order, by the name that its files begin with."""
 
 
+OTHER_CAPTIONS = {
+    'critical_difference': 'Mean ranks in top-1 over tables; a bar joins methods that are not told apart',
+    'ablation_nbn': 'Parts of NBN: difference to the same without it, paired by seed',
+}
+"""What figures show that are not drawn from one group of runs."""
+
+
 def draw_all(
     records: Sequence[Mapping[str, Any]],
     frame: pd.DataFrame,
@@ -108,6 +118,22 @@ def draw_all(
         with ProcessPoolExecutor(processes, multiprocessing.get_context('spawn'), gc.freeze) as pool:
             drawn = list(pool.map(_draw, *zip(*tasks, strict=True), repeat(folder)))
     return [path for paths in drawn for path in paths]
+
+
+def draw_ablation(differences: pd.DataFrame, part: str, folder: Path, name: str) -> list[Path]:
+    """Draw a declared ablation, a figure for each group that has a row without the part; return the files.
+
+    Args:
+        differences: Of :func:`ltbench.report.ablation.part_differences`; may be empty.
+        part: The method whose part is taken away.
+        folder: Where the files go; it exists.
+        name: Of the ablation.
+    """
+    paths = []
+    for group, rows in differences.groupby(GROUP, dropna=False) if len(differences) else ():
+        if rows['difference'].notna().any():
+            paths += save(ablation.draw(rows, part, title(*group)), folder, f'ablation_{name}-{slug(*group)}')
+    return paths
 
 
 def _tasks(found: Sequence[Material]) -> Iterator[tuple[Material, str, str]]:
