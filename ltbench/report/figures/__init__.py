@@ -35,22 +35,21 @@ class Drawing:
     Attributes:
         draw: Material to figure; None where the material holds nothing to draw.
         says: What points, lines and bars mean, for the title.
+        deviation: What shows the standard deviation over seeds, where something does.
         factors: Whether it is drawn once for all imbalance factors of a benchmark.
     """
 
     draw: Callable[[Material], Drawn | None]
     says: str
+    deviation: str = ''
     factors: bool = False
 
 
-_SEEDS = 'mean over seeds, {} one standard deviation (ddof 1)'
 FIGURES: Mapping[str, Drawing] = {
-    'leaderboard': Drawing(accuracy.leaderboard, f'Top-1 of methods: {_SEEDS.format("whiskers")}'),
-    'groups': Drawing(accuracy.groups, f'Accuracy by training images of the class: {_SEEDS.format("whiskers")}'),
+    'leaderboard': Drawing(accuracy.leaderboard, 'Top-1 of methods', 'whiskers'),
+    'groups': Drawing(accuracy.groups, 'Accuracy by training images of the class', 'whiskers'),
     'per_class': Drawing(accuracy.per_class, 'Accuracy of classes against their training images: mean over seeds'),
-    'imbalance': Drawing(
-        comparison.imbalance, f'Top-1 against imbalance factor: {_SEEDS.format("whiskers")}', factors=True
-    ),
+    'imbalance': Drawing(comparison.imbalance, 'Top-1 against imbalance factor', 'whiskers', factors=True),
     'cost': Drawing(comparison.cost, 'Top-1 against training cost: means over seeds'),
     'reliability': Drawing(
         calibration.reliability,
@@ -59,9 +58,10 @@ FIGURES: Mapping[str, Drawing] = {
     ),
     'confusion': Drawing(
         calibration.confusion,
-        f'Images of the tail that are taken for wrong classes: {_SEEDS.format("whiskers (of many-shot)")}',
+        'Images of the tail that are taken for wrong classes',
+        'whiskers (of many-shot)',
     ),
-    'training': Drawing(training.curves, f'Training curves: {_SEEDS.format("band")}'),
+    'training': Drawing(training.curves, 'Training curves', 'band'),
     'bn_vectors': Drawing(
         inside.bn_vectors,
         'Effective weight and bias of the last BN layer: above sorted (mean over seeds; flat is even), below as a '
@@ -73,11 +73,12 @@ FIGURES: Mapping[str, Drawing] = {
     ),
     'strength': Drawing(
         inside.strength,
-        f'Feature strength: {_SEEDS.format("whiskers")}. Our own operational definition: channel k is rare-specific if '
+        'Feature strength. Our own operational definition: channel k is rare-specific if '
         'the mean over rare classes of (m_ck - mean_c m_ck) W_ck is larger than that over frequent ones (m: class '
         'means of the test features, W: classifier)',
+        'whiskers',
     ),
-    'bn_scale': Drawing(inside.scale, f'Learned scalar of normalised BN over training: {_SEEDS.format("band")}'),
+    'bn_scale': Drawing(inside.scale, 'Learned scalar of normalised BN over training', 'band'),
 }
 """Every figure that is drawn, in order, by the name that its files begin with."""
 
@@ -150,8 +151,19 @@ def _draw(material: Material, name: str, file: str, folder: Path) -> list[Path]:
         if drawn is None:
             return []
         note = f'. {drawn.note[0].upper()}{drawn.note[1:]}.' if drawn.note else '.'
-        add_title(drawn.figure, f'{material.title}, {material.seeds()}', FIGURES[name].says + note)
+        add_title(
+            drawn.figure, f'{material.title}, {material.seeds()}', FIGURES[name].says + _spread(material, name) + note
+        )
         return save(drawn.figure, folder, file)
+
+
+def _spread(material: Material, name: str) -> str:
+    shown_by = FIGURES[name].deviation
+    if not shown_by:
+        return ''
+    if material.seeds() == '1 seed':
+        return '. One seed each, so no deviation'
+    return f'. Mean over seeds, {shown_by} one standard deviation (ddof 1; none for one seed)'
 
 
 def _slugs(found: Sequence[Material]) -> list[str]:

@@ -67,7 +67,7 @@ def groups(material: Material) -> Drawn | None:
     order = by_top1(material.rows)
     if not present or not order:
         return None
-    figure, panels = row_canvas(order, [2.1] * len(present), top=0.22)
+    figure, panels = row_canvas(order, [2.1 if len(present) > 1 else 4.6] * len(present), top=0.22)
     handles: list[Line2D] = []
     for group, colour, axes in zip(present, colours(3), panels, strict=False):
         stats = material.rows.groupby('method')[group].agg(['mean', 'std']).loc[order]
@@ -158,6 +158,8 @@ def _mark_groups(axes: Axes, counts: np.ndarray) -> None:
     axes.set_xlim(high * 1.15, low / 1.15)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
     axes.xaxis.set_minor_formatter(NullFormatter())
+    if np.floor(np.log10(high)) < np.ceil(np.log10(low)):  # no power of ten inside
+        axes.set_xticks(sorted({low, high}))
     for bound in (100, 20):
         if low <= bound < high:
             axes.axvline(bound, color=PALE, linestyle=':', linewidth=1, zorder=1)

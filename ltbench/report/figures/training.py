@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from ltbench.report.figures.accuracy import Drawn, said_shown
 from ltbench.report.figures.material import Details, Material, chosen_methods
@@ -24,8 +25,9 @@ def curves(material: Material) -> Drawn | None:
     look = looks(list(same))
     for (name, says), axes in zip(PANELS.items(), panels, strict=True):
         for method, others in same.items():
-            draw_curve(axes, material.details[method], name, look[method], ' = '.join((method, *others)))
+            draw_curve(axes, material.details[method], name, look[method], _label(method, others))
         axes.set(xlabel='epoch', ylabel=says)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     losses = [one.curve['loss'] for method in same for one in material.details[method] if 'loss' in one.curve]
     least, most = min(map(np.nanmin, losses)), max(map(np.nanmax, losses))
     if least > 0 and most > 30 * least:
@@ -34,6 +36,13 @@ def curves(material: Material) -> Drawn | None:
     joined = any(one.stage_ends for method in same for one in material.details[method])
     notes = ['a bar across a line: the next train stage begins' if joined else '', said_shown(material, shown)]
     return Drawn(figure, '; '.join(note for note in notes if note))
+
+
+def _label(method: str, others: Sequence[str]) -> str:
+    """Name the methods of a line, or count them where that would be long."""
+    if len(others) > 2 or sum(map(len, others)) > 40:
+        return f'{method} (and {len(others)} more with the same training)'
+    return ' = '.join((method, *others))
 
 
 def same_curves(details: Mapping[str, Sequence[Details]]) -> dict[str, list[str]]:
