@@ -58,7 +58,8 @@ def write_report(
     contents |= {f'ablation_{name}.csv': ablation.csv(table) for name, table in ablations.items()}
     if with_latex:
         contents |= latex.latex(board)
-    drawn, captions = [], {}
+    drawn: list[Path] = []
+    captions: dict[str, str] = {}
     with explained('report', results.folder, 'LTBENCH_RESULTS'):
         if figures:
             drawn, captions = _draw(results, frame, board, ranks)
@@ -101,7 +102,9 @@ def _draw(
     drawn = figures.draw_all(results.records, frame, folder, board)
     with figures.style():
         for name, declared in ablation.ABLATIONS.items():
-            drawn += figures.draw_ablation(ablation.part_differences(results.records, name), declared.part, folder, name)
+            drawn += figures.draw_ablation(
+                ablation.part_differences(results.records, name), declared.part, folder, name
+            )
         if ranks.nemenyi is not None:
             drawn += figures.save(figures.critical.draw(ranks), folder, 'critical_difference')
     for path in {*folder.glob('*.png'), *folder.glob('*.svg')} - {*drawn}:

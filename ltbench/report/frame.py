@@ -53,7 +53,7 @@ def title(benchmark: str, imbalance_factor: float, setting: str) -> str:
     return f'{benchmark}{factor} ({setting})'
 
 
-def slug(benchmark: str, imbalance_factor: float, setting: str) -> str:
+def slug(benchmark: str, imbalance_factor: float | None, setting: str) -> str:
     """Of a group, for file names."""
     factor = f'-if{imbalance_factor:g}' if pd.notna(imbalance_factor) else ''
     text = f'{benchmark}{factor}' + ('' if setting == 'paper' else f'-{setting}')

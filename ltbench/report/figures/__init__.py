@@ -19,6 +19,7 @@ from ltbench.report.figures import ablation, accuracy, calibration, comparison, 
 from ltbench.report.figures.accuracy import Drawn
 from ltbench.report.figures.material import Material, by_top1, chosen_methods, materials, over_factors, related_methods
 from ltbench.report.figures.style import add_title, save, style
+from ltbench.report.frame import GROUP, slug, title
 
 __all__ = [
     'FIGURES', 'OTHER_CAPTIONS', 'Drawing', 'by_top1', 'chosen_methods', 'critical', 'draw_ablation', 'draw_all',
@@ -139,10 +140,10 @@ def draw_ablation(differences: pd.DataFrame, part: str, folder: Path, name: str)
 
 def _tasks(found: Sequence[Material]) -> Iterator[tuple[Material, str, str]]:
     """Material, name of the figure, name of the file."""
-    for material, slug in zip(found, _slugs(found), strict=True):
+    for material, text in zip(found, _slugs(found), strict=True):
         for name, drawing in FIGURES.items():
             if drawing.factors == material.factors:
-                yield material, name, f'{name}-{slug}'
+                yield material, name, f'{name}-{text}'
 
 
 def _draw(material: Material, name: str, file: str, folder: Path) -> list[Path]:
@@ -168,17 +169,11 @@ def _spread(material: Material, name: str) -> str:
 
 def _slugs(found: Sequence[Material]) -> list[str]:
     """A part of a file name for each, no two alike."""
-    plain = [_slug(material) for material in found]
+    plain = [slug(material.benchmark, material.factor, material.setting) for material in found]
     return [
-        slug if len(slug) <= 120 and plain.count(slug) == 1 else f'{slug[:120]}-{_hash(material)}'
-        for slug, material in zip(plain, found, strict=True)
+        text if len(text) <= 120 and plain.count(text) == 1 else f'{text[:120]}-{_hash(material)}'
+        for text, material in zip(plain, found, strict=True)
     ]
-
-
-def _slug(material: Material) -> str:
-    factor = f'-if{material.factor:g}' if material.factor is not None else ''
-    text = material.benchmark + factor + ('' if material.setting == 'paper' else f'-{material.setting}')
-    return ''.join(character if character.isalnum() or character in '-_.=' else '_' for character in text)
 
 
 def _hash(material: Material) -> str:
