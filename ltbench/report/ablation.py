@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from ltbench.config import Benchmark, Spec, parse_specs
 from ltbench.errors import StoreError, UsageError, unknown
+from ltbench.report.frame import GROUP
+from ltbench.report.holm import holm
 
 SCORES = ('top1', 'many', 'medium', 'few', 'macro')
-GROUP = ['benchmark', 'imbalance_factor', 'setting']
 SECTIONS = ('data', 'backbone', 'recipe')
 PLAIN = 'erm'
 """The method that changes nothing: what is left when the only part of a method is taken away."""
@@ -131,9 +131,8 @@ def summarise(differences: pd.DataFrame) -> pd.DataFrame:
     table['n_pairs'] = paired['count'].to_numpy()
     table['p'] = _p_values(differences['difference'], groups.ngroup(), len(table))
     table['p_holm'] = np.nan
-    tested = table[table['p'].notna()]
-    for _, family in tested.groupby([*GROUP, 'score'], dropna=False):
-        table.loc[family.index, 'p_holm'] = multipletests(family['p'], method='holm')[1]
+    for _, family in table.groupby([*GROUP, 'score'], dropna=False):
+        table.loc[family.index, 'p_holm'] = holm(family['p'])
     return table
 
 

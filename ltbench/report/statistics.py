@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,9 +9,9 @@ import numpy as np
 import pandas as pd
 import scikit_posthocs
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from ltbench.report.frame import GROUP, title
+from ltbench.report.holm import holm
 
 BASELINE = 'erm'
 ALPHA = 0.05
@@ -35,11 +34,7 @@ def against(frame: pd.DataFrame) -> pd.DataFrame:
         the methods that are compared with this reference in this table. Where there is no test, ``p`` is NaN and
         ``note`` says why.
     """
-    gc.freeze()  # statsmodels collects garbage at every correction: half a second each with 10,000 records in memory
-    try:
-        tables = list(_tables(frame))
-    finally:
-        gc.unfreeze()
+    tables = list(_tables(frame))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
 
 
@@ -74,10 +69,7 @@ def _paired(scores: pd.DataFrame, reference: str) -> pd.DataFrame:
         methods = varying[(present.to_numpy() == common[:, None]).all(axis=0)]
         mine = others.loc[common, methods].to_numpy()
         result.loc[methods, 'p'] = stats.ttest_rel(mine, theirs[common].to_numpy()[:, None]).pvalue
-    tested = result['p'].notna()
-    result['p_holm'] = np.nan
-    if tested.any():
-        result.loc[tested, 'p_holm'] = multipletests(result.loc[tested, 'p'], ALPHA, method='holm')[1]
+    result['p_holm'] = holm(result['p'])
     return result
 
 
