@@ -10,7 +10,7 @@ from statsmodels.stats.multitest import multipletests
 
 
 def holm(p_values: pd.Series) -> np.ndarray:
-    """p values of one family, corrected by Holm (1979); NaN, where there is no test, stays NaN and counts for nothing."""
+    """p values of one family, corrected by Holm (1979). NaN, where there is no test, stays and counts for nothing."""
     corrected = np.full(len(p_values), np.nan)
     tested = p_values.notna().to_numpy()
     if tested.any():
