@@ -12,8 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ltbench.registry import DATASETS, METHODS, MODELS, SAMPLERS
-
 PROTOCOL_VERSION = 1
 """Raised whenever ltbench's own code changes what a stage computes; old artifacts and records are then never reused."""
 
@@ -71,6 +69,8 @@ def _types(config: Any) -> Iterator[str]:
 
 
 def _code(type_name: str) -> str | None:
+    from ltbench.registry import DATASETS, MODELS, SAMPLERS  # brings mmengine, a second that the report need not wait
+
     for registry in (MODELS, SAMPLERS, DATASETS):
         part = registry.module_dict.get(type_name.removeprefix('ltbench.'))
         if part is not None:
@@ -118,6 +118,8 @@ def _module_code(path: str) -> str:
     config already. The tree is written down field by field, because the text that ``ast.dump`` prints differs
     between versions of Python.
     """
+    from ltbench.registry import METHODS
+
     tree = ast.parse(Path(path).read_text(encoding='utf-8'))
     methods = {cls.__name__ for cls in METHODS.module_dict.values() if inspect.getsourcefile(cls) == path}
     tree.body = [node for node in tree.body if not (isinstance(node, ast.ClassDef) and node.name in methods)]
