@@ -187,7 +187,13 @@ def crop_and_flip(images: Tensor, padding: int, rows: Tensor, columns: Tensor, f
     starts = (first[:, None] + torch.arange(height, device=device) * per_row).flatten()
     windows = padded.flatten().as_strided((padded.numel() - line + 1, line), (1, 1))
     cropped = torch.index_select(windows, 0, starts).view(batch, height, width, channels)
-    return torch.where(flips.to(device)[:, None, None, None], cropped.flip(2), cropped)
+    # mirror those images alone and gather whole ones: choosing pixel by pixel between all and their mirrors is four
+    # times as slow
+    mirrored = flips.nonzero().flatten()
+    source = torch.arange(batch)
+    source[mirrored] = batch + torch.arange(len(mirrored))
+    both = torch.cat([cropped, torch.index_select(cropped, 0, mirrored.to(device)).flip(2)])
+    return torch.index_select(both.view(len(both), -1), 0, source.to(device)).view(images.shape)
 
 
 def sequential_batches(

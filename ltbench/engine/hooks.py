@@ -69,7 +69,8 @@ class Curve(Hook):
         """Add a batch."""
         assert outputs is not None
         batch = outputs.get('images', len(data_batch['labels']))
-        self.sums += torch.stack([outputs['loss'] * batch, outputs['correct'], torch.full_like(outputs['loss'], batch)])
+        loss = outputs['loss'].detach()  # else the graphs of all steps live on in the sums, two gigabytes an epoch
+        self.sums += torch.stack([loss * batch, outputs['correct'], torch.full_like(loss, batch)])
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Read the sums and tell how far we are."""
