@@ -149,8 +149,14 @@ class BatchPreprocessor(BaseDataPreprocessor):
         images = data['images']
         whole = data.pop('whole', len(images))
         if training and (self.padding or self.flip):
-            images = crop_and_flip(images, self.padding, *map(self.share.of, self.draw(whole)))
+            return {**data, 'images': self.augment(images, *map(self.share.of, self.draw(whole)))}
         return {**data, 'images': self.normalize(images)}
+
+    def augment(self, images: Tensor, rows: Tensor, columns: Tensor, flips: Tensor) -> Tensor:
+        """uint8 ``[B, H, W, channels]`` -> float ``[B, channels, H, W]`` for given draws, see :meth:`draw`."""
+        if self.padding or self.flip:
+            images = crop_and_flip(images, self.padding, rows, columns, flips)
+        return self.normalize(images)
 
     def draw(self, batch_size: int) -> tuple[Tensor, Tensor, Tensor]:
         """Row offsets, column offsets (0 .. 2 * padding) and flips of a batch, each ``[B]``."""

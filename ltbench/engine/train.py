@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import nn
@@ -46,8 +48,12 @@ class StageRunner(Runner):
         """Nothing to write: the stage's config is in its artifact."""
 
 
-def train(bench: Workbench) -> Artifact | None:
+def train(bench: Workbench, hooks: Sequence[Hook] = ()) -> Artifact | None:
     """Train from the parent's state (or from scratch) to the stage's last epoch, evaluate if that is the recipe's.
+
+    Args:
+        bench: The stage.
+        hooks: Further ones, to look on.
 
     Returns:
         The artifact; None in all but the first of several processes, which have done their part when training ends.
@@ -71,7 +77,7 @@ def train(bench: Workbench) -> Artifact | None:
         train_cfg={'by_epoch': True, 'max_epochs': stage.end},
         optim_wrapper=OptimWrapper(build_optimizer(model, recipe['optimizer'], fused=True)),
         default_hooks=dict.fromkeys(UNUSED_HOOKS),
-        custom_hooks=[EpochStart(config['seed'], recipe), curve, checkpoints],
+        custom_hooks=[EpochStart(config['seed'], recipe), curve, checkpoints, *hooks],
         env_cfg={'mp_cfg': {'mp_start_method': 'forkserver'}, 'dist_cfg': {'backend': 'nccl'}},
         randomness={'seed': derive_seed(config['seed'], 0, 'global') % 2**32},
         experiment_name=stage.fingerprint[:16],
