@@ -11,6 +11,7 @@ from torchvision import transforms
 
 from ltbench.bench.measure import Case, by_turns
 from ltbench.bench.workload import NoiseLT
+from ltbench.data.base import Split
 from ltbench.data.batches import BatchPreprocessor, train_loader
 from ltbench.data.samplers import InstanceBalanced
 
@@ -25,6 +26,7 @@ def measure(rounds: int) -> list[dict[str, Any]]:
     """
     torch.manual_seed(0)
     data = NoiseLT(n_max=1650, num_classes=10)
+    assert isinstance(data.train, Split)
     images = data.train.images
     preprocess = BatchPreprocessor(data, {'crop_padding': 4, 'flip': True}, seed=0)
     sampler = InstanceBalanced(data.train.labels)

@@ -26,7 +26,7 @@ class Case:
     less_is_better: bool = False
     note: str = ''
 
-    def result(self, figures: Iterable[tuple[float, float]]) -> dict[str, Any]:
+    def result(self, figures: Iterable[tuple[float, ...]]) -> dict[str, Any]:
         """Medians of both, and median and spread of their ratio, turn by turn.
 
         Args:

@@ -33,6 +33,7 @@ def bare_loop(benchmark: Benchmark, data: LongTailData, epochs: int = 1) -> Call
     recipe = benchmark.recipe
     network = _network(benchmark, data).to(memory_format=torch.channels_last)
     optimizer = _optimizer(network, recipe, fused=True)
+    assert isinstance(data.train, Split)
     pixels = torch.from_numpy(data.train.images).float().div_(255)
     images = ((pixels - torch.tensor(data.mean)) / torch.tensor(data.std)).permute(0, 3, 1, 2)
     labels = torch.from_numpy(data.train.labels)

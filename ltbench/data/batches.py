@@ -196,6 +196,8 @@ def crop_and_flip(images: Tensor, padding: int, rows: Tensor, columns: Tensor, f
     # mirror those images alone and gather whole ones: choosing pixel by pixel between all and their mirrors is four
     # times as slow
     mirrored = flips.nonzero().flatten()
+    if not len(mirrored):
+        return cropped
     source = torch.arange(batch)
     source[mirrored] = batch + torch.arange(len(mirrored))
     both = torch.cat([cropped, torch.index_select(cropped, 0, mirrored.to(device)).flip(2)])

@@ -34,6 +34,15 @@ UNUSED_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_schedu
 """mmengine's default hooks that ours replace: they read every loss from the device at every step, or write unsafely."""
 
 
+class NothingDrawn:
+    """What mmengine's Runner asks of a visualizer."""
+
+    dataset_meta: Any = None
+
+    def add_config(self, config: Any) -> None:
+        """The stage's config is in its artifact."""
+
+
 class StageRunner(Runner):
     """mmengine's Runner without its report on the environment, which takes seconds and which records hold already."""
 
@@ -43,6 +52,10 @@ class StageRunner(Runner):
     def wrap_model(self, model_wrapper_cfg: Any, model: nn.Module) -> nn.Module:
         """One of several processes computes its part; one alone needs no wrapper."""
         return DataParallel(cast(LongTailClassifier, model)) if self.distributed else model
+
+    def build_visualizer(self, visualizer: Any = None) -> Any:
+        """Nothing is drawn while training; mmengine's own would import matplotlib, a second at every start."""
+        return NothingDrawn()
 
     def dump_config(self) -> None:
         """Nothing to write: the stage's config is in its artifact."""
