@@ -251,16 +251,22 @@ def check(
 
 @app.command()
 def bench(
-    part: Annotated[str, typer.Argument(metavar='data')],
+    part: Annotated[str, typer.Argument(metavar='train|data|stage2|grid|report')],
     out: Annotated[Path | None, typer.Option(help='Also write the result to this JSON file.')] = None,
+    rounds: Annotated[int, typer.Option(help='Turns of each side, 5 or more.')] = 7,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help='Of train, stage2 and grid, on both sides; default: 1, as a stage has.')
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar='resnet32|digits', help='Of train; default: one after the other.')
+    ] = None,
 ) -> None:
-    """Measure this machine: our path against its reference, in one run, alternating."""
+    """Measure this machine: our path against its reference, in one run, by turns."""
     from ltbench.bench import bench as measure
+    from ltbench.bench import show
 
-    result = measure(part, out)
-    typer.echo(result['what'])
-    typer.echo(f'ours {result["ours"]:,.0f}, reference {result["reference"]:,.0f}')
-    typer.echo(f'ratio {result["ratio"]} ({result["ratio_min"]} to {result["ratio_max"]}, {result["rounds"]} rounds)')
+    for line in show(measure(part, out, rounds, threads=threads, model=model)):
+        typer.echo(line)
 
 
 @app.command()
