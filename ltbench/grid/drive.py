@@ -96,13 +96,17 @@ def run(
         failed = {key: state for key, state in states.items() if state.state in ('failed', 'blocked')}
     else:
         console.print(f'Everything is found: {len(graph.runs)} runs, nothing to train.')
-    for run_ in graph.runs:
-        for stage in run_.stages:
-            if stage.fingerprint in failed and failed[stage.fingerprint].state == 'failed':
-                write_failure(suite.name, identity_of(run_), stage.kind, failed[stage.fingerprint].reason)
+    broken_stages = [
+        (run_, stage)
+        for run_ in graph.runs
+        for stage in run_.stages
+        if stage.fingerprint in failed and failed[stage.fingerprint].state == 'failed'
+    ]
+    for run_, stage in broken_stages:
+        write_failure(suite.name, identity_of(run_), stage.kind, failed[stage.fingerprint].reason)
     if trackers:
         _track(filter(Path.exists, (path_of_record(run_, suite) for run_ in graph.runs)), tracking, console)
-    _show_report(suite, bool(records), console)
+    _show_report(suite, bool(records or broken_stages), console)
     for line in tracking.summary():
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     for warning in sorted({f'{run_.method}: {text}' for run_, record in records for text in record['warnings']}):
@@ -183,7 +187,7 @@ def _show_plan(graph: Graph, store: Store, console: Console) -> None:
 def _show_report(suite: Suite, changed: bool, console: Console) -> None:
     from ltbench.report import leaderboard_of, read_suite, write_report
 
-    if not list((results_root() / suite.name / 'records').glob('*.json')):
+    if not any((results_root() / suite.name).glob('*/*.json')):  # neither a record nor a failed run
         return
     try:
         results = read_suite(suite.name, leave_out=True)
@@ -202,7 +206,8 @@ def _show_report(suite: Suite, changed: bool, console: Console) -> None:
         table = Table('method', 'seeds', *columns, title=f'{where} ({setting}); accuracy in %', title_justify='left')
         for row in rows.to_dict('records'):
             cells = [_mean_std(row[f'{column}_mean'], row[f'{column}_std']) for column in columns]
-            table.add_row(row['method'], str(row['n_seeds']), *cells)
+            failed = f' ({row["n_failed"]} failed)' if row['n_failed'] else ''
+            table.add_row(row['method'], f'{row["n_seeds"]}{failed}', *cells)
         console.print(table)
     console.print(f'Leaderboard and figures: {results.folder}')
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -13,6 +14,8 @@ from ltbench.report.statistics import Ranks
 from ltbench.store import explained
 
 __all__ = ['SuiteResults', 'build_report', 'leaderboard_of', 'read_suite', 'write_report']
+
+Record = Mapping[str, Any]
 
 
 def build_report(
@@ -41,12 +44,13 @@ def write_report(
     frame = tables.runs_frame(results.records)
     tests, ranks = statistics.against(frame), statistics.mean_ranks(frame)
     board = tables.leaderboard(frame, results.failures, tests)
-    beside = published.beside(results.records)
-    ablations = {name: ablation.part_ablation(results.records, name) for name in ablation.ABLATIONS}
-    ablations |= {option: ablation.ablate(results.records, option) for option in ablate}
+    grouped = _with_groups(results.records, frame)
+    beside = published.beside(grouped)
+    ablations = {name: ablation.part_ablation(grouped, name) for name in ablation.ABLATIONS}
+    ablations |= {option: ablation.ablate(grouped, option) for option in ablate}
     ablations = {name: table for name, table in ablations.items() if len(table)}
     leaderboard_text = text.markdown(results, board, tests, ranks, frame)
-    sections = [published.markdown(beside, results.records)]
+    sections = [published.markdown(beside, grouped)]
     sections += [ablation.markdown(table, name) for name, table in ablations.items()]
     contents = {
         'leaderboard.csv': tables.csv(board),
@@ -62,7 +66,7 @@ def write_report(
     captions: dict[str, str] = {}
     with explained('report', results.folder, 'LTBENCH_RESULTS'):
         if figures:
-            drawn, captions = _draw(results, frame, board, ranks)
+            drawn, captions = _draw(results, grouped, frame, board, ranks)
         contents['index.html'] = page.page(
             page.Contents(
                 suite=results.suite,
@@ -78,7 +82,7 @@ def write_report(
                 ablations=ablations,
                 figures=[path.relative_to(results.folder) for path in drawn],
                 captions=captions,
-                settings=frame.sort_values('record')['setting'].tolist(),
+                settings=[record['setting'] for record in grouped],
             )
         )
         contents['README.md'] = text.readme(results, [*contents, *(['figures/'] if figures else [])])
@@ -92,8 +96,16 @@ def leaderboard_of(results: SuiteResults) -> pd.DataFrame:
     return tables.leaderboard(tables.runs_frame(results.records), results.failures)
 
 
+def _with_groups(records: Sequence[Record], frame: pd.DataFrame) -> list[Record]:
+    """The records, each with the setting that the frame has it under: runs of an older version are never mixed in."""
+    return [
+        {**record, 'setting': setting}
+        for record, setting in zip(records, frame.sort_values('record')['setting'], strict=True)
+    ]
+
+
 def _draw(
-    results: SuiteResults, frame: pd.DataFrame, board: pd.DataFrame, ranks: Ranks
+    results: SuiteResults, grouped: Sequence[Record], frame: pd.DataFrame, board: pd.DataFrame, ranks: Ranks
 ) -> tuple[list[Path], dict[str, str]]:
     """Draw all figures, remove those of earlier records; return the files, and what each kind of figure shows."""
     from ltbench.report import figures
@@ -103,7 +115,7 @@ def _draw(
     with figures.style():
         for name, declared in ablation.ABLATIONS.items():
             drawn += figures.draw_ablation(
-                ablation.part_differences(results.records, name), declared.part, folder, name
+                ablation.part_differences(grouped, name), declared.part, folder, name
             )
         if ranks.nemenyi is not None:
             drawn += figures.save(figures.critical.draw(ranks), folder, 'critical_difference')

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from ltbench.config import Benchmark, Spec, parse_specs
-from ltbench.errors import StoreError, UsageError, unknown
+from ltbench.errors import UsageError, unknown
 from ltbench.report.frame import GROUP
 from ltbench.report.holm import holm
 
@@ -70,8 +70,8 @@ def part_ablation(records: Sequence[Record], name: str) -> pd.DataFrame:
 def part_differences(records: Sequence[Record], name: str) -> pd.DataFrame:
     """What :func:`part_ablation` rests on: one row a run and score, with the difference to the run of the same seed.
 
-    Raises:
-        StoreError: If two runs of one combination and seed were made by different code.
+    Methods that have the same options in another order, or by other code, are kept apart: ``with`` says how each is
+    typed, for all but the one that is typed shortest.
     """
     ablation = ABLATIONS[name]
     rows = [_row_with(record, ablation) for record in _trained(records)]
@@ -100,7 +100,6 @@ def ablate(records: Sequence[Record], option: str) -> pd.DataFrame:
     Raises:
         UsageError: If no record has the method or option (with near misses), or nothing varies it alone (naming what
             is varied).
-        StoreError: If two runs of one combination and seed were made by different code.
     """
     trained = _trained(records)
     _check_known(trained, option)
@@ -177,7 +176,7 @@ def _trained(records: Sequence[Record]) -> list[Record]:
 
 
 def _scored(record: Record) -> dict[str, Any]:
-    run = {key: record[key] for key in (*GROUP, 'method', 'run_seed', 'fingerprint')}
+    run = {key: record[key] for key in (*GROUP, 'method', 'run_seed', 'computation')}
     return run | {'scores': [record['metrics'][score] for score in SCORES]}
 
 
@@ -204,7 +203,9 @@ def _rows_of(record: Record, option: str) -> Iterator[dict[str, Any]]:
             return
         overrides = {key: value for key, value in config['overrides'].items() if key != option}
         kept = {key: config[key] for key in ('name', 'preset', 'version', *SECTIONS)}
-        row = _scored(record) | {'setting': Benchmark(**kept, overrides=overrides).setting}
+        shown, plain_setting = (Benchmark(**kept, overrides=o).setting for o in (config['overrides'], overrides))
+        older = record['setting'].removeprefix(shown)  # what the frame says of runs of an older version
+        row = _scored(record) | {'setting': plain_setting + older}
         if option == 'data.imbalance_factor':
             row['imbalance_factor'] = None
         block = [*(row[key] for key in GROUP), overrides, record['methods']]
@@ -247,32 +248,37 @@ def _differences(
     """One row a run and score, with the difference to the reference of the same block and seed; stable order."""
     runs: dict[tuple[Any, ...], Mapping[str, Any]] = {}
     blocks = {row['block'] for row in rows if not is_reference(row)}
+
+    def combination(row: Mapping[str, Any]) -> tuple[Any, ...]:
+        return row['block'], row['computation'], *(row[column] for column in what)
+
     for row in sorted(rows, key=lambda row: (len(row['method']), row['method'])):
-        if row['block'] not in blocks:
-            continue  # nothing is compared with it
-        identity = (row['block'], *(row[column] for column in what), row['run_seed'])
-        other = runs.setdefault(identity, row)
-        if other['fingerprint'] != row['fingerprint']:
-            raise StoreError(
-                f'{other["method"]} and {row["method"]} on {row["benchmark"]} ({row["setting"]}, seed '
-                f'{row["run_seed"]}) have the same options but were made by different code: remove the older record'
-            )
+        if row['block'] in blocks:  # else nothing is compared with it
+            runs.setdefault((*combination(row), row['run_seed']), row)
     order = sorted(
         runs.values(),
         key=lambda row: (row['benchmark'], row['imbalance_factor'] or 0, row['setting'], row['with'], row['block'],
-                         not is_reference(row), row['order'], row['run_seed']),
+                         not is_reference(row), row['order'], row['method'], row['run_seed']),
     )  # fmt: skip
-    references = {(row['block'], row['run_seed']): np.array(row['scores'], float) for row in order if is_reference(row)}
+    references: dict[tuple[str, int], np.ndarray] = {}
+    for row in filter(is_reference, order):
+        references.setdefault((row['block'], row['run_seed']), np.array(row['scores'], float))
     names: dict[tuple[Any, ...], str] = {}
-    for row in order:  # the shortest spelling of one and the same combination
-        names.setdefault((row['block'], *(row[column] for column in what)), row['method'])
+    first: dict[tuple[Any, ...], str] = {}
+    for row in runs.values():  # the shortest spelling of one and the same combination
+        name = names.setdefault(combination(row), row['method'])
+        first.setdefault((row['block'], *(row[column] for column in what)), name)
     none = np.full(len(SCORES), np.nan)
     lines = []
     for row in order:
         values = np.array(row['scores'], float)
         reference = none if is_reference(row) else references.get((row['block'], row['run_seed']), none)
-        method = names[row['block'], *(row[column] for column in what)]
-        start = {**{key: row[key] for key in GROUP}, 'method': method, **{key: row[key] for key in what}}
+        method = names[combination(row)]
+        cells = {key: row[key] for key in what}
+        if method != first[(row['block'], *cells.values())]:  # the same options in another order, or by other code
+            column = 'with' if 'with' in cells else 'value'
+            cells[column] = f'{cells[column]} (as {method})'.strip()
+        start = {**{key: row[key] for key in GROUP}, 'method': method, **cells}
         start['is_reference'] = is_reference(row)
         for score, value, difference in zip(SCORES, values, np.round(values - reference, 9), strict=True):
             lines.append({**start, 'score': score, 'run_seed': row['run_seed'], 'value_of_score': value,

@@ -118,3 +118,20 @@ def test_the_same_bytes_in_any_order():
     first, second = (ablation.csv(table) + ablation.markdown(table, 'nbn') for table in tables)
     assert first == second
     assert '| nbn |  | both | last_stage | network | zeros | False | 3 | 73.3 ± 2.5 | +2.3 ± 1.5 |' in first
+
+
+def test_the_same_options_in_another_order_are_not_taken_for_one():
+    made = [run('crt', 0, 70.0), run('nbn+crt', 0, 71.0), run('crt+nbn', 0, 73.0)]
+    table = ablation.nbn_ablation(made)
+    assert row(table, method='crt+nbn', **{'with': 'crt'})['difference'] == 3
+    assert row(table, method='nbn+crt', **{'with': 'crt (as nbn+crt)'})['difference'] == 1
+
+
+def test_one_run_typed_in_two_ways_counts_once():
+    typed = run('nbn(scope=last_stage)', 0, 71.0) | {'computation': run('nbn', 0, 71.0)['computation']}
+    table = ablation.nbn_ablation([run('erm', 0, 70.0), run('nbn', 0, 71.0), typed])
+    assert row(table, normalize='both')['n'] == 1
+    other_code = [run('erm', 0, 70.0), run('nbn', 0, 71.0), run('nbn(scope=last_stage)', 0, 75.0)]
+    table = ablation.nbn_ablation(other_code)
+    assert row(table, method='nbn')['difference'] == 1
+    assert row(table, **{'with': '(as nbn(scope=last_stage))'})['difference'] == 5

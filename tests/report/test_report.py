@@ -33,7 +33,8 @@ def test_the_same_records_make_the_same_bytes(results):
     build_report('made', figures=False, with_latex=True)
     assert everything(results) == first
     assert set(first) == {
-        'leaderboard.csv', 'leaderboard.md', 'statistics.csv', 'README.md', 'leaderboard-cifar10_lt-if100.tex',
+        'leaderboard.csv', 'leaderboard.md', 'statistics.csv', 'published.csv', 'ablation_nbn.csv', 'index.html',
+        'README.md', 'leaderboard-cifar10_lt-if100.tex',
     }  # fmt: skip
     assert str(results).encode() not in b''.join(first.values())
 
@@ -133,3 +134,20 @@ def test_csv_writes_small_p_values_and_nothing_for_nothing():
 
     text = csv(pd.DataFrame({'p': [1.23456e-7, None], 'difference': [1 / 3, None], 'parameters': [464154.0, None]}))
     assert text == 'p,difference,parameters\n1.235e-07,0.3333,464154\n,,\n'
+
+
+def test_versions_are_kept_apart_in_every_table(results):
+    """A benchmark that changed since: what stands beside published values and in ablations is of one version too."""
+    for seed in (0, 1):
+        for method in ('erm', 'nbn'):
+            options = {'normalize': 'both'} if method == 'nbn' else {}
+            old = make_record(method, seed, hits=[50] * 8, options=options, epochs=200)
+            new = make_record(method, seed, hits=[0] * 8, options=options, epochs=200)
+            write(old | {'fingerprint': f'{seed}' * 64, 'computation': 'e' * 64})
+            write(new | {'benchmark_version': 2})
+    build_report('made', figures=False)
+    published = (results / 'made/published.csv').read_text().splitlines()
+    assert {line.split(',')[2] for line in published[1:]} >= {'paper', '"paper'}
+    assert ',50.0000,' not in '\n'.join(published)
+    ablation = (results / 'made/ablation_nbn.csv').read_text()
+    assert ablation.count('"paper, benchmark version 1",nbn') == ablation.count('paper,nbn') > 0
