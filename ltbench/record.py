@@ -107,7 +107,7 @@ def read_record(path: Path) -> dict[str, Any]:
         validate(record)
         if record['checksum'] != checksum(record):
             raise ValueError('its checksum does not fit: it was changed after it was written')
-    except (OSError, ValueError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
+    except (OSError, ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
         raise StoreError(f'{path} is no valid record: {error}') from error
     return record
 
@@ -140,7 +140,7 @@ def read_failures(suite: str) -> tuple[list[dict[str, Any]], dict[Path, str]]:
         try:
             failure = json.loads(path.read_text(encoding='utf-8'))
             _check_fields(failure, FAILURE_FIELDS)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             wrong[path] = f'{path} is damaged: {error}'
         else:
             failures.append(failure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pandas as pd
 from ltbench.report import ablation, latex, page, published, statistics, tables, text
 from ltbench.report.reading import SuiteResults, read_suite
 from ltbench.report.statistics import Ranks
-from ltbench.store import explained
+from ltbench.store import explained, write_atomically
 
 __all__ = ['SuiteResults', 'build_report', 'leaderboard_of', 'read_suite', 'write_report']
 
@@ -58,8 +59,8 @@ def write_report(
         'statistics.csv': tables.csv(tests),
     }
     if len(beside):
-        contents['published.csv'] = published.csv(beside)
-    contents |= {f'ablation_{name}.csv': ablation.csv(table) for name, table in ablations.items()}
+        contents['published.csv'] = tables.csv(beside)
+    contents |= {f'ablation_{name}.csv': tables.csv(table) for name, table in ablations.items()}
     if with_latex:
         contents |= latex.latex(board)
     drawn: list[Path] = []
@@ -87,7 +88,9 @@ def write_report(
         )
         contents['README.md'] = text.readme(results, [*contents, *(['figures/'] if figures else [])])
         for name, said in contents.items():
-            (results.folder / name).write_text(said, encoding='utf-8')
+            write_atomically(results.folder / name, said)
+        for name in {'published.csv', *(f'ablation_{name}.csv' for name in ablation.ABLATIONS)} - contents.keys():
+            (results.folder / name).unlink(missing_ok=True)  # of records that are no longer here
     return [*(results.folder / name for name in contents), *drawn]
 
 
@@ -107,18 +110,25 @@ def _with_groups(records: Sequence[Record], frame: pd.DataFrame) -> list[Record]
 def _draw(
     results: SuiteResults, grouped: Sequence[Record], frame: pd.DataFrame, board: pd.DataFrame, ranks: Ranks
 ) -> tuple[list[Path], dict[str, str]]:
-    """Draw all figures, remove those of earlier records; return the files, and what each kind of figure shows."""
+    """Draw all figures in place of earlier ones; return the files, and what each kind of figure shows.
+
+    The earlier ones stay until all are drawn, so that a full disk or Ctrl-C leaves none that is half written.
+    """
     from ltbench.report import figures
 
-    folder = results.folder / 'figures'
-    drawn = figures.draw_all(results.records, frame, folder, board)
-    with figures.style():
-        for name, declared in ablation.ABLATIONS.items():
-            drawn += figures.draw_ablation(
-                ablation.part_differences(grouped, name), declared.part, folder, name
-            )
-        if ranks.nemenyi is not None:
-            drawn += figures.save(figures.critical.draw(ranks), folder, 'critical_difference')
+    folder, drawing = results.folder / 'figures', results.folder / '.figures'
+    try:
+        drawn = figures.draw_all(results.records, frame, drawing, board)
+        with figures.style():
+            for name, declared in ablation.ABLATIONS.items():
+                differences = ablation.part_differences(grouped, name)
+                drawn += figures.draw_ablation(differences, declared.part, drawing, name)
+            if ranks.nemenyi is not None:
+                drawn += figures.save(figures.critical.draw(ranks), drawing, 'critical_difference')
+        folder.mkdir(exist_ok=True)
+        drawn = [path.replace(folder / path.name) for path in drawn]
+    finally:
+        shutil.rmtree(drawing, ignore_errors=True)
     for path in {*folder.glob('*.png'), *folder.glob('*.svg')} - {*drawn}:
         path.unlink()
-    return drawn, {name: drawing.says for name, drawing in figures.FIGURES.items()} | figures.OTHER_CAPTIONS
+    return drawn, {name: kind.says for name, kind in figures.FIGURES.items()} | figures.OTHER_CAPTIONS

@@ -15,6 +15,7 @@ from ltbench.config import Benchmark, Spec, parse_specs
 from ltbench.errors import UsageError, unknown
 from ltbench.report.frame import GROUP
 from ltbench.report.holm import holm
+from ltbench.report.text import plain
 
 SCORES = ('top1', 'many', 'medium', 'few', 'macro')
 SECTIONS = ('data', 'backbone', 'recipe')
@@ -135,13 +136,6 @@ def summarise(differences: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def csv(table: pd.DataFrame) -> str:
-    """An ablation as CSV: four decimals, empty cells for what does not exist."""
-    text = table.copy()
-    text['imbalance_factor'] = text['imbalance_factor'].map(lambda factor: '' if pd.isna(factor) else f'{factor:.12g}')
-    return text.to_csv(index=False, float_format='%.4f', lineterminator='\n')
-
-
 def markdown(table: pd.DataFrame, title: str) -> str:
     """An ablation for people; '' for an empty one."""
     if table.empty:
@@ -158,12 +152,12 @@ def markdown(table: pd.DataFrame, title: str) -> str:
         benchmark, factor, setting = group if isinstance(group, tuple) else (group,)
         where = f', imbalance factor {factor:g}' if pd.notna(factor) else ''
         shown = [score for score in SCORES if rows.loc[rows['score'] == score, 'mean'].notna().any()]
-        lines += ['', f'### {benchmark}{where} ({setting})', '']
+        lines += ['', f'### {plain(f"{benchmark}{where} ({setting})")}', '']
         lines += ['| ' + ' | '.join([*what, 'seeds', *(f'{s} | difference | p' for s in shown)]) + ' |']
         lines += ['|---' * (len(what) + 1 + 3 * len(shown)) + '|']
         for combination, scores in rows.groupby(what, sort=False, dropna=False):
             of = {row['score']: row for row in scores.to_dict('records')}
-            cells = [*map(str, combination), str(of['top1']['n'])]
+            cells = [*(plain(str(value)) for value in combination), str(of['top1']['n'])]
             lines.append('| ' + ' | '.join([*cells, *(_cells(of[score]) for score in shown)]) + ' |')
     return '\n'.join(lines) + '\n'
 

@@ -14,6 +14,8 @@ GROUP = list(ROW[:-1])
 """What tells the tables apart: benchmark, imbalance factor and setting."""
 METRICS = ('top1', 'many', 'medium', 'few', 'macro', 'geometric_mean', 'nll', 'ece')
 COSTS = ('parameters', 'flops', 'cpu_seconds', 'wall_seconds')
+DECIMALS = 9
+"""Of means that are ranked: methods tie where the mean is the same, whatever the order in which floats were added."""
 COPIED = (*ROW, 'run_seed', 'fingerprint', 'computation', *VERSIONS, 'class_counts')
 
 

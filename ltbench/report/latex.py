@@ -12,7 +12,8 @@ from ltbench.report.text import SCORES, score
 
 SPECIAL = {
     '\\': r'\textbackslash{}', '&': r'\&', '%': r'\%', '$': r'\$', '#': r'\#', '_': r'\_', '{': r'\{', '}': r'\}',
-    '~': r'\textasciitilde{}', '^': r'\textasciicircum{}', '<': r'\textless{}', '>': r'\textgreater{}',
+    '~': r'\textasciitilde{}', '^': r'\textasciicircum{}', '<': r'\textless{}',
+    '>': r'\textgreater{}', '|': r'\textbar{}',
 }  # fmt: skip
 CAPTION = (
     'accuracy and ECE in \\%, mean $\\pm$ standard deviation over seeds (ddof = 1), or for one seed the 95\\,\\% '

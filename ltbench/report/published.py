@@ -15,6 +15,7 @@ import pandas as pd
 from ltbench.config import ROOT_OF_PACKAGE, parse_specs
 from ltbench.errors import StoreError
 from ltbench.record import ROW
+from ltbench.report.text import plain
 
 TOLERANCE_POINTS = 1.0
 TOLERANCE_STDS = 2.0
@@ -120,13 +121,6 @@ def without_published(records: Sequence[Record]) -> list[tuple[str, float | None
     return [_row_of(runs[0]) for runs in _measured_rows(records) if not _candidates(runs[0])]
 
 
-def csv(table: pd.DataFrame) -> str:
-    """The table of :func:`beside` as CSV: four decimals, empty cells for what does not exist."""
-    text = table.copy()
-    text['imbalance_factor'] = text['imbalance_factor'].map(lambda factor: '' if pd.isna(factor) else f'{factor:.12g}')
-    return text.to_csv(index=False, float_format='%.4f', lineterminator='\n')
-
-
 def markdown(table: pd.DataFrame, records: Sequence[Record]) -> str:
     """A section for people: what is compared, what is not and why, and how many rows have nothing beside them."""
     alone = without_published(records)
@@ -148,7 +142,7 @@ def markdown(table: pd.DataFrame, records: Sequence[Record]) -> str:
         if part.empty:
             lines += ['None.']
         for group, rows in part.groupby(list(ROW[:3]), sort=False, dropna=False):
-            lines += [f'**{_title(*group)}**', '', *draw(rows), '']
+            lines += [f'**{plain(_title(*group))}**', '', *draw(rows), '']
         lines = lines if lines[-1] else lines[:-1]
     return '\n'.join(lines) + '\n'
 
@@ -295,7 +289,7 @@ def _compared(rows: pd.DataFrame) -> Iterator[str]:
     for row in rows.to_dict('records'):
         verdict = f'{row["verdict"]} (± {row["tolerance"]:.1f})'
         yield (
-            f'| {row["method"]} | {row["score"]} | {_published_value(row)} | {_measured_value(row)} '
+            f'| {plain(row["method"])} | {row["score"]} | {_published_value(row)} | {_measured_value(row)} '
             f'| {row["n_seeds"]} | {row["difference"]:+.1f} | {verdict} | {row["source"]} |'
         )
 
@@ -304,10 +298,9 @@ def _apart(rows: pd.DataFrame) -> Iterator[str]:
     yield '| method | score | published | measured | seeds | what differs | source |'
     yield '|---|---|---|---|---|---|---|'
     for row in rows.to_dict('records'):
-        method = row['method']
         yield (
-            f'| {method} | {row["score"]} | {_published_value(row)} | {_measured_value(row)} '
-            f'| {row["n_seeds"]} | {row["differs"]} | {row["source"]} |'
+            f'| {plain(row["method"])} | {row["score"]} | {_published_value(row)} | {_measured_value(row)} '
+            f'| {row["n_seeds"]} | {plain(row["differs"])} | {row["source"]} |'
         )
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import scikit_posthocs
 from scipy import stats
 
-from ltbench.report.frame import GROUP, title
+from ltbench.report.frame import DECIMALS, GROUP, title
 from ltbench.report.holm import holm
 
 BASELINE = 'erm'
@@ -41,7 +41,7 @@ def against(frame: pd.DataFrame) -> pd.DataFrame:
 def _tables(frame: pd.DataFrame) -> Iterator[pd.DataFrame]:
     for group, rows in frame.groupby(GROUP, dropna=False):
         scores = rows.pivot(index='run_seed', columns='method', values='top1')
-        means = scores.mean()
+        means = scores.mean().round(DECIMALS)
         best = min(means.index, key=lambda method: (-means[method], method))
         for reference, name in {BASELINE: BASELINE, 'best': best}.items():
             if name in scores and scores.shape[1] > 1:
@@ -124,14 +124,14 @@ def mean_ranks(frame: pd.DataFrame) -> Ranks:
     as independent, which imbalance factors of one data set are not quite.
     """
     number = frame.groupby(GROUP, dropna=False).ngroup()
-    means = frame.groupby([number, 'method'])['top1'].mean().unstack()
+    means = frame.groupby([number, 'method'])['top1'].mean().round(DECIMALS).unstack()
     means = means[means.notna().sum(axis=1) > 1]
     complete = means.dropna(axis=1)
     titles = {block: title(*frame.loc[index[0], GROUP]) for block, index in number.groupby(number).groups.items()}
     tables = [titles[block] for block in means.index]
     left_out = sorted(set(frame['method']) - set(complete.columns))
     ranks = complete.rank(axis=1, ascending=False)
-    mean = ranks.mean().sort_index().sort_values(kind='stable')
+    mean = ranks.mean().dropna().sort_index().sort_values(kind='stable')  # without a table there is no rank
     blocks, methods = complete.shape
     if note := _why_no_test(ranks):
         return Ranks(mean, tables, left_out, note=note)
@@ -153,9 +153,10 @@ def mean_ranks(frame: pd.DataFrame) -> Ranks:
 def _why_no_test(ranks: pd.DataFrame) -> str:
     blocks, methods = ranks.shape
     if blocks < MIN_BLOCKS:
-        return f'{blocks} tables are too few for a test of mean ranks: it takes {MIN_BLOCKS}'
+        told = '1 table is' if blocks == 1 else f'{blocks} tables are'
+        return f'{told} too few for a test of mean ranks: it takes {MIN_BLOCKS}'
     if methods < 3:
-        return f'{methods} methods are in all tables: a test of mean ranks takes 3'
+        return f'a test of mean ranks takes 3 methods that are in all tables, here: {methods}'
     if (ranks.nunique(axis=1) == 1).all():
         return 'all methods tie in every table'
     return ''

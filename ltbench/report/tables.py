@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from ltbench.report.frame import COSTS, GROUP, METRICS, runs_frame
+from ltbench.report.frame import COSTS, DECIMALS, GROUP, METRICS, runs_frame
 from ltbench.report.intervals import BOUNDED, image_intervals
 from ltbench.report.statistics import against, standing
 
@@ -37,7 +37,7 @@ def leaderboard(
     groups = frame.groupby(key, dropna=False, sort=False)
     board = groups.agg(n_seeds=('run_seed', 'count')).reset_index()
     for metric in METRICS:
-        board[f'{metric}_mean'] = groups[metric].mean().to_numpy()
+        board[f'{metric}_mean'] = groups[metric].mean().round(DECIMALS).to_numpy()
         board[f'{metric}_std'] = groups[metric].std(ddof=1).to_numpy()
     for cost in COSTS:
         board[cost] = groups[cost].mean().to_numpy()

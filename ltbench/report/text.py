@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -48,7 +49,7 @@ def markdown(results: SuiteResults, board: pd.DataFrame, tests: pd.DataFrame, ra
     for group, rows in board.groupby(GROUP, sort=False, dropna=False):
         key = title(*group)
         mine = [results.records[position] for position in runs[key]['record']] if key in runs else []
-        parts += [f'## {key}', _header(mine), _table(rows)]
+        parts += [f'## {plain(key)}', _header(mine), _table(rows)]
         failures = [results.failures[index] for index in failed.index[failed == key]]
         if failures:
             parts.append('Failed runs:\n' + '\n'.join(_failure(failure) for failure in failures))
@@ -63,18 +64,14 @@ def readme(results: SuiteResults, files: Sequence[str]) -> str:
         results: The suite's records.
         files: Names of what was made beside it.
     """
-    records = results.records
-    stages = {stage['fingerprint']: stage['cost'] for record in records for stage in record['stages']}
-    seconds = sum(cost['wall_seconds'] + cost.get('evaluation_seconds', 0.0) for cost in stages.values())
-    versions = {name: _distinct(record['environment'].get(name) for record in records) for name in SOFTWARE}
-    commits = _distinct(record['environment'].get('git_commit') for record in records)
+    records, told = results.records, [*results.records, *results.failures]
+    methods, tables = len({run['method'] for run in told}), len({title(*_group_of(run)) for run in told})
     trained = [record for record in records if not record['method'].startswith('imported:')]
     lines = [
         f'# {results.suite}',
         '',
-        f'{len(records)} runs, {len(results.failures)} failed, of '
-        f'{len({record["method"] for record in records})} methods in '
-        f'{len({title(*_group_of(record)) for record in records})} tables (benchmark, imbalance factor, setting).',
+        f'{counted(len(records), "run")}, {len(results.failures)} failed, of {counted(methods, "method")} in '
+        f'{counted(tables, "table")} (benchmark, imbalance factor, setting).',
         '',
         *_left_out(results),
         '```',
@@ -82,17 +79,28 @@ def readme(results: SuiteResults, files: Sequence[str]) -> str:
         f'ltbench report {results.suite}  # make all of this from the records again; trains nothing',
         '```',
         '',
-        f'- Stages: {len(stages)}, {_duration(seconds)} one after the other; a stage that runs share is counted once.',
-        *[f'- Machine: {machine}, {count} runs.' for machine, count in _machines(records)],
-        '- Versions: ' + '; '.join(f'{name} {said}' for name, said in versions.items() if said) + '.',
-        f'- Protocol {_distinct(record["protocol"] for record in records)}; record schema '
-        f'{_distinct(record["schema"] for record in records)}' + (f'; commit {commits}.' if commits else '.'),
-        '',
+        *(_made_with(records) if records else []),
         'Made from the records alone, beside this file:',
         '',
         *[f'- `{name}`' for name in files],
     ]
     return '\n'.join(lines) + '\n'
+
+
+def _made_with(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Work, machines and versions, as a list."""
+    stages = {stage['fingerprint']: stage['cost'] for record in records for stage in record['stages']}
+    seconds = sum(cost['wall_seconds'] + cost.get('evaluation_seconds', 0.0) for cost in stages.values())
+    versions = {name: _distinct(record['environment'].get(name) for record in records) for name in SOFTWARE}
+    commits = _distinct(record['environment'].get('git_commit') for record in records)
+    return [
+        f'- Stages: {len(stages)}, {_duration(seconds)} one after the other; a stage that runs share is counted once.',
+        *[f'- Machine: {machine}, {counted(count, "run")}.' for machine, count in _machines(records)],
+        '- Versions: ' + '; '.join(f'{name} {said}' for name, said in versions.items() if said) + '.',
+        f'- Protocol {_distinct(record["protocol"] for record in records)}; record schema '
+        f'{_distinct(record["schema"] for record in records)}' + (f'; commit {commits}.' if commits else '.'),
+        '',
+    ]
 
 
 def _header(records: Sequence[Mapping[str, Any]]) -> str:
@@ -105,7 +113,7 @@ def _header(records: Sequence[Mapping[str, Any]]) -> str:
     for record in records:
         if record['chosen']:
             chosen.setdefault(record['method'], set()).update(record['chosen'])
-    values = '; '.join(f'{method} ({", ".join(sorted(chosen[method]))})' for method in sorted(chosen))
+    values = '; '.join(f'{plain(method)} ({", ".join(sorted(chosen[method]))})' for method in sorted(chosen))
     selection = f'{SELECTION}; values chosen on validation images: {values or "none"}'
     machines = '; '.join(machine for machine, _ in _machines(records))
     caveat = first['config']['benchmark'].get('caveat')
@@ -113,7 +121,7 @@ def _header(records: Sequence[Mapping[str, Any]]) -> str:
         [
             *([f'- **{caveat}**'] if caveat else []),
             f'- Selection: {selection}.',
-            f'- Setting: {first["setting"]}; benchmark version {first["benchmark_version"]}, '
+            f'- Setting: {plain(first["setting"])}; benchmark version {first["benchmark_version"]}, '
             f'protocol {first["protocol"]}.',
             f'- Classes: {len(first["class_counts"])}: {groups}.',
             f'- Recorded on: {machines}.',
@@ -126,7 +134,7 @@ def _table(rows: pd.DataFrame) -> str:
     table = [
         {
             '': '' if pd.isna(row['rank']) else f'{row["rank"]:.0f}',
-            'method': row['method'],
+            'method': plain(row['method']),
             'n': row['n_seeds'],
             'failed': row['n_failed'] or '',
         }
@@ -143,9 +151,19 @@ def _table(rows: pd.DataFrame) -> str:
 
 
 def rows_to_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows with the same keys as a Markdown table; a pipe in a cell is escaped."""
+    """Rows with the same keys as a Markdown table; cells are Markdown, see :func:`plain`."""
     lines = [list(rows[0]), ['---'] * len(rows[0]), *(row.values() for row in rows)]
-    return '\n'.join('| ' + ' | '.join(str(cell).replace('|', '\\|') for cell in line) + ' |' for line in lines)
+    return '\n'.join('| ' + ' | '.join(map(str, line)) + ' |' for line in lines)
+
+
+def plain(text: str) -> str:
+    """Text on one line with the characters that mean something to Markdown, also in a table, made plain."""
+    return re.sub(r'([\\`*|<]|\b_|_\b)', r'\\\1', ' '.join(text.split()))
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 table``, ``2 tables``."""
+    return f'{count} {noun}' if count == 1 else f'{count} {noun}s'
 
 
 def _score(row: Mapping[str, Any], metric: str) -> str:
@@ -170,12 +188,12 @@ def _tests(tests: pd.DataFrame | None, rows: pd.DataFrame) -> str:
     said = '' if compared else f' No run of {BASELINE} is here to compare with.'
     if tests is None or tests['p'].isna().all():
         notes = Counter() if tests is None else Counter(tests['note'])
-        reasons = ', '.join(f'{note} ({count} comparisons)' for note, count in sorted(notes.items()))
+        reasons = ', '.join(f'{note} ({counted(count, "comparison")})' for note, count in sorted(notes.items()))
         return f'Paired tests: none could be made: {reasons}.{said}'
     table = [
         {
-            'top-1 of': row['method'],
-            'against': row['against'] + (' (the best)' if row['reference'] == 'best' else ''),
+            'top-1 of': plain(row['method']),
+            'against': plain(row['against']) + (' (the best)' if row['reference'] == 'best' else ''),
             'common seeds': row['n'],
             'difference': '' if pd.isna(row['difference']) else f'{row["difference"]:+.2f}',
             'p': '' if pd.isna(row['p']) else f'{row["p"]:.2g}',
@@ -189,7 +207,7 @@ def _tests(tests: pd.DataFrame | None, rows: pd.DataFrame) -> str:
 def said_of_ranks(ranks: Ranks) -> str:
     """What mean ranks over tables are of, and what a test of them says, or why there is none."""
     out = f' Left out, because they are not in all of them: {", ".join(ranks.left_out)}.' if ranks.left_out else ''
-    said = f'By mean top-1 over seeds, 1 is best, in {len(ranks.tables)} tables of two methods or more.{out}'
+    said = f'By mean top-1 over seeds, 1 is best, in {counted(len(ranks.tables), "table")} of two methods or more.{out}'
     if ranks.friedman is None:
         return f'{said} No test: {ranks.note}.'
     statistic, p = ranks.friedman
@@ -207,7 +225,7 @@ def said_of_ranks(ranks: Ranks) -> str:
 def _mean_ranks(ranks: Ranks) -> str:
     lines = ['## Mean ranks over tables', '', said_of_ranks(ranks)]
     if len(ranks.mean_ranks):
-        table = [{'method': method, 'mean rank': f'{rank:.2f}'} for method, rank in ranks.mean_ranks.items()]
+        table = [{'method': plain(method), 'mean rank': f'{rank:.2f}'} for method, rank in ranks.mean_ranks.items()]
         lines += ['', rows_to_markdown(table)]
     return '\n'.join(lines)
 
@@ -217,13 +235,12 @@ def _left_out(results: SuiteResults) -> list[str]:
     if not count:
         return []
     files = '\n'.join(f'- {path.parent.name}/{path.name}' for path in results.left_out)
-    noun = 'files' if count > 1 else 'file'
-    return [f'{count} {noun} left out, as not valid or in conflict with others:\n\n{files}\n']
+    return [f'{counted(count, "file")} left out, as not valid or in conflict with others:\n\n{files}\n']
 
 
 def _failure(failure: Mapping[str, Any]) -> str:
-    reason = ' '.join(failure['reason'].split())
-    return f'- {failure["method"]}, seed {failure["run_seed"]}, stage {failure["stage"]}: {reason}'
+    method, reason = plain(failure['method']), plain(failure['reason'])
+    return f'- {method}, seed {failure["run_seed"]}, stage {failure["stage"]}: {reason}'
 
 
 def _group_of(told: Mapping[str, Any]) -> tuple[str, float, str]:

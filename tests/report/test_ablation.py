@@ -10,6 +10,7 @@ from scipy import stats
 
 from ltbench.errors import UsageError
 from ltbench.report import ablation
+from ltbench.report.tables import csv
 
 NBN = {'bias_init': 'zeros', 'normalize': 'both', 'scalar': 'network', 'scope': 'last_stage'}
 
@@ -115,7 +116,7 @@ def test_what_cannot_be_compared_is_said(option: str, words: str):
 
 def test_the_same_bytes_in_any_order():
     tables = [ablation.nbn_ablation(order) for order in (records(), records()[::-1])]
-    first, second = (ablation.csv(table) + ablation.markdown(table, 'nbn') for table in tables)
+    first, second = (csv(table) + ablation.markdown(table, 'nbn') for table in tables)
     assert first == second
     assert '| nbn |  | both | last_stage | network | zeros | False | 3 | 73.3 ± 2.5 | +2.3 ± 1.5 |' in first
 

@@ -11,6 +11,7 @@ from made_records import make_record
 
 from ltbench.config import load_benchmark, parse_specs
 from ltbench.report import published
+from ltbench.report.tables import csv
 
 HOME = Path(__file__).parents[2]
 FOREIGN = {
@@ -257,7 +258,7 @@ def test_benchmarks_that_were_not_measured_are_not_listed():
 def test_the_same_records_give_the_same_bytes_in_any_order():
     records = [measured(method, 70.0 + seed, seed) for method in ('erm', 'ldam_drw') for seed in (0, 1)]
     texts = {
-        published.csv(table) + published.markdown(table, order)
+        csv(table) + published.markdown(table, order)
         for order in (records, records[::-1])
         for table in [published.beside(order)]
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import sys
@@ -14,7 +15,9 @@ from ltbench.record import write_failure
 from ltbench.report import build_report, read_suite
 from ltbench.report.frame import runs_frame
 from ltbench.report.latex import escape
+from ltbench.report.statistics import against, mean_ranks
 from ltbench.report.tables import csv, leaderboard
+from ltbench.report.text import plain
 
 
 def everything(results):
@@ -151,3 +154,61 @@ def test_versions_are_kept_apart_in_every_table(results):
     assert ',50.0000,' not in '\n'.join(published)
     ablation = (results / 'made/ablation_nbn.csv').read_text()
     assert ablation.count('"paper, benchmark version 1",nbn') == ablation.count('paper,nbn') > 0
+
+
+def test_what_a_full_disk_leaves_is_whole(results, monkeypatch):
+    from ltbench.report import figures
+
+    write(make_record('erm', 0))
+    build_report('made')
+    first = {path: path.read_bytes() for path in results.rglob('*') if path.is_file()}
+    write(make_record('a', 0))
+
+    def full(_figure, folder, name):
+        (folder / f'{name}.png').write_bytes(b'half')
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(figures, 'save', full)
+    with pytest.raises(StoreError, match='the disk is full'):
+        build_report('made')
+    left = {path: path.read_bytes() for path in results.rglob('*') if path.is_file() and '-a-' not in path.name}
+    assert left == first
+
+
+def test_tables_of_records_that_are_gone_go_too(results):
+    write(make_record('erm', 0))
+    nbn = write(make_record('nbn', 0, options={'normalize': 'both'}))
+    build_report('made', figures=False)
+    assert (results / 'made/ablation_nbn.csv').exists()
+    nbn.unlink()
+    build_report('made', figures=False)
+    assert not (results / 'made/ablation_nbn.csv').exists()
+
+
+def test_nothing_is_said_of_runs_that_only_failed(results):
+    write_failure('made', make_record('a|b<c>', 3), 'train', 'lost')
+    build_report('made')
+    readme = (results / 'made/README.md').read_text()
+    assert '0 runs, 1 failed, of 1 method in 1 table (benchmark' in readme
+    assert 'Versions' not in readme
+    assert 'in 0 tables of two methods' in (results / 'made/leaderboard.md').read_text()
+
+
+def test_markdown_shows_methods_as_typed(results):
+    write(make_record('m(a="p|<b>*_x_")', 0))
+    build_report('made', figures=False)
+    assert r'| m(a="p\|\<b>\*\_x\_") |' in (results / 'made/leaderboard.md').read_text()
+    assert plain('resample_class_balanced(bias_init=zeros)') == 'resample_class_balanced(bias_init=zeros)'
+    assert 'nan' not in (results / 'made/leaderboard.md').read_text()
+
+
+def test_a_tie_is_not_broken_by_the_order_of_additions(results):
+    """(83.6 + 90.8 + 95.8) / 3 and (82.4 + 88.2 + 99.6) / 3 are the same mean, but not the same float."""
+    for method, scores in {'a': (83.6, 90.8, 95.8), 'b': (82.4, 88.2, 99.6)}.items():
+        for seed, score in enumerate(scores):
+            record = make_record(method, seed)
+            write(record | {'metrics': record['metrics'] | {'top1': score}})
+    frame = runs_frame(read_suite('made').records)
+    assert leaderboard(frame)['rank'].tolist() == [1, 1]
+    assert mean_ranks(frame).mean_ranks.tolist() == [1.5, 1.5]
+    assert set(against(frame)['against']) == {'a'}
