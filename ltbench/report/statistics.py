@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import scikit_posthocs
 from scipy import stats
 
 from ltbench.report.frame import DECIMALS, GROUP, title
@@ -135,6 +134,8 @@ def mean_ranks(frame: pd.DataFrame) -> Ranks:
     blocks, methods = complete.shape
     if note := _why_no_test(ranks):
         return Ranks(mean, tables, left_out, note=note)
+    import scikit_posthocs  # brings matplotlib, a second that most reports without figures need not wait
+
     friedman = stats.friedmanchisquare(*complete.to_numpy().T)
     return Ranks(
         mean,
