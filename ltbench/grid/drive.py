@@ -187,7 +187,7 @@ def _show_plan(graph: Graph, store: Store, console: Console) -> None:
 def _show_report(suite: Suite, changed: bool, console: Console) -> None:
     from ltbench.report import leaderboard_of, read_suite, write_report
 
-    if not any((results_root() / suite.name).glob('*/*.json')):  # neither a record nor a failed run
+    if not any(any((results_root() / suite.name / kind).glob('*.json')) for kind in ('records', 'failed')):
         return
     try:
         results = read_suite(suite.name, leave_out=True)

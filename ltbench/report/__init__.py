@@ -71,7 +71,7 @@ def write_report(
         contents['index.html'] = page.page(
             page.Contents(
                 suite=results.suite,
-                commands=[f'ltbench run {results.suite}', f'ltbench report {results.suite}'],
+                commands=[command.partition(' #')[0].rstrip() for command in text.commands_of(results)],
                 records=results.records,
                 leaderboard=board,
                 failures=results.failures,

@@ -13,7 +13,8 @@ from ltbench.report.reading import VERSIONS
 GROUP = list(ROW[:-1])
 """What tells the tables apart: benchmark, imbalance factor and setting."""
 METRICS = ('top1', 'many', 'medium', 'few', 'macro', 'geometric_mean', 'nll', 'ece')
-COSTS = ('parameters', 'flops', 'cpu_seconds', 'wall_seconds')
+TRAINING = ('cpu_seconds', 'wall_seconds')
+COSTS = ('parameters', 'flops', *TRAINING)
 DECIMALS = 9
 """Of means that are ranked: methods tie where the mean is the same, whatever the order in which floats were added."""
 COPIED = (*ROW, 'run_seed', 'fingerprint', 'computation', *VERSIONS, 'class_counts')
@@ -34,7 +35,7 @@ def runs_frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     rows = [
         {key: record[key] for key in COPIED}
         | {metric: record['metrics'][metric] for metric in METRICS}
-        | {cost: record['cost'][cost] for cost in COSTS}
+        | {cost: _cost(record, cost) for cost in COSTS}
         | {key: record['metrics'][key] for key in ('per_class', 'test_images')}
         | {'record': position}
         for position, record in enumerate(records)
@@ -47,6 +48,11 @@ def runs_frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         old = frame[version] < newest[version]
         frame.loc[old, 'setting'] += f', {name} ' + frame.loc[old, version].astype(str)
     return frame.sort_values([*GROUP, 'method', 'run_seed'], ignore_index=True)
+
+
+def _cost(record: Mapping[str, Any], name: str) -> float | None:
+    """What a run took; what training a checkpoint took that was imported is not known."""
+    return None if name in TRAINING and 'imported' in record['config'] else record['cost'][name]
 
 
 def title(benchmark: str, imbalance_factor: float, setting: str) -> str:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from ltbench.record import results_root
 from ltbench.report import page_data, page_tables
+from ltbench.report.text import selection_of
 
 TYPES = {'.svg': 'image/svg+xml', '.png': 'image/png'}
 VERSIONS = ('ltbench', 'python', 'torch', 'torchvision', 'mmengine', 'numpy')
@@ -127,7 +128,7 @@ def _facts(contents: Contents) -> dict[str, str]:
         'Seeds': _listed(record['run_seed'] for record in records),
         'Protocol': f'version {_listed(record["protocol"] for record in records)}; '
         f'benchmark version {_listed(record["benchmark_version"] for record in records)}',
-        'Selection': 'last epoch, scored on the test set, which selects nothing'
+        'Selection': selection_of(records)
         + f'; {chosen} {"run" if chosen == 1 else "runs"} chose values on validation images' * bool(chosen),
         'Machine' if len(machines) == 1 else 'Machines': '; '.join(
             machine + f' ({count} runs)' * (len(machines) > 1) for machine, count in devices

@@ -62,7 +62,8 @@ def read_suite(suite: str, leave_out: bool = False) -> SuiteResults:
 
 
 def conflicts(records: Mapping[Path, Mapping[str, Any]]) -> dict[Path, str]:
-    """Valid records that cannot be reported together, and why: of the same run, or of one row but of other code.
+    """Valid records that cannot be reported together, and why: of one run, of one row but of other code, or of one
+    table but of other data.
 
     Which of them is right cannot be known from the records, so all are named.
     """
@@ -85,7 +86,23 @@ def conflicts(records: Mapping[Path, Mapping[str, Any]]) -> dict[Path, str]:
                 f'{len(computations)} different codes or data, this one by {records[path]["computation"][:12]}: '
                 'keep those of one, or run that method again for all seeds'
             )
-    return wrong
+    return wrong | {path: reason for path, reason in _of_other_data(records).items() if path not in wrong}
+
+
+def _of_other_data(records: Mapping[Path, Mapping[str, Any]]) -> dict[Path, str]:
+    """Records of one table with other images: folders of one name, or one that has changed since."""
+    tables: dict[tuple[Any, ...], dict[tuple[int, ...], list[Path]]] = defaultdict(lambda: defaultdict(list))
+    for path, record in records.items():
+        images = (*record['class_counts'], *record['metrics']['test_images'])
+        tables[tuple(record[key] for key in (*ROW[:-1], *VERSIONS))][images].append(path)
+    return {
+        path: f'{path} is of a table ({records[path]["benchmark"]}, {records[path]["setting"]}) whose records are of '
+        f'{len(kinds)} different data sets, this one of {sum(records[path]["class_counts"])} training images: '
+        'keep those of one'
+        for kinds in tables.values() if len(kinds) > 1
+        for paths in kinds.values()
+        for path in paths
+    }  # fmt: skip
 
 
 def _named(record: Mapping[str, Any]) -> str:

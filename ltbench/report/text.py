@@ -20,6 +20,7 @@ SCORES = {
 """Metrics that are shown, by their names for people."""
 RULES = {'many': '> 100', 'medium': '20 to 100', 'few': '< 20'}
 SELECTION = 'last epoch, scored on the test set, which selects nothing'
+SELECTION_OF_IMPORTED = 'the epoch that the authors of an imported checkpoint chose, perhaps on the test set'
 SOFTWARE = ('ltbench', 'python', 'torch', 'torchvision', 'mmengine', 'numpy')
 
 HOW_TO_READ = f"""\
@@ -66,7 +67,6 @@ def readme(results: SuiteResults, files: Sequence[str]) -> str:
     """
     records, told = results.records, [*results.records, *results.failures]
     methods, tables = len({run['method'] for run in told}), len({title(*_group_of(run)) for run in told})
-    trained = [record for record in records if not record['method'].startswith('imported:')]
     lines = [
         f'# {results.suite}',
         '',
@@ -75,8 +75,7 @@ def readme(results: SuiteResults, files: Sequence[str]) -> str:
         '',
         *_left_out(results),
         '```',
-        *([f'ltbench run {results.suite}     # train what is missing, record, report'] if trained else []),
-        f'ltbench report {results.suite}  # make all of this from the records again; trains nothing',
+        *commands_of(results),
         '```',
         '',
         *(_made_with(records) if records else []),
@@ -87,10 +86,26 @@ def readme(results: SuiteResults, files: Sequence[str]) -> str:
     return '\n'.join(lines) + '\n'
 
 
+def commands_of(results: SuiteResults) -> list[str]:
+    """What makes the results anew, each with what it does."""
+    train = f'ltbench run {results.suite}     # train what is missing, record, report'
+    report = f'ltbench report {results.suite}  # make all of this from the records again; trains nothing'
+    imported = results.records and all('imported' in record['config'] for record in results.records)
+    return [report] if imported else [train, report]
+
+
+def selection_of(records: Iterable[Mapping[str, Any]]) -> str:
+    """Which epoch the numbers are of."""
+    imported = {'imported' in record['config'] for record in records}
+    rules = {False: SELECTION, True: SELECTION_OF_IMPORTED}
+    return '; '.join(rules[kind] for kind in sorted(imported))
+
+
 def _made_with(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Work, machines and versions, as a list."""
     stages = {stage['fingerprint']: stage['cost'] for record in records for stage in record['stages']}
-    seconds = sum(cost['wall_seconds'] + cost.get('evaluation_seconds', 0.0) for cost in stages.values())
+    spent = ('wall_seconds', 'evaluation_seconds')  # an imported checkpoint has the latter alone
+    seconds = sum(cost.get(name, 0.0) for cost in stages.values() for name in spent)
     versions = {name: _distinct(record['environment'].get(name) for record in records) for name in SOFTWARE}
     commits = _distinct(record['environment'].get('git_commit') for record in records)
     return [
@@ -114,7 +129,7 @@ def _header(records: Sequence[Mapping[str, Any]]) -> str:
         if record['chosen']:
             chosen.setdefault(record['method'], set()).update(record['chosen'])
     values = '; '.join(f'{plain(method)} ({", ".join(sorted(chosen[method]))})' for method in sorted(chosen))
-    selection = f'{SELECTION}; values chosen on validation images: {values or "none"}'
+    selection = f'{selection_of(records)}; values chosen on validation images: {values or "none"}'
     machines = '; '.join(machine for machine, _ in _machines(records))
     caveat = first['config']['benchmark'].get('caveat')
     return '\n'.join(

@@ -369,6 +369,24 @@ def test_the_row_is_marked_and_scored_on_the_test_part(tmp_path, results):
     assert any(line.startswith('ignored: optimizer (nothing is trained on)') for line in lines)
 
 
+def test_a_report_shows_it_beside_trained_rows(tmp_path, results):
+    from made_records import make_record, write
+
+    from ltbench.report import build_report
+
+    list(score_checkpoint(digits_file(tmp_path)[0], 'ldam-drw', load_benchmark('digits_lt')))
+    (record,) = read_records('imported')[0].values()
+    classes = {'hits': [0] * 10, 'counts': record['class_counts']}
+    write(make_record('nbn', 0, benchmark='digits_lt', factor=40, setting='imported, paper', **classes), 'imported')
+    build_report('imported')
+    text = (results / 'imported' / 'leaderboard.md').read_text()
+    (row,) = (line for line in text.splitlines() if line.startswith('| 1 | imported:ldam-drw(best, sha256='))
+    assert row.endswith('|  |  |')  # what its training took is not known
+    assert 'which selects nothing; the epoch that the authors of an imported checkpoint chose' in text
+    assert (results / 'imported' / 'figures' / 'per_class-digits_lt-if40-imported__paper.svg').is_file()
+    assert 'Stages: 2' in (results / 'imported' / 'README.md').read_text()
+
+
 def test_scoring_again_replaces_and_other_files_get_rows_of_their_own(tmp_path, results):
     benchmark = load_benchmark('digits_lt')
     for _ in range(2):

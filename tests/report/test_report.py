@@ -212,3 +212,13 @@ def test_a_tie_is_not_broken_by_the_order_of_additions(results):
     assert leaderboard(frame)['rank'].tolist() == [1, 1]
     assert mean_ranks(frame).mean_ranks.tolist() == [1.5, 1.5]
     assert set(against(frame)['against']) == {'a'}
+
+
+def test_other_data_never_share_a_table(results):
+    """Two folders of one name: the setting does not tell them apart."""
+    paths = [write(make_record('a', 0)), write(make_record('b', 0, counts=(500, 20), hits=[1, 1]))]
+    write(make_record('a', 0, setting='quick'))
+    with pytest.raises(StoreError, match='2 different data sets, this one of 520 training images') as raised:
+        build_report('made', figures=False)
+    assert all(str(path) in str(raised.value) for path in paths)
+    assert len(read_suite('made', leave_out=True).records) == 1
