@@ -118,7 +118,7 @@ def _draw(
 
     folder, drawing = results.folder / 'figures', results.folder / '.figures'
     try:
-        drawn = figures.draw_all(results.records, frame, drawing, board)
+        drawn = figures.draw_all(grouped, frame, drawing, board)
         with figures.style():
             for name, declared in ablation.ABLATIONS.items():
                 differences = ablation.part_differences(grouped, name)

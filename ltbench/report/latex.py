@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,10 +31,14 @@ def latex(board: pd.DataFrame) -> dict[str, str]:
     Args:
         board: Of :func:`ltbench.report.tables.leaderboard`.
     """
-    return {
-        f'leaderboard-{slug(*group)}.tex': _table(title(*group), slug(*group), rows)
-        for group, rows in board.groupby(GROUP, sort=False, dropna=False)
-    }
+    files: dict[str, str] = {}
+    used: Counter[str] = Counter()
+    for group, rows in board.groupby(GROUP, sort=False, dropna=False):
+        label = slug(*group)
+        used[label] += 1
+        label += f'-{used[label]}' * (used[label] > 1)  # settings that differ in characters no file name has
+        files[f'leaderboard-{label}.tex'] = _table(title(*group), label, rows)
+    return files
 
 
 def escape(text: str) -> str:

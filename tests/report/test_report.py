@@ -148,7 +148,8 @@ def test_versions_are_kept_apart_in_every_table(results):
             new = make_record(method, seed, hits=[0] * 8, options=options, epochs=200)
             write(old | {'fingerprint': f'{seed}' * 64, 'computation': 'e' * 64})
             write(new | {'benchmark_version': 2})
-    build_report('made', figures=False)
+    build_report('made')
+    assert (results / 'made/figures/groups-cifar10_lt-if100-paper__benchmark_version_1.png').exists()
     published = (results / 'made/published.csv').read_text().splitlines()
     assert {line.split(',')[2] for line in published[1:]} >= {'paper', '"paper'}
     assert ',50.0000,' not in '\n'.join(published)
@@ -222,3 +223,10 @@ def test_other_data_never_share_a_table(results):
         build_report('made', figures=False)
     assert all(str(path) in str(raised.value) for path in paths)
     assert len(read_suite('made', leave_out=True).records) == 1
+
+
+def test_each_group_has_a_latex_table_of_its_own(results):
+    for setting in ('paper, a=[1]', 'paper, a=(1)'):
+        write(make_record('erm', 0, setting=setting))
+    build_report('made', figures=False, with_latex=True)
+    assert len(list(results.glob('made/*.tex'))) == 2
