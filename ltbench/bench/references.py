@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,11 @@ def conventional_script(
     train_part, test_part = _PILImages(data.train, augmented), _PILImages(data.test, plain)
 
     def epoch() -> float:
+        with warnings.catch_warnings():
+            warnings.filterwarnings('ignore', 'This DataLoader will create')  # more workers than cores: so do they
+            return train_and_evaluate()
+
+    def train_and_evaluate() -> float:
         start = time.perf_counter()
         network.train()
         shown = []
