@@ -1,4 +1,4 @@
-"""Does bfloat16 cost accuracy? ERM on Fashion-MNIST-LT, imbalance 100, five seeds, quick preset, once in each precision.
+"""Does bfloat16 cost accuracy? ERM on Fashion-MNIST-LT, imbalance 100, five seeds, quick preset, in both precisions.
 
 `ltbench run precision`; about 20 minutes on one core of a processor with bfloat16 (Zen 4).
 """
