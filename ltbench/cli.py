@@ -81,6 +81,14 @@ def run(
         list[str] | None,
         typer.Option(metavar='TRACKER', help='Also write each run to tensorboard, wandb or mlflow; may be repeated.'),
     ] = None,
+    skip_recorded: Annotated[
+        bool,
+        typer.Option(
+            '--skip-recorded',
+            help='Leave runs alone that have a record, whatever the store has: for grids '
+            'that several machines share through their results.',
+        ),
+    ] = False,
     dry_run: Annotated[bool, typer.Option('--dry-run', help='Show what would be trained and what is found.')] = False,
 ) -> None:
     """Plan, train what is missing, record, report."""
@@ -98,7 +106,9 @@ def run(
     options = _assignments(option or [])
     if devices_per_run is not None:
         options['recipe.devices'] = devices_per_run
-    selection = Selection(suite, tuple(benchmark or ()), tuple(method or ()), _seeds(seeds), preset, options, scale_lr)
+    selection = Selection(
+        suite, tuple(benchmark or ()), tuple(method or ()), _seeds(seeds), preset, options, scale_lr, skip_recorded
+    )
     settings: dict[str, object] = {}
     if gpus_per_stage is not None:
         settings['gpus_per_stage'] = gpus_per_stage

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ltbench.method import Method, Option, Plan
-from ltbench.models.classifier import linear_weight
+from ltbench.models.heads import linear_weight
 from ltbench.registry import METHODS, MODELS
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ltbench.method import Method, Option, Plan
-from ltbench.models.classifier import linear_weight
+from ltbench.models.heads import linear_weight
 from ltbench.models.posthoc import Outputs, PostHoc, features_of
 from ltbench.registry import METHODS, MODELS
 

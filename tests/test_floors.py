@@ -72,3 +72,12 @@ def test_the_report_imports_neither_torch_nor_mmengine():
 
     code = "import sys, ltbench.report, ltbench.report.figures; assert not {'torch', 'mmengine'} & sys.modules.keys()"
     subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_listing_methods_imports_no_engine():
+    """mmengine's models bring torch's distributed training along: half a second that no list needs."""
+    import subprocess
+    import sys
+
+    code = "import sys; from ltbench import listing; listing.show('methods', [])\nassert 'mmengine.model' not in sys.modules"
+    subprocess.run([sys.executable, '-c', code], check=True, capture_output=True)

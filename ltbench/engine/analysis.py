@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from ltbench.errors import UsageError
 from ltbench.evaluation.metrics import group_members
-from ltbench.models.classifier import LongTailClassifier, linear_weight
+from ltbench.models.classifier import LongTailClassifier
+from ltbench.models.heads import linear_weight
 
 DIGITS = 5  # significant ones that are kept
 

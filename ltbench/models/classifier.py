@@ -10,6 +10,7 @@ from mmengine.model import BaseDataPreprocessor, BaseModel
 from torch import Tensor, nn
 
 from ltbench.errors import UsageError
+from ltbench.models.heads import linear_weight
 from ltbench.models.losses import Loss
 from ltbench.models.mixing import BatchMixing
 from ltbench.registry import MODELS, build
@@ -110,18 +111,6 @@ class RectifiedHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Features -> logits."""
         return self.rectification(self.base(features))
-
-
-def linear_weight(head: nn.Module) -> Tensor:
-    """The weight ``[C, F]`` of a linear or cosine head.
-
-    Raises:
-        UsageError: If the head has none.
-    """
-    weight = getattr(head, 'weight', None)
-    if not isinstance(weight, Tensor):
-        raise UsageError(f'{type(head).__name__} has no linear classifier whose weight could be used')
-    return weight
 
 
 def build_head(head: Mapping[str, Any], backbone: nn.Module, num_classes: int, **context: Any) -> nn.Module:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ltbench.errors import UsageError
 from ltbench.registry import MODELS
 
 
@@ -45,3 +46,15 @@ class CosineHead(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             cosine = functional.linear(functional.normalize(features.float()), functional.normalize(self.weight))
             return self.scale * cosine
+
+
+def linear_weight(head: nn.Module) -> Tensor:
+    """The weight ``[C, F]`` of a linear or cosine head.
+
+    Raises:
+        UsageError: If the head has none.
+    """
+    weight = getattr(head, 'weight', None)
+    if not isinstance(weight, Tensor):
+        raise UsageError(f'{type(head).__name__} has no linear classifier whose weight could be used')
+    return weight
