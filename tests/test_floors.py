@@ -79,5 +79,6 @@ def test_listing_methods_imports_no_engine():
     import subprocess
     import sys
 
-    code = "import sys; from ltbench import listing; listing.show('methods', [])\nassert 'mmengine.model' not in sys.modules"
+    code = "import sys; from ltbench import listing; listing.show('methods', [])\n"
+    code += "assert 'mmengine.model' not in sys.modules"
     subprocess.run([sys.executable, '-c', code], check=True, capture_output=True)

@@ -110,6 +110,11 @@ def test_a_broken_plugin_and_a_nan_fail_alone(ltbench, sandbox):
     assert '2 of 3 runs failed' in printed
     assert 'the loss became nan in epoch 0' in printed
     assert 'no plan could be made for raises: RuntimeError while planning on digits_lt: not today' in printed
+    leaderboard = sandbox / 'results/digits/leaderboard.md'
+    assert '- nan, seed 0, stage train: the loss became nan' in leaderboard.read_text()
+    leaderboard.write_text('')
+    ltbench('run', '--seeds', '0', *QUICK, *plugins, '-m', 'nan', code=1)  # nothing new but the failure
+    assert '- nan, seed 0, stage train: the loss became nan' in leaderboard.read_text()
     status = ltbench('status', '--seeds', '0', *QUICK, *plugins, '-m', 'nan+crt')
     assert 'the loss became nan in epoch 0' in status
     assert 'nan' in ltbench('ls', 'methods', '--plugin', 'nan.py')
