@@ -5,7 +5,7 @@ Axes are placed in inches by hand: an automatic layout would draw everything sev
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
