@@ -69,15 +69,19 @@ def results_root() -> Path:
 
 
 def record_path(suite: str, record: Mapping[str, Any]) -> Path:
-    """``results/SUITE/records/BENCHMARK-ifN-METHOD-sSEED-HASH.json``.
+    """``results/SUITE/records/`` and :func:`record_name`."""
+    return results_root() / suite / 'records' / record_name(record)
+
+
+def record_name(record: Mapping[str, Any]) -> str:
+    """``BENCHMARK-ifN-METHOD-sSEED-HASH.json``.
 
     The hash tells apart what the readable part does not: settings, options and code versions.
     """
     method = re.sub(r'[^A-Za-z0-9_+.=-]+', '_', record['method'])[:80].strip('_')
     identity = fingerprint([record['fingerprint'], record['method'], record['setting']])[:8]
     factor = f'-if{record["imbalance_factor"]:g}' if record['imbalance_factor'] is not None else ''
-    name = f'{record["benchmark"]}{factor}-{method}-s{record["run_seed"]}-{identity}.json'
-    return results_root() / suite / 'records' / name
+    return f'{record["benchmark"]}{factor}-{method}-s{record["run_seed"]}-{identity}.json'
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
@@ -228,7 +232,7 @@ def read_records(suite: str) -> tuple[dict[Path, dict[str, Any]], dict[Path, str
         except StoreError as error:
             wrong[path] = str(error)
             continue
-        own = record_path(suite, record).name
+        own = record_name(record)
         if path.name == own:
             records[path] = record
         else:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from ltbench.record import results_root
 from ltbench.report import page_data, page_tables
+from ltbench.report.garbage import uncollected
 from ltbench.report.text import selection_of
 
 TYPES = {'.svg': 'image/svg+xml', '.png': 'image/png'}
@@ -61,6 +62,7 @@ class Contents:
     settings: Sequence[str] = ()
 
 
+@uncollected()
 def page(contents: Contents) -> str:
     """The page as HTML.
 

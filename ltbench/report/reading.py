@@ -11,6 +11,7 @@ from typing import Any
 
 from ltbench.errors import StoreError, UsageError
 from ltbench.record import ROW, read_failures, read_records, results_root
+from ltbench.report.garbage import uncollected
 
 VERSIONS = ('benchmark_version', 'protocol')
 """Runs that differ in these measure something else: they never share a table."""
@@ -38,6 +39,7 @@ class SuiteResults:
         return results_root() / self.suite
 
 
+@uncollected()
 def read_suite(suite: str, leave_out: bool = False) -> SuiteResults:
     """Read and check every record and failure of a suite.
 

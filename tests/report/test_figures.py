@@ -64,7 +64,7 @@ def test_the_leaderboard_is_in_order_with_seeds_means_and_intervals_of_single_se
     with style():
         figure, _ = accuracy.leaderboard(found)
     [axes] = figure.axes
-    assert [label.get_text() for label in axes.get_yticklabels()] == ['crt', 'erm']
+    assert [name.get_text() for name in axes.texts] == ['crt', 'erm']
     assert sorted(map(tuple, axes.collections[0].get_offsets())) == [(20, 1), (22, 1), (80, 0)]
     assert axes.lines[0].get_xdata().tolist() == [80, 21]
     intervals = next(c for c in axes.collections if 'bootstrap' in str(c.get_label()))

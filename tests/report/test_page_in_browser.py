@@ -152,7 +152,7 @@ def test_open_a_run_and_close_it(opened, records):
 
 
 def test_an_address_opens_a_run(opened, records):
-    address = opened.current_url + '#run=' + run_id('made', records[3])
+    address = opened.current_url + '#run=' + run_id(records[3])
     opened.get('about:blank')
     opened.get(address)
     assert 'low, seed 1' in find(opened, 'dialog[open]').text
