@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from ltbench.report import ablation, latex, page, published, statistics, tables, text
+from ltbench.report.frame import caveats
 from ltbench.report.reading import SuiteResults, read_suite
 from ltbench.report.statistics import Ranks
 from ltbench.store import explained
@@ -57,7 +58,7 @@ def write_report(
         contents['published.csv'] = published.csv(beside)
     contents |= {f'ablation_{name}.csv': ablation.csv(table) for name, table in ablations.items()}
     if with_latex:
-        contents |= latex.latex(board)
+        contents |= latex.latex(board, caveats(results.records))
     drawn: list[Path] = []
     captions: dict[str, str] = {}
     with explained('report', results.folder, 'LTBENCH_RESULTS'):
@@ -66,14 +67,17 @@ def write_report(
         contents['index.html'] = page.page(
             page.Contents(
                 suite=results.suite,
-                commands=[f'ltbench run {results.suite}', f'ltbench report {results.suite}'],
+                commands=text.commands(results),
                 records=results.records,
                 leaderboard=board,
                 failures=results.failures,
                 left_out=list(results.left_out.values()),
                 statistics=tests,
                 ranks=text.said_of_ranks(ranks),
-                mean_ranks=ranks.mean_ranks.rename('mean_rank').rename_axis('method').reset_index(),
+                # of one table they are its order, which the leaderboard has
+                mean_ranks=ranks.mean_ranks.rename('mean_rank').rename_axis('method').reset_index()
+                if len(ranks.tables) > 1
+                else None,
                 published=beside,
                 ablations=ablations,
                 figures=[path.relative_to(results.folder) for path in drawn],
@@ -103,10 +107,12 @@ def _draw(
     with figures.style():
         for name, declared in ablation.ABLATIONS.items():
             drawn += figures.draw_ablation(
-                ablation.part_differences(results.records, name), declared.part, folder, name
+                ablation.part_differences(results.records, name), declared.part, folder, name, caveats(results.records)
             )
         if ranks.nemenyi is not None:
-            drawn += figures.save(figures.critical.draw(ranks), folder, 'critical_difference')
+            drawn += figures.save(
+                figures.critical.draw(ranks, caveats(results.records).values()), folder, 'critical_difference'
+            )
     for path in {*folder.glob('*.png'), *folder.glob('*.svg')} - {*drawn}:
         path.unlink()
     return drawn, {name: drawing.says for name, drawing in figures.FIGURES.items()} | figures.OTHER_CAPTIONS

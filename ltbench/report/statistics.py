@@ -153,7 +153,8 @@ def mean_ranks(frame: pd.DataFrame) -> Ranks:
 def _why_no_test(ranks: pd.DataFrame) -> str:
     blocks, methods = ranks.shape
     if blocks < MIN_BLOCKS:
-        return f'{blocks} tables are too few for a test of mean ranks: it takes {MIN_BLOCKS}'
+        few = '1 table is' if blocks == 1 else f'{blocks} tables are'
+        return f'{few} too few for a test of mean ranks: it takes {MIN_BLOCKS}'
     if methods < 3:
         return f'{methods} methods are in all tables: a test of mean ranks takes 3'
     if (ranks.nunique(axis=1) == 1).all():

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from ltbench.config import config_names
 from ltbench.report.frame import GROUP, title
 from ltbench.report.reading import SuiteResults
 from ltbench.report.statistics import ALPHA, BASELINE, Ranks
@@ -19,6 +20,12 @@ SCORES = {
 """Metrics that are shown, by their names for people."""
 RULES = {'many': '> 100', 'medium': '20 to 100', 'few': '< 20'}
 SELECTION = 'last epoch, scored on the test set, which selects nothing'
+WHAT = {
+    'run': 'train what is missing, record, report',
+    'report': 'make all of this from the records again; trains nothing',
+}
+"""What the commands do."""
+MOST_NAMES = 8  # in a sentence
 SOFTWARE = ('ltbench', 'python', 'torch', 'torchvision', 'mmengine', 'numpy')
 
 HOW_TO_READ = f"""\
@@ -68,7 +75,8 @@ def readme(results: SuiteResults, files: Sequence[str]) -> str:
     seconds = sum(cost['wall_seconds'] + cost.get('evaluation_seconds', 0.0) for cost in stages.values())
     versions = {name: _distinct(record['environment'].get(name) for record in records) for name in SOFTWARE}
     commits = _distinct(record['environment'].get('git_commit') for record in records)
-    trained = [record for record in records if not record['method'].startswith('imported:')]
+    made_by = commands(results)
+    widest = max(map(len, made_by))
     lines = [
         f'# {results.suite}',
         '',
@@ -78,8 +86,7 @@ def readme(results: SuiteResults, files: Sequence[str]) -> str:
         '',
         *_left_out(results),
         '```',
-        *([f'ltbench run {results.suite}     # train what is missing, record, report'] if trained else []),
-        f'ltbench report {results.suite}  # make all of this from the records again; trains nothing',
+        *[f'{command:<{widest}}  # {WHAT[command.split()[1]]}' for command in made_by],
         '```',
         '',
         f'- Stages: {len(stages)}, {_duration(seconds)} one after the other; a stage that runs share is counted once.',
@@ -93,6 +100,13 @@ def readme(results: SuiteResults, files: Sequence[str]) -> str:
         *[f'- `{name}`' for name in files],
     ]
     return '\n'.join(lines) + '\n'
+
+
+def commands(results: SuiteResults) -> list[str]:
+    """What makes the suite's folder again: its runs, where it is a suite that can be run by name, and the report."""
+    trained = any(not record['method'].startswith('imported:') for record in results.records)
+    runs = [f'ltbench run {results.suite}'] if trained and results.suite in config_names('suites') else []
+    return [*runs, f'ltbench report {results.suite}']
 
 
 def _header(records: Sequence[Mapping[str, Any]]) -> str:
@@ -188,8 +202,10 @@ def _tests(tests: pd.DataFrame | None, rows: pd.DataFrame) -> str:
 
 def said_of_ranks(ranks: Ranks) -> str:
     """What mean ranks over tables are of, and what a test of them says, or why there is none."""
-    out = f' Left out, because they are not in all of them: {", ".join(ranks.left_out)}.' if ranks.left_out else ''
-    said = f'By mean top-1 over seeds, 1 is best, in {len(ranks.tables)} tables of two methods or more.{out}'
+    names = ', '.join(ranks.left_out) if len(ranks.left_out) <= MOST_NAMES else f'{len(ranks.left_out)} methods'
+    out = f' Left out, because they are not in all of them: {names}.' if ranks.left_out else ''
+    tables = f'{len(ranks.tables)} table{"s" * (len(ranks.tables) != 1)}'
+    said = f'By mean top-1 over seeds, 1 is best, in {tables} of two methods or more.{out}'
     if ranks.friedman is None:
         return f'{said} No test: {ranks.note}.'
     statistic, p = ranks.friedman

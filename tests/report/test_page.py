@@ -17,7 +17,7 @@ from ltbench.report import tables
 from ltbench.report.page import Contents, page
 
 NASTY = ('<script>alert(1)</script>', 'a&b "c"', '</script><img src=x onerror=alert(1)>')
-VOID = {'meta', 'link', 'input', 'img', 'br'}
+VOID = {'meta', 'link', 'input', 'img', 'br', 'wbr'}
 
 
 class Document(HTMLParser):
