@@ -81,6 +81,14 @@ def run(
         list[str] | None,
         typer.Option(metavar='TRACKER', help='Also write each run to tensorboard, wandb or mlflow; may be repeated.'),
     ] = None,
+    skip_recorded: Annotated[
+        bool,
+        typer.Option(
+            '--skip-recorded',
+            help='Leave runs alone that have a record, whatever the store has: for grids '
+            'that several machines share through their results.',
+        ),
+    ] = False,
     dry_run: Annotated[bool, typer.Option('--dry-run', help='Show what would be trained and what is found.')] = False,
 ) -> None:
     """Plan, train what is missing, record, report."""
@@ -98,7 +106,9 @@ def run(
     options = _assignments(option or [])
     if devices_per_run is not None:
         options['recipe.devices'] = devices_per_run
-    selection = Selection(suite, tuple(benchmark or ()), tuple(method or ()), _seeds(seeds), preset, options, scale_lr)
+    selection = Selection(
+        suite, tuple(benchmark or ()), tuple(method or ()), _seeds(seeds), preset, options, scale_lr, skip_recorded
+    )
     settings: dict[str, object] = {}
     if gpus_per_stage is not None:
         settings['gpus_per_stage'] = gpus_per_stage
@@ -251,16 +261,22 @@ def check(
 
 @app.command()
 def bench(
-    part: Annotated[str, typer.Argument(metavar='data')],
+    part: Annotated[str, typer.Argument(metavar='train|data|stage2|grid|report')],
     out: Annotated[Path | None, typer.Option(help='Also write the result to this JSON file.')] = None,
+    rounds: Annotated[int, typer.Option(help='Turns of each side, 5 or more.')] = 7,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help='Of train, stage2 and grid, on both sides; default: 1, as a stage has.')
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar='resnet32|digits', help='Of train; default: one after the other.')
+    ] = None,
 ) -> None:
-    """Measure this machine: our path against its reference, in one run, alternating."""
+    """Measure this machine: our path against its reference, in one run, by turns."""
     from ltbench.bench import bench as measure
+    from ltbench.bench import show
 
-    result = measure(part, out)
-    typer.echo(result['what'])
-    typer.echo(f'ours {result["ours"]:,.0f}, reference {result["reference"]:,.0f}')
-    typer.echo(f'ratio {result["ratio"]} ({result["ratio_min"]} to {result["ratio_max"]}, {result["rounds"]} rounds)')
+    for line in show(measure(part, out, rounds, threads=threads, model=model)):
+        typer.echo(line)
 
 
 @app.command()

@@ -15,7 +15,6 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
-from torchvision.transforms import v2
 
 from ltbench.data.base import FileSplit
 from ltbench.data.cache import cache_folder
@@ -47,6 +46,8 @@ class FileDataset(Dataset[Any]):
         for key in augmentation:
             if key not in AUGMENTATIONS:
                 raise unknown('augmentation of large images', key, AUGMENTATIONS)
+        from torchvision.transforms import v2  # imports all of torchvision, which small images never need
+
         self.split = split
         steps: list[Any] = []
         if training:

@@ -9,19 +9,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ltbench.data.batches import BatchPreprocessor, example_of, train_loader
+from ltbench.data.base import Split
+from ltbench.data.batches import BatchPreprocessor, ResidentDataset, example_of, train_loader
+from ltbench.data.samplers import EpochSampler
 from ltbench.engine.environment import Meter, size_of
 from ltbench.engine.job import Workbench
 from ltbench.engine.optim import build_optimizer, learning_rate, set_learning_rate
 from ltbench.engine.outputs import NonFiniteError, evaluated_splits, predict, save_outputs, save_tensors
 from ltbench.engine.train import build_model, load_trained
-from ltbench.models.classifier import build_head, build_loss, joint
+from ltbench.models.classifier import LongTailClassifier, build_head, build_loss, joint
 from ltbench.registry import MODELS, SAMPLERS, build
 from ltbench.seeding import derive_seed
 from ltbench.store import Artifact
 
 FEATURES = 'features.pt'
 HEAD = 'head.pt'
+PROGRESS_BATCHES = 50
 
 
 def extract_features(bench: Workbench) -> Artifact:
@@ -34,27 +37,11 @@ def extract_features(bench: Workbench) -> Artifact:
     model = load_trained(bench, bench.parent)
     seed = derive_seed(config['seed'], 0, 'head')  # not the views of the first stage's first epochs once more
     preprocess = BatchPreprocessor(data, config['augmentation'], seed).to(bench.device)
-    views: list[Tensor] = []
-    labels: list[Tensor] = []
-    if config['epochs']:
-        context = {'labels': data.train.labels, 'seed': seed, 'epochs': config['epochs']}
-        sampler = build(SAMPLERS, config['sampler'], **context)
-        loader = train_loader(data.train, sampler, config['batch_size'], config['augmentation'], bench.loader_workers)
-    for epoch in range(config['epochs']):
-        sampler.set_epoch(epoch)
-        preprocess.set_epoch(epoch)
-        model.train(config['bn'] == 'train')
-        with torch.inference_mode():
-            for batch in loader:
-                views.append(model.backbone(preprocess(batch, training=True)['images']).float().cpu())
-                labels.append(batch['labels'])
-        bench.progress(epoch + 1, config['epochs'])
+    views, labels = _views(bench, model, preprocess, seed) if config['epochs'] else (None, None)
     splits, seen_as = evaluated_splits(data), bench.train_config['recipe']['augmentation']
     if not config['epochs']:
         splits['train'] = data.train  # for steps that fit something to the training images as they are
-    contents: dict[str, Any] = {'head': model.head.state_dict(), 'views': None, 'labels': None}
-    if views:
-        contents |= {'views': torch.cat(views), 'labels': torch.cat(labels)}
+    contents: dict[str, Any] = {'head': model.head.state_dict(), 'views': views, 'labels': labels}
     for name, split in splits.items():
         features = predict(model.backbone, preprocess, split, seen_as, bench.loader_workers)
         contents[name] = features, torch.from_numpy(split.labels)
@@ -65,6 +52,66 @@ def extract_features(bench: Workbench) -> Artifact:
         epochs=config['epochs'],
         backbone=size_of(model.backbone, example),
     )
+
+
+def _views(
+    bench: Workbench, model: LongTailClassifier, preprocess: BatchPreprocessor, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Features ``[epochs * N, F]`` of all views, in the order in which they are drawn, and their labels."""
+    config, data = bench.config, bench.data
+    sampler = build(SAMPLERS, config['sampler'], labels=data.train.labels, seed=seed, epochs=config['epochs'])
+    if isinstance(data.train, Split) and config['bn'] == 'eval':
+        return _views_once(bench, model, preprocess, sampler, data.train)
+    loader = train_loader(data.train, sampler, config['batch_size'], config['augmentation'], bench.loader_workers)
+    views: list[Tensor] = []
+    labels: list[Tensor] = []
+    for epoch in range(config['epochs']):
+        sampler.set_epoch(epoch)
+        preprocess.set_epoch(epoch)
+        model.train(config['bn'] == 'train')
+        with torch.inference_mode():
+            for batch in loader:
+                views.append(model.backbone(preprocess(batch, training=True)['images']).float().cpu())
+                labels.append(batch['labels'])
+        bench.progress(epoch + 1, config['epochs'])
+    return torch.cat(views), torch.cat(labels)
+
+
+def _views_once(
+    bench: Workbench, model: LongTailClassifier, preprocess: BatchPreprocessor, sampler: EpochSampler, split: Split
+) -> tuple[Tensor, Tensor]:
+    """The same, passing views that are drawn again through the backbone once.
+
+    With BN in evaluation mode an image's features do not depend on the batch it is in. A balanced sampler shows an
+    image of a rare class hundreds of times, and it has 162 views at most: about 3 of 10 passes are saved on CIFAR.
+    """
+    epochs, batch_size = bench.config['epochs'], bench.config['batch_size']
+    order, draws = [], []
+    for epoch in range(epochs):
+        sampler.set_epoch(epoch)
+        preprocess.set_epoch(epoch)
+        indices = torch.tensor(list(sampler))
+        order.append(indices)
+        draws += [
+            torch.stack([part.long() for part in preprocess.draw(len(batch))]) for batch in indices.split(batch_size)
+        ]
+    drawn = torch.cat([torch.cat(order)[None], torch.cat(draws, dim=1)])
+    distinct, places = torch.unique(drawn, dim=1, return_inverse=True)
+    dataset, parts = ResidentDataset(split), distinct.split(batch_size, dim=1)
+    if len(parts) > 1:  # a batch of few images is computed by other kernels, with other last bits
+        parts = (*parts[:-1], distinct[:, -batch_size:])
+    views: list[Tensor] = []
+    model.eval()
+    with torch.inference_mode():
+        for number, (indices, *augmentation) in enumerate(parts):
+            images = dataset.__getitems__(indices)['images'].to(bench.device)
+            views.append(model.backbone(preprocess.augment(images, *augmentation)).float().cpu())
+            if number % PROGRESS_BATCHES == 0:
+                bench.progress(epochs * number // len(parts), epochs)
+    bench.progress(epochs, epochs)
+    if len(parts) > 1:
+        views[-1] = views[-1][-(distinct.shape[1] - batch_size * (len(parts) - 1)) :]
+    return torch.cat(views)[places], dataset.labels[drawn[0]]
 
 
 def train_head(bench: Workbench) -> Artifact:

@@ -61,7 +61,8 @@ class Curve(Hook):
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Start the sums."""
-        self.sums = torch.zeros(3, device=self.bench.device)
+        self.loss, self.correct = torch.zeros(2, device=self.bench.device)
+        self.images = 0
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
@@ -69,13 +70,16 @@ class Curve(Hook):
         """Add a batch."""
         assert outputs is not None
         batch = outputs.get('images', len(data_batch['labels']))
-        loss = outputs['loss'].detach()  # else the graphs of all steps live on in the sums, two gigabytes an epoch
-        self.sums += torch.stack([loss * batch, outputs['correct'], torch.full_like(loss, batch)])
+        # detached, else the graphs of all steps live on in the sum: two gigabytes an epoch
+        self.loss.add_(outputs['loss'].detach(), alpha=batch)
+        self.correct.add_(outputs['correct'])
+        self.images += batch
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Read the sums and tell how far we are."""
-        all_reduce(self.sums)
-        loss, correct, images = self.sums.tolist()
+        sums = torch.stack([self.loss, self.correct, self.loss.new_tensor(self.images)])
+        all_reduce(sums)
+        loss, correct, images = sums.tolist()
         if not math.isfinite(loss):
             raise NonFiniteError(f'the loss became {loss} in epoch {runner.epoch}')
         lr = runner.optim_wrapper.optimizer.param_groups[0]['lr']

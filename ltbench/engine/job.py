@@ -19,6 +19,8 @@ from ltbench.stage import Stage, train_stage_of
 from ltbench.store import Artifact, Store, StoreError
 
 LOG = 'log.txt'
+PROGRESS_SECONDS = 0.5
+"""Between two reports: each waits for the disk, and short epochs would wait longer than they last."""
 
 
 class LeftError(Exception):
@@ -99,6 +101,7 @@ class Workbench:
         self.warnings: list[str] = []
         self.first_epoch = 0  # of this session
         self._started = time.time()
+        self._told = 0.0
 
     @property
     def loader_workers(self) -> int:
@@ -134,10 +137,12 @@ class Workbench:
         return artifact
 
     def progress(self, done: int, total: int, **values: float) -> None:
-        """Tell how many epochs are done, with what was measured in the last."""
-        if self.share.rank > 0:
+        """Tell how many epochs are done, with what was measured in the last; not more often than anyone looks."""
+        now = time.time()
+        if self.share.rank > 0 or (done < total and now - self._told < PROGRESS_SECONDS):
             return
-        times = {'first': self.first_epoch, 'started': self._started, 'updated': time.time()}
+        self._told = now
+        times = {'first': self.first_epoch, 'started': self._started, 'updated': now}
         self.store.write(self.stage.fingerprint, 'progress', {'done': done, 'total': total, **times, **values})
 
     def publish(

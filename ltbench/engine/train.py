@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import nn
@@ -32,6 +34,15 @@ UNUSED_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_schedu
 """mmengine's default hooks that ours replace: they read every loss from the device at every step, or write unsafely."""
 
 
+class NothingDrawn:
+    """What mmengine's Runner asks of a visualizer."""
+
+    dataset_meta: Any = None
+
+    def add_config(self, config: Any) -> None:
+        """The stage's config is in its artifact."""
+
+
 class StageRunner(Runner):
     """mmengine's Runner without its report on the environment, which takes seconds and which records hold already."""
 
@@ -42,12 +53,20 @@ class StageRunner(Runner):
         """One of several processes computes its part; one alone needs no wrapper."""
         return DataParallel(cast(LongTailClassifier, model)) if self.distributed else model
 
+    def build_visualizer(self, visualizer: Any = None) -> Any:
+        """Nothing is drawn while training; mmengine's own would import matplotlib, a second at every start."""
+        return NothingDrawn()
+
     def dump_config(self) -> None:
         """Nothing to write: the stage's config is in its artifact."""
 
 
-def train(bench: Workbench) -> Artifact | None:
+def train(bench: Workbench, hooks: Sequence[Hook] = ()) -> Artifact | None:
     """Train from the parent's state (or from scratch) to the stage's last epoch, evaluate if that is the recipe's.
+
+    Args:
+        bench: The stage.
+        hooks: Further ones, to look on.
 
     Returns:
         The artifact; None in all but the first of several processes, which have done their part when training ends.
@@ -71,7 +90,7 @@ def train(bench: Workbench) -> Artifact | None:
         train_cfg={'by_epoch': True, 'max_epochs': stage.end},
         optim_wrapper=OptimWrapper(build_optimizer(model, recipe['optimizer'], fused=True)),
         default_hooks=dict.fromkeys(UNUSED_HOOKS),
-        custom_hooks=[EpochStart(config['seed'], recipe), curve, checkpoints],
+        custom_hooks=[EpochStart(config['seed'], recipe), curve, checkpoints, *hooks],
         env_cfg={'mp_cfg': {'mp_start_method': 'forkserver'}, 'dist_cfg': {'backend': 'nccl'}},
         randomness={'seed': derive_seed(config['seed'], 0, 'global') % 2**32},
         experiment_name=stage.fingerprint[:16],

@@ -26,6 +26,7 @@ from ltbench.grid.run import (
     path_of_record,
     record_run,
     unrecorded,
+    without_recorded,
 )
 from ltbench.grid.status import StageState
 from ltbench.grid.view import duration, make_view
@@ -65,6 +66,9 @@ def run(
     """
     console = make_console()
     suite, graph, broken = _plan(selection, plugin_files)
+    if selection.skip_recorded:
+        count, graph = len(graph.runs), without_recorded(graph, suite)
+        console.print(f'{count - len(graph.runs)} of {count} runs have a record and are left alone.')
     executor_class, store = lookup(EXECUTORS, executor), Store()
     for note in dict.fromkeys(note for run_ in graph.runs for note in run_.benchmark.notes):
         console.print(note, markup=False)

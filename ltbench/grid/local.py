@@ -19,7 +19,11 @@ from ltbench.grid.graph import Graph
 from ltbench.registry import EXECUTORS
 from ltbench.store import Store
 
-PRELOAD = ['ltbench.engine.worker', 'sklearn.datasets']
+PRELOAD = [
+    'ltbench.engine.worker',
+    'sklearn.datasets',
+    'torch._dynamo',
+]  # an optimizer imports the last when it is built
 """Imported once by the fork server, so that a worker process starts in milliseconds."""
 
 

@@ -40,6 +40,7 @@ class Selection:
     preset: str | None = None
     options: Mapping[str, Any] | None = None
     scale_lr: bool = False
+    skip_recorded: bool = False
 
 
 def choose_suite(selection: Selection) -> Suite:
@@ -150,6 +151,11 @@ def _with_options(method: str, options: Mapping[str, Mapping[str, Any]]) -> str:
     for spec in specs:
         lookup(METHODS, spec.name)
     return '+'.join(str(replace(spec, options={**spec.options, **options.get(spec.name, {})})) for spec in specs)
+
+
+def without_recorded(graph: Graph, suite: Suite) -> Graph:
+    """The runs that have no record yet, also where the store has lost what others were made from."""
+    return Graph(run for run in graph.runs if not is_valid(path_of_record(run, suite)))
 
 
 def unrecorded(graph: Graph, suite: Suite, store: Store) -> Iterator[tuple[Run, Path]]:

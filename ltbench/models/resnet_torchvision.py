@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
-from torchvision.models import resnet
 
 from ltbench.errors import unknown
 from ltbench.registry import MODELS
 
-NETWORKS: dict[str, Callable[[], resnet.ResNet]] = {
-    'resnet10': lambda: resnet.ResNet(resnet.BasicBlock, [1, 1, 1, 1]),
-    'resnet18': resnet.resnet18,
-    'resnet50': resnet.resnet50,
-    'resnet101': resnet.resnet101,
-    'resnet152': resnet.resnet152,
-    'resnext50_32x4d': resnet.resnext50_32x4d,
-}
+NETWORKS = ('resnet10', 'resnet18', 'resnet50', 'resnet101', 'resnet152', 'resnext50_32x4d')
 
 
 @MODELS.register_module()
@@ -39,7 +31,7 @@ class TorchvisionResNet(nn.Module):
         super().__init__()
         if name not in NETWORKS:
             raise unknown('network', name, NETWORKS)
-        network = NETWORKS[name]()
+        network = _network(name)
         self.out_features = network.fc.in_features
         self.conv1, self.bn1, self.relu, self.maxpool = network.conv1, network.bn1, network.relu, network.maxpool
         self.layer1, self.layer2, self.layer3 = network.layer1, network.layer2, network.layer3
@@ -58,3 +50,11 @@ class TorchvisionResNet(nn.Module):
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.avgpool(x).flatten(1)
+
+
+def _network(name: str) -> Any:
+    from torchvision.models import resnet  # with all that torchvision has: a second, which small images need not spend
+
+    if name == 'resnet10':
+        return resnet.ResNet(resnet.BasicBlock, [1, 1, 1, 1])
+    return getattr(resnet, name)()

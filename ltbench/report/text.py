@@ -72,7 +72,7 @@ def readme(results: SuiteResults, files: Sequence[str]) -> str:
     """
     records = results.records
     stages = {stage['fingerprint']: stage['cost'] for record in records for stage in record['stages']}
-    seconds = sum(cost['wall_seconds'] + cost.get('evaluation_seconds', 0.0) for cost in stages.values())
+    seconds = sum(cost.get('wall_seconds', 0.0) + cost.get('evaluation_seconds', 0.0) for cost in stages.values())
     versions = {name: _distinct(record['environment'].get(name) for record in records) for name in SOFTWARE}
     commits = _distinct(record['environment'].get('git_commit') for record in records)
     made_by = commands(results)

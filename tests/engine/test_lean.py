@@ -1,0 +1,132 @@
+"""A stage does no more than it must: counted, where counting is possible."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from ltbench import store as store_module
+from ltbench.bench.workload import carry_out_in, cifar_shaped, graph_of
+from ltbench.config import load_benchmark
+from ltbench.engine import heads, hooks
+from ltbench.engine.job import Job, Runtime
+from ltbench.engine.worker import carry_out
+from ltbench.models.classifier import LongTailClassifier
+from ltbench.store import Store
+
+COUNTED = ('item', 'tolist', '__float__', '__int__', '__bool__', 'cpu', 'numpy')
+
+
+def test_no_step_reads_from_the_device(tmp_path, monkeypatch):
+    """Whatever turns a loss or logit into a Python number waits for the device; epochs may, steps may not."""
+    (stage,) = graph_of(load_benchmark('digits_lt', overrides={'epochs': 2}), 'erm').stages.values()
+    reads, in_step = [], []
+    step = LongTailClassifier.train_step
+
+    def watched_step(self, *arguments, **named):
+        in_step.append(1)
+        try:
+            return step(self, *arguments, **named)
+        finally:
+            in_step.pop()
+
+    monkeypatch.setattr(LongTailClassifier, 'train_step', watched_step)
+    for name in COUNTED:
+        original = getattr(torch.Tensor, name)
+
+        def counted(self, *arguments, original=original, name=name, **named):
+            if in_step and self.is_floating_point():
+                reads.append(name)
+            return original(self, *arguments, **named)
+
+        monkeypatch.setattr(torch.Tensor, name, counted)
+    carry_out_in(Store(tmp_path), [stage], 1)
+    assert reads == []
+
+
+def test_an_epoch_keeps_no_graph_of_its_steps(tmp_path, monkeypatch):
+    (stage,) = graph_of(load_benchmark('digits_lt', overrides={'epochs': 1}), 'erm').stages.values()
+    sums = []
+    after_epoch = hooks.Curve.after_train_epoch
+
+    def look(self, runner):
+        sums.extend([self.loss, self.correct])
+        after_epoch(self, runner)
+
+    monkeypatch.setattr(hooks.Curve, 'after_train_epoch', look)
+    carry_out_in(Store(tmp_path), [stage], 1)
+    assert [(total.requires_grad, total.grad_fn) for total in sums] == [(False, None)] * 2
+
+
+def test_files_that_are_written_do_not_grow_with_the_epochs(tmp_path, monkeypatch):
+    written = []
+    original = store_module.write_atomically
+
+    def count(path, contents):
+        written.append(path.name)
+        original(path, contents)
+
+    monkeypatch.setattr(store_module, 'write_atomically', count)
+    monkeypatch.setattr(hooks, 'write_atomically', count)
+    monkeypatch.setattr('ltbench.engine.job.PROGRESS_SECONDS', 1e6)
+    numbers = []
+    for epochs in (2, 12):
+        written.clear()
+        (stage,) = graph_of(load_benchmark('digits_lt', overrides={'epochs': epochs}), 'erm').stages.values()
+        assert carry_out(Job(stage, str(tmp_path / str(epochs)), Runtime(checkpoint_seconds=1e6))) == 0
+        numbers.append(len(written))
+    assert numbers[0] == numbers[1]
+
+
+@pytest.mark.parametrize('benchmark', ['digits', 'cifar'])
+def test_views_computed_once_have_the_bits_of_views_computed_as_drawn(benchmark, tmp_path, monkeypatch):
+    if benchmark == 'digits':
+        chosen = load_benchmark('digits_lt', overrides={'epochs': 1})
+    else:
+        chosen = cifar_shaped(1, 8, n_max=40, num_classes=10, imbalance_factor=20, test_per_class=2)
+    graph = graph_of(chosen, 'crt(epochs=6)')
+    (features,) = (key for key, stage in graph.stages.items() if stage.kind == 'features')
+    passed = []
+
+    def views_of(name: str) -> dict[str, torch.Tensor]:
+        store = Store(tmp_path / name)
+        carry_out_in(store, list(graph.stages.values()), 1)
+        return torch.load(store.find(features).path(heads.FEATURES), weights_only=True)
+
+    once_only = heads._views_once
+    monkeypatch.setattr(heads, '_views_once', lambda *a: passed.append(1) or once_only(*a))
+    once = views_of('once')
+    monkeypatch.setattr(heads, 'Split', type('NoSplit', (), {}))  # as large images, that workers decode
+    as_drawn = views_of('as_drawn')
+    assert passed == [1]
+    assert torch.equal(once['labels'], as_drawn['labels'])
+    assert torch.equal(once['views'], as_drawn['views'])
+
+
+MEMORY = """
+import json, resource, sys
+import torch
+def resident(): return int(open('/proc/self/statm').read().split()[1]) * resource.getpagesize() / 1e9
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+before = resident()
+from ltbench.engine.environment import keep_freed_memory
+keep_freed_memory()
+from ltbench.bench.workload import carry_out_in, cifar_shaped, graph_of, scratch_store
+torch.set_num_threads(1)
+# a third of the images of CIFAR-100-LT, in the shapes of its stage
+graph = graph_of(cifar_shaped(1, 32, n_max=160, test_per_class=10), 'erm')
+with scratch_store() as store:
+    carry_out_in(store, list(graph.stages.values()), 1)
+print(json.dumps(peak() - before))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
+def test_a_cifar_stage_takes_less_than_a_gigabyte_and_a_half_above_torch():
+    result = subprocess.run([sys.executable, '-c', MEMORY], capture_output=True, text=True, check=True)
+    assert json.loads(result.stdout.splitlines()[-1]) < 1.5
