@@ -250,7 +250,7 @@ def _differences(
     for row in sorted(rows, key=lambda row: (len(row['method']), row['method'])):
         if row['block'] not in blocks:
             continue  # nothing is compared with it
-        identity = (row['block'], *(row[column] for column in what), row['run_seed'])
+        identity = (row['block'], is_reference(row), *(row[column] for column in what), row['run_seed'])
         other = runs.setdefault(identity, row)
         if other['fingerprint'] != row['fingerprint']:
             raise StoreError(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import scikit_posthocs
 from scipy import stats
 
 from ltbench.report.frame import GROUP, title
@@ -135,6 +134,8 @@ def mean_ranks(frame: pd.DataFrame) -> Ranks:
     blocks, methods = complete.shape
     if note := _why_no_test(ranks):
         return Ranks(mean, tables, left_out, note=note)
+    import scikit_posthocs  # here, because it imports matplotlib, which takes a second
+
     friedman = stats.friedmanchisquare(*complete.to_numpy().T)
     return Ranks(
         mean,
