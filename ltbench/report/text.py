@@ -75,6 +75,7 @@ def readme(results: SuiteResults, files: Sequence[str]) -> str:
     seconds = sum(cost.get('wall_seconds', 0.0) + cost.get('evaluation_seconds', 0.0) for cost in stages.values())
     versions = {name: _distinct(record['environment'].get(name) for record in records) for name in SOFTWARE}
     commits = _distinct(record['environment'].get('git_commit') for record in records)
+    groups = len({title(*_group_of(record)) for record in records})
     made_by = commands(results)
     widest = max(map(len, made_by))
     lines = [
@@ -82,7 +83,7 @@ def readme(results: SuiteResults, files: Sequence[str]) -> str:
         '',
         f'{len(records)} runs, {len(results.failures)} failed, of '
         f'{len({record["method"] for record in records})} methods in '
-        f'{len({title(*_group_of(record)) for record in records})} tables (benchmark, imbalance factor, setting).',
+        f'{groups} table{"s" * (groups != 1)} (benchmark, imbalance factor, setting).',
         '',
         *_left_out(results),
         '```',

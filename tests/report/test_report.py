@@ -34,6 +34,7 @@ def test_the_same_records_make_the_same_bytes(results):
     assert everything(results) == first
     assert set(first) == {
         'leaderboard.csv', 'leaderboard.md', 'statistics.csv', 'README.md', 'leaderboard-cifar10_lt-if100.tex',
+        'ablation_nbn.csv', 'published.csv', 'index.html',
     }  # fmt: skip
     assert str(results).encode() not in b''.join(first.values())
 
@@ -133,3 +134,24 @@ def test_csv_writes_small_p_values_and_nothing_for_nothing():
 
     text = csv(pd.DataFrame({'p': [1.23456e-7, None], 'difference': [1 / 3, None], 'parameters': [464154.0, None]}))
     assert text == 'p,difference,parameters\n1.235e-07,0.3333,464154\n,,\n'
+
+
+def test_a_caveat_stands_at_every_table(results):
+    record = make_record()
+    record['config']['benchmark']['caveat'] = 'Re-encoded at 95 %; not comparable.'
+    write(record)
+    build_report('made', figures=False, with_latex=True)
+    made = everything(results)
+    assert b'**Re-encoded at 95 %; not comparable.**' in made['leaderboard.md']
+    caption = next(line for line in made['leaderboard-cifar10_lt-if100.tex'].splitlines() if b'caption' in line)
+    assert caption.endswith(rb'Re-encoded at 95 \%; not comparable.}')
+
+
+@pytest.mark.parametrize(('suite', 'run'), [('made', False), ('digits', True)])
+def test_only_a_declared_suite_is_run_by_its_name(results, suite, run):
+    write(make_record(), suite)
+    build_report(suite, figures=False)
+    for name in ('README.md', 'index.html'):
+        said = (results / suite / name).read_text()
+        assert f'ltbench report {suite}' in said
+        assert (f'ltbench run {suite}' in said) == run
