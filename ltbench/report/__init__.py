@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ltbench.report import ablation, latex, page, published, statistics, tables, text
+from ltbench.report.frame import caveats
 from ltbench.report.reading import SuiteResults, read_suite
 from ltbench.report.statistics import Ranks
 from ltbench.store import explained, write_atomically
@@ -62,7 +63,7 @@ def write_report(
         contents['published.csv'] = tables.csv(beside)
     contents |= {f'ablation_{name}.csv': tables.csv(table) for name, table in ablations.items()}
     if with_latex:
-        contents |= latex.latex(board)
+        contents |= latex.latex(board, caveats(results.records))
     drawn: list[Path] = []
     captions: dict[str, str] = {}
     with explained('report', results.folder, 'LTBENCH_RESULTS'):
@@ -71,14 +72,17 @@ def write_report(
         contents['index.html'] = page.page(
             page.Contents(
                 suite=results.suite,
-                commands=[command.partition(' #')[0].rstrip() for command in text.commands_of(results)],
+                commands=text.commands(results),
                 records=results.records,
                 leaderboard=board,
                 failures=results.failures,
                 left_out=list(results.left_out.values()),
                 statistics=tests,
                 ranks=text.said_of_ranks(ranks),
-                mean_ranks=ranks.mean_ranks.rename('mean_rank').rename_axis('method').reset_index(),
+                # of one table they are its order, which the leaderboard has
+                mean_ranks=ranks.mean_ranks.rename('mean_rank').rename_axis('method').reset_index()
+                if len(ranks.tables) > 1
+                else None,
                 published=beside,
                 ablations=ablations,
                 figures=[path.relative_to(results.folder) for path in drawn],
@@ -116,15 +120,15 @@ def _draw(
     """
     from ltbench.report import figures
 
-    folder, drawing = results.folder / 'figures', results.folder / '.figures'
+    folder, drawing, said = results.folder / 'figures', results.folder / '.figures', caveats(results.records)
     try:
         drawn = figures.draw_all(grouped, frame, drawing, board)
         with figures.style():
             for name, declared in ablation.ABLATIONS.items():
                 differences = ablation.part_differences(grouped, name)
-                drawn += figures.draw_ablation(differences, declared.part, drawing, name)
+                drawn += figures.draw_ablation(differences, declared.part, drawing, name, said)
             if ranks.nemenyi is not None:
-                drawn += figures.save(figures.critical.draw(ranks), drawing, 'critical_difference')
+                drawn += figures.save(figures.critical.draw(ranks, said.values()), drawing, 'critical_difference')
         folder.mkdir(exist_ok=True)
         drawn = [path.replace(folder / path.name) for path in drawn]
     finally:

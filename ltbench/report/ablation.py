@@ -244,7 +244,7 @@ def _differences(
     blocks = {row['block'] for row in rows if not is_reference(row)}
 
     def combination(row: Mapping[str, Any]) -> tuple[Any, ...]:
-        return row['block'], row['computation'], *(row[column] for column in what)
+        return row['block'], is_reference(row), row['computation'], *(row[column] for column in what)
 
     for row in sorted(rows, key=lambda row: (len(row['method']), row['method'])):
         if row['block'] in blocks:  # else nothing is compared with it
@@ -261,7 +261,7 @@ def _differences(
     first: dict[tuple[Any, ...], str] = {}
     for row in runs.values():  # the shortest spelling of one and the same combination
         name = names.setdefault(combination(row), row['method'])
-        first.setdefault((row['block'], *(row[column] for column in what)), name)
+        first.setdefault((row['block'], is_reference(row), *(row[column] for column in what)), name)
     none = np.full(len(SCORES), np.nan)
     lines = []
     for row in order:
@@ -269,7 +269,9 @@ def _differences(
         reference = none if is_reference(row) else references.get((row['block'], row['run_seed']), none)
         method = names[combination(row)]
         cells = {key: row[key] for key in what}
-        if method != first[(row['block'], *cells.values())]:  # the same options in another order, or by other code
+        if (
+            method != first[(row['block'], is_reference(row), *cells.values())]
+        ):  # the same options in another order, or by other code
             column = 'with' if 'with' in cells else 'value'
             cells[column] = f'{cells[column]} (as {method})'.strip()
         start = {**{key: row[key] for key in GROUP}, 'method': method, **cells}

@@ -55,6 +55,13 @@ def _cost(record: Mapping[str, Any], name: str) -> float | None:
     return None if name in TRAINING and 'imported' in record['config'] else record['cost'][name]
 
 
+def caveats(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What every table and figure of a benchmark has to say, by its name; of most benchmarks nothing."""
+    return {
+        record['benchmark']: caveat for record in records if (caveat := record['config']['benchmark'].get('caveat', ''))
+    }
+
+
 def title(benchmark: str, imbalance_factor: float, setting: str) -> str:
     """Of a group, for people."""
     factor = f', imbalance factor {imbalance_factor:g}' if pd.notna(imbalance_factor) else ''

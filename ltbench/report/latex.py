@@ -23,13 +23,14 @@ CAPTION = (
 )
 
 
-def latex(board: pd.DataFrame) -> dict[str, str]:
+def latex(board: pd.DataFrame, caveats: Mapping[str, str]) -> dict[str, str]:
     """A table for each group, by file name; ``\\usepackage{booktabs}`` is all they need.
 
     A metric that no method of the group has is left out; a method without a successful run has dashes.
 
     Args:
         board: Of :func:`ltbench.report.tables.leaderboard`.
+        caveats: Of :func:`ltbench.report.frame.caveats`.
     """
     files: dict[str, str] = {}
     used: Counter[str] = Counter()
@@ -37,7 +38,7 @@ def latex(board: pd.DataFrame) -> dict[str, str]:
         label = slug(*group)
         used[label] += 1
         label += f'-{used[label]}' * (used[label] > 1)  # settings that differ in characters no file name has
-        files[f'leaderboard-{label}.tex'] = _table(title(*group), label, rows)
+        files[f'leaderboard-{label}.tex'] = _table(title(*group), label, rows, caveats.get(group[0], ''))
     return files
 
 
@@ -46,7 +47,7 @@ def escape(text: str) -> str:
     return ''.join(SPECIAL.get(character, character) for character in text)
 
 
-def _table(name: str, label: str, rows: pd.DataFrame) -> str:
+def _table(name: str, label: str, rows: pd.DataFrame, caveat: str) -> str:
     shown = {metric: title for metric, title in SCORES.items() if rows[f'{metric}_mean'].notna().any()}
     body = [
         ' & '.join([escape(row['method']), str(row['n_seeds']), *_cells(row, shown)]) + r' \\'
@@ -56,7 +57,7 @@ def _table(name: str, label: str, rows: pd.DataFrame) -> str:
         r'% \usepackage{booktabs}',
         r'\begin{table}',
         r'\centering',
-        rf'\caption{{{escape(name)}: {CAPTION}}}',
+        rf'\caption{{{escape(name)}: {CAPTION}{escape(caveat and f" {caveat}")}}}',
         rf'\label{{tab:{label}}}',
         rf'\begin{{tabular}}{{lr{"c" * len(shown)}}}',
         r'\toprule',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,11 +14,14 @@ import jinja2
 import pandas as pd
 
 from ltbench.record import results_root
-from ltbench.report import page_data, page_tables
+from ltbench.report import frame, page_data, page_tables
 from ltbench.report.garbage import uncollected
 from ltbench.report.text import selection_of
 
 TYPES = {'.svg': 'image/svg+xml', '.png': 'image/png'}
+FIRST_CLAUSE = re.compile(r'[.,:;] ')
+SVG_SIZE = re.compile(rb'width="([\d.]+)pt" height="([\d.]+)pt"')
+WIDE = 720  # CSS pixels; wider figures have a line of the page for themselves
 VERSIONS = ('ltbench', 'python', 'torch', 'torchvision', 'mmengine', 'numpy')
 
 
@@ -69,22 +73,24 @@ def page(contents: Contents) -> str:
     Raises:
         FileNotFoundError: If a figure is not there.
     """
+    caveats = frame.caveats(contents.records)
     loader = jinja2.PackageLoader('ltbench.report', 'page_files')
     environment = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
+    environment.filters['breakable'] = page_tables.breakable
     settings = contents.settings or [record['setting'] for record in contents.records]
     keys = [
         page_tables.key_of({**record, 'setting': setting})
         for record, setting in zip(contents.records, settings, strict=True)
     ]
     boards = page_tables.boards(
-        contents.leaderboard, dict(zip(keys, contents.records, strict=True)), keys, contents.failures
+        contents.leaderboard, dict(zip(keys, contents.records, strict=True)), keys, contents.failures, caveats
     )
     row_of = {row.key: row.number for board in boards for row in board.rows}
     order = sorted(range(len(keys)), key=lambda i: (row_of[keys[i]], contents.records[i]['run_seed'], i))
     data = page_data.details(contents.suite, [contents.records[i] for i in order], [row_of[keys[i]] for i in order])
-    compared, apart = page_tables.published(contents.published)
+    compared, apart = page_tables.published(contents.published, caveats)
     return environment.get_template('page.html').render(
         contents=contents,
         facts=_facts(contents),
@@ -94,12 +100,14 @@ def page(contents: Contents) -> str:
         tables={
             'statistics': [
                 *page_tables.plain(contents.mean_ranks, 'Mean ranks'),
-                *page_tables.plain(contents.statistics, 'Top-1 against others'),
+                *page_tables.comparisons(contents.statistics, 'Top-1 against others', caveats),
             ],
             'compared': compared,
             'apart': apart,
             'ablations': [
-                table for name, frame in contents.ablations.items() for table in page_tables.plain(frame, name)
+                table
+                for name, ablation in contents.ablations.items()
+                for table in page_tables.ablation(ablation, name, caveats)
             ],
         },
         left_out=[message.replace(f'{results_root() / contents.suite}/', '') for message in contents.left_out],
@@ -166,7 +174,7 @@ def _filters(boards: Sequence[page_tables.Board]) -> dict[str, list[tuple[str, s
     return {name: values for name, values in choices.items() if len(values) > 1}
 
 
-def _figures(contents: Contents) -> list[dict[str, str]]:
+def _figures(contents: Contents) -> list[dict[str, Any]]:
     """Source and caption of each figure; of files of one name the smaller."""
     folder = results_root() / contents.suite
     smallest: dict[Path, Path] = {}
@@ -176,21 +184,38 @@ def _figures(contents: Contents) -> list[dict[str, str]]:
         other = smallest.setdefault(path.with_suffix(''), path)
         if (folder / path).stat().st_size < (folder / other).stat().st_size:
             smallest[path.with_suffix('')] = path
-    return [
-        {
-            'caption': _caption(path, contents.captions),
-            'source': f'data:{TYPES[path.suffix]};base64,{_base64(folder / path)}',
-        }
-        for path in smallest.values()
-    ]
+    titles = _titles(contents.leaderboard)
+    return [_figure(folder / path, contents.captions, titles) for path in smallest.values()]
 
 
-def _caption(path: Path, captions: Mapping[str, str]) -> str:
-    """What a figure shows, and of which benchmark and setting, from its file name."""
+def _figure(path: Path, captions: Mapping[str, str], titles: Mapping[str, str]) -> dict[str, Any]:
+    """What a figure shows, briefly and at length, and of which table; its size in CSS pixels and its contents."""
     kind, _, where = path.stem.partition('-')
     said = captions.get(kind, kind.replace('_', ' ').capitalize()).rstrip('.')
-    return f'{said} ({where})' if where else said
+    of = titles.get(where, where)
+    contents = path.read_bytes()
+    width, height = _size(contents)
+    return {
+        'caption': FIRST_CLAUSE.split(said)[0],
+        'of': of,
+        'alt': f'{said} ({of})' if of else said,
+        'width': width,
+        'height': height,
+        'kind': ' '.join(['wide'] * (width > WIDE) + ['tall'] * (height > 0.7 * width)),
+        'source': f'data:{TYPES[path.suffix]};base64,{base64.b64encode(contents).decode()}',
+    }
 
 
-def _base64(path: Path) -> str:
-    return base64.b64encode(path.read_bytes()).decode()
+def _titles(leaderboard: pd.DataFrame) -> dict[str, str]:
+    """Tables by the part of a figure's file name that says which it is of, all imbalance factors together as well."""
+    groups = list(leaderboard[frame.GROUP].drop_duplicates().itertuples(index=False, name=None))
+    together = [(benchmark, float('nan'), setting) for benchmark, _, setting in groups]
+    return {frame.slug(*group): frame.title(*group) for group in (*together, *groups)}
+
+
+def _size(contents: bytes) -> tuple[int, int]:
+    """Width and height in CSS pixels of what matplotlib saves: an SVG in points, or a PNG of 150 dots an inch; or 0."""
+    if contents.startswith(b'\x89PNG'):
+        return round(int.from_bytes(contents[16:20]) * 0.64), round(int.from_bytes(contents[20:24]) * 0.64)
+    found = SVG_SIZE.search(contents[:2000])
+    return (round(float(found[1]) * 4 / 3), round(float(found[2]) * 4 / 3)) if found else (0, 0)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 
 from ltbench.report.tables import GROUP
 
 STANDING = {'best': 'best', 'not told apart': 'tied'}
 """What the leaderboard's column ``best`` says -> how the cell is marked."""
+LONG_WORD = 20  # letters
+MOST_ROWS = 40  # of a table that stands open; the leaderboard itself is never folded
 Key = tuple[str, float | None, str, str]
 """Benchmark, imbalance factor, setting and method: what a row of a leaderboard is of."""
 
@@ -80,6 +84,7 @@ class Board:
     factor: str
     setting: str
     about: str
+    caveat: str  # of the benchmark, to stand at each of its tables
     tested: bool  # whether it is known which methods cannot be told from the best
     columns: list[Column] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
@@ -97,6 +102,12 @@ class Table:
     title: str
     columns: list[str]
     rows: list[list[Cell]]
+    caveat: str = ''
+
+    @property
+    def folded(self) -> bool:
+        """Whether it is too long to stand open on the page."""
+        return len(self.rows) > MOST_ROWS
 
 
 def key_of(row: Mapping[str, Any]) -> Key:
@@ -110,6 +121,7 @@ def boards(
     examples: Mapping[Key, Mapping[str, Any]],
     runs: Sequence[Key],
     failures: Sequence[Mapping[str, Any]],
+    caveats: Mapping[str, str],
 ) -> list[Board]:
     """One leaderboard a group, in the order of the frame; methods that only failed come last.
 
@@ -118,6 +130,7 @@ def boards(
         examples: A record of each row.
         runs: The row of each record.
         failures: Runs that failed.
+        caveats: What the tables of a benchmark have to say, by its name.
     """
     seeds = Counter(runs)
     failed: defaultdict[Key, list[str]] = defaultdict(list)
@@ -135,7 +148,13 @@ def boards(
         example = of_group.get((benchmark, factor, setting))
         about = _about(example) if example else 'No run of this table has succeeded.'
         board = Board(
-            benchmark, '' if factor is None else f'{factor:g}', setting, about, 'best' in leaderboard, columns
+            benchmark,
+            '' if factor is None else f'{factor:g}',
+            setting,
+            about,
+            caveats.get(benchmark, ''),
+            'best' in leaderboard,
+            columns,
         )
         marks = {column.name: _marks(column, {key: rows[key] for key in members if key in rows}) for column in columns}
         for key in members:
@@ -147,26 +166,77 @@ def boards(
     return made
 
 
-def plain(frame: pd.DataFrame | None, title: str) -> list[Table]:
-    """A frame as tables: one a group where it has groups, mean and deviation in one cell."""
+def plain(frame: pd.DataFrame | None, title: str, caveats: Mapping[str, str] | None = None) -> list[Table]:
+    """A frame as tables: one a group where it has groups, mean and deviation in one cell, empty columns left out.
+
+    Args:
+        frame: None or empty: no table.
+        title: Of all of them; what tells them apart is added.
+        caveats: What the tables of a benchmark have to say, by its name.
+    """
     if frame is None or frame.empty:
         return []
     if not set(GROUP) <= set(frame.columns):
         return [_table(frame, title)]
     groups = frame.groupby(GROUP, sort=False, dropna=False)
-    return [_table(rows.drop(columns=GROUP), f'{title}: {group_title(*group)} ({group[2]})') for group, rows in groups]
+    return [
+        _table(
+            rows.drop(columns=GROUP), f'{title}: {group_title(*group)} ({group[2]})', (caveats or {}).get(group[0], '')
+        )
+        for group, rows in groups
+    ]
 
 
-def published(frame: pd.DataFrame | None) -> tuple[list[Table], list[Table]]:
+def comparisons(frame: pd.DataFrame | None, title: str, caveats: Mapping[str, str] | None = None) -> list[Table]:
+    """Of :func:`ltbench.report.statistics.against`: that a method is compared with the best stands beside its name."""
+    if frame is None or 'reference' not in frame:
+        return plain(frame, title, caveats)
+    against = frame['against'].astype(str).where(frame['reference'] != 'best', frame['against'] + ' (the best)')
+    return plain(frame.assign(against=against).drop(columns='reference'), title, caveats)
+
+
+def ablation(frame: pd.DataFrame, title: str, caveats: Mapping[str, str] | None = None) -> list[Table]:
+    """An ablation, which has a row a method and score, with one row a method; options that do not vary are left out."""
+    if 'score' not in frame:
+        return plain(frame, title, caveats)
+    start = list(frame.columns).index('score')
+    what = [str(name) for name in frame.columns[:start] if name not in GROUP]
+    parts = frame if 'is_reference' not in frame else frame[~frame['is_reference'].astype(bool)]
+    varied = [name for name in what if name != 'with' and parts[name].astype(str).nunique() > 1]  # with: in the method
+    kept = [name for name in what if name in ('method', 'is_reference', *varied)]
+    rows = []
+    for combination, scores in frame.groupby([*GROUP, *what], sort=False, dropna=False):
+        told = dict(zip([*GROUP, *what], combination, strict=True))
+        row: dict[str, Any] = {name: told[name] for name in (*GROUP, *kept)}
+        for score in scores[scores['score'].isin(SCORES)].to_dict('records'):
+            name = score['score']
+            row |= {f'{name}_mean': score['mean'], f'{name} difference': score['difference']}
+            if name == SCORES[0]:
+                row |= {'top1_std': score['std'], 'top1 difference_std': score['difference_std']}
+                row |= {'p_holm': score['p_holm'], 'n_seeds': score['n']}
+        rows.append(row)
+    return plain(pd.DataFrame(rows), title, caveats)
+
+
+def breakable(text: str) -> Markup:
+    """A name as HTML that may break after ``+``, ``(`` and a comma, and a long word of it after ``_`` too."""
+    pieces = re.split(r'(?<=[+,])|(?<=\w\()', text)
+    pieces = [piece.replace('_', '_\0') if len(piece.strip()) > LONG_WORD else piece for piece in pieces]
+    return Markup('<wbr>').join('\0'.join(pieces).split('\0'))
+
+
+def published(frame: pd.DataFrame | None, caveats: Mapping[str, str] | None = None) -> tuple[list[Table], list[Table]]:
     """Rows that can be compared, and those whose recipe differs."""
     if frame is None or frame.empty:
         return [], []
+    if 'published_method' in frame and (frame['published_method'] == frame['method']).all():
+        frame = frame.drop(columns='published_method')
     differs = frame['differs'].astype(bool)
     same, other = (
         frame[~differs].drop(columns='differs'),
         frame[differs].drop(columns=['difference', 'tolerance', 'verdict']),
     )
-    return plain(same, 'Same recipe'), plain(other, 'Another recipe')
+    return plain(same, 'Same recipe', caveats), plain(other, 'Another recipe', caveats)
 
 
 def group_title(benchmark: str, factor: float | None, setting: str) -> str:
@@ -209,18 +279,24 @@ def _board_cell(column: Column, row: Mapping[str, Any], mark: str) -> Cell:
     return Cell(text, f'{value:.6f}', mark, number=True)
 
 
-def _table(frame: pd.DataFrame, title: str) -> Table:
-    """Every column of a frame; a deviation stands in the cell of its mean."""
+def _table(frame: pd.DataFrame, title: str, caveat: str = '') -> Table:
+    """Every column of a frame that says something; a deviation stands in the cell of its mean."""
     names = [str(name) for name in frame.columns]
-    deviations = {f'{name.removesuffix("_mean")}_std' for name in names}
-    shown = [name for name in names if name not in deviations]
+    deviations = {_deviation_of(name) for name in names}
+    empty = {name for name in names if all(_said(name, value) == '' for value in frame[name])}
+    shown = [name for name in names if name not in deviations | empty]
     columns = [list(_cells(frame, name)) for name in shown]
-    labels = [name.removesuffix('_mean').replace('_', ' ') for name in shown]
-    return Table(title, labels, [list(row) for row in zip(*columns, strict=True)])
+    labels = [LABELS.get(name, name.removesuffix('_mean').replace('_', ' ')) for name in shown]
+    return Table(title, labels, [list(row) for row in zip(*columns, strict=True)], caveat)
+
+
+def _deviation_of(name: str) -> str:
+    """The column of the standard deviation of a column of means."""
+    return 'std' if name in ('mean', 'measured') else f'{name.removesuffix("_mean")}_std'
 
 
 def _cells(frame: pd.DataFrame, name: str) -> Iterator[Cell]:
-    deviation = f'{name.removesuffix("_mean")}_std'
+    deviation = _deviation_of(name)
     deviations = frame[deviation] if deviation in frame else [None] * len(frame)
     number = pd.api.types.is_numeric_dtype(frame[name]) and not pd.api.types.is_bool_dtype(frame[name])
     for value, spread in zip(frame[name], deviations, strict=True):
@@ -243,10 +319,17 @@ def _said(name: str, value: Any) -> str:
         return '< 0.001' if value < 0.001 else f'{value:.3f}'
     if name in WHOLE and value.is_integer():
         return f'{value:.0f}'
-    sign = '+' if name == 'difference' else '-'
+    sign = '+' if name.endswith('difference') else '-'
     return f'{value:{sign}.2f}'.replace('-', '\N{MINUS SIGN}')
 
 
+SCORES = ('top1', 'many', 'medium', 'few')
+"""Of an ablation, that are shown."""
+LABELS = {
+    'top1_mean': 'top-1', **{f'{name} difference': f'Δ {name.replace("top1", "top-1")}' for name in SCORES},
+    'p_holm': 'p (Holm)', 'n_seeds': 'seeds', 'n_pairs': 'pairs', 'is_reference': 'reference',
+}  # fmt: skip
+"""Labels of columns whose names do not read as such."""
 WHOLE = ('imbalance_factor', 'epochs', 'n', 'n_seeds', 'rank')
 """Columns of whole numbers, which are floats where some are missing."""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from ltbench.config import config_names
 from ltbench.report.frame import GROUP, title
 from ltbench.report.reading import SuiteResults
 from ltbench.report.statistics import ALPHA, BASELINE, Ranks
@@ -21,6 +22,12 @@ SCORES = {
 RULES = {'many': '> 100', 'medium': '20 to 100', 'few': '< 20'}
 SELECTION = 'last epoch, scored on the test set, which selects nothing'
 SELECTION_OF_IMPORTED = 'the epoch that the authors of an imported checkpoint chose, perhaps on the test set'
+WHAT = {
+    'run': 'train what is missing, record, report',
+    'report': 'make all of this from the records again; trains nothing',
+}
+"""What the commands do."""
+MOST_NAMES = 8  # in a sentence
 SOFTWARE = ('ltbench', 'python', 'torch', 'torchvision', 'mmengine', 'numpy')
 
 HOW_TO_READ = f"""\
@@ -67,6 +74,8 @@ def readme(results: SuiteResults, files: Sequence[str]) -> str:
     """
     records, told = results.records, [*results.records, *results.failures]
     methods, tables = len({run['method'] for run in told}), len({title(*_group_of(run)) for run in told})
+    made_by = commands(results)
+    widest = max(map(len, made_by))
     lines = [
         f'# {results.suite}',
         '',
@@ -75,7 +84,7 @@ def readme(results: SuiteResults, files: Sequence[str]) -> str:
         '',
         *_left_out(results),
         '```',
-        *commands_of(results),
+        *[f'{command:<{widest}}  # {WHAT[command.split()[1]]}' for command in made_by],
         '```',
         '',
         *(_made_with(records) if records else []),
@@ -86,12 +95,11 @@ def readme(results: SuiteResults, files: Sequence[str]) -> str:
     return '\n'.join(lines) + '\n'
 
 
-def commands_of(results: SuiteResults) -> list[str]:
-    """What makes the results anew, each with what it does."""
-    train = f'ltbench run {results.suite}     # train what is missing, record, report'
-    report = f'ltbench report {results.suite}  # make all of this from the records again; trains nothing'
-    imported = results.records and all('imported' in record['config'] for record in results.records)
-    return [report] if imported else [train, report]
+def commands(results: SuiteResults) -> list[str]:
+    """What makes the suite's folder again: its runs, where it is a suite that can be run by name, and the report."""
+    trained = not results.records or any('imported' not in record['config'] for record in results.records)
+    runs = [f'ltbench run {results.suite}'] if trained and results.suite in config_names('suites') else []
+    return [*runs, f'ltbench report {results.suite}']
 
 
 def selection_of(records: Iterable[Mapping[str, Any]]) -> str:
@@ -221,7 +229,8 @@ def _tests(tests: pd.DataFrame | None, rows: pd.DataFrame) -> str:
 
 def said_of_ranks(ranks: Ranks) -> str:
     """What mean ranks over tables are of, and what a test of them says, or why there is none."""
-    out = f' Left out, because they are not in all of them: {", ".join(ranks.left_out)}.' if ranks.left_out else ''
+    names = ', '.join(ranks.left_out) if len(ranks.left_out) <= MOST_NAMES else f'{len(ranks.left_out)} methods'
+    out = f' Left out, because they are not in all of them: {names}.' if ranks.left_out else ''
     said = f'By mean top-1 over seeds, 1 is best, in {counted(len(ranks.tables), "table")} of two methods or more.{out}'
     if ranks.friedman is None:
         return f'{said} No test: {ranks.note}.'

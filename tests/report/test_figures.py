@@ -169,6 +169,18 @@ def test_long_names_break_and_lose_nothing():
     assert ''.join(lines).replace(' ', '') == name.replace(' ', '')
 
 
+@pytest.mark.parametrize(('seeds', 'averaged'), [((0,), False), ((0, 1), True)])
+def test_titles_say_the_caveat_and_speak_of_means_only_where_there_are_several_seeds(tmp_path, seeds, averaged):
+    records = [make_record(method, seed) for method in ('erm', 'crt') for seed in seeds]
+    for record in records:
+        record['config']['benchmark']['caveat'] = 'Re-encoded.'
+    files = files_of(records, tmp_path)
+    for kind in ('per_class', 'cost', 'leaderboard'):
+        said = files[f'{kind}-cifar10_lt-if100.svg'].decode()
+        assert 'Re-encoded.' in said
+        assert ('over seeds' in said) == averaged, kind
+
+
 def test_no_torch():
     code = "import sys, ltbench.report.figures; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, '-c', code], check=True)

@@ -15,9 +15,10 @@ from made_records import COUNTS, make_record
 
 from ltbench.report import tables
 from ltbench.report.page import Contents, page
+from ltbench.report.page_tables import breakable
 
 NASTY = ('<script>alert(1)</script>', 'a&b "c"', '</script><img src=x onerror=alert(1)>')
-VOID = {'meta', 'link', 'input', 'img', 'br'}
+VOID = {'meta', 'link', 'input', 'img', 'br', 'wbr'}
 
 
 class Document(HTMLParser):
@@ -181,6 +182,65 @@ def test_the_smaller_file_of_a_figure_is_embedded(records, results):
     (image,) = [attributes for tag, attributes in document.elements if tag == 'img']
     assert image['src'] == 'data:image/svg+xml;base64,' + base64.b64encode(b'123').decode()
     assert image['alt'] == 'By group (x)'
+
+
+def test_a_caveat_stands_at_every_table_of_its_benchmark(records):
+    said = 'Not <comparable>.'
+    for record in records:
+        record['config']['benchmark']['caveat'] = said
+    others = [make_record(method, benchmark='other_lt') for method in ('erm', 'nbn')]
+    rows = [{'benchmark': r['benchmark'], 'imbalance_factor': 100.0, 'setting': 'paper'} for r in (*records, *others)]
+    statistics = pd.DataFrame([row | {'method': 'erm', 'p': 0.5} for row in rows])
+    html = page(contents([*records, *others], statistics=statistics, ablations={'a': statistics}))
+    assert html.count('class="caveat">Not &lt;comparable&gt;.</p>') == 3  # leaderboard, statistics, ablation
+
+
+@pytest.mark.parametrize(
+    ('name', 'parts'),
+    [
+        ('nbn(scope=all, bias_init=ones)+crt', ['nbn(', 'scope=all,', ' bias_init=ones)+', 'crt']),
+        ('balanced_softmax', ['balanced_softmax']),
+        ('resample_class_balanced', ['resample_', 'class_', 'balanced']),
+        ('x (paper) <b>', ['x (paper) &lt;b&gt;']),
+    ],
+)
+def test_names_break_where_they_have_parts(name, parts):
+    assert str(breakable(name)) == '<wbr>'.join(parts)
+
+
+@pytest.mark.parametrize(('rows', 'folded'), [(40, 0), (41, 1)])
+def test_a_long_table_is_folded_and_counted(records, rows, folded):
+    html = page(contents(records, statistics=pd.DataFrame({'method': [f'm{n}' for n in range(rows)]})))
+    assert html.count('<details class="long">') == html.count(f'({rows} rows)') == folded
+
+
+def test_an_ablation_has_a_row_a_method(records):
+    group = {'benchmark': 'b', 'imbalance_factor': 10.0, 'setting': 'paper'}
+    numbers = {'mean': 70.0, 'std': 1.0, 'n': 3, 'difference': 2.0, 'difference_std': 0.5, 'p_holm': 0.25}
+    reference = {'mean': 68.0, 'std': 1.0, 'n': 3}
+    frame = pd.DataFrame(
+        [
+            group | {'method': method, 'scope': 'all', 'is_reference': first, 'score': score} | scored
+            for method, first, scored in (('erm', True, reference), ('nbn', False, numbers))
+            for score in ('top1', 'few')
+        ]
+    )
+    document = Document(page(contents(records, ablations={'nbn': frame})))
+    wanted = ['method', 'reference', 'top-1', 'Δ top-1', 'p (Holm)', 'seeds', 'few', 'Δ few']  # scope does not vary
+    assert wanted in document.rows
+    assert ['nbn', 'no', '70.00 ± 1.00', '+2.00 ± 0.50', '0.250', '3', '70.00', '+2.00'] in document.rows
+    assert ['erm', 'yes', '68.00 ± 1.00', '–none', '–none', '3', '68.00', '–none'] in document.rows
+
+
+def test_a_figure_has_the_title_of_its_table_and_its_size(records, results):
+    folder = results / 'made' / 'figures'
+    folder.mkdir(parents=True)
+    (folder / 'groups-cifar10_lt-if100.svg').write_text('<svg width="600pt" height="300pt"/>')
+    figures = [Path('figures/groups-cifar10_lt-if100.svg')]
+    document = Document(page(contents(records, figures=figures, captions={'groups': 'By group. At length'})))
+    (image,) = [attributes for tag, attributes in document.elements if tag == 'img']
+    assert image['alt'] == 'By group. At length (cifar10_lt, imbalance factor 100 (paper))'
+    assert (image['width'], image['height']) == ('800', '400')
 
 
 def test_no_torch():

@@ -182,6 +182,14 @@ def test_the_page_does_not_scroll_sideways(opened, width):
     assert wide == visible <= width
 
 
+def test_a_leaderboard_fits_a_laptop(opened):
+    """With ± in every column, at 1280 pixels no table scrolls."""
+    wide = (
+        'return [...document.querySelectorAll("table.results")].map(t => t.scrollWidth - t.parentElement.clientWidth)'
+    )
+    assert max(opened.execute_script(wide)) <= 0
+
+
 def test_it_prints(opened, tmp_path: Path):
     opened.execute_cdp_cmd('Emulation.setEmulatedMedia', {'media': 'print'})
     try:

@@ -230,3 +230,24 @@ def test_each_group_has_a_latex_table_of_its_own(results):
         write(make_record('erm', 0, setting=setting))
     build_report('made', figures=False, with_latex=True)
     assert len(list(results.glob('made/*.tex'))) == 2
+
+
+def test_a_caveat_stands_at_every_table(results):
+    record = make_record()
+    record['config']['benchmark']['caveat'] = 'Re-encoded at 95 %; not comparable.'
+    write(record)
+    build_report('made', figures=False, with_latex=True)
+    made = everything(results)
+    assert b'**Re-encoded at 95 %; not comparable.**' in made['leaderboard.md']
+    caption = next(line for line in made['leaderboard-cifar10_lt-if100.tex'].splitlines() if b'caption' in line)
+    assert caption.endswith(rb'Re-encoded at 95 \%; not comparable.}')
+
+
+@pytest.mark.parametrize(('suite', 'run'), [('made', False), ('digits', True)])
+def test_only_a_declared_suite_is_run_by_its_name(results, suite, run):
+    write(make_record(), suite)
+    build_report(suite, figures=False)
+    for name in ('README.md', 'index.html'):
+        said = (results / suite / name).read_text()
+        assert f'ltbench report {suite}' in said
+        assert (f'ltbench run {suite}' in said) == run

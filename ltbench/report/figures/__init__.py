@@ -38,20 +38,22 @@ class Drawing:
         says: What points, lines and bars mean, for the title.
         deviation: What shows the standard deviation over seeds, where something does.
         factors: Whether it is drawn once for all imbalance factors of a benchmark.
+        averaged: Whether it shows means over seeds and no deviation.
     """
 
     draw: Callable[[Material], Drawn | None]
     says: str
     deviation: str = ''
     factors: bool = False
+    averaged: bool = False
 
 
 FIGURES: Mapping[str, Drawing] = {
     'leaderboard': Drawing(accuracy.leaderboard, 'Top-1 of methods', 'whiskers'),
     'groups': Drawing(accuracy.groups, 'Accuracy by training images of the class', 'whiskers'),
-    'per_class': Drawing(accuracy.per_class, 'Accuracy of classes against their training images: mean over seeds'),
+    'per_class': Drawing(accuracy.per_class, 'Accuracy of classes against their training images', averaged=True),
     'imbalance': Drawing(comparison.imbalance, 'Top-1 against imbalance factor', 'whiskers', factors=True),
-    'cost': Drawing(comparison.cost, 'Top-1 against training cost: means over seeds'),
+    'cost': Drawing(comparison.cost, 'Top-1 against training cost', averaged=True),
     'reliability': Drawing(
         calibration.reliability,
         'Reliability in 15 bins of confidence, images of all seeds together; bins with fewer '
@@ -70,7 +72,8 @@ FIGURES: Mapping[str, Drawing] = {
     ),
     'bn_layers': Drawing(
         inside.bn_layers,
-        'Effective weight and bias of BN layers: mean and standard deviation over channels, averaged over seeds',
+        'Effective weight and bias of BN layers: mean and standard deviation over channels',
+        averaged=True,
     ),
     'strength': Drawing(
         inside.strength,
@@ -122,7 +125,9 @@ def draw_all(
     return [path for paths in drawn for path in paths]
 
 
-def draw_ablation(differences: pd.DataFrame, part: str, folder: Path, name: str) -> list[Path]:
+def draw_ablation(
+    differences: pd.DataFrame, part: str, folder: Path, name: str, caveats: Mapping[str, str]
+) -> list[Path]:
     """Draw a declared ablation, a figure for each group that has a row without the part; return the files.
 
     Args:
@@ -130,11 +135,13 @@ def draw_ablation(differences: pd.DataFrame, part: str, folder: Path, name: str)
         part: The method whose part is taken away.
         folder: Where the files go; it exists.
         name: Of the ablation.
+        caveats: Of :func:`ltbench.report.frame.caveats`.
     """
     paths = []
     for group, rows in differences.groupby(GROUP, dropna=False) if len(differences) else ():
         if rows['difference'].notna().any():
-            paths += save(ablation.draw(rows, part, title(*group)), folder, f'ablation_{name}-{slug(*group)}')
+            figure = ablation.draw(rows, part, title(*group), caveats.get(group[0], ''))
+            paths += save(figure, folder, f'ablation_{name}-{slug(*group)}')
     return paths
 
 
@@ -153,7 +160,10 @@ def _draw(material: Material, name: str, file: str, folder: Path) -> list[Path]:
             return []
         note = f'. {drawn.note[0].upper()}{drawn.note[1:]}.' if drawn.note else '.'
         add_title(
-            drawn.figure, f'{material.title}, {material.seeds()}', FIGURES[name].says + _spread(material, name) + note
+            drawn.figure,
+            f'{material.title}, {material.seeds()}',
+            FIGURES[name].says + _spread(material, name) + note,
+            *filter(None, [material.caveat]),
         )
         return save(drawn.figure, folder, file)
 
@@ -161,7 +171,7 @@ def _draw(material: Material, name: str, file: str, folder: Path) -> list[Path]:
 def _spread(material: Material, name: str) -> str:
     shown_by = FIGURES[name].deviation
     if not shown_by:
-        return ''
+        return '. Means over seeds' if FIGURES[name].averaged and material.seeds() != '1 seed' else ''
     if material.seeds() == '1 seed':
         return '. One seed each, so no deviation'
     return f'. Mean over seeds, {shown_by} one standard deviation (ddof 1; none for one seed)'

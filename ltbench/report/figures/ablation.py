@@ -17,7 +17,7 @@ BESIDE = ('bias_init', 'scalar')
 """Options told apart by colour and marker; the others that vary have rows of panels."""
 
 
-def draw(runs: pd.DataFrame, part: str, title: str) -> Figure:
+def draw(runs: pd.DataFrame, part: str, title: str, caveat: str = '') -> Figure:
     """Panels: columns are scores, rows the other parts of the method and what else varies.
 
     The first option of the part has a line for each value in every panel, in order.
@@ -26,6 +26,7 @@ def draw(runs: pd.DataFrame, part: str, title: str) -> Figure:
         runs: One group of :func:`ltbench.report.ablation.part_differences`.
         part: The method whose part is taken away.
         title: Of the group.
+        caveat: What all figures of the benchmark have to say.
 
     Raises:
         ValueError: If no row has a difference to draw.
@@ -55,7 +56,7 @@ def draw(runs: pd.DataFrame, part: str, title: str) -> Figure:
     values, looks, panels = (list(dict.fromkeys(rows[column])) for column in (first, 'look', 'panel'))
     left = 0.35 + max(map(text_width, panels)) + max(map(text_width, values))
     tall = max(0.55, len(values) * (0.13 * len(looks) + 0.08))
-    figure, grid = canvas([1.75] * len(scores), [tall] * len(panels), left=left, bottom=0.35, gap=(0.2, 0.22), top=0.25)
+    figure, grid = canvas([1.75] * len(scores), [tall] * len(panels), left=left, bottom=0.42, gap=(0.2, 0.22), top=0.25)
     palette = dict(zip(looks, zip(colours(len(looks)), MARKERS, strict=False), strict=False))
     for panel, line in zip(panels, grid, strict=True):
         for score, axes in zip(scores, line, strict=True):
@@ -77,6 +78,7 @@ def draw(runs: pd.DataFrame, part: str, title: str) -> Figure:
         f'{title}: what {part} changes, by {first}',
         f'Difference to the same without {part}, paired by seed: mean and 95 % t interval over seeds, small points are '
         'seeds. Right of the line is better.',
+        *filter(None, [caveat]),
     )
     return figure
 

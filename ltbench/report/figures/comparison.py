@@ -62,7 +62,9 @@ def cost(material: Material) -> Drawn | None:
     labelled.sort(key=lambda n: (-top1[n], seconds[n], n))
     names = [broken(str(means.index[n])) for n in labelled]
     room = sum(0.07 + 0.14 * (name.count('\n') + 1) for name in names)
-    figure, [[axes]] = canvas([4.6], [max(3.4, room)], right=0.5 + max(map(text_width, names)))
+    figure, [[axes]] = canvas(
+        [4.6], [max(3.4, room)], left=0.7, right=0.5 + 1.12 * max(map(text_width, names))
+    )  # front: bold
     axes.plot(
         seconds[front], top1[front], drawstyle='steps-post', color=INK, linewidth=1.2, marker='D', markersize=6,
         label='Pareto front',
@@ -79,7 +81,7 @@ def cost(material: Material) -> Drawn | None:
     if seconds.max() > 8 * seconds.min():
         axes.set_xscale('log')
     axes.margins(0.06)
-    axes.set(xlabel=f'training cost ({material.seconds}, mean over seeds)', ylabel='top-1 accuracy (%)')
+    axes.set(xlabel=f'training cost ({material.seconds})', ylabel='top-1 accuracy (%)')
     _label_on_the_right(
         figure, axes, [(seconds[n], top1[n], name, is_front[n]) for n, name in zip(labelled, names, strict=True)]
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import matplotlib.pyplot as plt
 import scikit_posthocs
 from matplotlib.figure import Figure
@@ -10,8 +12,12 @@ from ltbench.report.figures.style import add_title
 from ltbench.report.statistics import ALPHA, Ranks
 
 
-def draw(ranks: Ranks) -> Figure:
+def draw(ranks: Ranks, caveats: Iterable[str] = ()) -> Figure:
     """Draw the diagram of Demšar (JMLR 2006).
+
+    Args:
+        ranks: Of :func:`ltbench.report.statistics.mean_ranks`.
+        caveats: What all figures of the benchmarks have to say.
 
     Raises:
         ValueError: If the ranks have no test: there is nothing that a bar could say.
@@ -37,5 +43,6 @@ def draw(ranks: Ranks) -> Figure:
         f'Mean ranks in top-1 over {len(ranks.tables)} tables',
         f'1 is best; a bar joins methods that are not told apart (Nemenyi at {ALPHA}: ranks differ by less than '
         f'{ranks.critical_difference:.2f}; Friedman p = {ranks.friedman[1]:.2g}).',
+        *caveats,
     )
     return figure

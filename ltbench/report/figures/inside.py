@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from ltbench.report.figures.accuracy import Drawn, draw_baseline, draw_means
 from ltbench.report.figures.material import SHOWN, Details, Material, by_top1
@@ -134,6 +135,7 @@ def scale(material: Material) -> Drawn | None:
     for method in shown:
         draw_curve(axes, material.details[method], 'bn_scale', look[method], method)
     axes.set(xlabel='epoch', ylabel='learned scalar')
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend_below(figure, *axes.get_legend_handles_labels())
     return Drawn(figure, _said_shown(material))
 

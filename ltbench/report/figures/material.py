@@ -52,6 +52,7 @@ class Material:
     rare_group: str = 'few'
     seconds: str = ''  # what the column of that name measures
     factors: bool = False
+    caveat: str = ''  # of the benchmark, to stand on each of its figures
 
     @property
     def title(self) -> str:
@@ -125,7 +126,14 @@ def over_factors(found: Sequence[Material]) -> list[Material]:
         if material.factor is not None:
             together.setdefault((material.benchmark, material.setting), []).append(material)
     return [
-        Material(benchmark, None, setting, pd.concat([one.rows for one in several]), factors=True)
+        Material(
+            benchmark,
+            None,
+            setting,
+            pd.concat([one.rows for one in several]),
+            factors=True,
+            caveat=several[0].caveat,
+        )
         for (benchmark, setting), several in together.items()
         if len(several) > 1
     ]
@@ -151,6 +159,7 @@ def _material(rows: pd.DataFrame, records: Sequence[Mapping[str, Any]], interval
         np.asarray(first['class_counts']), tuple(method for method in related if method != BASELINE), intervals,
         next((one['rare_group'] for one in strength if one), 'few'),
         'CPU seconds' if clock == 'cpu' else f'wall seconds on {" or ".join(devices)}',
+        caveat=first['config']['benchmark'].get('caveat', ''),
     )  # fmt: skip
 
 

@@ -23,6 +23,8 @@
     return element;
   }
   const button = (label, attributes = {}) => make('button', { type: 'button', ...attributes }, label);
+  /** A name as nodes that may break where the tables' names do: after +, ( and a comma. */
+  const breakable = (name) => name.split(/(?<=[+,])|(?<=\w\()/).flatMap((piece, i) => (i ? [make('wbr'), piece] : [piece]));
   const say = (text) => { $('#said').textContent = text; };
 
   document.addEventListener('DOMContentLoaded', () => {
@@ -120,8 +122,8 @@
           for (const [row, own] of rows) {
             $('.seeds svg', row)?.remove();
             if (!own.length) continue;
-            const strip = make('svg', { width: 84, height: 14, 'aria-hidden': 'true' }, make('line', { x1: 4, x2: 80, y1: 7, y2: 7, stroke: 'var(--line)' }),
-              own.map((value) => make('circle', { cx: (5 + (74 * (value - low)) / span).toFixed(1), cy: 7, r: 3.5 })));
+            const strip = make('svg', { width: 64, height: 14, 'aria-hidden': 'true' }, make('line', { x1: 4, x2: 60, y1: 7, y2: 7, stroke: 'var(--line)' }),
+              own.map((value) => make('circle', { cx: (5 + (54 * (value - low)) / span).toFixed(1), cy: 7, r: 3.5 })));
             row.cells[1].prepend(strip);
           }
         }
@@ -138,7 +140,7 @@
         });
         for (const head of $$('th[scope=row]', table)) {
           if (!runsOf.has(Number(head.parentElement.dataset.row))) continue;
-          const opener = button(head.textContent, { 'aria-expanded': 'false' });
+          const opener = make('button', { type: 'button', 'aria-expanded': 'false' }, make('span', {}, [...head.childNodes]));
           head.replaceChildren(opener);
           opener.addEventListener('click', () => openRuns(head.parentElement, opener));
         }
@@ -302,7 +304,7 @@
       add('Environment', facts(Object.entries(data.environments[run.environment]).map(([name, value]) => [name.replaceAll('_', ' '), plain(value)]), 'wide'));
       add('Provenance', facts([['fingerprint', make('code', {}, run.fingerprint)], ['record', make('a', { href: encodeURI(file) }, file)],
         ...Object.entries(data.versions[run.versions]).map(([name, value]) => [name.replaceAll('_', ' ').replace(/^(?=schema|protocol)/, 'version of '), plain(value)])], 'wide'));
-      const title = make('h2', { id: 'run-title', tabindex: '-1' }, `${run.method}, seed ${run.seed}`, make('small', {}, $('h3', board).textContent));
+      const title = make('h2', { id: 'run-title', tabindex: '-1' }, breakable(`${run.method}, seed ${run.seed}`), make('small', {}, $('h3', board).textContent));
       const others = make('div', { class: 'switch' }, `${same.length} run${same.length > 1 ? 's' : ''}:`, same.map((other) => button(`seed ${other.seed}`, { 'data-run': other.id, 'aria-current': other === run ? 'true' : undefined })));
       return [make('div', { class: 'top' }, title, button('Close', { 'data-close': '' })), make('div', { class: 'body' }, others, ...sections)];
     }
