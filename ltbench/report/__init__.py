@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,7 +63,11 @@ def write_report(
     captions: dict[str, str] = {}
     with explained('report', results.folder, 'LTBENCH_RESULTS'):
         if figures:
-            drawn, captions = _draw(results, frame, board, ranks)
+            gc.freeze()  # figures are full of cycles, and the records need not be looked through with them
+            try:
+                drawn, captions = _draw(results, frame, board, ranks)
+            finally:
+                gc.unfreeze()
         contents['index.html'] = page.page(
             page.Contents(
                 suite=results.suite,
