@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,7 +49,8 @@ def write_report(
     board = tables.leaderboard(frame, results.failures, tests)
     grouped = _with_groups(results.records, frame)
     beside = published.beside(grouped)
-    ablations = {name: ablation.part_ablation(grouped, name) for name in ablation.ABLATIONS}
+    differences = {name: ablation.part_differences(grouped, name) for name in ablation.ABLATIONS}
+    ablations = {name: ablation.summarise(table) for name, table in differences.items()}
     ablations |= {option: ablation.ablate(grouped, option) for option in ablate}
     ablations = {name: table for name, table in ablations.items() if len(table)}
     leaderboard_text = text.markdown(results, board, tests, ranks, frame)
@@ -68,7 +70,7 @@ def write_report(
     captions: dict[str, str] = {}
     with explained('report', results.folder, 'LTBENCH_RESULTS'):
         if figures:
-            drawn, captions = _draw(results, grouped, frame, board, ranks)
+            drawn, captions = _draw(results, grouped, frame, board, ranks, differences)
         contents['index.html'] = page.page(
             page.Contents(
                 suite=results.suite,
@@ -112,7 +114,12 @@ def _with_groups(records: Sequence[Record], frame: pd.DataFrame) -> list[Record]
 
 
 def _draw(
-    results: SuiteResults, grouped: Sequence[Record], frame: pd.DataFrame, board: pd.DataFrame, ranks: Ranks
+    results: SuiteResults,
+    grouped: Sequence[Record],
+    frame: pd.DataFrame,
+    board: pd.DataFrame,
+    ranks: Ranks,
+    differences: Mapping[str, pd.DataFrame],
 ) -> tuple[list[Path], dict[str, str]]:
     """Draw all figures in place of earlier ones; return the files, and what each kind of figure shows.
 
@@ -120,18 +127,18 @@ def _draw(
     """
     from ltbench.report import figures
 
-    folder, drawing, said = results.folder / 'figures', results.folder / '.figures', caveats(results.records)
+    folder, drawing = results.folder / 'figures', results.folder / '.figures'
+    gc.freeze()  # figures are full of cycles, and the records need not be looked through with them
     try:
-        drawn = figures.draw_all(grouped, frame, drawing, board)
-        with figures.style():
-            for name, declared in ablation.ABLATIONS.items():
-                differences = ablation.part_differences(grouped, name)
-                drawn += figures.draw_ablation(differences, declared.part, drawing, name, said)
-            if ranks.nemenyi is not None:
-                drawn += figures.save(figures.critical.draw(ranks, said.values()), drawing, 'critical_difference')
+        drawn = figures.draw_all(grouped, frame, drawing, board, ablations=differences)
+        if ranks.nemenyi is not None:
+            with figures.style():
+                diagram = figures.critical.draw(ranks, caveats(results.records).values())
+                drawn += figures.save(diagram, drawing, 'critical_difference')
         folder.mkdir(exist_ok=True)
         drawn = [path.replace(folder / path.name) for path in drawn]
     finally:
+        gc.unfreeze()
         shutil.rmtree(drawing, ignore_errors=True)
     for path in {*folder.glob('*.png'), *folder.glob('*.svg')} - {*drawn}:
         path.unlink()

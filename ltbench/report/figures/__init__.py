@@ -15,14 +15,15 @@ from typing import Any
 
 import pandas as pd
 
+from ltbench.report.ablation import ABLATIONS
 from ltbench.report.figures import ablation, accuracy, calibration, comparison, critical, inside, training
 from ltbench.report.figures.accuracy import Drawn
 from ltbench.report.figures.material import Material, by_top1, chosen_methods, materials, over_factors, related_methods
 from ltbench.report.figures.style import add_title, save, style
-from ltbench.report.frame import GROUP, slug, title
+from ltbench.report.frame import GROUP, caveats, slug, title
 
 __all__ = [
-    'FIGURES', 'OTHER_CAPTIONS', 'Drawing', 'by_top1', 'chosen_methods', 'critical', 'draw_ablation', 'draw_all',
+    'FIGURES', 'OTHER_CAPTIONS', 'Drawing', 'by_top1', 'chosen_methods', 'critical', 'draw_all',
     'related_methods', 'save', 'style',
 ]  # fmt: skip
 
@@ -100,6 +101,7 @@ def draw_all(
     folder: Path,
     intervals: pd.DataFrame | None = None,
     processes: int | None = None,
+    ablations: Mapping[str, pd.DataFrame] | None = None,
 ) -> list[Path]:
     """Draw every figure that the records hold, for each benchmark x imbalance factor x setting; return the files.
 
@@ -110,62 +112,72 @@ def draw_all(
         intervals: Rows with the columns of a group, ``method``, ``top1_low`` and ``top1_high`` in percent; shown for
             methods with one seed. None: such methods have no interval.
         processes: That draw; default: one a core if there is much to draw. Changes no byte.
+        ablations: Of declared ablations, what :func:`ltbench.report.ablation.part_differences` gives, by name.
     """
     folder.mkdir(parents=True, exist_ok=True)
     found = materials(records, frame, intervals)
-    tasks = list(_tasks([*found, *over_factors(found)]))
+    tasks = [*_tasks([*found, *over_factors(found)]), *_ablation_tasks(ablations or {}, caveats(records))]
     if processes is None:
         processes = min(os.cpu_count() or 1, 8) if len(tasks) > ALONE else 1
     if processes == 1:
-        drawn = [_draw(*task, folder) for task in tasks]
+        drawn = [_carry_out(task, folder) for task in tasks]
     else:
         # not forked: whoever calls may have threads; freeze: collecting garbage need not look at what was imported
         with ProcessPoolExecutor(processes, multiprocessing.get_context('spawn'), gc.freeze) as pool:
-            drawn = list(pool.map(_draw, *zip(*tasks, strict=True), repeat(folder)))
+            drawn = list(pool.map(_carry_out, tasks, repeat(folder)))
     return [path for paths in drawn for path in paths]
 
 
-def draw_ablation(
-    differences: pd.DataFrame, part: str, folder: Path, name: str, caveats: Mapping[str, str]
-) -> list[Path]:
-    """Draw a declared ablation, a figure for each group that has a row without the part; return the files.
-
-    Args:
-        differences: Of :func:`ltbench.report.ablation.part_differences`; may be empty.
-        part: The method whose part is taken away.
-        folder: Where the files go; it exists.
-        name: Of the ablation.
-        caveats: Of :func:`ltbench.report.frame.caveats`.
-    """
-    paths = []
-    for group, rows in differences.groupby(GROUP, dropna=False) if len(differences) else ():
-        if rows['difference'].notna().any():
-            figure = ablation.draw(rows, part, title(*group), caveats.get(group[0], ''))
-            paths += save(figure, folder, f'ablation_{name}-{slug(*group)}')
-    return paths
+Task = tuple[Any, ...]
+"""A function and its first arguments; the last one is the folder. It returns the files."""
 
 
-def _tasks(found: Sequence[Material]) -> Iterator[tuple[Material, str, str]]:
-    """Material, name of the figure, name of the file."""
+def _carry_out(task: Task, folder: Path) -> list[Path]:
+    function, *arguments = task
+    with style():
+        return function(*arguments, folder)
+
+
+def _ablation_tasks(ablations: Mapping[str, pd.DataFrame], said: Mapping[str, str]) -> Iterator[Task]:
+    """A figure for each group of an ablation that has a row without the part."""
+    for name, differences in ablations.items():
+        for group, rows in differences.groupby(GROUP, dropna=False) if len(differences) else ():
+            if rows['difference'].notna().any():
+                part = ABLATIONS[name].part
+                yield (
+                    _draw_ablation,
+                    rows,
+                    part,
+                    title(*group),
+                    said.get(group[0], ''),
+                    f'ablation_{name}-{slug(*group)}',
+                )
+
+
+def _draw_ablation(rows: pd.DataFrame, part: str, of: str, caveat: str, file: str, folder: Path) -> list[Path]:
+    return save(ablation.draw(rows, part, of, caveat), folder, file)
+
+
+def _tasks(found: Sequence[Material]) -> Iterator[Task]:
+    """The figures of each group of runs."""
     for material, text in zip(found, _slugs(found), strict=True):
         for name, drawing in FIGURES.items():
             if drawing.factors == material.factors:
-                yield material, name, f'{name}-{text}'
+                yield _draw, material, name, f'{name}-{text}'
 
 
 def _draw(material: Material, name: str, file: str, folder: Path) -> list[Path]:
-    with style():
-        drawn = FIGURES[name].draw(material)
-        if drawn is None:
-            return []
-        note = f'. {drawn.note[0].upper()}{drawn.note[1:]}.' if drawn.note else '.'
-        add_title(
-            drawn.figure,
-            f'{material.title}, {material.seeds()}',
-            FIGURES[name].says + _spread(material, name) + note,
-            *filter(None, [material.caveat]),
-        )
-        return save(drawn.figure, folder, file)
+    drawn = FIGURES[name].draw(material)
+    if drawn is None:
+        return []
+    note = f'. {drawn.note[0].upper()}{drawn.note[1:]}.' if drawn.note else '.'
+    add_title(
+        drawn.figure,
+        f'{material.title}, {material.seeds()}',
+        FIGURES[name].says + _spread(material, name) + note,
+        *filter(None, [material.caveat]),
+    )
+    return save(drawn.figure, folder, file)
 
 
 def _spread(material: Material, name: str) -> str:
