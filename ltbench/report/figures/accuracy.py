@@ -9,7 +9,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from ltbench.report.figures.material import GROUPS, Material, by_top1, chosen_methods
 from ltbench.report.figures.style import (
@@ -21,6 +20,7 @@ from ltbench.report.figures.style import (
     draw_bars,
     legend_below,
     looks,
+    plain_log,
     row_canvas,
 )
 
@@ -156,8 +156,7 @@ def _mark_groups(axes: Axes, counts: np.ndarray) -> None:
     low, high = max(counts.min(), 1), counts.max()
     axes.set_xscale('log')
     axes.set_xlim(high * 1.15, low / 1.15)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    plain_log(axes.xaxis)
     if np.floor(np.log10(high)) < np.ceil(np.log10(low)):  # no power of ten inside
         axes.set_xticks(sorted({low, high}))
     for bound in (100, 20):

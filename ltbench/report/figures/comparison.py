@@ -5,11 +5,22 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from ltbench.report.figures.accuracy import Drawn, said_shown
 from ltbench.report.figures.material import Material, chosen_methods
-from ltbench.report.figures.style import BASELINE, INK, PALE, TEXT, broken, canvas, legend_below, looks, text_width
+from ltbench.report.figures.style import (
+    BASELINE,
+    INK,
+    PALE,
+    TEXT,
+    broken,
+    canvas,
+    legend_below,
+    looks,
+    plain_log,
+    text_width,
+)
 
 LABELLED = 12  # so many methods are all labelled; of more, the front and the baseline
 
@@ -40,7 +51,7 @@ def imbalance(material: Material) -> Drawn | None:
     axes.set_xscale('log')
     axes.xaxis.set_major_locator(FixedLocator(factors))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
+    plain_log(axes.xaxis)
     axes.set(xlabel='imbalance factor (log scale)', ylabel='top-1 accuracy (%)')
     handles, labels = axes.get_legend_handles_labels()
     legend_below(figure, handles, labels)
@@ -80,6 +91,7 @@ def cost(material: Material) -> Drawn | None:
     )
     if seconds.max() > 8 * seconds.min():
         axes.set_xscale('log')
+        plain_log(axes.xaxis)
     axes.margins(0.06)
     axes.set(xlabel=f'training cost ({material.seconds})', ylabel='top-1 accuracy (%)')
     _label_on_the_right(

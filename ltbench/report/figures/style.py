@@ -17,12 +17,14 @@ import numpy as np
 import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.path import Path as Outline
 from matplotlib.textpath import text_to_path
+from matplotlib.ticker import FuncFormatter, NullFormatter
 from PIL import Image
 
 DPI = 150
@@ -169,6 +171,12 @@ def add_title(figure: Figure, first: str, *others: str) -> None:
             0.1 / wide, 1 - (0.08 + 0.165 * number) / tall, line, va='top', fontsize=size,
             color=INK if is_first else '0.3', weight='bold' if is_first else 'normal',
         )  # fmt: skip
+
+
+def plain_log(axis: Axis) -> None:
+    """Numbers of a log axis as they are, where matplotlib would set powers of ten as formulas, which takes its time."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def grow(figure: Figure, *, top: float = 0.0, bottom: float = 0.0) -> None:

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ltbench.report.figures.accuracy import Drawn, said_shown
 from ltbench.report.figures.material import Details, Material, chosen_methods
-from ltbench.report.figures.style import BASELINE, canvas, legend_below, looks
+from ltbench.report.figures.style import BASELINE, canvas, legend_below, looks, plain_log
 
 PANELS = {'loss': 'training loss', 'accuracy': 'training accuracy (%)'}
 
@@ -32,6 +32,7 @@ def curves(material: Material) -> Drawn | None:
     least, most = min(map(np.nanmin, losses)), max(map(np.nanmax, losses))
     if least > 0 and most > 30 * least:
         panels[0].set_yscale('log')
+        plain_log(panels[0].yaxis)
     legend_below(figure, *panels[0].get_legend_handles_labels())
     joined = any(one.stage_ends for method in same for one in material.details[method])
     notes = ['a bar across a line: the next train stage begins' if joined else '', said_shown(material, shown)]
