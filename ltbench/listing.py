@@ -6,7 +6,7 @@ import inspect
 import json
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.markup import escape
@@ -15,11 +15,12 @@ from rich.table import Table
 from ltbench import plugins
 from ltbench.config import config_names, load_benchmark, load_suite
 from ltbench.console import make_console
-from ltbench.data import LongTailData
-from ltbench.data.listed import ListedLT
 from ltbench.errors import EXIT_FAILED, UsageError, unknown
 from ltbench.record import read_record, results_root
 from ltbench.registry import DATASETS, METHODS, lookup
+
+if TYPE_CHECKING:
+    from ltbench.data import LongTailData  # brings torch, which lists of configs and records do without
 
 
 def show(what: str, plugin_files: Iterable[str], as_json: bool = False) -> None:
@@ -89,6 +90,8 @@ def check_methods(names: list[str], plugin_files: Iterable[str]) -> int:
 
 
 def _data_class(benchmark: str) -> type[LongTailData]:
+    from ltbench.data.listed import ListedLT
+
     data = load_benchmark(benchmark).data
     data_class = lookup(DATASETS, data['type'])
     if data.get('root') and issubclass(data_class, ListedLT):

@@ -82,3 +82,12 @@ def test_listing_methods_imports_no_engine():
     code = "import sys; from ltbench import listing; listing.show('methods', [])\n"
     code += "assert 'mmengine.model' not in sys.modules"
     subprocess.run([sys.executable, '-c', code], check=True, capture_output=True)
+
+
+def test_other_lists_import_no_torch():
+    import subprocess
+    import sys
+
+    for what in ('benchmarks', 'suites', 'runs'):
+        code = f"import sys; from ltbench import listing; listing.show('{what}', [])\nassert 'torch' not in sys.modules"
+        subprocess.run([sys.executable, '-c', code], check=True, capture_output=True)
