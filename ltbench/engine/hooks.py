@@ -5,15 +5,17 @@ from __future__ import annotations
 import io
 import logging
 import math
+import random
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from mmengine.dist import all_reduce
+from mmengine.dist import all_reduce, get_rank
 from mmengine.hooks import Hook
-from mmengine.runner import Runner, set_random_seed
+from mmengine.runner import Runner
 
 from ltbench.engine.analysis import bn_scale
 from ltbench.engine.distributed import bare
@@ -39,13 +41,22 @@ class EpochStart(Hook):
     def before_train_epoch(self, runner: Runner) -> None:
         """Seed the global generators and everything that has ``set_epoch``."""
         seed = derive_seed(self.seed, runner.epoch, 'global') % 2**32
-        set_random_seed(seed, diff_rank_seed=True)  # several processes must not drop out the same units
+        _seed_generators(seed + get_rank())  # several processes must not drop out the same units
         model = bare(runner.model)
         for part in (model.data_preprocessor, model.loss, model.mixing, runner.train_dataloader.sampler):
             if hasattr(part, 'set_epoch'):
                 part.set_epoch(runner.epoch)
         lr = learning_rate(self.recipe['schedule'], self.recipe['optimizer']['lr'], runner.epoch, self.recipe['epochs'])
         set_learning_rate(runner.optim_wrapper.optimizer, lr)
+
+
+def _seed_generators(seed: int) -> None:
+    """As mmengine's ``set_random_seed``, which asks for every kind of device, a millisecond an epoch."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
 
 
 class Curve(Hook):
