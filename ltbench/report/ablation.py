@@ -12,13 +12,13 @@ import pandas as pd
 from scipy import stats
 
 from ltbench.config import Benchmark, Spec, parse_specs
-from ltbench.errors import UsageError, unknown
+from ltbench.errors import UsageError
 from ltbench.report.frame import GROUP
 from ltbench.report.holm import holm
+from ltbench.report.options import SECTIONS, as_text, check_known, leaves, options_of, place
 from ltbench.report.text import plain
 
 SCORES = ('top1', 'many', 'medium', 'few', 'macro')
-SECTIONS = ('data', 'backbone', 'recipe')
 PLAIN = 'erm'
 """The method that changes nothing: what is left when the only part of a method is taken away."""
 
@@ -54,23 +54,11 @@ ABLATIONS = {
 Record = Mapping[str, Any]
 
 
-def nbn_ablation(records: Sequence[Record]) -> pd.DataFrame:
-    """The paper's question, which part of BN carries the bias: :func:`part_ablation` of ``nbn``."""
-    return part_ablation(records, 'nbn')
-
-
-def part_ablation(records: Sequence[Record], name: str) -> pd.DataFrame:
-    """A declared ablation: every combination of the part's options that the records hold, and the rows without it.
+def part_differences(records: Sequence[Record], name: str) -> pd.DataFrame:
+    """A declared ablation: one row a run and score, with the difference to the run of the same seed without the part.
 
     Columns: the group; ``method`` as typed; ``with`` (the other parts; '' for none); one for each option of the part
-    (``none`` in the rows without it); then those of :func:`summarise`. Empty where no record has the part.
-    """
-    return summarise(part_differences(records, name))
-
-
-def part_differences(records: Sequence[Record], name: str) -> pd.DataFrame:
-    """What :func:`part_ablation` rests on: one row a run and score, with the difference to the run of the same seed.
-
+    (``none`` in the rows without it); then what :func:`summarise` takes together. Empty where no record has the part.
     Methods that have the same options in another order, or by other code, are kept apart: ``with`` says how each is
     typed, for all but the one that is typed shortest.
     """
@@ -82,8 +70,8 @@ def part_differences(records: Sequence[Record], name: str) -> pd.DataFrame:
     options = [*(option for option in ablation.values if option in names), *sorted(names - {*ablation.values})]
     for row in rows:
         values = row.pop('options')
-        row |= {option: _text(values[option]) if option in values else 'none' for option in options}
-        row['order'] = [_place(ablation.values.get(option, ()), values.get(option)) for option in options]
+        row |= {option: as_text(values[option]) if option in values else 'none' for option in options}
+        row['order'] = [place(ablation.values.get(option, ()), values.get(option)) for option in options]
     return _differences(rows, ['with', *options], lambda row: not row['has_part'])
 
 
@@ -103,7 +91,7 @@ def ablate(records: Sequence[Record], option: str) -> pd.DataFrame:
             is varied).
     """
     trained = _trained(records)
-    _check_known(trained, option)
+    check_known(trained, option)
     rows = [row for record in trained for row in _rows_of(record, option)]
     kept = _varied(rows)
     if not kept:
@@ -192,8 +180,8 @@ def _rows_of(record: Record, option: str) -> Iterator[dict[str, Any]]:
     owner, _, name = option.partition('.')
     config = record['config']['benchmark']
     if owner in SECTIONS:
-        leaves = dict(_leaves({section: config[section] for section in SECTIONS}))
-        if option not in leaves:
+        entries = dict(leaves({section: config[section] for section in SECTIONS}))
+        if option not in entries:
             return
         overrides = {key: value for key, value in config['overrides'].items() if key != option}
         kept = {key: config[key] for key in ('name', 'preset', 'version', *SECTIONS)}
@@ -203,7 +191,7 @@ def _rows_of(record: Record, option: str) -> Iterator[dict[str, Any]]:
         if option == 'data.imbalance_factor':
             row['imbalance_factor'] = None
         block = [*(row[key] for key in GROUP), overrides, record['methods']]
-        value, by_hand = leaves[option], option in config['overrides']
+        value, by_hand = entries[option], option in config['overrides']
     else:
         part = next((part for part in record['methods'] if part['name'] == owner), None)
         if part is None or name not in part['options']:
@@ -218,7 +206,7 @@ def _rows_of(record: Record, option: str) -> Iterator[dict[str, Any]]:
         ]
         row = _scored(record) | {'method': '+'.join(map(str, plain))}
         block = [*(row[key] for key in GROUP), rest]
-    yield row | {'option': option, 'value': _text(value), 'order': [_place((), value)], 'by_hand': by_hand,
+    yield row | {'option': option, 'value': as_text(value), 'order': [place((), value)], 'by_hand': by_hand,
                  'block': _key(block), 'with': ''}  # fmt: skip
 
 
@@ -300,54 +288,11 @@ def _p_values(differences: pd.Series, number: pd.Series, count: int) -> np.ndarr
 # ---------------------------------------------------------------------------------------------- names
 
 
-def options_of(records: Sequence[Record]) -> dict[str, list[str]]:
-    """Every option that :func:`ablate` could be asked for, and its values in the records, in order."""
-    found: dict[str, dict[str, tuple[Any, ...]]] = {}
-    for record in records:
-        config = record['config']['benchmark']
-        leaves = list(_leaves({section: config[section] for section in SECTIONS}))
-        leaves += [(f'{part["name"]}.{key}', v) for part in record['methods'] for key, v in part['options'].items()]
-        for name, value in leaves:
-            found.setdefault(name, {})[_text(value)] = _place((), value)
-    return {name: sorted(values, key=values.__getitem__) for name, values in sorted(found.items())}
-
-
-def _check_known(records: Sequence[Record], option: str) -> None:
-    known = options_of(records)
-    if option in known:
-        return
-    owner = option.partition('.')[0]
-    owners = {name.partition('.')[0] for name in known} | {p['name'] for r in records for p in r['methods']}
-    if owner not in owners:
-        raise unknown('method or section in these records', owner, owners)
-    raise unknown(f'option of {owner} in these records', option, [k for k in known if k.partition('.')[0] == owner])
-
-
 def _what_varies(records: Sequence[Record]) -> str:
     several = {name: values for name, values in options_of(records).items() if len(values) > 1}
     alone = [name for name in several if _varied(row for record in records for row in _rows_of(record, name))]
     told = [f'{name} ({", ".join(several[name])})' for name in alone]
     return f'varied alone: {"; ".join(told)}' if told else 'no option is varied alone in these records'
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f'{prefix}{key}.')
-        else:
-            yield prefix + key, value
-
-
-def _place(order: Sequence[Any], value: Any) -> tuple[Any, ...]:
-    """Sorts values: those declared in their order, then numbers by size, then words."""
-    if value in order:
-        return (0, list(order).index(value), '')
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return (1, value, '') if number else (2, 0, _text(value))
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _key(value: Any) -> str:

@@ -40,7 +40,7 @@ def records() -> list[dict[str, Any]]:
 
 
 def test_differences_are_paired_by_seed():
-    table = ablation.nbn_ablation(records())
+    table = ablation.summarise(ablation.part_differences(records(), 'nbn'))
     both = row(table, normalize='both', **{'with': ''})
     assert (both['mean'], both['difference'], both['n'], both['n_pairs']) == pytest.approx((71 + 7 / 3, 7 / 3, 3, 3))
     assert both['difference_std'] == pytest.approx((7 / 3) ** 0.5)
@@ -51,7 +51,7 @@ def test_differences_are_paired_by_seed():
 
 
 def test_one_seed_and_a_missing_reference_are_left_open():
-    table = ablation.nbn_ablation(records())
+    table = ablation.summarise(ablation.part_differences(records(), 'nbn'))
     one = row(table, normalize='both', **{'with': 'balanced_softmax'})
     assert (one['difference'], one['n_pairs']) == (1.0, 1)
     assert one['std'] != one['std'] and one['p'] != one['p']
@@ -62,18 +62,18 @@ def test_one_seed_and_a_missing_reference_are_left_open():
 
 
 def test_rows_without_the_part_are_listed_once_and_unrelated_ones_never():
-    table = ablation.nbn_ablation(records())
+    table = ablation.summarise(ablation.part_differences(records(), 'nbn'))
     references = table[table.is_reference & (table.score == 'top1')]
     assert references.method.tolist() == ['erm', 'balanced_softmax']
     assert set(references.normalize) == {'none'}
-    assert ablation.nbn_ablation([run('focal', 0, 1.0)]).empty
+    assert ablation.summarise(ablation.part_differences([run('focal', 0, 1.0)], 'nbn')).empty
 
 
 def test_holm_is_over_the_rows_of_one_score():
     made = [run('erm', seed, 70.0) for seed in range(3)]
     for value, steps in (('weight', (1, 2, 3)), ('bias', (1, 2, 9))):
         made += [run(f'nbn(normalize={value})', s, 70.0 + steps[s], normalize=value) for s in range(3)]
-    table = ablation.nbn_ablation(made)
+    table = ablation.summarise(ablation.part_differences(made, 'nbn'))
     small, large = row(table, normalize='weight'), row(table, normalize='bias')
     assert small['p'] < large['p']
     assert small['p_holm'] == pytest.approx(2 * small['p'])
@@ -115,7 +115,7 @@ def test_what_cannot_be_compared_is_said(option: str, words: str):
 
 
 def test_the_same_bytes_in_any_order():
-    tables = [ablation.nbn_ablation(order) for order in (records(), records()[::-1])]
+    tables = [ablation.summarise(ablation.part_differences(order, 'nbn')) for order in (records(), records()[::-1])]
     first, second = (csv(table) + ablation.markdown(table, 'nbn') for table in tables)
     assert first == second
     assert '| nbn |  | both | last_stage | network | zeros | False | 3 | 73.3 ± 2.5 | +2.3 ± 1.5 |' in first
@@ -123,16 +123,16 @@ def test_the_same_bytes_in_any_order():
 
 def test_the_same_options_in_another_order_are_not_taken_for_one():
     made = [run('crt', 0, 70.0), run('nbn+crt', 0, 71.0), run('crt+nbn', 0, 73.0)]
-    table = ablation.nbn_ablation(made)
+    table = ablation.summarise(ablation.part_differences(made, 'nbn'))
     assert row(table, method='crt+nbn', **{'with': 'crt'})['difference'] == 3
     assert row(table, method='nbn+crt', **{'with': 'crt (as nbn+crt)'})['difference'] == 1
 
 
 def test_one_run_typed_in_two_ways_counts_once():
     typed = run('nbn(scope=last_stage)', 0, 71.0) | {'computation': run('nbn', 0, 71.0)['computation']}
-    table = ablation.nbn_ablation([run('erm', 0, 70.0), run('nbn', 0, 71.0), typed])
+    table = ablation.summarise(ablation.part_differences([run('erm', 0, 70.0), run('nbn', 0, 71.0), typed], 'nbn'))
     assert row(table, normalize='both')['n'] == 1
     other_code = [run('erm', 0, 70.0), run('nbn', 0, 71.0), run('nbn(scope=last_stage)', 0, 75.0)]
-    table = ablation.nbn_ablation(other_code)
+    table = ablation.summarise(ablation.part_differences(other_code, 'nbn'))
     assert row(table, method='nbn')['difference'] == 1
     assert row(table, **{'with': '(as nbn(scope=last_stage))'})['difference'] == 5

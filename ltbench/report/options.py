@@ -1,0 +1,58 @@
+"""Options in records: what there are, and how their values are written and ordered."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ltbench.errors import unknown
+
+SECTIONS = ('data', 'backbone', 'recipe')
+"""Of a benchmark, those whose entries can be varied."""
+
+
+def options_of(records: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Every option that records could be compared by, and its values in them, in order."""
+    found: dict[str, dict[str, tuple[Any, ...]]] = {}
+    for record in records:
+        config = record['config']['benchmark']
+        entries = list(leaves({section: config[section] for section in SECTIONS}))
+        entries += [(f'{part["name"]}.{key}', v) for part in record['methods'] for key, v in part['options'].items()]
+        for name, value in entries:
+            found.setdefault(name, {})[as_text(value)] = place((), value)
+    return {name: sorted(values, key=values.__getitem__) for name, values in sorted(found.items())}
+
+
+def check_known(records: Sequence[Mapping[str, Any]], option: str) -> None:
+    """Raise UsageError, with near misses, unless a record has the option."""
+    known = options_of(records)
+    if option in known:
+        return
+    owner = option.partition('.')[0]
+    owners = {name.partition('.')[0] for name in known} | {p['name'] for r in records for p in r['methods']}
+    if owner not in owners:
+        raise unknown('method or section in these records', owner, owners)
+    raise unknown(f'option of {owner} in these records', option, [k for k in known if k.partition('.')[0] == owner])
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:
+    """Dotted path and value of every entry of nested dicts."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f'{prefix}{key}.')
+        else:
+            yield prefix + key, value
+
+
+def place(order: Sequence[Any], value: Any) -> tuple[Any, ...]:
+    """Sorts values: those declared in their order, then numbers by size, then words."""
+    if value in order:
+        return (0, list(order).index(value), '')
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return (1, value, '') if number else (2, 0, as_text(value))
+
+
+def as_text(value: Any) -> str:
+    """As it is shown."""
+    return value if isinstance(value, str) else json.dumps(value)
