@@ -51,6 +51,7 @@ def bench(part: str, out: Path | None = None, rounds: int = 7, **options: Any) -
         cases = measure(rounds, **given)
     finally:
         torch.set_num_threads(before)
+        torch.set_flush_denormal(False)  # as it is by default; the caller's own arithmetic is none of our business
     result = {
         'part': part,
         'cases': cases,
