@@ -39,6 +39,7 @@ Options = Annotated[
     list[str] | None,
     typer.Option('-o', '--option', help='recipe.epochs=5, epochs=5, or nbn.normalize=weight; may be repeated.'),
 ]
+Figures = Annotated[bool, typer.Option('--figures/--no-figures', help='Draw, or only make the tables.')]
 Plugins = Annotated[list[Path] | None, typer.Option('--plugin', help='A file with a method of yours; may be repeated.')]
 
 
@@ -89,6 +90,7 @@ def run(
             'that several machines share through their results.',
         ),
     ] = False,
+    figures: Figures = True,
     dry_run: Annotated[bool, typer.Option('--dry-run', help='Show what would be trained and what is found.')] = False,
 ) -> None:
     """Plan, train what is missing, record, report."""
@@ -114,9 +116,8 @@ def run(
         settings['gpus_per_stage'] = gpus_per_stage
     if slurm:
         settings['options'] = _assignments(slurm)
-    raise typer.Exit(
-        drive.run(selection, [str(p) for p in plugin or ()], executor, workers, dry_run, timeout, settings, track or ())
-    )
+    files = [str(path) for path in plugin or ()]
+    raise typer.Exit(drive.run(selection, files, executor, workers, dry_run, timeout, settings, track or (), figures))
 
 
 @app.command('eval')
@@ -194,7 +195,7 @@ def compare(
 @app.command()
 def report(
     suite: SuiteName = None,
-    figures: Annotated[bool, typer.Option('--figures/--no-figures', help='Draw, or only make the tables.')] = True,
+    figures: Figures = True,
     latex: Annotated[bool, typer.Option('--latex', help='Also write the leaderboard as LaTeX tables.')] = False,
     ablate: Annotated[
         list[str] | None,

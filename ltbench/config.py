@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,7 @@ class Benchmark:
     caveat: str = ''  # what every table of its results must say
     remarks: tuple[str, ...] = ()  # on how it was resolved
 
-    @property
+    @cached_property
     def setting(self) -> str:
         """The preset and what was changed by hand: rows with different settings never share a table."""
         tree = {'data': self.data, 'backbone': self.backbone, 'recipe': self.recipe}

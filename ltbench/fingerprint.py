@@ -35,16 +35,19 @@ def fingerprint(value: Any) -> str:
 
 def canonical(value: Any) -> Any:
     """``value`` with one spelling for what means the same."""
-    if isinstance(value, Mapping):
-        if not all(isinstance(key, str) for key in value):
-            raise TypeError(f'only string keys can be fingerprinted, got {list(value)}')
-        return {key: canonical(item) for key, item in value.items()}
+    if value is None or isinstance(value, str | int):  # most are, and asking for a Mapping takes ten times as long
+        return value
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
     if isinstance(value, list | tuple):
         return [canonical(item) for item in value]
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
+    if isinstance(value, dict | Mapping):
+        plain = {}
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f'only string keys can be fingerprinted, got {list(value)}')
+            plain[key] = canonical(item)
+        return plain
     raise TypeError(f'{value!r} ({type(value).__name__}) is not plain data and cannot be part of a config')
 
 
@@ -59,7 +62,9 @@ def foreign_code(config: Any) -> dict[str, str]:
 
 
 def _types(config: Any) -> Iterator[str]:
-    if isinstance(config, Mapping):
+    if config is None or isinstance(config, str | int | float):
+        return
+    if isinstance(config, dict | Mapping):
         if isinstance(config.get('type'), str):
             yield config['type']
         config = list(config.values())
@@ -74,11 +79,18 @@ def _code(type_name: str) -> str | None:
     for registry in (MODELS, SAMPLERS, DATASETS):
         part = registry.module_dict.get(type_name.removeprefix('ltbench.'))
         if part is not None:
-            modules: dict[str, Path] = {}
-            for owner in inspect.getmro(part) if inspect.isclass(part) else (part,):
-                _gather(owner.__module__, modules)
-            return fingerprint([_module_code(str(modules[name])) for name in sorted(modules)])[:16] if modules else None
+            modules = _modules_of(part)
+            return fingerprint([_module_code(path) for path in modules])[:16] if modules else None
     return None
+
+
+@cache
+def _modules_of(part: Any) -> list[str]:
+    """Files outside ``ltbench`` that a part is made of, in order of their modules' names."""
+    modules: dict[str, Path] = {}
+    for owner in inspect.getmro(part) if inspect.isclass(part) else (part,):
+        _gather(owner.__module__, modules)
+    return [str(modules[name]) for name in sorted(modules)]
 
 
 def _gather(name: str, modules: dict[str, Path]) -> None:

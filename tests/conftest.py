@@ -80,8 +80,13 @@ def sandbox(tmp_path, monkeypatch):
 
 @pytest.fixture
 def ltbench(sandbox):
-    def call(*arguments: str, code: int = 0, **env: str) -> str:
-        """Run `ltbench ARGUMENTS`; return what it prints, after comparing its exit code."""
+    def call(*arguments: str, code: int = 0, figures: bool = False, **env: str) -> str:
+        """Run `ltbench ARGUMENTS`; return what it prints, after comparing its exit code.
+
+        `ltbench run` draws its figures only when asked to: they take longer than most trainings of the tests.
+        """
+        if arguments[:1] == ('run',) and not figures:
+            arguments = (*arguments, '--no-figures')
         result = subprocess.run(
             [sys.executable, '-m', 'ltbench.cli', *arguments],
             cwd=sandbox, env={**os.environ, **env}, capture_output=True, text=True, timeout=300,

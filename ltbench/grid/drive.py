@@ -51,6 +51,7 @@ def run(
     timeout: float | None = None,
     settings: Mapping[str, Any] | None = None,
     trackers: Sequence[str] = (),
+    figures: bool = True,
 ) -> int:
     """Carry out a selection; return the exit code: 0, or 1 if a run or a tracker failed.
 
@@ -63,6 +64,7 @@ def run(
         timeout: Minutes that a stage may take.
         settings: Further arguments of the executor.
         trackers: Where records go too, by name; runs that were recorded before go there as well, if they are missing.
+        figures: Whether the report at the end has figures.
     """
     console = make_console()
     suite, graph, broken = _plan(selection, plugin_files)
@@ -110,7 +112,7 @@ def run(
         write_failure(suite.name, identity_of(run_), stage.kind, failed[stage.fingerprint].reason)
     if trackers:
         _track(filter(Path.exists, (path_of_record(run_, suite) for run_ in graph.runs)), tracking, console)
-    _show_report(suite, bool(records or broken_stages), console)
+    _show_report(suite, bool(records or broken_stages), figures, console)
     for line in tracking.summary():
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     for warning in sorted({f'{run_.method}: {text}' for run_, record in records for text in record['warnings']}):
@@ -188,7 +190,7 @@ def _show_plan(graph: Graph, store: Store, console: Console) -> None:
         console.print(f'About {duration(sum(known))} of work, by {costs.records} earlier records{unknown_ones}.')
 
 
-def _show_report(suite: Suite, changed: bool, console: Console) -> None:
+def _show_report(suite: Suite, changed: bool, figures: bool, console: Console) -> None:
     from ltbench.report import leaderboard_of, read_suite, write_report
 
     if not any(any((results_root() / suite.name / kind).glob('*.json')) for kind in ('records', 'failed')):
@@ -198,7 +200,7 @@ def _show_report(suite: Suite, changed: bool, console: Console) -> None:
         for reason in results.left_out.values():
             console.print(f'left out of the report: {reason}', style='yellow', markup=False)
         if changed or not (results.folder / 'leaderboard.csv').exists():
-            write_report(results)
+            write_report(results, figures)
     except LTBenchError as error:  # the runs themselves are recorded
         console.print(f'no report: {error}', style='yellow', markup=False)
         return
@@ -213,7 +215,7 @@ def _show_report(suite: Suite, changed: bool, console: Console) -> None:
             failed = f' ({row["n_failed"]} failed)' if row['n_failed'] else ''
             table.add_row(row['method'], f'{row["n_seeds"]}{failed}', *cells)
         console.print(table)
-    console.print(f'Leaderboard and figures: {results.folder}')
+    console.print(f'Leaderboard{" and figures" if figures else ""}: {results.folder}')
 
 
 def _mean_std(mean: float, std: float) -> str:

@@ -267,7 +267,7 @@ def test_a_finished_artifact_is_waited_for_until_it_is_seen_from_here(tmp_path, 
 
 def start_driver(*arguments: str, **env: str) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, '-m', 'ltbench.cli', 'run', '--executor', 'ray', *arguments],
+        [sys.executable, '-m', 'ltbench.cli', 'run', '--no-figures', '--executor', 'ray', *arguments],
         env={**os.environ, **env}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 

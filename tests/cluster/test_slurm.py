@@ -49,7 +49,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 90) -> None:
 
 
 def start_driver(*arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, '-m', 'ltbench.cli', 'run', *arguments]
+    command = [sys.executable, '-m', 'ltbench.cli', 'run', '--no-figures', *arguments]
     return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 

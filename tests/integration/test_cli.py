@@ -69,7 +69,7 @@ def test_run_records_and_finds_everything_again(ltbench, sandbox):
     assert '18 epochs to train; 18 epochs in all against 36 if each run were trained alone' in plan
     assert not (sandbox / 'store').exists()
 
-    first = ltbench(*arguments)
+    first = ltbench(*arguments, figures=True)
     assert '12 runs, 16 stages to do' in first
     records = {path: path.read_bytes() for path in sandbox.glob('results/digits/records/*.json')}
     assert len(records) == 12

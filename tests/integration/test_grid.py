@@ -80,7 +80,7 @@ GRID += ['0,1', '-o', 'epochs=40']
 
 def start_driver(sandbox, **env):
     return subprocess.Popen(
-        [sys.executable, '-m', 'ltbench.cli', *GRID], cwd=sandbox, env={**os.environ, **env},
+        [sys.executable, '-m', 'ltbench.cli', *GRID, '--no-figures'], cwd=sandbox, env={**os.environ, **env},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
 
