@@ -102,6 +102,10 @@ def run(
         from ltbench.tracking import check_installed
 
         check_installed(track)
+    if executor == 'local' and not dry_run:
+        from ltbench.grid.fork_server import fork_server
+
+        fork_server()  # imports torch while we do
     from ltbench.grid import drive
     from ltbench.grid.run import Selection
 
@@ -262,7 +266,7 @@ def check(
 
 @app.command()
 def bench(
-    part: Annotated[str, typer.Argument(metavar='train|data|stage2|grid|report')],
+    part: Annotated[str, typer.Argument(metavar='train|data|stage2|grid|start|report')],
     out: Annotated[Path | None, typer.Option(help='Also write the result to this JSON file.')] = None,
     rounds: Annotated[int, typer.Option(help='Turns of each side, 5 or more.')] = 7,
     threads: Annotated[

@@ -114,6 +114,15 @@ def test_the_data_path_is_as_fast_as_was_asked_for(tmp_path):
 
 
 @pytest.mark.slow
+def test_stages_start_as_fast_as_was_asked_for():
+    from ltbench.bench.start import measure
+
+    _, first, following = measure(rounds=1)
+    assert first['ours'] <= 4
+    assert following['ours'] <= 0.7
+
+
+@pytest.mark.slow
 def test_a_report_of_300_records_is_timed():
     (case,) = bench('report', rounds=5)['cases']
     assert case['ours'] < 30

@@ -75,11 +75,11 @@ def cifar_shaped(
     )
 
 
-def graph_of(benchmark: Benchmark, *methods: str) -> Graph:
-    """The stages of some methods on one benchmark, seed 0, each once."""
+def graph_of(benchmark: Benchmark, *methods: str, seeds: Sequence[int] = (0,)) -> Graph:
+    """The stages of some methods on one benchmark, each once."""
     plugins.load()
     data = load_data(benchmark.data).fingerprint
-    return Graph([Run(benchmark, method, 0, make_plan(method, benchmark, data, 0)) for method in methods])
+    return Graph([Run(benchmark, m, seed, make_plan(m, benchmark, data, seed)) for m in methods for seed in seeds])
 
 
 @contextmanager

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import multiprocessing.forkserver as forkserver
 import os
-import signal
 from collections.abc import Mapping
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
@@ -15,16 +12,10 @@ import torch
 
 from ltbench.errors import UsageError
 from ltbench.grid.executor import TICK_SECONDS, Executor, Task
+from ltbench.grid.fork_server import fork_server
 from ltbench.grid.graph import Graph
 from ltbench.registry import EXECUTORS
 from ltbench.store import Store
-
-PRELOAD = [
-    'ltbench.engine.worker',
-    'sklearn.datasets',
-    'torch._dynamo',
-]  # an optimizer imports the last when it is built
-"""Imported once by the fork server, so that a worker process starts in milliseconds."""
 
 
 @EXECUTORS.register_module(name='local')
@@ -43,16 +34,14 @@ class LocalExecutor(Executor):
     def __init__(self, store: Store, runtime: Mapping[str, Any], slots: int | None = None) -> None:
         super().__init__(store, runtime, slots or default_slots())
         self.free = list(range(self.slots))
-        self.context = multiprocessing.get_context('forkserver')
-        self.context.set_forkserver_preload(PRELOAD)
 
     def prepare(self, graph: Graph) -> None:
-        """Also compare devices a run with GPUs, and start the fork server."""
+        """Also compare devices a run with GPUs, and start the fork server if nobody has yet."""
         super().prepare(graph)
         widest, gpus = max(stage.devices for stage in graph.stages.values()), torch.cuda.device_count()
         if 0 < gpus < widest and self.runtime['device'] != 'cpu':
             raise UsageError(f'{widest} devices a run, but this machine has {gpus} GPU{"s" if gpus > 1 else ""}')
-        _start_fork_server()
+        self.context = fork_server()
 
     def start(self, jobs: Mapping[str, dict[str, Any]]) -> dict[str, Task]:
         """A process for each job."""
@@ -97,20 +86,6 @@ def default_slots() -> int:
     """One a GPU; where there is none, one a core that this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
     return torch.cuda.device_count() or cores
-
-
-def _start_fork_server() -> None:
-    """Start the fork server so that Ctrl-C passes it by: the driver ends the workers itself.
-
-    What it imports asks whether there is a GPU. Asked through the CUDA runtime, as is the default, no process forked
-    from it could use one; asked through NVML, all can.
-    """
-    os.environ['PYTORCH_NVML_BASED_CUDA_CHECK'] = '1'
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _work(job: dict[str, Any], alive: Connection) -> None:

@@ -462,6 +462,7 @@ def imagenet(tmp_path):
     return root
 
 
+@pytest.mark.slow
 def test_imagenet_lt_from_the_command_line(tmp_path, results, imagenet, ltbench):
     network = network_of_torchvision('resnet50', classes=3)
     path = saved(tmp_path, nbn_content(network, 'resnet50_nbn', 'module.', [2.0] + [1.0] * 19))

@@ -88,6 +88,7 @@ def test_run_records_and_finds_everything_again(ltbench, sandbox):
     assert '12 done' in ltbench('status', *arguments[1:])
 
 
+@pytest.mark.slow
 def test_a_broken_plugin_and_a_nan_fail_alone(ltbench, sandbox):
     (sandbox / 'nan.py').write_text(
         'import torch\n'
