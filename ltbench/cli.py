@@ -82,6 +82,14 @@ def run(
         list[str] | None,
         typer.Option(metavar='TRACKER', help='Also write each run to tensorboard, wandb or mlflow; may be repeated.'),
     ] = None,
+    eval_every: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar='EPOCHS',
+            help='Also score the network on the way, for training curves; default: after the last epoch alone.',
+        ),
+    ] = None,
     skip_recorded: Annotated[
         bool,
         typer.Option(
@@ -121,7 +129,9 @@ def run(
     if slurm:
         settings['options'] = _assignments(slurm)
     files = [str(path) for path in plugin or ()]
-    raise typer.Exit(drive.run(selection, files, executor, workers, dry_run, timeout, settings, track or (), figures))
+    raise typer.Exit(
+        drive.run(selection, files, executor, workers, dry_run, timeout, settings, track or (), figures, eval_every)
+    )
 
 
 @app.command('eval')
@@ -208,6 +218,14 @@ def report(
     leave_out: Annotated[
         bool, typer.Option('--leave-out', help='Leave out records that are not valid or in conflict, and say which.')
     ] = False,
+    into: Annotated[
+        Path | None,
+        typer.Option(
+            metavar='FILE',
+            help='Also put figure and short table between <!-- ltbench SUITE/TABLE --> and <!-- /ltbench --> of a '
+            'Markdown file.',
+        ),
+    ] = None,
 ) -> None:
     """Rebuild the tables and figures of a suite from its records. Trains nothing."""
     from ltbench.report import read_suite, write_report
@@ -215,7 +233,7 @@ def report(
     results = read_suite(suite or 'digits', leave_out)
     for reason in results.left_out.values():
         typer.echo(f'left out: {reason}', err=True)
-    for path in write_report(results, figures, latex, ablate or ()):
+    for path in write_report(results, figures, latex, ablate or (), into):
         typer.echo(path)
 
 

@@ -1,10 +1,11 @@
 """The question of the NBN paper: which part of BN carries the bias? `ltbench run nbn_ablation`; hours on two cores.
 
 Weight only, bias only and both, in the last stage and in all layers, from each start of the bias, with and without
-balanced softmax, beside the same without NBN; Fashion-MNIST-LT at imbalance 100, three seeds, quick preset.
+balanced softmax, beside the same without NBN; Fashion-MNIST-LT at imbalance 100 with a head of 500 images, so that
+there are few-shot classes; three seeds, quick preset, 60 epochs.
 """
 
-benchmarks = ['fashion_mnist_lt']
+benchmarks = ['fashion_mnist_lt(imbalance_factor=100, n_max=500, epochs=60)']
 methods = [
     'erm',
     'nbn(normalize=weight)',

@@ -1,11 +1,16 @@
-"""A grid of methods that share what they have in common, against each method trained alone."""
+"""A grid of methods that share what they have in common, against each trained alone; and two ways to use all cores."""
 
 from __future__ import annotations
 
+import time
+from dataclasses import asdict
 from typing import Any
 
 from ltbench.bench.measure import Case, by_turns
 from ltbench.bench.workload import carry_out_in, cifar_shaped, graph_of, scratch_store
+from ltbench.engine.job import Runtime
+from ltbench.errors import LTBenchError
+from ltbench.grid.local import LocalExecutor, default_slots
 
 METHODS = (
     'erm', 'ce_drw', 'deferred_resampling', 'crt(epochs=2)', 'lws(epochs=2)', 'tau_norm(tau=1)', 'ncm', 'la_posthoc',
@@ -15,7 +20,16 @@ EPOCHS = 10  # a twentieth of the CIFAR recipe, and so, rounded up, are the epoc
 
 
 def measure(rounds: int, threads: int = 1) -> list[dict[str, Any]]:
-    """Seconds of fourteen methods as one grid, and one after the other without knowledge of each other."""
+    """Seconds of fourteen methods as one grid and each alone; of stages of one thread at once and of all one by one.
+
+    Args:
+        rounds: Turns.
+        threads: Of a stage of the fourteen methods.
+    """
+    return [_sharing(rounds, threads), *(_cores(rounds, depth) for depth in (8, 32))]
+
+
+def _sharing(rounds: int, threads: int) -> dict[str, Any]:
     benchmark = cifar_shaped(EPOCHS, depth=8, n_max=40, imbalance_factor=10, num_classes=10, test_per_class=20)
     together, alone = graph_of(benchmark, *METHODS), [graph_of(benchmark, method) for method in METHODS]
 
@@ -37,4 +51,29 @@ def measure(rounds: int, threads: int = 1) -> list[dict[str, Any]]:
         less_is_better=True,
         note=f'ResNet-8, {EPOCHS} epochs, stages one after the other on one core on both sides.',
     )
-    return [case.result(by_turns(rounds, [grid, one_by_one]))]
+    return case.result(by_turns(rounds, [grid, one_by_one]))
+
+
+def _cores(rounds: int, depth: int) -> dict[str, Any]:
+    """As many stages as there are cores: at once with a thread each, or one after the other with a thread a core."""
+    cores = default_slots()
+    benchmark = cifar_shaped(2, depth=depth, n_max=4000 // depth, num_classes=10, test_per_class=10)
+    graph = graph_of(benchmark, 'erm', seeds=range(cores))
+
+    def stages(at_once: int, threads: int) -> float:
+        with scratch_store() as store:
+            executor, start = LocalExecutor(store, asdict(Runtime(threads=threads)), at_once), time.perf_counter()
+            for states in executor.run(graph):
+                failed = [state.reason for state in states.values() if state.state == 'failed']
+                if failed:
+                    raise LTBenchError(failed[0])
+            return time.perf_counter() - start
+
+    case = Case(
+        f'grid: {cores} stages of ResNet-{depth} at once with one thread, against one by one with {cores} threads',
+        's',
+        goal=None,
+        less_is_better=True,
+        note='With the start of each worker. A stage has one thread wherever it runs: more change its last bits.',
+    )
+    return case.result(by_turns(rounds, [lambda: stages(cores, 1), lambda: stages(1, cores)]))

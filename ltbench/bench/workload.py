@@ -1,4 +1,4 @@
-"""What is trained while measuring: noise in the shape of CIFAR, a benchmark on it, and a store to throw away."""
+"""What is trained while measuring: a benchmark in the shape of CIFAR, its stages, and a store to throw away."""
 
 from __future__ import annotations
 
@@ -8,55 +8,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
 from ltbench import plugins
 from ltbench.config import Benchmark
-from ltbench.data.base import LongTailData, Split, load_data
-from ltbench.data.profiles import class_counts
+from ltbench.data import load_data
 from ltbench.engine.job import Job, Runtime
 from ltbench.engine.worker import carry_out
 from ltbench.errors import LTBenchError
 from ltbench.grid.graph import Graph, Run
 from ltbench.method import make_plan
-from ltbench.registry import DATASETS
 from ltbench.stage import Stage
 from ltbench.store import Store
-
-
-@DATASETS.register_module()
-class NoiseLT(LongTailData):
-    """Random pixels in the shape of CIFAR with a long tail: they train as fast as images, and need no download.
-
-    Args:
-        n_max: Training images of class 0.
-        imbalance_factor: Largest over smallest class.
-        num_classes: C.
-        test_per_class: Test images of each class.
-    """
-
-    title = 'noise in the shape of CIFAR'
-    mean = (0.4914, 0.4822, 0.4465)
-    std = (0.2023, 0.1994, 0.2010)
-
-    def __init__(
-        self, n_max: int = 500, imbalance_factor: float = 100, num_classes: int = 100, test_per_class: int = 100
-    ) -> None:
-        self.class_names = tuple(str(label) for label in range(num_classes))
-        random = np.random.default_rng(0)
-
-        def noise(counts: list[int]) -> Split:
-            labels = np.repeat(np.arange(num_classes), counts)
-            return Split(random.integers(0, 256, (len(labels), 32, 32, 3), dtype=np.uint8), labels)
-
-        self.train = noise(class_counts('exp', n_max, imbalance_factor, num_classes))
-        self.test = noise([test_per_class] * num_classes)
 
 
 def cifar_shaped(
     epochs: int, depth: int = 32, precision: str = 'fp32', batch_size: int = 128, **data: Any
 ) -> Benchmark:
-    """The CIFAR recipe of the long-tail literature on noise; ``data`` are arguments of :class:`NoiseLT`."""
+    """The CIFAR recipe of the long-tail literature on noise; ``data`` goes to :class:`~ltbench.data.noise.NoiseLT`."""
     return Benchmark(
         name='cifar_shaped',
         preset='bench',

@@ -1,6 +1,6 @@
 """Data sets, long-tail profiles, samplers and batched augmentation."""
 
-from ltbench.data import cifar, digits, fashion_mnist, folder, inaturalist, listed, samplers
+from ltbench.data import cifar, digits, fashion_mnist, folder, inaturalist, listed, noise, samplers
 from ltbench.data.base import FileSplit, LongTailData, Split, load_data
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     'inaturalist',
     'listed',
     'load_data',
+    'noise',
     'samplers',
 ]

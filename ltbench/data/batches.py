@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,9 @@ from ltbench.data.files import FileDataset, SeededSampler, as_it_is, file_loader
 from ltbench.data.samplers import EpochSampler
 from ltbench.errors import UsageError
 from ltbench.seeding import derive_seed
+
+PREPARED_BYTES = 1 << 20
+"""Of images as floats that are prepared at once: more no longer fit into a core's cache, and take longer again."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class ResidentDataset(Dataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
+    def __getitems__(self, indices: list[int] | Tensor) -> dict[str, Tensor]:
         """Images uint8 ``[B, H, W, channels]`` and labels ``[B]``."""
         chosen = torch.as_tensor(indices)
         images = torch.index_select(self.rows, 0, chosen)  # copies whole rows; indexing 4-d images is 20 times slower
@@ -105,6 +108,37 @@ def train_loader(
     if isinstance(split, FileSplit):
         return file_loader(dataset, SeededSampler(sampler), batch_size, workers)
     return DataLoader(dataset, batch_size, sampler=sampler, collate_fn=as_it_is)
+
+
+class ResidentLoader(DataLoader[dict[str, Tensor]]):
+    """Batches of images in memory as the network takes them: augmented, normalised, on its device.
+
+    Small batches are prepared several at a time, because to start the operations on one takes longer than to carry
+    them out. The draws, and so the bits, are those of one batch after the other.
+
+    Args:
+        split: The images.
+        sampler: Gives the order.
+        batch_size: Images a batch; the last one is shorter.
+        preprocess: Augments and normalises.
+    """
+
+    def __init__(self, split: Split, sampler: EpochSampler, batch_size: int, preprocess: BatchPreprocessor) -> None:
+        self.split, self.preprocess = ResidentDataset(split), preprocess
+        super().__init__(self.split, batch_size, sampler=sampler)
+        self.at_once = max(1, PREPARED_BYTES // (4 * batch_size * split.images[0].size))
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:  # type: ignore[override]
+        preprocess, device, size = self.preprocess, self.preprocess.mean.device, self.batch_size
+        assert size is not None
+        for indices in torch.tensor(list(self.sampler)).split(size * self.at_once):
+            several = self.split.__getitems__(indices)
+            draws = [preprocess.draw(len(batch)) for batch in indices.split(size)]
+            drawn = [torch.cat(parts) for parts in zip(*draws, strict=True)]
+            images = preprocess.augment(several['images'].to(device), *drawn)
+            labels = several['labels'].to(device)
+            for batch in zip(images.split(size), labels.split(size), strict=True):
+                yield dict(zip(('images', 'labels'), batch, strict=True))
 
 
 class BatchPreprocessor(BaseDataPreprocessor):
@@ -144,9 +178,14 @@ class BatchPreprocessor(BaseDataPreprocessor):
         self.random.manual_seed(derive_seed(self.seed, epoch, 'augmentation'))
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Tensor]:
-        """Normalise a batch, augmented if ``training``: float ``[B, channels, H, W]``, channels last in memory."""
+        """Normalise a batch, augmented if ``training``: float ``[B, channels, H, W]``, channels last in memory.
+
+        Float images are returned as they are: :class:`ResidentLoader` has prepared them.
+        """
         data = self.cast_data(data)
         images = data['images']
+        if images.is_floating_point():
+            return data
         whole = data.pop('whole', len(images))
         if training and (self.padding or self.flip):
             return {**data, 'images': self.augment(images, *map(self.share.of, self.draw(whole)))}

@@ -9,6 +9,8 @@ import resource
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +34,14 @@ class Meter:
     def __init__(self, spent: dict[str, float] | None = None) -> None:
         self._before = spent or {'wall_seconds': 0.0, 'cpu_seconds': 0.0}
         self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done meanwhile does not count."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        yield
+        self._wall += time.perf_counter() - wall
+        self._cpu += time.process_time() - cpu
 
     def read(self) -> dict[str, float]:
         """Seconds so far."""

@@ -22,11 +22,13 @@ from ltbench.engine.distributed import bare
 from ltbench.engine.environment import Meter
 from ltbench.engine.job import LeftError, Workbench
 from ltbench.engine.optim import learning_rate, set_learning_rate
-from ltbench.engine.outputs import NonFiniteError
+from ltbench.engine.outputs import NonFiniteError, evaluated_splits, predict
+from ltbench.evaluation import evaluate
 from ltbench.seeding import derive_seed
 from ltbench.store import explained, write_atomically
 
 LOGGER = logging.getLogger('ltbench')
+SCORES = ('top1', 'many', 'medium', 'few')  # on the way
 SAVING_SHARE = 50  # training takes at least so many times longer than saving its state
 
 
@@ -102,6 +104,35 @@ class Curve(Hook):
         self.bench.progress(runner.epoch + 1, self.bench.stage.end, **values)
         shown = '  '.join(f'{name} {value:.4g}' for name, value in values.items())
         LOGGER.info('epoch %d/%d  %s', runner.epoch + 1, self.bench.stage.end, shown)
+
+
+class Scores(Hook):
+    """Score the network on the way, for curves: selects nothing, changes no bit of training, is no part of its cost.
+
+    Args:
+        bench: The stage.
+        curve: Gets ``test_top1``, ``test_many``, ... (and ``validation_...`` where there is such a part), in percent.
+        checkpoints: Have the meter.
+    """
+
+    priority = 'LOW'  # after the curve, before the checkpoint that holds it
+
+    def __init__(self, bench: Workbench, curve: Curve, checkpoints: Checkpoints) -> None:
+        self.bench, self.curve, self.checkpoints = bench, curve, checkpoints
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Score if it is time."""
+        assert self.bench.runtime.eval_every is not None
+        if self.bench.share.rank > 0 or (runner.epoch + 1) % self.bench.runtime.eval_every:
+            return
+        model, data = bare(runner.model), self.bench.data
+        augmentation = self.bench.config['recipe']['augmentation']
+        with self.checkpoints.meter.paused():
+            for name, split in evaluated_splits(data).items():
+                logits = predict(model, model.data_preprocessor, split, augmentation, self.bench.loader_workers)
+                metrics = evaluate(logits.numpy(), np.asarray(split.labels), data.class_counts)
+                known = {score: metrics[score] for score in SCORES if metrics[score] is not None}
+                self.curve.epochs[-1] |= {f'{name}_{score}': float(f'{v:.6g}') for score, v in known.items()}
 
 
 class Checkpoints(Hook):

@@ -39,6 +39,7 @@ class Runtime:
     plugins: tuple[str, ...] = ()
     loader_workers: int | None = None  # processes that decode large images; None is one a thread
     checkpoint_seconds: float = 1.0  # at least so far apart
+    eval_every: int | None = None  # epochs between scores on the way, for curves; None: the last epoch alone is scored
     slots: tuple[int, ...] = (0,)  # of the executor, one a process; slot i computes on GPU i, modulo their number
 
 

@@ -13,12 +13,15 @@ from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import nn
+from torch.utils.data import DataLoader
 
-from ltbench.data.batches import BatchPreprocessor, example_of, train_loader
+from ltbench.data.base import Split
+from ltbench.data.batches import BatchPreprocessor, ResidentLoader, example_of, train_loader
+from ltbench.data.samplers import EpochSampler
 from ltbench.engine.analysis import FeatureSums, describe
 from ltbench.engine.distributed import DataParallel
 from ltbench.engine.environment import Meter, size_of
-from ltbench.engine.hooks import Checkpoints, Curve, EpochStart
+from ltbench.engine.hooks import Checkpoints, Curve, EpochStart, Scores
 from ltbench.engine.job import Workbench
 from ltbench.engine.optim import build_optimizer
 from ltbench.engine.outputs import evaluated_splits, predict, save_outputs, save_tensors
@@ -81,16 +84,15 @@ def train(bench: Workbench, hooks: Sequence[Hook] = ()) -> Artifact | None:
     curve = Curve(bench)
     start = bench.parent.path(STATE) if stage.starts_from else None
     checkpoints = Checkpoints(bench, curve, start)
+    scores = [Scores(bench, curve, checkpoints)] if bench.runtime.eval_every else []
     runner = StageRunner(
         model=model,
         work_dir=str(bench.folder / 'mmengine'),
-        train_dataloader=train_loader(
-            data.train, sampler, recipe['batch_size'], recipe['augmentation'], bench.loader_workers, bench.share
-        ),
+        train_dataloader=_loader(bench, sampler, model),
         train_cfg={'by_epoch': True, 'max_epochs': stage.end},
         optim_wrapper=OptimWrapper(build_optimizer(model, recipe['optimizer'], fused=True)),
         default_hooks=dict.fromkeys(UNUSED_HOOKS),
-        custom_hooks=[EpochStart(config['seed'], recipe), curve, checkpoints, *hooks],
+        custom_hooks=[EpochStart(config['seed'], recipe), curve, *scores, checkpoints, *hooks],
         env_cfg={'mp_cfg': {'mp_start_method': 'forkserver'}, 'dist_cfg': {'backend': 'nccl'}},
         randomness={'seed': derive_seed(config['seed'], 0, 'global') % 2**32},
         experiment_name=stage.fingerprint[:16],
@@ -129,6 +131,14 @@ def train(bench: Workbench, hooks: Sequence[Hook] = ()) -> Artifact | None:
 
     described = {'curve': curve.epochs, 'images_per_second': round(rate, 1), 'analysis': analysis, **size}
     return bench.publish(cost, write, model=described, epochs=stage.end - stage.begin)
+
+
+def _loader(bench: Workbench, sampler: EpochSampler, model: LongTailClassifier) -> DataLoader[dict[str, Any]]:
+    recipe, split = bench.config['recipe'], bench.data.train
+    if isinstance(split, Split) and bench.share.size == 1:
+        return ResidentLoader(split, sampler, recipe['batch_size'], model.data_preprocessor)
+    augmentation, workers = recipe['augmentation'], bench.loader_workers
+    return train_loader(split, sampler, recipe['batch_size'], augmentation, workers, bench.share)
 
 
 def equip(model: LongTailClassifier, bench: Workbench) -> None:

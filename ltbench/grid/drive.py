@@ -52,6 +52,7 @@ def run(
     settings: Mapping[str, Any] | None = None,
     trackers: Sequence[str] = (),
     figures: bool = True,
+    eval_every: int | None = None,
 ) -> int:
     """Carry out a selection; return the exit code: 0, or 1 if a run or a tracker failed.
 
@@ -65,6 +66,7 @@ def run(
         settings: Further arguments of the executor.
         trackers: Where records go too, by name; runs that were recorded before go there as well, if they are missing.
         figures: Whether the report at the end has figures.
+        eval_every: Epochs between scores on the way; None: the last epoch alone is scored.
     """
     console = make_console()
     suite, graph, broken = _plan(selection, plugin_files)
@@ -77,11 +79,13 @@ def run(
     if dry_run:
         _show_plan(graph, store, console)
         return 0
-    carrier = executor_class(store, _runtime(plugin_files), slots, **(settings or {}))
+    carrier = executor_class(store, _runtime(plugin_files, eval_every), slots, **(settings or {}))
     tracking = Tracking(trackers, suite.name)
     records = _record(unrecorded(graph, suite, store), store, console, tracking)
     needed = needed_stages(graph, store)
     failed: dict[str, StageState] = {}
+    if eval_every and (found := sum(stage.kind == 'train' and store.has(key) for key, stage in graph.stages.items())):
+        console.print(f'Train stages found as trained before, without new scores on the way: {found}.')
     if needed:
         store.check_writable()
         try:
@@ -133,10 +137,11 @@ def _plan(selection: Selection, plugin_files: Iterable[str]) -> tuple[Suite, Gra
     return (suite, *expand(suite, selection.options, selection.scale_lr))
 
 
-def _runtime(plugin_files: Iterable[str]) -> dict[str, object]:
+def _runtime(plugin_files: Iterable[str], eval_every: int | None) -> dict[str, object]:
     from ltbench.engine.job import Runtime
 
-    return asdict(Runtime(plugins=tuple(str(path) for path in plugins.plugin_files(plugin_files))))
+    files = tuple(str(path) for path in plugins.plugin_files(plugin_files))
+    return asdict(Runtime(plugins=files, eval_every=eval_every))
 
 
 def _record(

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ltbench.report import ablation, latex, page, published, statistics, tables, text
+from ltbench.report.excerpt import excerpts, put_into
 from ltbench.report.frame import caveats
 from ltbench.report.reading import SuiteResults, read_suite
 from ltbench.report.statistics import Ranks
@@ -41,9 +42,16 @@ def build_report(
 
 
 def write_report(
-    results: SuiteResults, figures: bool = True, with_latex: bool = False, ablate: Sequence[str] = ()
+    results: SuiteResults,
+    figures: bool = True,
+    with_latex: bool = False,
+    ablate: Sequence[str] = (),
+    into: Path | None = None,
 ) -> list[Path]:
-    """Rebuild everything in ``results/SUITE/`` from records that were read; see :func:`build_report`."""
+    """Rebuild everything in ``results/SUITE/`` from records that were read; see :func:`build_report`.
+
+    ``into`` is a Markdown file with places for short tables, see :mod:`ltbench.report.excerpt`.
+    """
     frame = tables.runs_frame(results.records)
     tests, ranks = statistics.against(frame), statistics.mean_ranks(frame)
     board = tables.leaderboard(frame, results.failures, tests)
@@ -92,11 +100,15 @@ def write_report(
                 settings=[record['setting'] for record in grouped],
             )
         )
-        contents['README.md'] = text.readme(results, [*contents, *(['figures/'] if figures else [])])
+        files = [*contents, *(['figures/'] if figures else [])]
+        short = excerpts(results, board, results.folder, figures).values()
+        contents['README.md'] = text.readme(results, files, short)
         for name, said in contents.items():
             write_atomically(results.folder / name, said)
         for name in {'published.csv', *(f'ablation_{name}.csv' for name in ablation.ABLATIONS)} - contents.keys():
             (results.folder / name).unlink(missing_ok=True)  # of records that are no longer here
+    if into is not None:
+        put_into(into, results, board)
     return [*(results.folder / name for name in contents), *drawn]
 
 

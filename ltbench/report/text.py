@@ -65,12 +65,13 @@ def markdown(results: SuiteResults, board: pd.DataFrame, tests: pd.DataFrame, ra
     return '\n\n'.join([*parts, _mean_ranks(ranks)]) + '\n'
 
 
-def readme(results: SuiteResults, files: Sequence[str]) -> str:
+def readme(results: SuiteResults, files: Sequence[str], short_tables: Iterable[str]) -> str:
     """What a suite's folder holds, what made it, on which machines, and in what time: from the records alone.
 
     Args:
         results: The suite's records.
         files: Names of what was made beside it.
+        short_tables: Of :func:`ltbench.report.excerpt.excerpts`.
     """
     records, told = results.records, [*results.records, *results.failures]
     methods, tables = len({run['method'] for run in told}), len({title(*_group_of(run)) for run in told})
@@ -91,6 +92,7 @@ def readme(results: SuiteResults, files: Sequence[str]) -> str:
         'Made from the records alone, beside this file:',
         '',
         *[f'- `{name}`' for name in files],
+        *(f'\n{table}' for table in short_tables),
     ]
     return '\n'.join(lines) + '\n'
 

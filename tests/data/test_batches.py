@@ -11,8 +11,9 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import functional as reference
 
+from ltbench.data import batches as batches_module
 from ltbench.data.base import Split
-from ltbench.data.batches import BatchPreprocessor, crop_and_flip, sequential_batches, train_loader
+from ltbench.data.batches import BatchPreprocessor, ResidentLoader, crop_and_flip, sequential_batches, train_loader
 from ltbench.data.samplers import InstanceBalanced
 from ltbench.errors import UsageError
 
@@ -110,6 +111,29 @@ def test_loader_follows_the_sampler_and_keeps_the_last_images() -> None:
     assert [len(batch['labels']) for batch in batches] == [4, 4, 2]
     assert torch.cat([batch['labels'] for batch in batches]).tolist() == [10 + index for index in sampler]
     assert torch.cat([batch['images'] for batch in batches]).flatten().tolist() == list(sampler)
+
+
+@pytest.mark.parametrize('prepared', [1, 20_000, 1 << 20])  # bytes: one, two and all batches at a time
+@pytest.mark.parametrize('augmentation', [{'crop_padding': 1, 'flip': True}, {'flip': True}, {}])
+def test_batches_prepared_together_are_those_prepared_alone(
+    monkeypatch: pytest.MonkeyPatch, prepared: int, augmentation: dict[str, object]
+) -> None:
+    monkeypatch.setattr(batches_module, 'PREPARED_BYTES', prepared)
+    split = Split(random_images(150, 8, 3).numpy(), np.arange(150))
+    sampler = InstanceBalanced(split.labels, seed=4)
+    together, alone = (preprocessor(COLOUR, seed=2, **augmentation) for _ in range(2))
+    loader = ResidentLoader(split, sampler, 13, together)
+    assert loader.at_once == {1: 1, 20_000: 2, 1 << 20: 105}[prepared]
+    for epoch in range(2):
+        for part in (sampler, together, alone):
+            part.set_epoch(epoch)
+        ours = [together(batch, training=True) for batch in loader]
+        theirs = [alone(batch, training=True) for batch in train_loader(split, sampler, 13, augmentation)]
+        assert len(loader) == len(ours) == len(theirs) == 12
+        for mine, expected in zip(ours, theirs, strict=True):
+            assert torch.equal(mine['images'], expected['images'])
+            assert mine['images'].stride() == expected['images'].stride()
+            assert torch.equal(mine['labels'], expected['labels'])
 
 
 def test_sequential_batches_keep_the_order_of_the_split() -> None:

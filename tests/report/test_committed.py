@@ -13,16 +13,17 @@ from pathlib import Path
 import pytest
 
 HOME = Path(__file__).parents[2]
-DIGITS = HOME / 'results' / 'digits'
+RESULTS = HOME / 'results'
+SUITES = sorted(path.parent.name for path in RESULTS.glob('*/records'))
 HEAVY = re.compile(r'\| +(torch|mmengine)\b')
 
 
-def report(results: str, folder: Path, hash_seed: str) -> dict[str, bytes]:
+def report(suite: str, results: str, folder: Path, hash_seed: str) -> dict[str, bytes]:
     """Run it as a user does, with nothing but the records, in ``folder``; all files it makes."""
-    made = folder / 'results' / 'digits'
-    shutil.copytree(DIGITS / 'records', made / 'records')
+    made = folder / 'results' / suite
+    shutil.copytree(RESULTS / suite / 'records', made / 'records')
     environment = os.environ | {'LTBENCH_RESULTS': results, 'PYTHONHASHSEED': hash_seed, 'PYTHONPATH': str(HOME)}
-    command = [sys.executable, '-X', 'importtime', '-m', 'ltbench.cli', 'report']
+    command = [sys.executable, '-X', 'importtime', '-m', 'ltbench.cli', 'report', suite]
     ended = subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, text=True)
     assert not HEAVY.findall(ended.stderr)
     return contents_of(made)
@@ -34,17 +35,24 @@ def contents_of(suite: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-def test_the_committed_records_make_the_committed_report(tmp_path: Path):
-    """In any folder, named absolutely or not, whatever the order of sets, and without torch and mmengine."""
-    (tmp_path / 'here').mkdir()
-    (tmp_path / 'there').mkdir()
-    relative = report('results', tmp_path / 'here', '1')
-    absolute = report(str(tmp_path / 'there' / 'results'), tmp_path / 'there', '2')
-    assert relative.keys() == absolute.keys()
-    assert [name for name in relative if relative[name] != absolute[name]] == []
-    committed = contents_of(DIGITS)
-    assert committed.keys() == relative.keys()
-    drawn_here = f'Matplotlib v{version("matplotlib")},' in (DIGITS / 'figures/groups-digits_lt-if40.svg').read_text()
+@pytest.mark.parametrize('suite', SUITES)
+def test_the_committed_records_make_the_committed_report(suite: str, tmp_path: Path):
+    """Without torch and mmengine."""
+    made, committed = report(suite, 'results', tmp_path, '1'), contents_of(RESULTS / suite)
+    assert made.keys() == committed.keys()
+    figure = next((RESULTS / suite / 'figures').glob('groups-*.svg')).read_text()
+    drawn_here = f'Matplotlib v{version("matplotlib")},' in figure
     for name in committed:
         if drawn_here or not name.startswith(('figures/', 'index.html')):
-            assert relative[name] == committed[name], name
+            assert made[name] == committed[name], name
+
+
+@pytest.mark.slow
+def test_where_it_is_made_changes_no_byte(tmp_path: Path):
+    """In any folder, named absolutely or not, whatever the order of sets."""
+    (tmp_path / 'here').mkdir()
+    (tmp_path / 'there').mkdir()
+    relative = report('digits', 'results', tmp_path / 'here', '1')
+    absolute = report('digits', str(tmp_path / 'there' / 'results'), tmp_path / 'there', '2')
+    assert relative.keys() == absolute.keys()
+    assert [name for name in relative if relative[name] != absolute[name]] == []

@@ -1,0 +1,38 @@
+"""Noise with a long tail: for measuring speed where no images are."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ltbench.data.base import LongTailData, Split
+from ltbench.data.profiles import class_counts
+from ltbench.registry import DATASETS
+
+
+@DATASETS.register_module()
+class NoiseLT(LongTailData):
+    """Random pixels in the shape of CIFAR with a long tail: they train as fast as images, and need no download.
+
+    Args:
+        n_max: Training images of class 0.
+        imbalance_factor: Largest over smallest class.
+        num_classes: C.
+        test_per_class: Test images of each class.
+    """
+
+    title = 'noise in the shape of CIFAR'
+    mean = (0.4914, 0.4822, 0.4465)
+    std = (0.2023, 0.1994, 0.2010)
+
+    def __init__(
+        self, n_max: int = 500, imbalance_factor: float = 100, num_classes: int = 100, test_per_class: int = 100
+    ) -> None:
+        self.class_names = tuple(str(label) for label in range(num_classes))
+        random = np.random.default_rng(0)
+
+        def noise(counts: list[int]) -> Split:
+            labels = np.repeat(np.arange(num_classes), counts)
+            return Split(random.integers(0, 256, (len(labels), 32, 32, 3), dtype=np.uint8), labels)
+
+        self.train = noise(class_counts('exp', n_max, imbalance_factor, num_classes))
+        self.test = noise([test_per_class] * num_classes)
