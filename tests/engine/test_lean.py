@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 
+import numpy as np
 import pytest
 import torch
 
 from ltbench import store as store_module
 from ltbench.bench.workload import carry_out_in, cifar_shaped, graph_of
 from ltbench.config import load_benchmark
+from ltbench.data import load_data
 from ltbench.engine import heads, hooks
 from ltbench.engine.job import Job, Runtime
 from ltbench.engine.worker import carry_out
+from ltbench.errors import EXIT_CLAIMED
+from ltbench.evaluation import evaluate
 from ltbench.models.classifier import LongTailClassifier
 from ltbench.store import Store
 
@@ -60,6 +65,41 @@ def test_an_epoch_keeps_no_graph_of_its_steps(tmp_path, monkeypatch):
     monkeypatch.setattr(hooks.Curve, 'after_train_epoch', look)
     carry_out_in(Store(tmp_path), [stage], 1)
     assert [(total.requires_grad, total.grad_fn) for total in sums] == [(False, None)] * 2
+
+
+@pytest.mark.parametrize('method', ['erm', 'resample_progressive+nbn'])
+def test_scores_on_the_way_change_nothing_but_the_curve(tmp_path, method):
+    """Trained in two sittings, the second from a checkpoint of the first."""
+    (stage,) = graph_of(load_benchmark('digits_lt', overrides={'epochs': 5}), method).stages.values()
+    found = []
+    for every in (None, 2):
+        store = Store(tmp_path / str(every))
+        runtime = Runtime(eval_every=every, checkpoint_seconds=0)
+        leave = threading.Event()
+        leave.set()
+        assert carry_out(Job(stage, str(store.root), runtime), leave) == EXIT_CLAIMED
+        assert carry_out(Job(stage, str(store.root), runtime)) == 0
+        found.append(store.find(stage.fingerprint))
+    plain, scored = found
+    assert plain.path('test.npz').read_bytes() == scored.path('test.npz').read_bytes()
+    curve = scored.meta['model']['curve']
+    names = ('test_top1', 'test_many', 'test_medium', 'test_few')
+    assert [sum(name in epoch for name in names) for epoch in curve] == [0, 4, 0, 4, 0]
+    without = [{key: value for key, value in epoch.items() if key not in names} for epoch in curve]
+    assert without == plain.meta['model']['curve']
+    assert scored.meta['cost']['wall_seconds'] > 0
+
+
+def test_the_score_after_the_last_epoch_is_the_final_one(tmp_path):
+    (stage,) = graph_of(load_benchmark('digits_lt', overrides={'epochs': 2}), 'erm').stages.values()
+    store = Store(tmp_path)
+    assert carry_out(Job(stage, str(tmp_path), Runtime(eval_every=1))) == 0
+    artifact = store.find(stage.fingerprint)
+    outputs = np.load(artifact.path('test.npz'))
+    data = load_benchmark('digits_lt').data
+    metrics = evaluate(outputs['logits'], outputs['labels'], load_data(data).class_counts)
+    last = artifact.meta['model']['curve'][-1]
+    assert [last[f'test_{name}'] for name in ('top1', 'few')] == pytest.approx([metrics['top1'], metrics['few']], 1e-5)
 
 
 def test_files_that_are_written_do_not_grow_with_the_epochs(tmp_path, monkeypatch):

@@ -37,10 +37,10 @@ def test_a_file_has_the_figures_and_tables_it_has_places_for(made, results):
         write_report(made, figures=False, into=file)
         text = file.read_text()
         first, foreign, last = (match[3] for match in BLOCK.finditer(text))
-        assert '| a | 2 | **' in first
-        assert '| erm | 2 | **' in last
+        assert '| a | 2 | 71.0 ± 1.4 | 87.0' in first
+        assert '| erm | 2 | 71.0 ± 1.4 | 87.0' in last
         assert foreign == 'stays\n'
-        assert 'old' not in text
+        assert 'old | table' not in text
         assert '(../results/made/figures/leaderboard-cifar10_lt-if100-quick__n_max=500.png)' in first
         assert text.startswith('before\n')
         assert text.endswith('-->\nafter\n')

@@ -23,7 +23,7 @@ class Details:
 
     run_seed: int
     per_class: np.ndarray  # percent, NaN for a class without test images
-    curve: Mapping[str, np.ndarray]  # loss, accuracy and, where there is one, bn_scale, by epoch
+    curve: Mapping[str, np.ndarray]  # loss, accuracy and, where there are such, bn_scale and test_top1, by epoch
     stage_ends: tuple[int, ...]  # epochs after which another train stage began
     reliability: Mapping[str, Mapping[str, list[Any]] | None]
     bn: Mapping[str, Any]
@@ -179,7 +179,7 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, float | None]:
 
 def _details(record: Mapping[str, Any]) -> Details:
     curve = record['curve']
-    names = [name for name in ('loss', 'accuracy', 'bn_scale') if any(name in epoch for epoch in curve)]
+    names = [name for name in ('loss', 'accuracy', 'bn_scale', 'test_top1') if any(name in epoch for epoch in curve)]
     reached = np.cumsum([stage['epochs'] for stage in record['stages'] if stage['kind'] == 'train'])
     return Details(
         record['run_seed'],

@@ -12,21 +12,22 @@ from ltbench.report.figures.accuracy import Drawn, said_shown
 from ltbench.report.figures.material import Details, Material, chosen_methods
 from ltbench.report.figures.style import BASELINE, canvas, legend_below, looks, plain_log
 
-PANELS = {'loss': 'training loss', 'accuracy': 'training accuracy (%)'}
+PANELS = {'loss': 'training loss', 'accuracy': 'training accuracy (%)', 'test_top1': 'test top-1 (%)'}
 
 
 def curves(material: Material) -> Drawn | None:
-    """Loss and accuracy on the training images as the method draws them, by epoch."""
+    """By epoch: loss and accuracy on training images as the method draws them; test top-1 where it was looked at."""
     shown = [method for method in chosen_methods(material.rows) if has(material.details[method], 'loss')]
     if not shown:
         return None
     same = same_curves({method: material.details[method] for method in shown})
-    figure, [panels] = canvas([3.3, 3.3], [2.9])
+    names = [name for name in PANELS if any(has(material.details[method], name) for method in shown)]
+    figure, [panels] = canvas([3.3] * len(names), [2.9])
     look = looks(list(same))
-    for (name, says), axes in zip(PANELS.items(), panels, strict=True):
+    for name, axes in zip(names, panels, strict=True):
         for method, others in same.items():
             draw_curve(axes, material.details[method], name, look[method], _label(method, others))
-        axes.set(xlabel='epoch', ylabel=says)
+        axes.set(xlabel='epoch', ylabel=PANELS[name])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     losses = [one.curve['loss'] for method in same for one in material.details[method] if 'loss' in one.curve]
     least, most = min(map(np.nanmin, losses)), max(map(np.nanmax, losses))
@@ -87,11 +88,11 @@ def draw_curve(axes: Axes, seeds: Sequence[Details], name: str, look: dict, labe
             alpha=0.15,
             linewidth=0,
         )
-    ends = [end for end in seeds[0].stage_ends if end < longest]
-    if ends:
+    begins = np.isin(epochs, np.array(seeds[0].stage_ends, dtype=int) + 1)
+    if begins.any():
         axes.plot(
-            epochs[ends],
-            mean[ends],
+            epochs[begins],
+            mean[begins],
             linestyle='none',
             marker='|',
             markersize=13,
