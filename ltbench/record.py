@@ -39,7 +39,7 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
     'class_counts': list,
     'groups': dict,
     'metrics': dict,
-    'curve': list,  # training loss and accuracy by epoch
+    'curve': list,  # by epoch: training loss, accuracy, learning rate, and scores on the way where asked for
     'analysis': dict,  # BN vectors and strength of channels of the network, see ltbench/engine/analysis.py
     'chosen': dict,  # values chosen on validation images
     'warnings': list,  # what parts had to say about themselves
@@ -159,13 +159,16 @@ def _failures_of(record: Path, setting: str) -> Iterator[Path]:
 
 
 def _has_setting(path: Path, setting: str) -> bool:
-    """Whether a record or failure is of this setting, by its text as laid out here: to parse ten thousand is slow.
+    """Whether a record or failure is of this setting; a file that cannot be read is of none, and the report names it.
 
-    A file that cannot be read is of none; the report names it.
+    A whole file with the line that we write is taken at its word: to parse ten thousand takes seconds.
     """
     try:
-        return f'\n "setting": {json.dumps(setting)}' in path.read_text(encoding='utf-8')
-    except (OSError, UnicodeDecodeError):
+        text = path.read_text(encoding='utf-8')
+        if f'\n "setting": {json.dumps(setting)}' in text and text.endswith('}\n'):
+            return True
+        return json.loads(text)['setting'] == setting
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 

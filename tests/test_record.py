@@ -9,7 +9,7 @@ import pytest
 from made_records import make_record, write
 
 from ltbench.errors import StoreError
-from ltbench.record import read_failures, read_record, read_records, write_failure, write_record
+from ltbench.record import Recorded, read_failures, read_record, read_records, record_path, write_failure, write_record
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +71,21 @@ def test_a_failure_is_kept_until_the_run_succeeds(results):
     assert failures == []
     assert list(wrong) == [path]
     assert path.name in wrong[path]
+
+
+def test_what_other_code_recorded_is_known_however_its_file_is_laid_out(results):
+    old, new = (make_record(setting='quick, a="b"', fingerprint=digit * 64) for digit in 'ab')
+    path = write(old)
+    named = record_path('made', new)
+    assert Recorded('made').instead_of(named, new) == path
+    path.write_text(json.dumps(json.loads(path.read_text())))
+    assert Recorded('made').instead_of(named, new) == path
+    assert Recorded('made').instead_of(named, new | {'setting': 'quick'}) is None
+    path.write_text(path.read_text()[:-20])
+    assert Recorded('made').instead_of(named, new) is None
+    write(old)
+    path.write_text(path.read_text()[:-20])
+    assert Recorded('made').instead_of(named, new) is None
 
 
 def test_an_incomplete_record_is_not_written(tmp_path):

@@ -10,7 +10,7 @@ from ltbench.bench.measure import Case, by_turns
 from ltbench.bench.workload import carry_out_in, cifar_shaped, graph_of, scratch_store
 from ltbench.engine.job import Runtime
 from ltbench.errors import LTBenchError
-from ltbench.grid.local import LocalExecutor, default_slots
+from ltbench.grid.local import LocalExecutor, usable_cores
 
 METHODS = (
     'erm', 'ce_drw', 'deferred_resampling', 'crt(epochs=2)', 'lws(epochs=2)', 'tau_norm(tau=1)', 'ncm', 'la_posthoc',
@@ -56,13 +56,16 @@ def _sharing(rounds: int, threads: int) -> dict[str, Any]:
 
 def _cores(rounds: int, depth: int) -> dict[str, Any]:
     """As many stages as there are cores: at once with a thread each, or one after the other with a thread a core."""
-    cores = default_slots()
+    cores = usable_cores()
     benchmark = cifar_shaped(2, depth=depth, n_max=4000 // depth, num_classes=10, test_per_class=10)
     graph = graph_of(benchmark, 'erm', seeds=range(cores))
 
     def stages(at_once: int, threads: int) -> float:
         with scratch_store() as store:
-            executor, start = LocalExecutor(store, asdict(Runtime(threads=threads)), at_once), time.perf_counter()
+            executor, start = (
+                LocalExecutor(store, asdict(Runtime(threads=threads, device='cpu')), at_once),
+                time.perf_counter(),
+            )
             for states in executor.run(graph):
                 failed = [state.reason for state in states.values() if state.state == 'failed']
                 if failed:

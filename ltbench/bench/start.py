@@ -51,7 +51,7 @@ def measure(rounds: int) -> list[dict[str, Any]]:
         asked + 'the first of a command': ' Asked for: at most 4 s.',
         asked + 'the next ones': ' Asked for: at most 0.7 s.',
     }
-    note = 'The reference is a process of its own for the stage, which imports torch and mmengine itself.'
+    note = 'The reference: a process of its own for the stage, which imports all itself; ours began with the command.'
     cases = [Case(what, 's', goal=None, less_is_better=True, note=note + bound) for what, bound in said.items()]
     return [case.result((turn[which], turn[-1]) for turn in measured) for which, case in enumerate(cases)]
 

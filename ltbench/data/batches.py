@@ -131,6 +131,7 @@ class ResidentLoader(DataLoader[dict[str, Tensor]]):
     def __iter__(self) -> Iterator[dict[str, Tensor]]:  # type: ignore[override]
         preprocess, device, size = self.preprocess, self.preprocess.mean.device, self.batch_size
         assert size is not None
+        torch.empty((), dtype=torch.int64).random_()  # as any DataLoader does: others go on with the global generator
         for indices in torch.tensor(list(self.sampler)).split(size * self.at_once):
             several = self.split.__getitems__(indices)
             draws = [preprocess.draw(len(batch)) for batch in indices.split(size)]

@@ -18,6 +18,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from multiprocessing.connection import wait
 from typing import Any, cast
 
@@ -75,7 +76,8 @@ def join(share: Share, port: int, device: torch.device) -> None:
         RANK=str(share.rank), LOCAL_RANK=str(share.rank), WORLD_SIZE=str(share.size),
         MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port),
     )  # fmt: skip
-    torch.distributed.init_process_group('nccl' if device.type == 'cuda' else 'gloo')
+    # without a limit of its own: the others wait while the first one scores or saves, and Peers sees who is gone
+    torch.distributed.init_process_group('nccl' if device.type == 'cuda' else 'gloo', timeout=timedelta(days=1))
 
 
 def leave() -> None:

@@ -107,7 +107,9 @@ class Curve(Hook):
 
 
 class Scores(Hook):
-    """Score the network on the way, for curves: selects nothing, changes no bit of training, is no part of its cost.
+    """Score the network on the way, for curves: selects nothing, changes no bit of training, is no part of its seconds.
+
+    A network whose logits are not all finite on the way (statistics of BN that are still wild) has no score there.
 
     Args:
         bench: The stage.
@@ -123,13 +125,16 @@ class Scores(Hook):
     def after_train_epoch(self, runner: Runner) -> None:
         """Score if it is time."""
         assert self.bench.runtime.eval_every is not None
-        if self.bench.share.rank > 0 or (runner.epoch + 1) % self.bench.runtime.eval_every:
+        due = (runner.epoch + 1) % self.bench.runtime.eval_every == 0
+        if self.bench.share.rank > 0 or not due or self.bench.told_to_leave.is_set():
             return
         model, data = bare(runner.model), self.bench.data
         augmentation = self.bench.config['recipe']['augmentation']
         with self.checkpoints.meter.paused():
             for name, split in evaluated_splits(data).items():
                 logits = predict(model, model.data_preprocessor, split, augmentation, self.bench.loader_workers)
+                if not torch.isfinite(logits).all():
+                    continue
                 metrics = evaluate(logits.numpy(), np.asarray(split.labels), data.class_counts)
                 known = {score: metrics[score] for score in SCORES if metrics[score] is not None}
                 self.curve.epochs[-1] |= {f'{name}_{score}': float(f'{v:.6g}') for score, v in known.items()}

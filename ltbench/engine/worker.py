@@ -152,8 +152,11 @@ def carry_out_json(job: dict[str, Any], told_to_leave: threading.Event | None = 
     keep_freed_memory()
     torch.set_flush_denormal(True)  # of the whole process; tiny weights late in training can cost 50 times the time
     plugins.load(job['runtime']['plugins'])
-    ready = Job.from_json(job)
-    if ready.stage.fingerprint != job['fingerprint']:
+    try:
+        ready: Job | None = Job.from_json(job)
+    except TypeError:  # a field that this version does not know
+        ready = None
+    if ready is None or ready.stage.fingerprint != job['fingerprint']:
         reason = 'the worker has another version of ltbench, a method or a plug-in than the driver; install the same'
         Store(job['store']).write(job['fingerprint'], 'failure', {'reason': reason, 'time': time.time()})
         return EXIT_FAILED

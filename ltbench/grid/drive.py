@@ -204,7 +204,8 @@ def _show_report(suite: Suite, changed: bool, figures: bool, console: Console) -
         results = read_suite(suite.name, leave_out=True)
         for reason in results.left_out.values():
             console.print(f'left out of the report: {reason}', style='yellow', markup=False)
-        if changed or not (results.folder / 'leaderboard.csv').exists():
+        drawn = any((results.folder / 'figures').glob('*.png'))
+        if changed or not (results.folder / 'leaderboard.csv').exists() or (figures and not drawn):
             write_report(results, figures)
     except LTBenchError as error:  # the runs themselves are recorded
         console.print(f'no report: {error}', style='yellow', markup=False)
@@ -220,7 +221,8 @@ def _show_report(suite: Suite, changed: bool, figures: bool, console: Console) -
             failed = f' ({row["n_failed"]} failed)' if row['n_failed'] else ''
             table.add_row(row['method'], f'{row["n_seeds"]}{failed}', *cells)
         console.print(table)
-    console.print(f'Leaderboard{" and figures" if figures else ""}: {results.folder}')
+    drawn = any((results.folder / 'figures').glob('*.png'))
+    console.print(f'Leaderboard{" and figures" if figures and drawn else ""}: {results.folder}')
 
 
 def _mean_std(mean: float, std: float) -> str:

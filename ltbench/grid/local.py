@@ -83,9 +83,13 @@ class _Worker(Task):
 
 
 def default_slots() -> int:
-    """One a GPU; where there is none, one a core that this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-    return torch.cuda.device_count() or cores
+    """One a GPU; where there is none, one a core."""
+    return torch.cuda.device_count() or usable_cores()
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 def _work(job: dict[str, Any], alive: Connection) -> None:

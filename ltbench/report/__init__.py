@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ltbench.report import ablation, latex, page, published, statistics, tables, text
-from ltbench.report.excerpt import excerpts, put_into
+from ltbench.report.excerpt import Places, excerpts, table_names
 from ltbench.report.frame import caveats
 from ltbench.report.reading import SuiteResults, read_suite
 from ltbench.report.statistics import Ranks
@@ -55,6 +55,9 @@ def write_report(
     frame = tables.runs_frame(results.records)
     tests, ranks = statistics.against(frame), statistics.mean_ranks(frame)
     board = tables.leaderboard(frame, results.failures, tests)
+    places = None if into is None else Places(into, results.suite)
+    if places is not None:
+        places.check(table_names(board))
     grouped = _with_groups(results.records, frame)
     beside = published.beside(grouped)
     differences = {name: ablation.part_differences(grouped, name) for name in ablation.ABLATIONS}
@@ -101,14 +104,15 @@ def write_report(
             )
         )
         files = [*contents, *(['figures/'] if figures else [])]
-        short = excerpts(results, board, results.folder, figures).values()
+        names = {path.name for path in drawn}
+        short = excerpts(results, board, results.folder, names).values()
         contents['README.md'] = text.readme(results, files, short)
         for name, said in contents.items():
             write_atomically(results.folder / name, said)
         for name in {'published.csv', *(f'ablation_{name}.csv' for name in ablation.ABLATIONS)} - contents.keys():
             (results.folder / name).unlink(missing_ok=True)  # of records that are no longer here
-    if into is not None:
-        put_into(into, results, board)
+    if places is not None:
+        places.fill(excerpts(results, board, places.file.parent, names))
     return [*(results.folder / name for name in contents), *drawn]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -12,73 +12,115 @@ import pandas as pd
 from ltbench.errors import UsageError, unknown
 from ltbench.report.frame import GROUP, caveats, slug, title
 from ltbench.report.reading import SuiteResults
-from ltbench.report.text import plain, rows_to_markdown, score
+from ltbench.report.text import plain, rows_to_markdown, score, selection_of
 from ltbench.store import explained, write_atomically
 
 COLUMNS = {'top1': 'top-1', 'many': 'many', 'medium': 'medium', 'few': 'few'}
-HOW_TO_READ = (
-    '; accuracy in %, mean ± standard deviation over seeds. Bold: the best and what a paired test cannot tell from it.'
-)
-BLOCK = re.compile(r'(?m)^<!-- ltbench ([^\s/]+)/(\S+) -->\n(.*?)^<!-- /ltbench -->$', flags=re.DOTALL)
+MARK = re.compile(r'(?m)^<!-- (/?)ltbench(?: ([^\s/]+)/(\S+))? -->[ \t]*\r?$')
 """Where an excerpt goes: between ``<!-- ltbench SUITE/TABLE -->`` and ``<!-- /ltbench -->``, each on its own line."""
 
 
-def excerpts(results: SuiteResults, board: pd.DataFrame, beside: Path, figures: bool = True) -> dict[str, str]:
-    """Figure, caveat and scores of each table, as Markdown, by the name that the table has in file names.
+class Places:
+    """A Markdown file's places for the tables of one suite.
+
+    Args:
+        file: The file.
+        suite: Name of the suite.
+
+    Raises:
+        UsageError: If the file cannot be read, has no place for the suite, or one without an end.
+    """
+
+    def __init__(self, file: Path, suite: str) -> None:
+        self.file, self.suite = file.resolve(), suite
+        try:
+            self.text = self.file.read_bytes().decode()  # as it is, also where its lines end otherwise
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f'cannot read {file}: {error}') from error
+        marks = list(MARK.finditer(self.text))
+        for number, mark in enumerate(marks):
+            opens, expected = not mark[1], number % 2 == 0
+            if opens != expected or (opens and (mark[2] is None or number + 1 == len(marks))):
+                line = self.text.count('\n', 0, mark.start()) + 1
+                raise UsageError(f'{file}, line {line}: {mark[0].strip()} has no partner, or no SUITE/TABLE')
+        # the table's name, and where what is between its marks begins and ends
+        self.found = [
+            (start[3], start.end(), end.start())
+            for start, end in zip(marks[::2], marks[1::2], strict=True)
+            if start[2] == suite
+        ]
+        if not self.found:
+            raise UsageError(
+                f'{file} has no place for {suite}: write a line <!-- ltbench {suite}/TABLE --> and one '
+                '<!-- /ltbench -->; TABLE is as in the names of figures, leaderboard-TABLE.png'
+            )
+
+    def check(self, tables: Collection[str]) -> None:
+        """Raise UsageError, with near misses, for a table that there is not."""
+        for name, _, _ in self.found:
+            if name not in tables:
+                raise unknown(f'table of {self.suite}', name, tables)
+
+    def fill(self, tables: Mapping[str, str]) -> None:
+        """Write the file anew, all that is not between the suite's marks as it is.
+
+        Raises:
+            StoreError: If it cannot be written.
+        """
+        text = self.text
+        for name, start, end in reversed(self.found):
+            text = f'{text[:start]}\n{tables[name]}\n{text[end:]}'
+        with explained(self.file.name, self.file.parent):
+            write_atomically(self.file, text)
+
+
+def table_names(board: pd.DataFrame) -> list[str]:
+    """Names of a leaderboard's tables, as they are in file names."""
+    return [slug(*group) for group, _ in board.groupby(GROUP, sort=False, dropna=False)]
+
+
+def excerpts(results: SuiteResults, board: pd.DataFrame, beside: Path, drawn: Collection[str]) -> dict[str, str]:
+    """Figure, caveat and scores of each table, as Markdown, by its name.
 
     Args:
         results: The suite.
         board: Its leaderboard, of :func:`ltbench.report.tables.leaderboard`, with tests.
         beside: The folder of the file it is for; links to figures begin there.
-        figures: Whether there are any.
+        drawn: Names of the files in the suite's ``figures/``.
     """
     said = caveats(results.records)
     found = {}
     for group, rows in board.groupby(GROUP, sort=False, dropna=False):
         name, shown = slug(*group), title(*group)
-        scores = [column for column in COLUMNS if rows[f'{column}_mean'].notna().any()]
-        table = [
-            {'method': plain(row['method']), 'seeds': row['n_seeds']}
-            | {
-                COLUMNS[column]: f'**{score(row, column)}**' if column == 'top1' and row['best'] else score(row, column)
-                for column in scores
-            }
-            for row in rows.to_dict('records')
-        ]
-        parts = [f'**{plain(shown)}**{HOW_TO_READ}']
-        if group[0] in said:
-            parts.append(f'**{said[group[0]]}**')
-        if figures:
+        mine = [run for run in results.records if run['benchmark'] == group[0] and 'imported' in run['config']]
+        parts = [f'**{plain(shown)}**; {_how_to_read(rows)}']
+        parts += [f'**{said[group[0]]}**'] if group[0] in said else []
+        parts += [f'Imported: {selection_of(mine)}.'] if mine else []
+        if f'leaderboard-{name}.png' in drawn:
             path = os.path.relpath(results.folder / 'figures' / f'leaderboard-{name}.png', beside)
             parts.append(f'![Top-1 of methods, {shown}]({Path(path).as_posix()})')
-        found[name] = '\n\n'.join([*parts, rows_to_markdown(table)])
+        found[name] = '\n\n'.join([*parts, _table(rows)])
     return found
 
 
-def put_into(file: Path, results: SuiteResults, board: pd.DataFrame) -> None:
-    """Bring every block of a suite in a Markdown file up to date, see :data:`BLOCK`.
-
-    Raises:
-        UsageError: If the file cannot be read, has no block of the suite, or names a table that there is not.
-        StoreError: If it cannot be written.
-    """
-    try:
-        text = file.read_text(encoding='utf-8')
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f'cannot read {file}: {error}') from error
-    tables = excerpts(results, board, file.absolute().parent)
-    names = [match[2] for match in BLOCK.finditer(text) if match[1] == results.suite]
-    if not names:
-        example = f'<!-- ltbench {results.suite}/{next(iter(tables))} -->'
-        raise UsageError(f'{file} has no place for {results.suite}: write a line {example} and one <!-- /ltbench -->')
-    for name in names:
-        if name not in tables:
-            raise unknown(f'table of {results.suite}', name, tables)
-    with explained(file.name, file.parent):
-        write_atomically(file, BLOCK.sub(lambda match: _filled(match, results.suite, tables), text))
+def _how_to_read(rows: pd.DataFrame) -> str:
+    said = ['accuracy in %']
+    if (rows['n_seeds'] > 1).any():
+        said.append('mean ± standard deviation over seeds')
+    if (rows['n_seeds'] == 1).any():
+        said.append('of one seed in brackets the 95 % interval over test images')
+    bold = ' Bold: the best and all that the tests cannot tell from it.' if rows['best'].any() else ''
+    return ', '.join(said) + '.' + bold
 
 
-def _filled(match: re.Match[str], suite: str, tables: Mapping[str, str]) -> str:
-    if match[1] != suite:
-        return match[0]
-    return f'<!-- ltbench {suite}/{match[2]} -->\n{tables[match[2]]}\n<!-- /ltbench -->'
+def _table(rows: pd.DataFrame) -> str:
+    scores = [column for column in COLUMNS if rows[f'{column}_mean'].notna().any()]
+    table = []
+    for row in rows.to_dict('records'):
+        failed = f' ({row["n_failed"]} failed)' if row['n_failed'] else ''
+        cells = {'method': plain(row['method']), 'seeds': f'{row["n_seeds"]}{failed}'}
+        for column in scores:
+            cell = score(row, column)
+            cells[COLUMNS[column]] = f'**{cell}**' if column == 'top1' and row['best'] else cell
+        table.append(cells)
+    return rows_to_markdown(table)

@@ -253,23 +253,16 @@ def config_of(record: Record) -> dict[str, Any]:
 
 
 def scalars_of(record: Record) -> Iterator[tuple[int, dict[str, float]]]:
-    """Epoch and scalars, in order: the curve, ``train/`` and scores on the way ``test/``; then ``test/`` and ``cost/``.
+    """Epoch and scalars, in order: the training curve under ``train/``; then ``test/`` and ``cost/`` at its last epoch.
 
     What a run does not have (an empty group) is left out.
     """
     last = 0
     for row in record['curve']:
         last = row['epoch']
-        known = {key: value for key, value in row.items() if key != 'epoch' and _is_number(value)}
-        yield last, {_scalar_name(key): value for key, value in known.items()}
+        yield last, {f'train/{key}': value for key, value in row.items() if key != 'epoch' and _is_number(value)}
     final = {f'test/{key}': value for key, value in record['metrics'].items() if _is_number(value)}
     yield last, final | {f'cost/{key}': value for key, value in record['cost'].items() if _is_number(value)}
-
-
-def _scalar_name(key: str) -> str:
-    """``test_top1`` of a score on the way is ``test/top1``, as the final one is; the others are of training."""
-    part, _, score = key.partition('_')
-    return f'{part}/{score}' if part in ('test', 'validation') else f'train/{key}'
 
 
 def flat(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:

@@ -127,8 +127,12 @@ def test_batches_prepared_together_are_those_prepared_alone(
     for epoch in range(2):
         for part in (sampler, together, alone):
             part.set_epoch(epoch)
+        torch.manual_seed(epoch)
         ours = [together(batch, training=True) for batch in loader]
+        state = torch.get_rng_state()
+        torch.manual_seed(epoch)
         theirs = [alone(batch, training=True) for batch in train_loader(split, sampler, 13, augmentation)]
+        assert torch.equal(state, torch.get_rng_state())  # what others draw, a dropout say, goes on alike
         assert len(loader) == len(ours) == len(theirs) == 12
         for mine, expected in zip(ours, theirs, strict=True):
             assert torch.equal(mine['images'], expected['images'])

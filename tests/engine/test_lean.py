@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -16,9 +17,10 @@ from ltbench.bench.workload import carry_out_in, cifar_shaped, graph_of
 from ltbench.config import load_benchmark
 from ltbench.data import load_data
 from ltbench.engine import heads, hooks
+from ltbench.engine.environment import Meter
 from ltbench.engine.job import Job, Runtime
-from ltbench.engine.worker import carry_out
-from ltbench.errors import EXIT_CLAIMED
+from ltbench.engine.worker import carry_out, carry_out_json
+from ltbench.errors import EXIT_CLAIMED, EXIT_FAILED
 from ltbench.evaluation import evaluate
 from ltbench.models.classifier import LongTailClassifier
 from ltbench.store import Store
@@ -88,6 +90,39 @@ def test_scores_on_the_way_change_nothing_but_the_curve(tmp_path, method):
     without = [{key: value for key, value in epoch.items() if key not in names} for epoch in curve]
     assert without == plain.meta['model']['curve']
     assert scored.meta['cost']['wall_seconds'] > 0
+
+
+def test_a_network_that_cannot_be_scored_yet_trains_on(tmp_path, monkeypatch):
+    (stage,) = graph_of(load_benchmark('digits_lt', overrides={'epochs': 2}), 'erm').stages.values()
+    original, calls = hooks.predict, []
+
+    def wild(*arguments):
+        calls.append(1)
+        return original(*arguments) * (torch.inf if len(calls) == 1 else 1)
+
+    monkeypatch.setattr(hooks, 'predict', wild)
+    assert carry_out(Job(stage, str(tmp_path), Runtime(eval_every=1))) == 0
+    curve = Store(tmp_path).find(stage.fingerprint).meta['model']['curve']
+    assert ['test_top1' in epoch for epoch in curve] == [False, True]
+
+
+def test_what_is_done_while_a_meter_is_paused_does_not_count():
+    meter = Meter()
+    with meter.paused():
+        time.sleep(0.2)
+        sum(range(3_000_000))
+    assert meter.read()['wall_seconds'] < 0.1
+    assert meter.read()['cpu_seconds'] < 0.02
+
+
+def test_a_job_of_a_newer_version_says_so(tmp_path):
+    (stage,) = graph_of(load_benchmark('digits_lt', overrides={'epochs': 1}), 'erm').stages.values()
+    job = Job(stage, str(tmp_path)).to_json()
+    job['runtime']['of_the_future'] = 1
+    code = carry_out_json(job)
+    torch.set_flush_denormal(False)  # which it sets for the whole process
+    assert code == EXIT_FAILED
+    assert 'install the same' in Store(tmp_path).read(stage.fingerprint, 'failure')['reason']
 
 
 def test_the_score_after_the_last_epoch_is_the_final_one(tmp_path):

@@ -69,7 +69,7 @@ def test_run_records_and_finds_everything_again(ltbench, sandbox):
     assert '18 epochs to train; 18 epochs in all against 36 if each run were trained alone' in plan
     assert not (sandbox / 'store').exists()
 
-    first = ltbench(*arguments, figures=True)
+    first = ltbench(*arguments, '--eval-every', '2', figures=True)
     assert '12 runs, 16 stages to do' in first
     records = {path: path.read_bytes() for path in sandbox.glob('results/digits/records/*.json')}
     assert len(records) == 12
@@ -79,10 +79,12 @@ def test_run_records_and_finds_everything_again(ltbench, sandbox):
             assert by_method[method, seed]['stages'][0]['fingerprint'] == by_method['erm', seed]['fingerprint']
     assert by_method['erm', 0]['class_counts'] == [120, 79, 52, 35, 23, 15, 10, 6, 4, 3]
     assert by_method['erm', 0]['setting'] == 'paper, epochs=3'
+    assert ['test_top1' in epoch for epoch in by_method['erm', 0]['curve']] == [False, True, False]
     for name in ('leaderboard.csv', 'leaderboard.md', 'figures'):
         assert (sandbox / 'results/digits' / name).exists()
 
-    again = ltbench(*arguments)
+    again = ltbench(*arguments, '--eval-every', '1')
+    assert 'Train stages found as trained before, without new scores on the way: 8.' in again
     assert 'Everything is found: 12 runs, nothing to train' in again
     assert {path: path.read_bytes() for path in records} == records
     assert '12 done' in ltbench('status', *arguments[1:])

@@ -8,8 +8,9 @@ import pytest
 from made_records import make_record, write
 
 from ltbench.errors import UsageError
+from ltbench.record import write_failure
 from ltbench.report import read_suite, write_report
-from ltbench.report.excerpt import BLOCK, excerpts, put_into
+from ltbench.report.excerpt import MARK, Places, excerpts
 from ltbench.report.frame import runs_frame
 from ltbench.report.statistics import against
 from ltbench.report.tables import leaderboard
@@ -28,65 +29,82 @@ def made(results):
 def test_a_file_has_the_figures_and_tables_it_has_places_for(made, results):
     file = results.parent / 'docs' / 'notes.md'
     file.parent.mkdir()
-    other = '<!-- ltbench other/table -->\nstays\n<!-- /ltbench -->'
-    file.write_text(
-        f'before\n<!-- ltbench made/cifar10_lt-if100-quick__n_max=500 -->\nold | table\n<!-- /ltbench -->\n{other}\n'
-        '<!-- ltbench made/cifar10_lt-if100 -->\n<!-- /ltbench -->\nafter\n'
+    other = '<!-- ltbench other/table -->\r\nstays\n<!-- /ltbench -->'
+    file.write_bytes(
+        f'before\n<!-- ltbench made/cifar10_lt-if100-quick__n_max=500 --> \nold | table\n<!-- /ltbench -->\n{other}\n'
+        '<!-- ltbench made/cifar10_lt-if100 -->\n<!-- /ltbench -->\r\nafter\n'.encode()
     )
-    for _ in range(2):
-        write_report(made, figures=False, into=file)
-        text = file.read_text()
-        first, foreign, last = (match[3] for match in BLOCK.finditer(text))
+    for figures in (False, True, True):
+        write_report(made, figures=figures, into=file)
+        text = file.read_bytes().decode()
+        first, foreign, last = blocks(text)
         assert '| a | 2 | 71.0 ± 1.4 | 87.0' in first
         assert '| erm | 2 | 71.0 ± 1.4 | 87.0' in last
-        assert foreign == 'stays\n'
+        assert foreign == '\nstays\n'
         assert 'old | table' not in text
-        assert '(../results/made/figures/leaderboard-cifar10_lt-if100-quick__n_max=500.png)' in first
+        link = '(../results/made/figures/leaderboard-cifar10_lt-if100-quick__n_max=500.png)'
+        assert (link in first) == figures
         assert text.startswith('before\n')
-        assert text.endswith('-->\nafter\n')
+        assert text.endswith('-->\r\nafter\n')
+    assert (file.parent / link.strip('()')).is_file()
 
 
-def test_a_group_that_no_class_is_in_has_no_column(results):
+def blocks(text):
+    marks = list(MARK.finditer(text))
+    return [text[start.end() : end.start()] for start, end in zip(marks[::2], marks[1::2], strict=True)]
+
+
+def test_short_tables_tell_what_is_missing(results):
     write(make_record('erm', counts=(5000, 1500), hits=[40, 30]))
-    write_report(read_suite('made'), figures=False)
+    write_failure('made', make_record('erm', 1), 'train', 'the loss is nan')
+    write_failure('made', make_record('gone', setting='quick'), 'train', 'lost')
+    write_report(read_suite('made'))
     readme = (results / 'made/README.md').read_text()
-    assert '| method | seeds | top-1 | many |' in readme
-    assert '.png' not in readme
+    assert '| method | seeds | top-1 | many |\n' in readme
+    assert '| erm | 1 (1 failed) | 70.0 [' in readme
+    assert 'of one seed in brackets' in readme
+    assert '± standard deviation' not in readme
+    assert '| gone | 0 (1 failed) |\n' in readme
+    assert readme.count('.png') == 1  # nothing is drawn of the table without results
 
 
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
         (None, 'cannot read'),
-        ('nothing', 'has no place for made: write a line <!-- ltbench made/cifar10_lt-if100 -->'),
+        ('nothing', 'has no place for made: write a line <!-- ltbench made/TABLE -->'),
+        ('<!-- ltbench made/cifar10_lt-if10 -->\n<!-- /ltbench -->', "unknown table of made 'cifar10_lt-if10'"),
+        ('a\n<!-- ltbench made/cifar10_lt-if100 -->\nno end', 'line 2: <!-- ltbench made/cifar10_lt-if100 --> has no'),
         (
-            '<!-- ltbench made/cifar10_lt-if10 -->\n<!-- /ltbench -->',
-            "unknown table of made 'cifar10_lt-if10'",
+            '<!-- ltbench made/cifar10_lt-if100 -->\nmine\n<!-- ltbench made/cifar10_lt-if100 -->\n<!-- /ltbench -->',
+            'line 3',
         ),
-        ('<!-- ltbench made/cifar10_lt-if100 -->\nno end', 'has no place for made'),
+        ('<!-- /ltbench -->', 'line 1: <!-- /ltbench --> has no partner'),
+        ('<!-- ltbench -->\n<!-- /ltbench -->', 'line 1: <!-- ltbench --> has no partner, or no SUITE/TABLE'),
     ],
 )
-def test_what_cannot_be_filled_is_said(made, tmp_path, text, message):
+def test_what_cannot_be_filled_is_said_before_anything_is_written(made, results, tmp_path, text, message):
     file = tmp_path / 'README.md'
     if text is not None:
         file.write_text(text)
     with pytest.raises(UsageError, match=message):
-        put_into(file, made, leaderboard(runs_frame(made.records)))
+        write_report(made, into=file)
     assert text is None or file.read_text() == text
+    assert [path.name for path in (results / 'made').iterdir()] == ['records']
 
 
 def test_the_readme_shows_what_the_committed_records_hold(monkeypatch):
     """`ltbench report SUITE --into README.md` makes it again."""
     monkeypatch.setenv('LTBENCH_RESULTS', str(HOME / 'results'))
-    found = list(BLOCK.finditer((HOME / 'README.md').read_text()))
-    assert found
-    for match in found:
-        results = read_suite(match[1])
+    text = (HOME / 'README.md').read_text()
+    suites = {mark[2] for mark in MARK.finditer(text) if mark[2]}
+    assert suites
+    for suite in suites:
+        results = read_suite(suite)
         frame = runs_frame(results.records)
         board = leaderboard(frame, results.failures, against(frame))
-        assert match[3] == excerpts(results, board, HOME)[match[2]] + '\n'
-        assert all((HOME / path).is_file() for path in _figures(match[3]))
-
-
-def _figures(text: str) -> list[str]:
-    return [line.split('](')[1].rstrip(')') for line in text.splitlines() if line.startswith('![')]
+        drawn = {path.name for path in (HOME / 'results' / suite / 'figures').iterdir()}
+        tables = excerpts(results, board, HOME, drawn)
+        for name, start, end in Places(HOME / 'README.md', suite).found:
+            assert text[start:end] == f'\n{tables[name]}\n'
+            assert '.png)' in tables[name]

@@ -123,6 +123,21 @@ def test_methods_on_the_same_training_share_a_line_with_a_bar_where_a_stage_begi
     assert lines[1].get_xdata().tolist() == [4]
 
 
+def test_scores_on_the_way_have_a_panel_where_a_drawn_line_has_some():
+    def titles(scored):
+        records = [make_record(method, epochs=4) for method in ('erm', 'crt', 'nbn')]
+        records[scored]['curve'][1]['test_top1'] = 40.0
+        records[2]['curve'][0]['loss'] = 7.0  # another training than that of erm and crt
+        with style():
+            figure, _ = training.curves(material_of(records))
+        return figure.axes
+
+    assert len(titles(1)) == 2  # the line of erm stands for crt
+    last = titles(2)[-1]
+    assert last.get_ylabel() == 'test top-1 of the network so far (%)'
+    assert [line.get_xdata().tolist() for line in last.lines if len(line.get_xdata())] == [[2]]
+
+
 def test_relatives_are_told_from_the_records():
     plain, scaled, other, decayed = (make_record(name) for name in ('erm', 'nbn', 'a', 'b'))
     other['config']['stages'] = [{'kind': 'train', 'normalization': {'type': 'X'}}]

@@ -128,6 +128,19 @@ def test_a_long_curve_is_thinned_to_its_last_epoch():
     assert (total, kept[-1], len(kept)) == (200, 199, 67)
 
 
+@pytest.mark.parametrize('every', [3, 6, 50])
+def test_no_score_on_the_way_is_left_out_of_a_long_curve(every):
+    record = make_record(epochs=200)
+    for point in record['curve']:
+        if (point['epoch'] + 1) % every == 0:
+            point['test_top1'] = float(point['epoch'])
+    data = json.loads(Document(page(contents([record]))).data)
+    _, epochs, columns = data['curves'][0]
+    shown = [value for value in data['columns'][columns['test_top1']] if value is not None]
+    assert shown == list(range(every - 1, 200, every))
+    assert len(data['columns'][epochs]) < 140
+
+
 def test_what_does_not_exist_is_a_dash_and_a_single_seed_has_no_deviation():
     document = Document(page(contents([make_record(counts=(5000, 1500, 400, 120))])))
     row = document.row('erm')

@@ -12,7 +12,11 @@ from ltbench.report.figures.accuracy import Drawn, said_shown
 from ltbench.report.figures.material import Details, Material, chosen_methods
 from ltbench.report.figures.style import BASELINE, canvas, legend_below, looks, plain_log
 
-PANELS = {'loss': 'training loss', 'accuracy': 'training accuracy (%)', 'test_top1': 'test top-1 (%)'}
+PANELS = {
+    'loss': 'training loss',
+    'accuracy': 'training accuracy (%)',
+    'test_top1': 'test top-1 of the network so far (%)',
+}
 
 
 def curves(material: Material) -> Drawn | None:
@@ -21,7 +25,7 @@ def curves(material: Material) -> Drawn | None:
     if not shown:
         return None
     same = same_curves({method: material.details[method] for method in shown})
-    names = [name for name in PANELS if any(has(material.details[method], name) for method in shown)]
+    names = [name for name in PANELS if any(has(material.details[method], name) for method in same)]
     figure, [panels] = canvas([3.3] * len(names), [2.9])
     look = looks(list(same))
     for name, axes in zip(names, panels, strict=True):

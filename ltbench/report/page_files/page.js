@@ -327,7 +327,7 @@
 
     function trainingCharts(run) {
       const [, place, columns] = data.curves[run.curve], epochs = data.columns[place];
-      const labels = { loss: 'training loss', accuracy: 'training accuracy, %', lr: 'learning rate', bn_scale: 'scale of normalised BN' };
+      const labels = { loss: 'training loss', accuracy: 'training accuracy, %', lr: 'learning rate', bn_scale: 'scale of normalised BN', test_top1: 'test top-1 of the network so far, %' };
       const names = Object.keys(columns).sort((a, b) => (Object.keys(labels).indexOf(a) + 9) % 9 - (Object.keys(labels).indexOf(b) + 9) % 9);
       if (!epochs.length) return make('p', { class: 'about' }, 'No curve is recorded.');
       return make('div', { class: 'charts' }, names.map((name) => lineChart(labels[name] || name.replaceAll('_', ' '), epochs, data.columns[columns[name]])));
