@@ -347,6 +347,7 @@ class Suite:
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
     preset: str | None = None
+    ablate: tuple[str, ...] = ()  # options that its report compares the values of
     doc: str = ''
 
 
@@ -357,7 +358,7 @@ def load_suite(name: str) -> Suite:
         UsageError: If it is unknown or lacks ``benchmarks``, ``methods`` or ``seeds``.
     """
     contents, doc = read_config('suites', name)
-    _only_known(contents, ('benchmarks', 'methods', 'seeds', 'preset'), f'entry of suite {name}')
+    _only_known(contents, ('benchmarks', 'methods', 'seeds', 'preset', 'ablate'), f'entry of suite {name}')
     for key in ('benchmarks', 'methods', 'seeds'):
         if not contents.get(key) or not isinstance(contents[key], list | tuple):
             raise UsageError(f'suite {name} needs a list {key}, got {contents.get(key)!r}')
@@ -369,5 +370,6 @@ def load_suite(name: str) -> Suite:
         methods=tuple('+'.join(map(str, parse_specs(method))) for method in contents['methods']),
         seeds=tuple(contents['seeds']),
         preset=contents.get('preset'),
+        ablate=tuple(contents.get('ablate', ())),
         doc=doc,
     )

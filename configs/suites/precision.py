@@ -7,3 +7,4 @@ benchmarks = ['fashion_mnist_lt', 'fashion_mnist_lt(precision=bf16)']
 methods = ['erm']
 seeds = [0, 1, 2, 3, 4]
 preset = 'quick'
+ablate = ['recipe.precision']

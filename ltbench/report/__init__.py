@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from ltbench.config import config_names, load_suite
 from ltbench.report import ablation, latex, page, published, statistics, tables, text
 from ltbench.report.excerpt import Places, excerpts, table_names
 from ltbench.report.frame import caveats
@@ -31,7 +32,7 @@ def build_report(
         suite: Its name.
         figures: Whether to draw.
         with_latex: Also write the leaderboard as LaTeX tables.
-        ablate: Options, ``METHOD.option``, to make an ablation of each.
+        ablate: Options, ``METHOD.option``, to make an ablation of each, beside those that the suite declares.
         leave_out: As in :func:`ltbench.report.reading.read_suite`.
 
     Raises:
@@ -62,6 +63,8 @@ def write_report(
     beside = published.beside(grouped)
     differences = {name: ablation.part_differences(grouped, name) for name in ablation.ABLATIONS}
     ablations = {name: ablation.summarise(table) for name, table in differences.items()}
+    declared = load_suite(results.suite).ablate if results.suite in config_names('suites') and results.records else ()
+    ablations |= {option: ablation.ablate(grouped, option, required=False) for option in declared}
     ablations |= {option: ablation.ablate(grouped, option) for option in ablate}
     ablations = {name: table for name, table in ablations.items() if len(table)}
     leaderboard_text = text.markdown(results, board, tests, ranks, frame)

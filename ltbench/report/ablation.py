@@ -75,7 +75,7 @@ def part_differences(records: Sequence[Record], name: str) -> pd.DataFrame:
     return _differences(rows, ['with', *options], lambda row: not row['has_part'])
 
 
-def ablate(records: Sequence[Record], option: str) -> pd.DataFrame:
+def ablate(records: Sequence[Record], option: str, required: bool = True) -> pd.DataFrame:
     """Rows that are equal but for one option, each against the one that has its default.
 
     The reference is the value that was not set by hand where the records hold such a row, else the first one.
@@ -85,6 +85,7 @@ def ablate(records: Sequence[Record], option: str) -> pd.DataFrame:
     Args:
         records: Records of trained runs; imported ones are left out.
         option: ``METHOD.option``, or ``recipe.epochs``, ``backbone.depth``, ...: a path in the resolved benchmark.
+        required: Whether it is an error if nothing varies the option; otherwise the table is empty.
 
     Raises:
         UsageError: If no record has the method or option (with near misses), or nothing varies it alone (naming what
@@ -94,6 +95,8 @@ def ablate(records: Sequence[Record], option: str) -> pd.DataFrame:
     check_known(trained, option)
     rows = [row for record in trained for row in _rows_of(record, option)]
     kept = _varied(rows)
+    if not kept and not required:
+        return pd.DataFrame()
     if not kept:
         raise UsageError(f'no two rows differ in {option} alone; {_what_varies(trained)}')
     frame = _differences(kept, ['option', 'value'], lambda row: row['is_reference'])
