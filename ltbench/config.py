@@ -347,7 +347,6 @@ class Suite:
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
     preset: str | None = None
-    ablate: tuple[str, ...] = ()  # options that its report compares the values of
     doc: str = ''
 
 
@@ -364,12 +363,27 @@ def load_suite(name: str) -> Suite:
             raise UsageError(f'suite {name} needs a list {key}, got {contents.get(key)!r}')
     if not all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in contents['seeds']):
         raise UsageError(f'seeds of suite {name} are whole numbers, 0 or larger, got {contents["seeds"]}')
+    if not isinstance(contents.get('ablate', []), list):
+        raise UsageError(f'ablate of suite {name} is a list of options, got {contents["ablate"]!r}')
     return Suite(
         name=Path(name).stem,
         benchmarks=tuple(contents['benchmarks']),
         methods=tuple('+'.join(map(str, parse_specs(method))) for method in contents['methods']),
         seeds=tuple(contents['seeds']),
         preset=contents.get('preset'),
-        ablate=tuple(contents.get('ablate', ())),
         doc=doc,
     )
+
+
+def ablations_of(suite: str) -> list[str]:
+    """The options whose values a suite's report compares, ``ablate = [...]`` in its file; none without such a file.
+
+    The file is read as text: the report need not wait for mmengine, which takes a second to import.
+    """
+    if suite not in config_names('suites'):
+        return []
+    tree = ast.parse((configs_root() / 'suites' / f'{suite}.py').read_text(encoding='utf-8'))
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ['ablate']:
+            return list(ast.literal_eval(node.value))
+    return []

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ltbench.config import Spec, config_names, load_benchmark, load_suite, parse_assignment, parse_specs, read_config
+from ltbench.config import (
+    Spec,
+    ablations_of,
+    config_names,
+    load_benchmark,
+    load_suite,
+    parse_assignment,
+    parse_specs,
+    read_config,
+)
 from ltbench.errors import UsageError
 
 BENCHMARK = '''"""A benchmark of the tests."""
@@ -306,6 +315,17 @@ def test_unknown_and_incomplete_suites(configs: Path) -> None:
     (configs / 'suites' / 'empty.py').write_text("benchmarks = ['toy_lt']\nmethods = []\nseeds = [0]", encoding='utf-8')
     with pytest.raises(UsageError, match=r'suite empty needs a list methods, got \[\]'):
         load_suite('empty')
+
+
+def test_a_suite_declares_what_its_report_compares(configs: Path) -> None:
+    suite, file = "benchmarks = ['toy_lt']\nmethods = ['erm']\nseeds = [0]\n", configs / 'suites' / 'compares.py'
+    file.write_text(f"{suite}ablate = ['recipe.precision', 'nbn.scope']\n", encoding='utf-8')
+    load_suite('compares')
+    assert ablations_of('compares') == ['recipe.precision', 'nbn.scope']
+    assert ablations_of('tiny') == ablations_of('no_such_suite') == []
+    file.write_text(f"{suite}ablate = 'nbn.scope'\n", encoding='utf-8')
+    with pytest.raises(UsageError, match="ablate of suite compares is a list of options, got 'nbn.scope'"):
+        load_suite('compares')
 
 
 def test_every_shipped_config_loads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from ltbench.config import config_names, load_suite
+from ltbench.config import ablations_of
 from ltbench.report import ablation, latex, page, published, statistics, tables, text
 from ltbench.report.excerpt import Places, excerpts, table_names
 from ltbench.report.frame import caveats
@@ -63,7 +63,7 @@ def write_report(
     beside = published.beside(grouped)
     differences = {name: ablation.part_differences(grouped, name) for name in ablation.ABLATIONS}
     ablations = {name: ablation.summarise(table) for name, table in differences.items()}
-    declared = load_suite(results.suite).ablate if results.suite in config_names('suites') and results.records else ()
+    declared = ablations_of(results.suite) if results.records else ()
     ablations |= {option: ablation.ablate(grouped, option, required=False) for option in declared}
     ablations |= {option: ablation.ablate(grouped, option) for option in ablate}
     ablations = {name: table for name, table in ablations.items() if len(table)}
