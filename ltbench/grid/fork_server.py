@@ -10,7 +10,7 @@ from multiprocessing.context import ForkServerContext
 
 PRELOAD = [
     'ltbench.engine.worker',
-    'ltbench.cli',  # the driver's main module, which every worker looks at
+    'typer',  # for the driver's main module, which every worker looks at
     'sklearn.datasets',
     'torch._dynamo',  # an optimizer imports it when it is built
 ]
