@@ -385,5 +385,8 @@ def ablations_of(suite: str) -> list[str]:
     tree = ast.parse((configs_root() / 'suites' / f'{suite}.py').read_text(encoding='utf-8'))
     for node in tree.body:
         if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ['ablate']:
-            return list(ast.literal_eval(node.value))
+            try:
+                return list(ast.literal_eval(node.value))
+            except ValueError as error:
+                raise UsageError(f'ablate of suite {suite} is not a plain list of options: {error}') from error
     return []

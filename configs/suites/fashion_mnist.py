@@ -1,7 +1,7 @@
 """All methods of the mission on Fashion-MNIST-LT at imbalance 10, 50 and 100, three seeds, quick preset.
 
 `ltbench run fashion_mnist`; about six hours on two cores. With a head of 500 images there are few-shot classes; an
-epoch is then a twelfth as long, and 12 of them are 120 steps, in which nothing is learned of the tail: 60 it is.
+epoch is then a twelfth as long, and 12 of them are 120 steps, too few to fit even the training images: 60 it is.
 """
 
 benchmarks = [

@@ -62,10 +62,8 @@ def _cores(rounds: int, depth: int) -> dict[str, Any]:
 
     def stages(at_once: int, threads: int) -> float:
         with scratch_store() as store:
-            executor, start = (
-                LocalExecutor(store, asdict(Runtime(threads=threads, device='cpu')), at_once),
-                time.perf_counter(),
-            )
+            executor = LocalExecutor(store, asdict(Runtime(threads=threads, device='cpu')), at_once)
+            start = time.perf_counter()
             for states in executor.run(graph):
                 failed = [state.reason for state in states.values() if state.state == 'failed']
                 if failed:

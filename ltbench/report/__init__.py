@@ -112,7 +112,9 @@ def write_report(
         contents['README.md'] = text.readme(results, files, short)
         for name, said in contents.items():
             write_atomically(results.folder / name, said)
-        for name in {'published.csv', *(f'ablation_{name}.csv' for name in ablation.ABLATIONS)} - contents.keys():
+        for name in {'published.csv', *(f'ablation_{name}.csv' for name in (*ablation.ABLATIONS, *declared))} - {
+            *contents
+        }:
             (results.folder / name).unlink(missing_ok=True)  # of records that are no longer here
     if places is not None:
         places.fill(excerpts(results, board, places.file.parent, names))

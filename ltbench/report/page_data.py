@@ -126,7 +126,9 @@ def _curve(curve: Sequence[Mapping[str, Any]], pools: Mapping[str, _Pool]) -> in
     """Place of the curve: ``[total epochs, epochs kept, {name: values}]``, columns being places themselves."""
     step = max(1, -(-len(curve) // CURVE_POINTS))
     first = (len(curve) - 1) % step
-    scored = [any(name.endswith('_top1') for name in point) for point in curve]  # on the way; too few to leave any out
+    scored = [
+        any(name.endswith('_top1') for name in point) for point in curve
+    ]  # on the way, as asked for: none is left out
     kept = [point for n, point in enumerate(curve) if scored[n] or n % step == first]
     names = sorted(set().union(*kept) - {'epoch'})
     columns = {name: pools['columns'].add_numbers([point.get(name) for point in kept]) for name in names}

@@ -203,7 +203,7 @@ def ablation(frame: pd.DataFrame, title: str, caveats: Mapping[str, str] | None 
     what = [str(name) for name in frame.columns[:start] if name not in GROUP]
     parts = frame if 'is_reference' not in frame else frame[~frame['is_reference'].astype(bool)]
     varied = [name for name in what if name != 'with' and parts[name].astype(str).nunique() > 1]  # with: in the method
-    kept = [name for name in what if name in ('method', 'is_reference', *varied)]
+    kept = [name for name in what if name in ('method', 'value', 'is_reference', *varied)]
     rows = []
     for combination, scores in frame.groupby([*GROUP, *what], sort=False, dropna=False):
         told = dict(zip([*GROUP, *what], combination, strict=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from made_records import make_record
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from ltbench.report import tables
 from ltbench.report.figures import (
@@ -19,7 +20,8 @@ from ltbench.report.figures import (
     training,
 )
 from ltbench.report.figures.material import materials, over_factors
-from ltbench.report.figures.style import broken
+from ltbench.report.figures.style import add_title, broken
+from ltbench.report.frame import title
 
 
 def material_of(records):
@@ -67,6 +69,32 @@ def test_the_leaderboard_is_in_order_with_seeds_means_and_intervals_of_single_se
     assert axes.lines[0].get_xdata().tolist() == [80, 21]
     intervals = next(c for c in axes.collections if 'bootstrap' in str(c.get_label()))
     assert [segment.tolist() for segment in intervals.get_segments()] == [[[75, 0], [85, 0]]]
+
+
+@pytest.mark.parametrize('counts', [(500, 300), (500, 300, 50), (500, 50, 5)])
+def test_no_text_of_a_narrow_figure_is_cut_off(counts):
+    """One short method: figures are at their narrowest, and as many panels as there are groups."""
+    records = [
+        make_record('erm', seed, benchmark='fashion_mnist_lt', setting='quick', counts=counts) for seed in (0, 1)
+    ]
+    found = material_of(records)
+    with style():
+        for draw in (accuracy.leaderboard, accuracy.groups, calibration.confusion):
+            drawn = draw(found)
+            if drawn is None:
+                continue
+            figure, note = drawn
+            add_title(figure, title('fashion_mnist_lt', 100, 'quick') + ', 5 seeds', f'{draw.__name__}. {note}.')
+            canvas = FigureCanvasAgg(figure)
+            canvas.draw()
+            wide, tall = canvas.get_width_height()
+            texts = [*figure.texts, *(text for legend in figure.legends for text in legend.get_texts())]
+            for axes in figure.axes:
+                texts += [*axes.texts, axes.title, axes.xaxis.label, axes.yaxis.label]
+            for text in texts:
+                box = text.get_window_extent()
+                inside_it = box.x0 >= 0 and box.y0 >= 0 and box.x1 <= wide and box.y1 <= tall
+                assert inside_it or not text.get_text(), (draw.__name__, text.get_text(), box, wide, tall)
 
 
 def test_an_empty_group_has_no_panel_and_is_named():

@@ -243,6 +243,21 @@ def test_an_ablation_has_a_row_a_method(records):
     assert ['erm', 'yes', '68.00 ± 1.00', '–none', '–none', '3', '68.00', '–none'] in document.rows
 
 
+def test_an_ablation_of_one_option_says_its_values(records):
+    """With two values only the rows that are no reference have one and the same."""
+    group = {'benchmark': 'b', 'imbalance_factor': 10.0, 'setting': 'quick'}
+    frame = pd.DataFrame(
+        [
+            group | {'method': 'erm', 'option': 'recipe.precision', 'value': value, 'is_reference': value == 'fp32'}
+            | {'score': 'top1', 'mean': 70.0, 'std': 1.0, 'n': 3, 'difference': 0.0, 'difference_std': 0.5, 'p_holm': 1}
+            for value in ('fp32', 'bf16')
+        ]
+    )  # fmt: skip
+    document = Document(page(contents(records, ablations={'recipe.precision': frame})))
+    assert ['erm', 'fp32', 'yes'] in [row[:3] for row in document.rows]
+    assert ['erm', 'bf16', 'no'] in [row[:3] for row in document.rows]
+
+
 def test_a_figure_has_the_title_of_its_table_and_its_size(records, results):
     folder = results / 'made' / 'figures'
     folder.mkdir(parents=True)

@@ -15,6 +15,7 @@ from ltbench.report.figures.style import (
     BASELINE,
     INK,
     PALE,
+    PANEL_GAP,
     canvas,
     colours,
     draw_bars,
@@ -67,7 +68,8 @@ def groups(material: Material) -> Drawn | None:
     order = by_top1(material.rows)
     if not present or not order:
         return None
-    figure, panels = row_canvas(order, [2.1 if len(present) > 1 else 4.6] * len(present), top=0.22)
+    wide = 2.1 if len(present) > 1 else 4.6
+    figure, panels = row_canvas(order, [wide] * len(present), top=0.22)
     handles: list[Line2D] = []
     for group, colour, axes in zip(present, colours(3), panels, strict=False):
         stats = material.rows.groupby('method')[group].agg(['mean', 'std']).loc[order]
@@ -76,7 +78,8 @@ def groups(material: Material) -> Drawn | None:
         handles = draw_baseline(axes, stats['mean']) or handles
         axes.set(xlim=(0, 102), xticks=range(0, 101, 25))
         axes.set_title(GROUPS[group], pad=3)
-    panels[len(panels) // 2].set_xlabel('mean accuracy of the classes of the group (%)')
+    across = (wide * len(panels) + PANEL_GAP * (len(panels) - 1)) / wide  # in widths of the first
+    panels[0].set_xlabel('mean accuracy of the classes of the group (%)', x=across / 2)
     if handles:
         legend_below(figure, handles, [str(handle.get_label()) for handle in handles])
     absent = [GROUPS[group] for group in GROUPS if group not in present]

@@ -35,6 +35,7 @@ MARKERS = ('o', 's', 'D', '^', 'v', 'P', 'X', '*')
 DASHES: tuple[Any, ...] = ('-', (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 1, 2, 1)), (0, (2, 2)))
 HATCHES = ('', '////', '....', '\\\\\\\\')
 BASELINE = 'erm'
+PANEL_GAP = 0.3  # inches, between axes of one row
 NAME_PAD = 7  # points, between axes and the names of rows
 SNAPPED = 200  # bars; matplotlib snaps paths of at most 1024 points to pixels
 
@@ -111,7 +112,7 @@ def row_canvas(methods: Sequence[str], widths: Sequence[float], top: float = 0.0
     names = [broken(method) for method in methods]
     row = 0.1 + 0.135 * max(name.count('\n') + 1 for name in names)
     figure, [panels] = canvas(
-        widths, [max(row * len(names), 0.5)], left=0.2 + max(map(text_width, names)), gap=(0.3, 0.0), top=top
+        widths, [max(row * len(names), 0.5)], left=0.2 + max(map(text_width, names)), gap=(PANEL_GAP, 0.0), top=top
     )
     for axes in panels:
         axes.set(ylim=(len(names) - 0.5, -0.5), yticks=[])
@@ -162,7 +163,8 @@ def add_title(figure: Figure, first: str, *others: str) -> None:
     lines = []
     for number, text in enumerate((first, *others)):
         size = TITLE if number == 0 else TEXT
-        average = text_width(text, size) / max(len(text), 1)
+        average = text_width(text, size, 'bold' if number == 0 else 'normal') / max(len(text), 1)
+        text = text.replace('< ', '<\N{NO-BREAK SPACE}')
         lines += [(line, size, number == 0) for line in wrap(text, max(20, int(0.97 * width / average)))]
     grow(figure, top=0.165 * len(lines) + 0.14)
     wide, tall = figure.get_size_inches()
@@ -229,7 +231,7 @@ def _place_empty_labels(figure: Figure) -> None:
 
 
 @cache
-def text_width(text: str, size: float = TEXT) -> float:
+def text_width(text: str, size: float = TEXT, weight: str = 'normal') -> float:
     """Width in inches of the longest line of a text, at a size in points."""
-    font = FontProperties(size=size)
+    font = FontProperties(size=size, weight=weight)
     return max(text_to_path.get_text_width_height_descent(line, font, False)[0] for line in text.split('\n')) / 72
