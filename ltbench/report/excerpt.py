@@ -92,7 +92,8 @@ def excerpts(results: SuiteResults, board: pd.DataFrame, beside: Path, drawn: Co
     found = {}
     for group, rows in board.groupby(GROUP, sort=False, dropna=False):
         name, shown = slug(*group), title(*group)
-        mine = [run for run in results.records if run['benchmark'] == group[0] and 'imported' in run['config']]
+        imported = [run for run in results.records if run['benchmark'] == group[0] and 'imported' in run['config']]
+        mine = [run for run in imported if run['method'] in set(rows['method'])]
         parts = [f'**{plain(shown)}**; {_how_to_read(rows)}']
         parts += [f'**{said[group[0]]}**'] if group[0] in said else []
         parts += [f'Imported: {selection_of(mine)}.'] if mine else []

@@ -17,6 +17,11 @@ from ltbench.record import read_record
 from ltbench.tracking import TRACKERS, Tracker, Tracking, check_installed
 from ltbench.tracking.trackers import flat, scalars_of, tags_of
 
+
+def needs(package):
+    return pytest.mark.skipif(importlib.util.find_spec(package) is None, reason=f'{package} is not installed')
+
+
 CURVE = [{'epoch': e, 'loss': 2.0 - e, 'accuracy': 30.0 + e, 'lr': 0.1, 'bn_scale': None} for e in range(3)]
 
 
@@ -190,6 +195,7 @@ def test_no_tracker_does_nothing(path, sandbox):
 # ---------------------------------------------------------------------------------------------- the real ones
 
 
+@needs('tensorboard')
 def test_tensorboard_reads_what_was_written(path, sandbox):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
@@ -218,6 +224,7 @@ def test_tensorboard_reads_what_was_written(path, sandbox):
 
 
 @pytest.mark.slow
+@needs('mlflow')
 def test_mlflow_reads_what_was_written(recorded, path, sandbox, monkeypatch, tmp_path):
     for variable in ('MLFLOW_TRACKING_URI', *TRACKERS['mlflow'].unless_set):
         monkeypatch.delenv(variable, raising=False)
@@ -276,7 +283,7 @@ def test_wandb_is_told_the_same(path, sandbox, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec('wandb') is None, reason='wandb is not installed')
+@needs('wandb')
 def test_wandb_takes_an_offline_run(path, sandbox):
     code = 'from ltbench.tracking import Tracking; from pathlib import Path; t = Tracking(["wandb"], "digits")\n'
     code += f'assert t.log(Path({str(path)!r})) == [], t.failed'
@@ -289,6 +296,7 @@ def test_wandb_takes_an_offline_run(path, sandbox):
 
 
 @pytest.mark.slow
+@needs('tensorboard')
 def test_run_tracks_what_it_trains_and_what_it_finds(ltbench, sandbox):
     """cRT rests on the stage of ERM; both have the whole curve, and a later command adds what was never tracked."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -307,6 +315,7 @@ def test_run_tracks_what_it_trains_and_what_it_finds(ltbench, sandbox):
 
 
 @pytest.mark.slow
+@needs('tensorboard')
 def test_a_tracker_that_fails_in_the_middle_costs_no_run(ltbench, sandbox):
     tracker = 'import ltbench.tracking.trackers as t\n\n\ndef write(*_):\n    raise RuntimeError("quota")\n\n\n'
     (sandbox / 'plug.py').write_text(f'{tracker}t.TensorBoard.write = write\n')
