@@ -100,7 +100,7 @@ def page(contents: Contents) -> str:
         tables={
             'statistics': [
                 *page_tables.plain(contents.mean_ranks, 'Mean ranks'),
-                *page_tables.comparisons(contents.statistics, 'Top-1 against others', caveats),
+                *page_tables.comparisons(contents.statistics, 'Against others', caveats),
             ],
             'compared': compared,
             'apart': apart,

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
+from ltbench.report.statistics import SCORES, by_score
 from ltbench.report.tables import GROUP
 
 STANDING = {'best': 'best', 'not told apart': 'tied'}
@@ -189,10 +190,12 @@ def plain(frame: pd.DataFrame | None, title: str, caveats: Mapping[str, str] | N
 
 def comparisons(frame: pd.DataFrame | None, title: str, caveats: Mapping[str, str] | None = None) -> list[Table]:
     """Of :func:`ltbench.report.statistics.against`: that a method is compared with the best stands beside its name."""
-    if frame is None or 'reference' not in frame:
+    if frame is None or frame.empty or 'reference' not in frame:
         return plain(frame, title, caveats)
+    frame = by_score(frame)
     against = frame['against'].astype(str).where(frame['reference'] != 'best', frame['against'] + ' (the best)')
-    return plain(frame.assign(against=against).drop(columns='reference'), title, caveats)
+    p_values = [f'{score} p' for score in SCORES if f'{score} p' in frame]
+    return plain(frame.assign(against=against).drop(columns=['reference', *p_values]), title, caveats)
 
 
 def ablation(frame: pd.DataFrame, title: str, caveats: Mapping[str, str] | None = None) -> list[Table]:
@@ -315,7 +318,7 @@ def _said(name: str, value: Any) -> str:
         return 'yes' if value else 'no'
     if not isinstance(value, float):
         return str(value)
-    if name in ('p', 'p_holm'):
+    if name.split()[-1] in ('p', 'p_holm'):
         return '< 0.001' if value < 0.001 else f'{value:.3f}'
     if name in WHOLE and value.is_integer():
         return f'{value:.0f}'
@@ -323,10 +326,9 @@ def _said(name: str, value: Any) -> str:
     return f'{value:{sign}.2f}'.replace('-', '\N{MINUS SIGN}')
 
 
-SCORES = ('top1', 'many', 'medium', 'few')
-"""Of an ablation, that are shown."""
 LABELS = {
-    'top1_mean': 'top-1', **{f'{name} difference': f'Δ {name.replace("top1", "top-1")}' for name in SCORES},
+    'top1_mean': 'top-1', **{f'{score} difference': f'Δ {score.replace("top1", "top-1")}' for score in SCORES},
+    **{f'{score} p_holm': f'p {score.replace("top1", "top-1")} (Holm)' for score in SCORES},
     'p_holm': 'p (Holm)', 'n_seeds': 'seeds', 'n_pairs': 'pairs', 'is_reference': 'reference',
 }  # fmt: skip
 """Labels of columns whose names do not read as such."""

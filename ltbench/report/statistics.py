@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from ltbench.evaluation.metrics import GROUPS
 from ltbench.report.frame import DECIMALS, GROUP, title
 from ltbench.report.holm import holm
 
@@ -19,19 +20,22 @@ MIN_BLOCKS = 10
 """Tables that a test of mean ranks takes: with fewer, the statistic is not near chi-square (Demšar, JMLR 2006)."""
 CONSTANT = 1e-9
 """Percent; differences that vary less do not vary: what is left is the rounding of floats."""
-
-COLUMNS = [*GROUP, 'method', 'reference', 'against', 'test', 'n', 'difference', 'difference_std', 'p', 'p_holm', 'note']
+SCORES = ('top1', *GROUPS)
+"""By which methods are compared with ``erm``; with the best of their table, which is so by top-1, by that alone."""
+OUTCOME = ['difference', 'difference_std', 'p', 'p_holm', 'note']
+COLUMNS = [*GROUP, 'score', 'method', 'reference', 'against', 'test', 'n', *OUTCOME]
 
 
 def against(frame: pd.DataFrame) -> pd.DataFrame:
-    """Top-1 of every method against ``erm`` and against the best mean of its table, paired by common seeds.
+    """Every method against ``erm``, overall and by group, and against the best of its table, paired by common seeds.
 
     Returns:
-        One row for each group x reference x method. ``reference`` is ``erm`` or ``best``, ``against`` the method that
-        this is; ``n`` common seeds; ``difference`` their mean (method minus reference, percentage points) and
+        One row for each group x reference x score x method. ``reference`` is ``erm`` or ``best``, ``against`` the
+        method that this is; ``score`` is ``top1`` and, against ``erm``, ``many``, ``medium`` and ``few`` where there
+        are such classes; ``n`` common seeds; ``difference`` their mean (method minus reference, percentage points) and
         ``difference_std`` (ddof=1); ``p`` of scipy.stats.ttest_rel, two-sided, and ``p_holm``, corrected by Holm over
-        the methods that are compared with this reference in this table. Where there is no test, ``p`` is NaN and
-        ``note`` says why.
+        the methods that are compared with this reference by this score in this table. Where there is no test, ``p`` is
+        NaN and ``note`` says why.
     """
     tables = list(_tables(frame))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
@@ -39,13 +43,15 @@ def against(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _tables(frame: pd.DataFrame) -> Iterator[pd.DataFrame]:
     for group, rows in frame.groupby(GROUP, dropna=False):
-        scores = rows.pivot(index='run_seed', columns='method', values='top1')
-        means = scores.mean().round(DECIMALS)
+        scores = {score: rows.pivot(index='run_seed', columns='method', values=score) for score in SCORES}
+        means = scores['top1'].mean().round(DECIMALS)
         best = min(means.index, key=lambda method: (-means[method], method))
-        for reference, name in {BASELINE: BASELINE, 'best': best}.items():
-            if name in scores and scores.shape[1] > 1:
-                named = dict(zip(GROUP, group, strict=True)) | {'reference': reference, 'against': name, 'test': TEST}
-                yield _paired(scores, name).assign(**named)[COLUMNS]
+        comparisons = [*((BASELINE, BASELINE, score) for score in SCORES), ('best', best, 'top1')]
+        for reference, name, score in comparisons:
+            values = scores[score]
+            if name in values and values.shape[1] > 1 and values.notna().any(axis=None):
+                named = dict(zip(GROUP, group, strict=True)) | {'score': score, 'test': TEST}
+                yield _paired(values, name).assign(reference=reference, against=name, **named)[COLUMNS]
 
 
 def _paired(scores: pd.DataFrame, reference: str) -> pd.DataFrame:
@@ -70,6 +76,23 @@ def _paired(scores: pd.DataFrame, reference: str) -> pd.DataFrame:
         result.loc[methods, 'p'] = stats.ttest_rel(mine, theirs[common].to_numpy()[:, None]).pvalue
     result['p_holm'] = holm(result['p'])
     return result
+
+
+def by_score(tests: pd.DataFrame) -> pd.DataFrame:
+    """The same with one row for each group x reference x method.
+
+    Args:
+        tests: Of :func:`against`.
+
+    Returns:
+        What names the row, ``n``, and for each score the columns of the outcome: ``few difference``, ``few p_holm``.
+    """
+    row = [*GROUP, 'reference', 'against', 'method', 'n']
+    wide = tests[row].drop_duplicates(ignore_index=True)
+    for score, rows in tests.groupby('score', sort=False):
+        named = rows[[*row, *OUTCOME]].rename(columns={name: f'{score} {name}' for name in OUTCOME})
+        wide = wide.merge(named, how='left', on=row)
+    return wide
 
 
 def standing(board: pd.DataFrame, tests: pd.DataFrame) -> pd.Series:

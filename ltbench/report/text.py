@@ -12,7 +12,7 @@ import pandas as pd
 from ltbench.config import config_names
 from ltbench.report.frame import GROUP, title
 from ltbench.report.reading import SuiteResults
-from ltbench.report.statistics import ALPHA, BASELINE, Ranks
+from ltbench.report.statistics import ALPHA, BASELINE, Ranks, by_score
 
 SCORES = {
     'top1': 'top-1', 'many': 'many', 'medium': 'medium', 'few': 'few', 'macro': 'macro',
@@ -39,6 +39,9 @@ Ranked by top-1. **Bold**: the best, and all that cannot be told from it. Told a
 seeds (two-sided, Holm-corrected over the methods of the table) tells from the best with p < {ALPHA}; where both have a
 single seed, what has its top-1 interval wholly below that of the best. The best is chosen on the same runs, so its lead
 is somewhat flattering."""
+HOW_TESTED = """\
+Paired tests over common seeds: differences in percentage points, mean ± standard deviation; p of a t-test, two-sided,
+Holm-corrected over the methods of its column."""
 
 
 def markdown(results: SuiteResults, board: pd.DataFrame, tests: pd.DataFrame, ranks: Ranks, frame: pd.DataFrame) -> str:
@@ -215,18 +218,33 @@ def _tests(tests: pd.DataFrame | None, rows: pd.DataFrame) -> str:
         notes = Counter() if tests is None else Counter(tests['note'])
         reasons = ', '.join(f'{note} ({counted(count, "comparison")})' for note, count in sorted(notes.items()))
         return f'Paired tests: none could be made: {reasons}.{said}'
+    compared_with = [_comparison(rows) for _, rows in tests.groupby('reference', sort=False)]
+    return '\n\n'.join([f'{HOW_TESTED}{said}', *compared_with])
+
+
+def _comparison(tests: pd.DataFrame) -> str:
+    """Methods against one other: a row a method, a difference and a p value for each score."""
+    scores = list(tests['score'].unique())
     table = [
-        {
-            'top-1 of': plain(row['method']),
-            'against': plain(row['against']) + (' (the best)' if row['reference'] == 'best' else ''),
-            'common seeds': row['n'],
-            'difference': '' if pd.isna(row['difference']) else f'{row["difference"]:+.2f}',
-            'p': '' if pd.isna(row['p']) else f'{row["p"]:.2g}',
-            'p (Holm)': row['note'] if pd.isna(row['p']) else f'{row["p_holm"]:.2g}',
+        {'method': plain(row['method']), 'common seeds': row['n']}
+        | {
+            name: said
+            for score in scores
+            for name, said in ((SCORES[score], _difference(row, score)), (f'p {SCORES[score]}', _p(row, score)))
         }
-        for row in tests.to_dict('records')
+        for row in by_score(tests).to_dict('records')
     ]
-    return f'Paired t-tests over common seeds; difference in percentage points.{said}\n\n' + rows_to_markdown(table)
+    against = plain(tests['against'].iloc[0]) + (', the best' if tests['reference'].iloc[0] == 'best' else '')
+    return f'Against {against}:\n\n{rows_to_markdown(table)}'
+
+
+def _difference(row: Mapping[str, Any], score: str) -> str:
+    mean, std = row[f'{score} difference'], row[f'{score} difference_std']
+    return '' if pd.isna(mean) else f'{mean:+.1f}' + ('' if pd.isna(std) else f' ± {std:.1f}')
+
+
+def _p(row: Mapping[str, Any], score: str) -> str:
+    return row[f'{score} note'] if pd.isna(row[f'{score} p']) else f'{row[f"{score} p_holm"]:.2g}'
 
 
 def said_of_ranks(ranks: Ranks) -> str:

@@ -10,7 +10,7 @@ from scipy import stats
 
 from ltbench.report.frame import runs_frame
 from ltbench.report.intervals import image_intervals
-from ltbench.report.statistics import MIN_BLOCKS, against, mean_ranks
+from ltbench.report.statistics import MIN_BLOCKS, against, by_score, mean_ranks
 from ltbench.report.tables import leaderboard
 
 # Demšar (JMLR 2006), table 6: AUC of C4.5, C4.5+m, C4.5+cf and C4.5+m+cf on 14 data sets; by the ranks in that table,
@@ -30,11 +30,15 @@ def scored(*runs: tuple[str, int, float]) -> pd.DataFrame:
     return frame
 
 
+def by_top1(tests: pd.DataFrame) -> pd.DataFrame:
+    return tests[(tests['reference'] == 'erm') & (tests['score'] == 'top1')]
+
+
 def test_paired_by_seed_and_corrected_by_holm():
     values = {'erm': [70, 71, 73], 'a': [72, 72.5, 75], 'b': [71, 71, 74], 'c': [60, 75, 64]}
     frame = scored(*((method, seed, v) for method, row in values.items() for seed, v in enumerate(row)))
     tests = against(frame)
-    of_erm = tests[tests['reference'] == 'erm'].set_index('method')
+    of_erm = by_top1(tests).set_index('method')
     for method in 'abc':
         assert of_erm.p[method] == pytest.approx(stats.ttest_rel(values[method], values['erm']).pvalue)
     ordered = of_erm.p.sort_values()
@@ -44,9 +48,31 @@ def test_paired_by_seed_and_corrected_by_holm():
     assert of_erm.difference['b'] == pytest.approx(2 / 3)
 
 
+def test_groups_are_compared_with_erm_each_on_its_own():
+    frame = scored(*((method, seed, 70) for method in ('erm', 'a', 'b') for seed in range(3)))
+    gains = {'many': {'a': [-1, -2, -2], 'b': [0, 0, 1]}, 'few': {'a': [9, 8, 12], 'b': [1, 2, 4]}}
+    frame['medium'] = np.nan  # no such classes
+    for group, of_method in gains.items():
+        frame[group] = [
+            50 + of_method.get(m, [0] * 3)[s] for m, s in zip(frame['method'], frame['run_seed'], strict=True)
+        ]
+    tests = against(frame)
+    assert set(zip(tests['reference'], tests['score'], strict=True)) == {
+        ('erm', 'top1'), ('erm', 'many'), ('erm', 'few'), ('best', 'top1'),
+    }  # fmt: skip
+    wide = by_score(tests)
+    a, b = wide[wide['reference'] == 'erm'].to_dict('records')
+    for group, of_method in gains.items():
+        p = [stats.ttest_1samp(of_method[method], 0).pvalue for method in 'ab']
+        assert [row[f'{group} difference'] for row in (a, b)] == pytest.approx([np.mean(of_method[m]) for m in 'ab'])
+        assert a[f'{group} p'] == pytest.approx(p[0])
+        assert min(a[f'{group} p_holm'], b[f'{group} p_holm']) == pytest.approx(2 * min(p))  # over this column's two
+    assert wide[wide['reference'] == 'best']['few p'].isna().all()
+
+
 def test_only_common_seeds_are_paired():
     tests = against(scored(('erm', 0, 70), ('erm', 1, 72), ('erm', 2, 9), ('a', 0, 71), ('a', 1, 74), ('a', 5, 99)))
-    row = tests[tests['reference'] == 'erm'].iloc[0]
+    row = by_top1(tests).iloc[0]
     assert (row.n, row.difference) == (2, 1.5)
     assert row.p == pytest.approx(stats.ttest_rel([71, 74], [70, 72]).pvalue)
 
@@ -55,14 +81,14 @@ def test_only_common_seeds_are_paired():
 def test_where_there_is_no_test_it_is_said():
     runs = [(m, s, 70 + s + d) for m, d in (('erm', 0), ('tie', 0), ('constant', 0.1)) for s in range(3)]
     tests = against(scored(*runs, ('one', 0, 60), ('none', 7, 60)))
-    notes = tests[tests['reference'] == 'erm'].set_index('method')['note']
+    notes = by_top1(tests).set_index('method')['note']
     assert notes.to_dict() == {
         'tie': 'no difference in any seed',
         'constant': 'the same difference in every seed',
         'one': 'one common seed',
         'none': 'no common seed',
     }
-    assert tests['p'].isna().all()
+    assert by_top1(tests)['p'].isna().all()
     assert len(against(scored(('erm', 0, 70), ('erm', 1, 71)))) == 0
 
 
@@ -127,5 +153,5 @@ def test_intervals_over_test_images():
 
 def test_groups_without_imbalance_factor_are_kept():
     tests = against(runs_frame([make_record(m, s, factor=None) for m in ('erm', 'a') for s in (0, 1)]))
-    assert len(tests) == 2
+    assert len(by_score(tests)) == 2
     assert tests['imbalance_factor'].isna().all()
