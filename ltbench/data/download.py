@@ -148,7 +148,8 @@ def unpack(archive: Path, folder: Path) -> None:
     Raises:
         DataError: If the archive is broken, or would write outside of the folder.
     """
-    if not hasattr(tarfile, 'data_filter'):
+    is_tar = archive.name.endswith('.tar.gz')
+    if is_tar and not hasattr(tarfile, 'data_filter'):
         raise DataError('this Python cannot unpack archives safely; update it to 3.11.4 or newer')
     size = archive.stat().st_size
     _need_room(folder, size, f'what is unpacked from {archive.name}')
@@ -163,7 +164,7 @@ def unpack(archive: Path, folder: Path) -> None:
             transfer(f'unpacking {archive.name}', size) as advance,
             gzip.GzipFile(fileobj=cast(IO[bytes], _Metered(file, advance))) as contents,
         ):
-            if archive.name.endswith('.tar.gz'):
+            if is_tar:
                 # not 'r|gz': its own decompression copies all it holds for every few kilobytes read
                 with tarfile.open(fileobj=contents, mode='r|') as tar:
                     tar.extractall(staging, filter='data')

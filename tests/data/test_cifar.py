@@ -90,6 +90,7 @@ def test_missing_files_name_the_command_that_mends_it(tmp_path, monkeypatch):
         cifar.CIFAR100LT()
 
 
+@pytest.mark.unpacks
 def test_get_brings_the_official_archive_and_mends_a_damaged_file(tmp_path, monkeypatch, file_server):
     cifar10 = make(tmp_path, monkeypatch, 100)
     before = cifar.CIFAR10LT().fingerprint

@@ -193,6 +193,7 @@ def tar(files, mode='w:gz'):
     return packed.getvalue()
 
 
+@pytest.mark.unpacks
 def test_unpacked_files_take_the_place_of_old_ones_and_leave_others_alone(tmp_path):
     (tmp_path / 'set').mkdir()
     (tmp_path / 'set' / 'one').write_bytes(b'half')
@@ -213,6 +214,7 @@ def test_a_compressed_file_is_decompressed(tmp_path):
     assert names(tmp_path) == ['name', 'name.gz']
 
 
+@pytest.mark.unpacks
 @pytest.mark.parametrize('escape', ['../outside', 'set/../../outside'])
 def test_an_archive_that_would_write_elsewhere_is_refused(tmp_path, escape):
     folder = tmp_path / 'data'
@@ -224,6 +226,7 @@ def test_an_archive_that_would_write_elsewhere_is_refused(tmp_path, escape):
     assert names(folder) == ['set.tar.gz']
 
 
+@pytest.mark.unpacks
 def test_an_interrupted_unpacking_leaves_nothing_under_a_final_name(tmp_path):
     whole = tar({'set/one': CONTENTS, 'set/two': CONTENTS})
     (tmp_path / 'set.tar.gz').write_bytes(whole[: len(whole) // 2])
@@ -232,6 +235,7 @@ def test_an_interrupted_unpacking_leaves_nothing_under_a_final_name(tmp_path):
     assert names(tmp_path) == ['set.tar.gz']
 
 
+@pytest.mark.unpacks
 def test_archives_are_unpacked_in_turn_and_deleted_once_all_is_whole(tmp_path, file_server, naps, capsys):
     sources = {}
     for name in ('b', 'a'):

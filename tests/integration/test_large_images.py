@@ -303,6 +303,7 @@ def test_a_list_of_another_length_is_damaged(imagenet, any_lists, monkeypatch):
         ImageNetLT(root=str(imagenet))
 
 
+@pytest.mark.unpacks
 def test_inaturalist_is_downloaded_annotations_first(tmp_path, any_lists, monkeypatch, file_server):
     monkeypatch.setenv('LTBENCH_DATA', str(tmp_path))
     source, root = tmp_path / 'source', tmp_path / 'inat2018'
