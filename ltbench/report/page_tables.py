@@ -329,6 +329,7 @@ def _said(name: str, value: Any) -> str:
 LABELS = {
     'top1_mean': 'top-1', **{f'{score} difference': f'Δ {score.replace("top1", "top-1")}' for score in SCORES},
     **{f'{score} p_holm': f'p {score.replace("top1", "top-1")} (Holm)' for score in SCORES},
+    **{f'{score} note': f'why no p {score.replace("top1", "top-1")}' for score in SCORES},
     'p_holm': 'p (Holm)', 'n_seeds': 'seeds', 'n_pairs': 'pairs', 'is_reference': 'reference',
 }  # fmt: skip
 """Labels of columns whose names do not read as such."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,22 +43,28 @@ def against(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _tables(frame: pd.DataFrame) -> Iterator[pd.DataFrame]:
     for group, rows in frame.groupby(GROUP, dropna=False):
-        scores = {score: rows.pivot(index='run_seed', columns='method', values=score) for score in SCORES}
+        present = [score for score in SCORES if rows[score].notna().any()]
+        scores = rows.pivot(index='run_seed', columns='method', values=present)
         means = scores['top1'].mean().round(DECIMALS)
         best = min(means.index, key=lambda method: (-means[method], method))
-        comparisons = [*((BASELINE, BASELINE, score) for score in SCORES), ('best', best, 'top1')]
-        for reference, name, score in comparisons:
-            values = scores[score]
-            if name in values and values.shape[1] > 1 and values.notna().any(axis=None):
-                named = dict(zip(GROUP, group, strict=True)) | {'score': score, 'test': TEST}
-                yield _paired(values, name).assign(reference=reference, against=name, **named)[COLUMNS]
+        for reference, name, compared in ((BASELINE, BASELINE, present), ('best', best, ['top1'])):
+            if name in means and len(means) > 1:
+                named = dict(zip(GROUP, group, strict=True)) | {'reference': reference, 'against': name, 'test': TEST}
+                yield _paired(_differences(scores, name, compared)).assign(**named)[COLUMNS]
 
 
-def _paired(scores: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """Every other column of ``scores`` ``[seeds, methods]`` against ``reference``, over the seeds of both."""
-    theirs, others = scores[reference], scores.drop(columns=reference)
-    result = pd.DataFrame({'method': others.columns, 'p': np.nan, 'note': ''}, index=others.columns)
-    differences = others.sub(theirs, axis=0)
+def _differences(scores: pd.DataFrame, reference: str, compared: Sequence[str]) -> pd.DataFrame:
+    """Every other method minus the reference: ``[seeds, (score, method)]``, of ``scores`` of the same shape."""
+    return pd.concat(
+        {score: scores[score].drop(columns=reference).sub(scores[score][reference], axis=0) for score in compared},
+        axis=1,
+        names=['score', 'method'],
+    )
+
+
+def _paired(differences: pd.DataFrame) -> pd.DataFrame:
+    """What a paired t-test says of each column of ``differences`` ``[seeds, (score, method)]``, over its seeds."""
+    result = pd.DataFrame({'p': np.nan, 'note': ''}, index=differences.columns)
     result['n'] = differences.notna().sum()
     result['difference'] = differences.mean()
     result['difference_std'] = differences.std(ddof=1)
@@ -68,14 +74,13 @@ def _paired(scores: pd.DataFrame, reference: str) -> pd.DataFrame:
     result.loc[constant, ['difference_std', 'note']] = [0.0, 'the same difference in every seed']
     equal = constant & (result['difference'].abs() <= CONSTANT)
     result.loc[equal, ['difference', 'note']] = [0.0, 'no difference in any seed']
-    varying = result.index[(result['n'] > 1) & ~constant]
-    present = differences[varying].notna()
-    for common in present.T.drop_duplicates().to_numpy():  # methods that share the same seeds are tested in one go
-        methods = varying[(present.to_numpy() == common[:, None]).all(axis=0)]
-        mine = others.loc[common, methods].to_numpy()
-        result.loc[methods, 'p'] = stats.ttest_rel(mine, theirs[common].to_numpy()[:, None]).pvalue
-    result['p_holm'] = holm(result['p'])
-    return result
+    varying = (result['n'] > 1) & ~constant
+    if varying.any():
+        values = differences.loc[:, varying].to_numpy()
+        # of one sample, the differences: the same test as scipy.stats.ttest_rel of the two
+        result.loc[varying, 'p'] = stats.ttest_1samp(values, 0.0, nan_policy='omit').pvalue
+    result['p_holm'] = result.groupby(level='score', sort=False)['p'].transform(holm)
+    return result.reset_index()
 
 
 def by_score(tests: pd.DataFrame) -> pd.DataFrame:

@@ -224,16 +224,12 @@ def _tests(tests: pd.DataFrame | None, rows: pd.DataFrame) -> str:
 
 def _comparison(tests: pd.DataFrame) -> str:
     """Methods against one other: a row a method, a difference and a p value for each score."""
-    scores = list(tests['score'].unique())
-    table = [
-        {'method': plain(row['method']), 'common seeds': row['n']}
-        | {
-            name: said
-            for score in scores
-            for name, said in ((SCORES[score], _difference(row, score)), (f'p {SCORES[score]}', _p(row, score)))
-        }
-        for row in by_score(tests).to_dict('records')
-    ]
+    table = []
+    for row in by_score(tests).to_dict('records'):
+        cells = {'method': plain(row['method']), 'common seeds': row['n']}
+        for score in tests['score'].unique():
+            cells |= {SCORES[score]: _difference(row, score), f'p {SCORES[score]}': _p(row, score)}
+        table.append(cells)
     against = plain(tests['against'].iloc[0]) + (', the best' if tests['reference'].iloc[0] == 'best' else '')
     return f'Against {against}:\n\n{rows_to_markdown(table)}'
 

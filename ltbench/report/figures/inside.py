@@ -157,7 +157,7 @@ def _shown(material: Material, can: Callable[[Sequence[Details]], bool], alone: 
 
 def _said_shown(material: Material) -> str:
     hidden = len(material.relatives) - (SHOWN - 1)
-    return f'{hidden} more methods with BN of their own not looked at' if hidden > 0 else ''
+    return f'{hidden} more methods with BN of their own are not shown' if hidden > 0 else ''
 
 
 def _pooled(seeds: Sequence[Details], kind: str) -> np.ndarray:
