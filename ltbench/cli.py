@@ -249,7 +249,7 @@ def status(
     watch: Annotated[bool, typer.Option('--watch', help='Draw it again every two seconds.')] = False,
     as_json: Annotated[bool, typer.Option('--json', help='For programs.')] = False,
 ) -> None:
-    """Show which runs are done, running, pending, stale, blocked or failed, with reasons."""
+    """Show which runs are done, recorded, running, pending, stale, blocked or failed, with reasons."""
     from ltbench.grid import drive
     from ltbench.grid.run import Selection
 

@@ -203,11 +203,15 @@ class Recorded:
         for path in sorted((results_root() / suite / 'records').glob('*.json')):
             self.by_run.setdefault(_without_hash(path), []).append(path)
 
+    def __contains__(self, path: Path) -> bool:
+        """Whether there is a record at ``path``, readable or not."""
+        return path in self.by_run.get(_without_hash(path), [])
+
     def instead_of(self, path: Path, record: Mapping[str, Any]) -> Path | None:
         """The record of the same run by other code or data, where there is none at ``path``."""
-        candidates = self.by_run.get(_without_hash(path), [])
-        if path in candidates:
+        if path in self:
             return None
+        candidates = self.by_run.get(_without_hash(path), [])
         return next((other for other in candidates if _has_setting(other, record['setting'])), None)
 
 

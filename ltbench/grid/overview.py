@@ -51,7 +51,7 @@ def show_status(suite: Suite, graph: Graph, broken: Mapping[str, str], watch: bo
             while True:
                 rows = read_rows(suite, graph, store)
                 live.update(_draw(rows, broken, console.height), refresh=True)
-                if all(row['state'] in ('done', 'failed', 'blocked') for row in rows):
+                if all(row['state'] in ('done', 'recorded', 'failed', 'blocked') for row in rows):
                     return
                 time.sleep(WATCH_SECONDS)
     except KeyboardInterrupt:
@@ -64,8 +64,12 @@ def read_rows(suite: Suite, graph: Graph, store: Store) -> list[dict[str, Any]]:
     rows = []
     for run in graph.runs:
         state = state_of_run(run, states)
-        if state.state == 'pending' and (older := recorded.instead_of(path_of_record(run, suite), identity_of(run))):
-            state = StageState('stale', f'{older.name} was made by other code or data; `ltbench run` makes it again')
+        if state.state == 'pending':
+            path = path_of_record(run, suite)
+            if path in recorded:
+                state = StageState('recorded', 'made with another store; `ltbench run --skip-recorded` leaves it alone')
+            elif older := recorded.instead_of(path, identity_of(run)):
+                state = StageState('stale', f'{older.name} is of other code or data; `ltbench run` makes it again')
         told = {'state': state.state, 'detail': _detail(state), 'host': state.host}
         rows.append({**identity_of(run), **told, 'progress': state.progress, 'seconds_left': state.seconds_left})
     return rows
@@ -75,7 +79,7 @@ def _draw(rows: list[dict[str, Any]], broken: Mapping[str, str], height: int | N
     table = Table('benchmark', 'method', 'seed', 'state', 'detail', box=None)
     for method, reason in broken.items():
         table.add_row('', method, '', Text('failed', STYLES['failed']), reason)
-    order = ('running', 'failed', 'blocked', 'stale', 'pending', 'done') if height else ()
+    order = ('running', 'failed', 'blocked', 'stale', 'pending', 'recorded', 'done') if height else ()
     shown = sorted(rows, key=lambda row: order.index(row['state'])) if order else rows
     for row in shown[: max(height - 5, 3) if height else None]:
         factor = f' IF {row["imbalance_factor"]:g}' if row['imbalance_factor'] is not None else ''

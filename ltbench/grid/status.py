@@ -8,7 +8,7 @@ from typing import Any
 from ltbench.grid.graph import Graph, Run
 from ltbench.store import Store, claim_owner
 
-STATES = ('done', 'running', 'pending', 'stale', 'blocked', 'failed')
+STATES = ('done', 'recorded', 'running', 'pending', 'stale', 'blocked', 'failed')
 
 
 @dataclass
@@ -17,7 +17,7 @@ class StageState:
 
     Attributes:
         state: ``'done'``, ``'running'``, ``'pending'``, ``'blocked'`` (a parent failed) or ``'failed'``; of a run also
-            ``'stale'`` (recorded by other code or data).
+            ``'recorded'`` (it has a record, and nothing in this store) or ``'stale'`` (recorded by other code or data).
         reason: Why it failed or is blocked, or is tried again.
         progress: What the worker last told: ``done`` and ``total`` epochs, ``loss``, ``accuracy``, times.
         host: Where it runs.

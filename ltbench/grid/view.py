@@ -15,7 +15,8 @@ from ltbench.grid.graph import Graph, Run, epochs_of
 from ltbench.grid.status import StageState, state_of_run
 
 STYLES = {
-    'done': 'green', 'running': 'cyan', 'failed': 'bold red', 'blocked': 'red', 'stale': 'yellow', 'pending': 'dim',
+    'done': 'green', 'recorded': 'green', 'running': 'cyan', 'failed': 'bold red', 'blocked': 'red', 'stale': 'yellow',
+    'pending': 'dim',
 }  # fmt: skip
 LINE_EVERY_SECONDS = 30
 

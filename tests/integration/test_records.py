@@ -95,7 +95,10 @@ def test_what_is_recorded_can_be_left_alone_without_the_store(ltbench, sandbox):
     (record,) = sandbox.glob('results/digits/records/*')
     before = record.read_bytes()
     (sandbox / 'store').rename(sandbox / 'elsewhere')
-    run = ('run', '-m', 'erm', '-m', 'la_posthoc', '--seeds', '0', '-o', 'epochs=1', '--skip-recorded')
+    selected = ('-m', 'erm', '-m', 'la_posthoc', '--seeds', '0', '-o', 'epochs=1')
+    states = [row['state'] for row in json.loads(ltbench('status', *selected, '--json'))]
+    assert states == ['recorded', 'pending']
+    run = ('run', *selected, '--skip-recorded')
     assert '1 of 2 runs have a record and are left alone' in ltbench(*run)
     assert record.read_bytes() == before
     assert len(list(sandbox.glob('results/digits/records/*'))) == 2
