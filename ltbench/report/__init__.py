@@ -60,7 +60,7 @@ def write_report(
     if places is not None:
         places.check(table_names(board))
     grouped = _with_groups(results.records, frame)
-    beside = published.beside(grouped)
+    beside, order = published.beside(grouped), published.orders(grouped)
     differences = {name: ablation.part_differences(grouped, name) for name in ablation.ABLATIONS}
     ablations = {name: ablation.summarise(table) for name, table in differences.items()}
     declared = ablations_of(results.suite) if results.records else ()
@@ -68,7 +68,7 @@ def write_report(
     ablations |= {option: ablation.ablate(grouped, option) for option in ablate}
     ablations = {name: table for name, table in ablations.items() if len(table)}
     leaderboard_text = text.markdown(results, board, tests, ranks, frame)
-    sections = [published.markdown(beside, grouped)]
+    sections = [published.markdown(beside, order, grouped)]
     sections += [ablation.markdown(table, name) for name, table in ablations.items()]
     contents = {
         'leaderboard.csv': tables.csv(board),
@@ -77,6 +77,8 @@ def write_report(
     }
     if len(beside):
         contents['published.csv'] = tables.csv(beside)
+    if len(order):
+        contents['published_order.csv'] = tables.csv(order)
     contents |= {f'ablation_{name}.csv': tables.csv(table) for name, table in ablations.items()}
     if with_latex:
         contents |= latex.latex(board, caveats(results.records))
@@ -100,6 +102,7 @@ def write_report(
                 if len(ranks.tables) > 1
                 else None,
                 published=beside,
+                published_order=order,
                 ablations=ablations,
                 figures=[path.relative_to(results.folder) for path in drawn],
                 captions=captions,
@@ -112,9 +115,8 @@ def write_report(
         contents['README.md'] = text.readme(results, files, short)
         for name, said in contents.items():
             write_atomically(results.folder / name, said)
-        for name in {'published.csv', *(f'ablation_{name}.csv' for name in (*ablation.ABLATIONS, *declared))} - {
-            *contents
-        }:
+        perhaps = (f'ablation_{name}.csv' for name in (*ablation.ABLATIONS, *declared))
+        for name in {'published.csv', 'published_order.csv', *perhaps} - {*contents}:
             (results.folder / name).unlink(missing_ok=True)  # of records that are no longer here
     if places is not None:
         places.fill(excerpts(results, board, places.file.parent, names))

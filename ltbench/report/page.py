@@ -16,6 +16,7 @@ import pandas as pd
 from ltbench.record import results_root
 from ltbench.report import frame, page_data, page_tables
 from ltbench.report.garbage import uncollected
+from ltbench.report.published import HOW_ORDERED
 from ltbench.report.text import selection_of
 
 TYPES = {'.svg': 'image/svg+xml', '.png': 'image/png'}
@@ -43,6 +44,7 @@ class Contents:
         ranks: What is said of mean ranks over benchmarks.
         mean_ranks: The ranks themselves.
         published: Published beside measured; a row whose ``differs`` is not empty is of another recipe, shown apart.
+        published_order: How the order of methods agrees with that of each source.
         ablations: Title -> table.
         figures: Paths within the suite's folder; of PNG and SVG of one name the smaller is shown.
         captions: What figures show, by the part of their file names before the first hyphen.
@@ -60,6 +62,7 @@ class Contents:
     ranks: str = ''
     mean_ranks: pd.DataFrame | None = None
     published: pd.DataFrame | None = None
+    published_order: pd.DataFrame | None = None
     ablations: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     figures: Sequence[Path] = ()
     captions: Mapping[str, str] = field(default_factory=dict)
@@ -93,6 +96,7 @@ def page(contents: Contents) -> str:
     compared, apart = page_tables.published(contents.published, caveats)
     return environment.get_template('page.html').render(
         contents=contents,
+        how_ordered=HOW_ORDERED,
         facts=_facts(contents),
         boards=boards,
         metrics=page_tables.METRIC_COLUMNS,
@@ -104,6 +108,7 @@ def page(contents: Contents) -> str:
             ],
             'compared': compared,
             'apart': apart,
+            'order': page_tables.plain(contents.published_order, 'Order of methods', caveats),
             'ablations': [
                 table
                 for name, ablation in contents.ablations.items()

@@ -331,9 +331,10 @@ LABELS = {
     **{f'{score} p_holm': f'p {score.replace("top1", "top-1")} (Holm)' for score in SCORES},
     **{f'{score} note': f'why no p {score.replace("top1", "top-1")}' for score in SCORES},
     'p_holm': 'p (Holm)', 'n_seeds': 'seeds', 'n_pairs': 'pairs', 'is_reference': 'reference',
+    'n_methods': 'methods', 'kendall_tau': "Kendall's tau",
 }  # fmt: skip
 """Labels of columns whose names do not read as such."""
-WHOLE = ('imbalance_factor', 'epochs', 'n', 'n_seeds', 'rank')
+WHOLE = ('imbalance_factor', 'epochs', 'n', 'n_methods', 'n_seeds', 'rank')
 """Columns of whole numbers, which are floats where some are missing."""
 
 

@@ -6,11 +6,13 @@ and where it differs from the plain recipe of our benchmark is said by the colum
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
+from scipy.stats import kendalltau
 
 from ltbench.config import ROOT_OF_PACKAGE, parse_specs
 from ltbench.errors import StoreError
@@ -69,10 +71,22 @@ NOT_OF_THE_RECIPE = ('data.type', 'data.root', 'data.imbalance_factor', 'recipe.
 IMPORTED_RECIPES = {'ldam-drw': 'ldam', 'classifier-balancing': 'kang'}
 """Source of an imported checkpoint -> the recipe whose rows stand beside it; its method is not in the file."""
 
+HOW_ORDERED = (
+    "Kendall's tau of top-1, over the methods that a source and the measured table both have, whatever their recipes: "
+    '1 is the same order, -1 the reverse. p: two-sided, of no association, not corrected for the number of sources.'
+)
+
 COLUMNS = [
     *ROW, 'published_method', 'recipe', 'source', 'verified', 'score', 'published', 'measured', 'std',
     'n_seeds', 'difference', 'tolerance', 'verdict', 'differs',
 ]  # fmt: skip
+
+ORDER_COLUMNS = [
+    *ROW[:3], 'source', 'recipe', 'backbone', 'epochs', 'n_methods', 'kendall_tau', 'p', 'published_order',
+    'measured_order',
+]  # fmt: skip
+LEAST_TO_ORDER = 3
+"""Methods; two are either in the same order or not."""
 
 FILES = (ROOT_OF_PACKAGE / 'report' / 'published.csv', ROOT_OF_PACKAGE.parent / 'results' / 'published.csv')
 """Where the published rows are: in an installed wheel, in a checkout."""
@@ -121,7 +135,48 @@ def without_published(records: Sequence[Record]) -> list[tuple[str, float | None
     return [_row_of(runs[0]) for runs in _measured_rows(records) if not _candidates(runs[0])]
 
 
-def markdown(table: pd.DataFrame, records: Sequence[Record]) -> str:
+def orders(records: Sequence[Record]) -> pd.DataFrame:
+    """Whether methods come in the order that was published, by top-1, whatever the recipes: one line a source.
+
+    A source is a paper or repository with one recipe, backbone and number of epochs; it has a line for each measured
+    benchmark, imbalance factor and setting with which it shares :data:`LEAST_TO_ORDER` methods. Of several rows that it
+    has of a method the one that differs from ours in the fewest things counts. ``kendall_tau`` is Kendall's tau-b, from
+    1 (the same order) to -1 (the reverse), NaN where all values of one side are equal; ``p`` two-sided, exact where no
+    values are equal; the two orders are names, the best first.
+    """
+    found: dict[tuple[Any, ...], dict[str, tuple[float, float]]] = {}
+    for runs in _measured_rows(records):
+        if 'imported' in runs[0]['config']:
+            continue
+        *group, method = _row_of(runs[0])
+        nearest: dict[tuple[Any, ...], tuple[int, float]] = {}
+        for row in _candidates(runs[0]):
+            epochs = None if pd.isna(row['epochs']) else row['epochs']
+            source = (*group, row['source'], row['recipe'], row['backbone'], epochs)
+            things = len('; '.join(_differences(runs[0], row)).split('; '))
+            if pd.notna(row['all']) and (source not in nearest or things < nearest[source][0]):
+                nearest[source] = things, row['all']
+        mean = fmean(run['metrics']['top1'] for run in runs)
+        for source, (_, value) in nearest.items():
+            found.setdefault(source, {})[method] = value, mean
+    lines = []
+    for source, pairs in found.items():
+        if len(pairs) < LEAST_TO_ORDER:
+            continue
+        theirs, ours = zip(*pairs.values(), strict=True)
+        test = kendalltau(theirs, ours)
+        lines.append(
+            [*source, len(pairs), test.statistic, test.pvalue, _best_first(pairs, theirs), _best_first(pairs, ours)]
+        )
+    table = pd.DataFrame(lines, columns=ORDER_COLUMNS).astype({'imbalance_factor': float, 'epochs': float})
+    return table.sort_values(ORDER_COLUMNS[:7], kind='stable', ignore_index=True)
+
+
+def _best_first(methods: Iterable[str], values: Iterable[float]) -> str:
+    return ', '.join(name for _, name in sorted(zip(values, methods, strict=True), key=lambda pair: -pair[0]))
+
+
+def markdown(table: pd.DataFrame, order: pd.DataFrame, records: Sequence[Record]) -> str:
     """A section for people: what is compared, what is not and why, and how many rows have nothing beside them."""
     alone = without_published(records)
     left = f'{len(alone)} of {len(_measured_rows(records))} measured rows have no published row beside them.'
@@ -144,6 +199,9 @@ def markdown(table: pd.DataFrame, records: Sequence[Record]) -> str:
         for group, rows in part.groupby(list(ROW[:3]), sort=False, dropna=False):
             lines += [f'**{plain(_title(*group))}**', '', *draw(rows), '']
         lines = lines if lines[-1] else lines[:-1]
+    for number, (group, rows) in enumerate(order.groupby(list(ROW[:3]), sort=False, dropna=False)):
+        lines += ['', f'### Order of methods\n\n{HOW_ORDERED}\n'] if number == 0 else ['']
+        lines += [f'**{plain(_title(*group))}**', '', *_ordered(rows)]
     return '\n'.join(lines) + '\n'
 
 
@@ -301,6 +359,18 @@ def _apart(rows: pd.DataFrame) -> Iterator[str]:
         yield (
             f'| {plain(row["method"])} | {row["score"]} | {_published_value(row)} | {_measured_value(row)} '
             f'| {row["n_seeds"]} | {plain(row["differs"])} | {row["source"]} |'
+        )
+
+
+def _ordered(rows: pd.DataFrame) -> Iterator[str]:
+    yield "| source | methods | Kendall's tau | p | published, the best first | measured, the best first |"
+    yield '|---|---|---|---|---|---|'
+    for row in rows.to_dict('records'):
+        epochs = 'epochs not stated' if pd.isna(row['epochs']) else f'{row["epochs"]:g} epochs'
+        test = ' | |' if pd.isna(row['kendall_tau']) else f' {row["kendall_tau"]:+.2f} | {row["p"]:.2g} |'
+        yield (
+            f'| {row["source"]} ({row["backbone"]}, {epochs}) | {row["n_methods"]} |{test}'
+            f' {plain(row["published_order"])} | {plain(row["measured_order"])} |'
         )
 
 

@@ -38,6 +38,10 @@ def changed(record: dict[str, Any], path: str, value: Any, setting: str = 'paper
     return record | {'setting': setting}
 
 
+def section(records: list[dict[str, Any]]) -> str:
+    return published.markdown(published.beside(records), published.orders(records), records)
+
+
 def line(table: Any, source: str = 'LDAM paper Table 2', score: str = 'top1') -> dict[str, Any]:
     (found,) = table[(table.source == source) & (table.score == score)].to_dict('records')
     return found
@@ -153,7 +157,7 @@ def test_groups_are_compared_where_both_have_them():
 def test_unverified_values_are_marked():
     record = measured('ncm', 44.0, benchmark='imagenet_lt', factor=None, setting='paper, root=images')
     record['config']['benchmark'] = load_benchmark('imagenet_lt(root=/somewhere/images)').resolved
-    text = published.markdown(published.beside([record]), [record])
+    text = section([record])
     assert '| ncm | top1 | 44.30 `*` | 44.0 | 1 | -0.3 | agrees (± 1.0) | Decoupling paper |' in text
 
 
@@ -245,7 +249,7 @@ def test_nothing_is_beside_another_benchmark_factor_or_method():
         ('cifar10_lt', 30, 'paper', 'ldam_drw'), ('cifar10_lt', 100, 'paper', 'nbn'),
         ('digits_lt', 40, 'paper', 'ldam_drw'),
     ]  # fmt: skip
-    assert '3 of 3 measured rows have no published row beside them.' in published.markdown(table, records)
+    assert '3 of 3 measured rows have no published row beside them.' in section(records)
 
 
 def test_benchmarks_that_were_not_measured_are_not_listed():
@@ -258,9 +262,8 @@ def test_benchmarks_that_were_not_measured_are_not_listed():
 def test_the_same_records_give_the_same_bytes_in_any_order():
     records = [measured(method, 70.0 + seed, seed) for method in ('erm', 'ldam_drw') for seed in (0, 1)]
     texts = {
-        csv(table) + published.markdown(table, order)
+        csv(published.beside(order)) + csv(published.orders(order)) + section(order)
         for order in (records, records[::-1])
-        for table in [published.beside(order)]
     }
     assert len(texts) == 1
     (text,) = texts
@@ -269,7 +272,41 @@ def test_the_same_records_give_the_same_bytes_in_any_order():
 
 
 def test_the_text_keeps_the_two_parts_apart():
-    text = published.markdown(published.beside([measured()]), [measured()])
+    text = section([measured()])
     same, apart = text.split('### Recipe differs: not compared')
     assert '| ldam_drw | top1 | 77.03 | 77.0 | 1 | -0.0 | agrees (± 1.0) | LDAM paper Table 2 |' in same
     assert 'BagofTricks' not in same and 'agrees (' not in apart
+
+
+# ---- the order of methods
+
+
+def test_orders_are_compared_with_each_source():
+    """Table 2 of the LDAM paper: erm 70.36, ldam 73.35, ldam_drw 77.03; ce_drw is in another table of it."""
+    tops = {'erm': [60.0, 62.0], 'ldam': [64.0], 'ce_drw': [63.0], 'ldam_drw': [66.0]}
+    records = [measured(method, top, seed) for method, values in tops.items() for seed, top in enumerate(values)]
+    table = published.orders(records)
+    (row,) = table[table.source == 'LDAM paper Table 2'].to_dict('records')
+    assert (row['n_methods'], row['published_order'], row['measured_order']) == (
+        3, 'ldam_drw, ldam, erm', 'ldam_drw, ldam, erm',
+    )  # fmt: skip
+    assert (row['kendall_tau'], row['p']) == (1.0, pytest.approx(1 / 3))  # 2 of 3! orders are as extreme
+    text = section(records)
+    assert '| LDAM paper Table 2 (resnet32, 200 epochs) | 3 | +1.00 | 0.33 | ldam_drw, ldam, erm |' in text
+
+
+def test_the_reverse_order_is_minus_one_and_two_methods_make_no_order():
+    records = [measured(method, top) for method, top in (('erm', 80.0), ('ldam', 70.0), ('ldam_drw', 60.0))]
+    table = published.orders(records)
+    assert set(table[table.source == 'LDAM paper Table 2'].kendall_tau) == {-1.0}
+    assert published.orders(records[:2]).empty
+    assert '### Order of methods' not in section(records[:2])
+
+
+def test_of_several_rows_of_a_source_the_one_most_like_ours_counts():
+    """The LA paper has post-hoc adjustment at tau = 1 (77.40) and at the best tau (80.92), above the loss (77.67)."""
+    tops = {'erm': 60.0, 'la_posthoc': 70.0, 'la_loss': 65.0}
+    table = published.orders([measured(method, top) for method, top in tops.items()])
+    (row,) = table[table.source == 'LA paper Table 3'].to_dict('records')
+    assert row['published_order'] == 'la_loss, la_posthoc, erm'
+    assert row['kendall_tau'] == pytest.approx(1 / 3)

@@ -130,7 +130,7 @@ def scale(material: Material) -> Drawn | None:
     shown = _shown(material, lambda seeds: has(seeds, 'bn_scale'), alone=True)
     if not shown:
         return None
-    figure, [[axes]] = canvas([5.2], [2.8])
+    figure, [[axes]] = canvas([5.2], [2.8], left=0.85)  # room for numbers near zero, with a sign
     look = looks(shown)
     for method in shown:
         draw_curve(axes, material.details[method], 'bn_scale', look[method], method)
