@@ -27,6 +27,7 @@ recipe = dict(
     precision='fp32',
     devices=1,
 )
+# one epoch of warm-up is at the full rate (lr x 1/1): it only holds the rate for an epoch before the cosine begins
 presets = dict(short=dict(recipe=dict(epochs=20, precision='bf16', schedule=dict(type='cosine', warmup_epochs=1))))
 caveat = 'CIFAR-10 re-encoded as JPEG, and in preset short 20 of 200 epochs: not comparable with published decimals.'
 stands_beside = 'cifar10_lt'

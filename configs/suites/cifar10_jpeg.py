@@ -1,6 +1,6 @@
 """All methods of the mission on CIFAR-10 re-encoded as JPEG: imbalance 100, ResNet-32, 20 epochs, bfloat16, two seeds.
 
-`ltbench run cifar10_jpeg`; two and a half hours on two cores. Not comparable with published decimals.
+`ltbench run cifar10_jpeg`; three hours on two cores. Not comparable with published decimals.
 """
 
 benchmarks = ['cifar10_jpeg_lt']
