@@ -66,7 +66,7 @@ def read_rows(suite: Suite, graph: Graph, store: Store) -> list[dict[str, Any]]:
         state = state_of_run(run, states)
         if state.state == 'pending':
             path = path_of_record(run, suite)
-            if path in recorded:
+            if path in recorded and not (state.waiting or state.progress):
                 state = StageState('recorded', 'made with another store; `ltbench run --skip-recorded` leaves it alone')
             elif older := recorded.instead_of(path, identity_of(run)):
                 state = StageState('stale', f'{older.name} is of other code or data; `ltbench run` makes it again')
