@@ -9,6 +9,8 @@ from statistics import median
 import torch
 from torch.nn import functional
 
+from ltbench.models.bf16 import has_bf16
+
 GAIN = 1.1  # what bf16 must bring to be chosen
 ROUNDS = 5
 
@@ -17,10 +19,10 @@ ROUNDS = 5
 def faster_precision(device_type: str, threads: int) -> tuple[str, float]:
     """``'bf16'`` or ``'fp32'``, and how many times as fast as fp32 bf16 is, by a self-test of about 50 ms.
 
-    Forward and backward pass of a 3x3 convolution as in the middle of a small ResNet. Processors without bf16
-    instructions emulate them, up to hundreds of times slower, so a processor that does not name them is not asked.
+    Forward and backward pass of a 3x3 convolution as in the middle of a small ResNet. A processor without bf16
+    instructions computes in float32 and rounds (:mod:`ltbench.models.bf16`), so it is not asked.
     """
-    if device_type == 'cpu' and not torch.cpu._is_avx512_bf16_supported() and not torch.cpu._is_amx_tile_supported():
+    if not has_bf16(device_type):
         return 'fp32', 0.0
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

@@ -10,6 +10,7 @@ from mmengine.model import BaseDataPreprocessor, BaseModel
 from torch import Tensor, nn
 
 from ltbench.errors import UsageError
+from ltbench.models.bf16 import compute_in_bf16
 from ltbench.models.heads import linear_weight
 from ltbench.models.losses import Loss
 from ltbench.models.mixing import BatchMixing
@@ -72,18 +73,6 @@ class LongTailClassifier(BaseModel):
             raise UsageError(f'{type(self.loss).__name__} gives {tuple(loss.shape)}; a loss is one number a batch')
         correct = (joint(logits.detach()).argmax(dim=1) == labels).float().sum()
         return {'loss': loss, 'correct': correct}
-
-
-def compute_in_bf16(backbone: nn.Module) -> None:
-    """Let a backbone compute under autocast to bfloat16, and give its features in float32."""
-    in_fp32 = backbone.forward
-
-    def forward(images: Tensor) -> Tensor:
-        with torch.autocast(images.device.type, torch.bfloat16):
-            features = in_fp32(images)
-        return features.float()
-
-    backbone.forward = forward
 
 
 def joint(logits: Tensor) -> Tensor:

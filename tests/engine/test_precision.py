@@ -7,11 +7,13 @@ import json
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from ltbench.config import Suite, load_benchmark
 from ltbench.engine import precision
 from ltbench.grid import run as grid_run
 from ltbench.method import make_plan
+from ltbench.models import bf16
 from ltbench.models.classifier import LongTailClassifier
 
 
@@ -34,6 +36,26 @@ def test_the_backbone_computes_in_bf16_and_all_else_in_fp32():
     assert all(b.dtype != torch.bfloat16 for b in model.buffers())
     logits.sum().backward()
     assert next(m for m in model.modules() if isinstance(m, nn.Conv2d)).weight.grad.dtype == torch.float32
+
+
+def test_without_bf16_instructions_results_and_gradients_are_the_exact_ones_rounded(monkeypatch):
+    monkeypatch.setattr(bf16, 'has_bf16', lambda device_type: False)
+    conv = nn.Conv2d(16, 32, 3, padding=1)
+    images = torch.randn(8, 16, 16, 16, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    exact_images = images.detach().bfloat16().double().requires_grad_()
+    exact_weight = conv.weight.detach().bfloat16().double().requires_grad_()
+    exact = functional.conv2d(exact_images, exact_weight, conv.bias.detach().bfloat16().double(), padding=1)
+    bf16.compute_in_bf16(conv)
+    output = conv(images)
+    sent_back = torch.randn(output.shape, generator=torch.Generator().manual_seed(1)).bfloat16()
+    output.backward(sent_back.float())
+    exact.backward(sent_back.double())
+    for ours, theirs in (
+        (output, exact), (images.grad, exact_images.grad), (conv.weight.grad, exact_weight.grad),
+    ):  # fmt: skip
+        assert ours.dtype == torch.float32
+        # the sum of a few products in float32 may fall on the other side of the middle between two bfloat16 numbers
+        assert (ours == theirs.bfloat16().float()).float().mean() > 0.999
 
 
 @pytest.mark.parametrize(('chosen', 'setting'), [('bf16', 'paper, precision=bf16'), ('fp32', 'paper')])
