@@ -58,7 +58,7 @@ def the_record(sandbox: Path) -> dict:
 
 @pytest.mark.slow
 def test_cifar10_lt_from_the_official_pickles(cifar10, sandbox, ltbench):
-    run = ['run', '-b', 'cifar10_lt', '-o', 'depth=8', '-o', 'epochs=2', '--plugin', 'made_here.py']
+    run = ['run', '-b', 'cifar10_lt', '-o', 'depth=8', '-o', 'epochs=1', '--plugin', 'made_here.py']
     printed = ltbench(*run)
     assert 'cifar10_lt IF 100 / erm / seed 0  top-1' in printed
     record = the_record(sandbox)
@@ -66,8 +66,7 @@ def test_cifar10_lt_from_the_official_pickles(cifar10, sandbox, ltbench):
     assert sum(record['class_counts']) == 12_406
     assert record['groups'] == {'many': 8, 'medium': 2, 'few': 0}
     assert record['metrics']['few'] is None
-    first, second = record['curve']
-    assert math.log(10) > first['loss'] > second['loss']
+    assert record['metrics']['top1'] > 30  # 10 for a network that has learnt the prior alone
     assert record['class_names'][0] == 'airplane'
 
     caches = {path.name: path.stat().st_mtime_ns for path in (cifar10 / '.ltbench-cache').glob('*.npy')}
