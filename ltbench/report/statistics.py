@@ -38,7 +38,9 @@ def against(frame: pd.DataFrame) -> pd.DataFrame:
         NaN and ``note`` says why.
     """
     tables = list(_tables(frame))
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
+    if not tables:
+        return pd.DataFrame(columns=COLUMNS).astype({'imbalance_factor': float})
+    return pd.concat(tables, ignore_index=True)
 
 
 def _tables(frame: pd.DataFrame) -> Iterator[pd.DataFrame]:
@@ -100,22 +102,41 @@ def by_score(tests: pd.DataFrame) -> pd.DataFrame:
     return wide
 
 
-def standing(board: pd.DataFrame, tests: pd.DataFrame) -> pd.Series:
-    """How each row stands to the best of its table: ``best``, ``not told apart`` or, where it is told apart, empty.
-
-    Told apart is what the paired test against the best tells apart (``p_holm`` below 0.05) or, between two methods of a
-    single seed each, what has a top-1 interval over test images below that of the best. What cannot be tested is not
-    told apart. Where a table has one method, there is nothing to be the best of: empty.
+def lone_pairs(frame: pd.DataFrame, tests: pd.DataFrame) -> pd.DataFrame:
+    """The runs of methods that have one seed in common with the best of their table, where no test over seeds is.
 
     Args:
-        board: A leaderboard with ``rank``, ``n_seeds``, ``top1_low`` and ``top1_high``.
+        frame: Of :func:`ltbench.report.frame.runs_frame`.
         tests: Of :func:`against`.
+
+    Returns:
+        The group, ``method``, and ``run`` and ``best_run``: index labels of ``frame``.
+    """
+    runs = frame[[*GROUP, 'method', 'run_seed']].assign(run=frame.index)
+    best_runs = runs.rename(columns={'method': 'against', 'run': 'best_run'})
+    alone = tests.loc[(tests['reference'] == 'best') & (tests['n'] == 1), [*GROUP, 'method', 'against']]
+    return alone.merge(runs, on=[*GROUP, 'method']).merge(best_runs, on=[*GROUP, 'against', 'run_seed'])
+
+
+def standing(board: pd.DataFrame, tests: pd.DataFrame, lone: pd.DataFrame, intervals: pd.DataFrame) -> pd.Series:
+    """How each row stands to the best of its table: ``best``, ``not told apart`` or, where it is told apart, empty.
+
+    Told apart is what the paired test against the best tells apart (``p_holm`` below 0.05) or, where the two have one
+    seed in common, what has in that seed a top-1 interval over test images below that of the best. What cannot be
+    compared is not told apart. Where a table has one method, there is nothing to be the best of: empty.
+
+    Args:
+        board: A leaderboard with ``rank`` and ``n_seeds``.
+        tests: Of :func:`against`.
+        lone: Of :func:`lone_pairs`.
+        intervals: Of :func:`ltbench.report.intervals.image_intervals`, of the runs of ``lone`` and perhaps others.
     """
     key = [*GROUP, 'method']
-    p_holm = board[key].merge(tests.loc[tests['reference'] == 'best', [*key, 'p_holm']], on=key, how='left')['p_holm']
-    lows = board['top1_low'].where(board['rank'] == 1)
-    best_low = lows.groupby([board[name] for name in GROUP], dropna=False).transform('min')
-    apart = (p_holm.astype(float) < ALPHA) | (board['top1_high'] < best_low)
+    highs, lows = (intervals.loc[lone[run], f'top1_{side}'] for run, side in (('run', 'high'), ('best_run', 'low')))
+    by_images = lone[key].assign(by_images=highs.to_numpy() < lows.to_numpy())
+    by_seeds = tests.loc[tests['reference'] == 'best', [*key, 'p_holm']]
+    found = board[key].merge(by_seeds, on=key, how='left').merge(by_images, on=key, how='left')
+    apart = (found['p_holm'].astype(float) < ALPHA) | found['by_images'].eq(True)
     ranked = board.groupby(GROUP, dropna=False)['rank'].transform('count')
     result = pd.Series('not told apart', index=board.index)
     return result.mask(board['rank'] == 1, 'best').mask(apart | (board['n_seeds'] == 0) | (ranked < 2), '')
