@@ -17,8 +17,8 @@ TABLES, FIGURES = 14.0, 60.0
 """CPU seconds for 10,000 records: within 20 s of wall clock without figures, and 60 s with them on two cores."""
 START = 8.0
 """CPU seconds, at most, that importing takes in the three processes."""
-LOADED = 2.0
-"""How many times as much the same work takes where others use the machine."""
+LOADED = 3.0
+"""How many times as much the same work may take on a slower CPU, and where others use the machine."""
 
 
 @pytest.mark.slow
