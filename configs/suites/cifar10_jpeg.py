@@ -1,6 +1,7 @@
 """All methods of the mission on CIFAR-10 re-encoded as JPEG: imbalance 100, ResNet-32, 20 epochs, bfloat16, two seeds.
 
-`ltbench run cifar10_jpeg`; three and a half hours on two cores. Not comparable with published decimals.
+`ltbench run cifar10_jpeg`; on two cores three and a half hours, eight without bfloat16 instructions.
+Not comparable with published decimals.
 NBN also with a bias that can learn: as released it switches the last stage of this network off (results/README.md).
 """
 
