@@ -183,10 +183,21 @@ def command(path: Path) -> None:
         path: A :class:`Job` as JSON.
     """
     told_to_leave = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: told_to_leave.set())
+    set_at(signal.SIGTERM, told_to_leave)
     job = json.loads(path.read_text(encoding='utf-8'))
     _send_output_to(Store(job['store']).work(job['fingerprint']) / LOG)
     _end(carry_out_json(job, told_to_leave))
+
+
+def set_at(number: signal.Signals, event: threading.Event) -> None:
+    """Set an event when a signal comes. Slurm sends one to all processes of a job, and the launcher sends it on: a
+    second one in the middle of ``set()`` would wait for ever for the lock that this thread holds, so it is ignored."""
+
+    def handle(*_: object) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        event.set()
+
+    signal.signal(number, handle)
 
 
 def _end(code: int) -> None:

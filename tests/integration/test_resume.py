@@ -19,7 +19,7 @@ from ltbench.config import load_benchmark
 from ltbench.data import load_data
 from ltbench.engine import hooks
 from ltbench.engine.job import Job, Runtime
-from ltbench.engine.worker import carry_out
+from ltbench.engine.worker import carry_out, set_at
 from ltbench.errors import EXIT_CLAIMED
 from ltbench.grid.graph import Graph, Run
 from ltbench.method import make_plan
@@ -103,6 +103,26 @@ def test_a_run_that_shares_its_first_epochs_ends_with_the_same_bits_as_one_alone
     ours, theirs = logits_files(together.root), logits_files(alone.root)
     assert len(ours) == 4
     assert ours == {key: theirs[key] for key in ours}
+
+
+def test_a_second_signal_in_the_middle_of_the_first_is_no_deadlock():
+    class Told(threading.Event):
+        held = False
+
+        def set(self):
+            assert not self.held, "threading.Event's own lock would be waited for for ever"
+            self.held = True
+            signal.raise_signal(signal.SIGTERM)
+            super().set()
+            self.held = False
+
+    before, told = signal.getsignal(signal.SIGTERM), Told()
+    try:
+        set_at(signal.SIGTERM, told)
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert told.is_set()
 
 
 @pytest.mark.slow
