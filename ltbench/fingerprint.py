@@ -33,6 +33,10 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+_AS_IT_IS = frozenset((str, int, bool, type(None)))
+"""Types of values with one spelling. Most of a config's are; a look at the type spares them a call."""
+
+
 def canonical(value: Any) -> Any:
     """``value`` with one spelling for what means the same."""
     if value is None or isinstance(value, str | int):  # most are, and asking for a Mapping takes ten times as long
@@ -40,13 +44,13 @@ def canonical(value: Any) -> Any:
     if isinstance(value, float):
         return int(value) if value.is_integer() else value
     if isinstance(value, list | tuple):
-        return [canonical(item) for item in value]
+        return [item if type(item) in _AS_IT_IS else canonical(item) for item in value]
     if isinstance(value, dict | Mapping):
         plain = {}
         for key, item in value.items():
             if not isinstance(key, str):
                 raise TypeError(f'only string keys can be fingerprinted, got {list(value)}')
-            plain[key] = canonical(item)
+            plain[key] = item if type(item) in _AS_IT_IS else canonical(item)
         return plain
     raise TypeError(f'{value!r} ({type(value).__name__}) is not plain data and cannot be part of a config')
 
@@ -70,7 +74,8 @@ def _types(config: Any) -> Iterator[str]:
         config = list(config.values())
     if isinstance(config, list | tuple):
         for item in config:
-            yield from _types(item)
+            if type(item) not in _AS_IT_IS:
+                yield from _types(item)
 
 
 def _code(type_name: str) -> str | None:
