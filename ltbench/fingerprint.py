@@ -7,7 +7,7 @@ import hashlib
 import inspect
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,10 @@ def fingerprint(value: Any) -> str:
         TypeError: If something else is inside; it could not be written down and re-made.
         ValueError: If a number is NaN or infinite.
     """
-    text = json.dumps(canonical(value), sort_keys=True, separators=(',', ':'), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_ENCODER.encode(canonical(value)).encode()).hexdigest()
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(',', ':'), allow_nan=False)
 _AS_IT_IS = frozenset((str, int, bool, type(None)))
 """Types of values with one spelling. Most of a config's are; a look at the type spares them a call."""
 
@@ -65,24 +65,26 @@ def foreign_code(config: Any) -> dict[str, str]:
     return dict(sorted({name: code for name in _types(config) if (code := _code(name))}.items()))
 
 
-def _types(config: Any) -> Iterator[str]:
-    if config is None or isinstance(config, str | int | float):
-        return
-    if isinstance(config, dict | Mapping):
-        if isinstance(config.get('type'), str):
-            yield config['type']
-        config = list(config.values())
-    if isinstance(config, list | tuple):
-        for item in config:
-            if type(item) not in _AS_IT_IS:
-                yield from _types(item)
+def _types(config: Any) -> set[str]:
+    """Names of the parts that a config speaks of, at whatever depth."""
+    names, waiting = set(), [config]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list | tuple):
+            waiting += [item for item in value if type(item) not in _AS_IT_IS]
+        elif not isinstance(value, float) and isinstance(value, dict | Mapping):
+            if isinstance(name := value.get('type'), str):
+                names.add(name)
+            waiting += [item for item in value.values() if type(item) not in _AS_IT_IS]
+    return names
 
 
 def _code(type_name: str) -> str | None:
     from ltbench.registry import DATASETS, MODELS, SAMPLERS  # brings mmengine, a second that the report need not wait
 
+    name = type_name.removeprefix('ltbench.')
     for registry in (MODELS, SAMPLERS, DATASETS):
-        part = registry.module_dict.get(type_name.removeprefix('ltbench.'))
+        part = registry.module_dict.get(name)
         if part is not None:
             modules = _modules_of(part)
             return fingerprint([_module_code(path) for path in modules])[:16] if modules else None

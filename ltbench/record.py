@@ -153,7 +153,7 @@ def read_failures(suite: str) -> tuple[list[dict[str, Any]], dict[Path, str]]:
 
 def _failures_of(record: Path, setting: str) -> Iterator[Path]:
     """Failures of the run of a record, made by whatever code."""
-    for path in (record.parent.parent / 'failed').glob(f'{glob.escape(_without_hash(record))}-*.json'):
+    for path in (record.parent.parent / 'failed').glob(f'{glob.escape(_without_hash(record.name))}-*.json'):
         if _has_setting(path, setting):
             yield path
 
@@ -199,24 +199,25 @@ class Recorded:
     """
 
     def __init__(self, suite: str) -> None:
-        self.by_run: dict[str, list[Path]] = {}
-        for path in sorted((results_root() / suite / 'records').glob('*.json')):
-            self.by_run.setdefault(_without_hash(path), []).append(path)
+        self.folder = results_root() / suite / 'records'
+        self.by_run: dict[str, list[str]] = {}
+        for name in sorted(path.name for path in self.folder.glob('*.json')):
+            self.by_run.setdefault(_without_hash(name), []).append(name)
 
-    def __contains__(self, path: Path) -> bool:
-        """Whether there is a record at ``path``, readable or not."""
-        return path in self.by_run.get(_without_hash(path), [])
+    def has(self, name: str) -> bool:
+        """Whether there is a record of this name (:func:`record_name`), readable or not."""
+        return name in self.by_run.get(_without_hash(name), [])
 
-    def instead_of(self, path: Path, record: Mapping[str, Any]) -> Path | None:
-        """The record of the same run by other code or data, where there is none at ``path``."""
-        if path in self:
+    def instead_of(self, name: str, setting: str) -> Path | None:
+        """The record of the same run by other code or data, where there is none of this name."""
+        if self.has(name):
             return None
-        candidates = self.by_run.get(_without_hash(path), [])
-        return next((other for other in candidates if _has_setting(other, record['setting'])), None)
+        candidates = (self.folder / other for other in self.by_run.get(_without_hash(name), []))
+        return next((path for path in candidates if _has_setting(path, setting)), None)
 
 
-def _without_hash(path: Path) -> str:
-    return path.stem.rpartition('-')[0]
+def _without_hash(name: str) -> str:
+    return name.removesuffix('.json').rpartition('-')[0]
 
 
 def is_valid(path: Path) -> bool:

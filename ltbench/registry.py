@@ -30,7 +30,7 @@ def lookup(registry: Registry, name: str) -> Any:
     Raises:
         UsageError: If there is none; the message lists near misses.
     """
-    found = registry.get(name)
+    found = registry.module_dict.get(name) or registry.get(name)  # which logs each of its answers
     if found is None:
         raise unknown(registry.name, name, registry.module_dict)
     return found

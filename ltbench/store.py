@@ -80,7 +80,7 @@ class Store:
 
     def folder(self, fingerprint: str) -> Path:
         """Where the artifact is, or will be."""
-        return self.root / 'artifacts' / fingerprint[:2] / fingerprint
+        return self.root / f'artifacts/{fingerprint[:2]}/{fingerprint}'
 
     def find(self, fingerprint: str) -> Artifact | None:
         """The artifact, if its stage has finished. Its files are verified when they are used."""
@@ -159,7 +159,7 @@ class Store:
 
     def work(self, fingerprint: str) -> Path:
         """The folder of a stage in the making."""
-        return self.root / 'work' / fingerprint
+        return self.root / f'work/{fingerprint}'
 
     def finish_work(self, fingerprint: str) -> None:
         """Remove the folder of a stage in the making."""

@@ -22,7 +22,7 @@ FLOORS = [
     {'stage'},
     {'record', 'config'},
     {'store', 'fingerprint'},
-    {'registry', 'console', 'seeding'},
+    {'registry', 'console', 'seeding', 'garbage'},
     {'errors'},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

@@ -9,7 +9,7 @@ import pytest
 from made_records import make_record, write
 
 from ltbench.errors import StoreError
-from ltbench.record import Recorded, read_failures, read_record, read_records, record_path, write_failure, write_record
+from ltbench.record import Recorded, read_failures, read_record, read_records, record_name, write_failure, write_record
 
 
 @pytest.fixture(autouse=True)
@@ -76,16 +76,16 @@ def test_a_failure_is_kept_until_the_run_succeeds(results):
 def test_what_other_code_recorded_is_known_however_its_file_is_laid_out(results):
     old, new = (make_record(setting='quick, a="b"', fingerprint=digit * 64) for digit in 'ab')
     path = write(old)
-    named = record_path('made', new)
-    assert Recorded('made').instead_of(named, new) == path
+    name = record_name(new)
+    assert Recorded('made').instead_of(name, new['setting']) == path
     path.write_text(json.dumps(json.loads(path.read_text())))
-    assert Recorded('made').instead_of(named, new) == path
-    assert Recorded('made').instead_of(named, new | {'setting': 'quick'}) is None
+    assert Recorded('made').instead_of(name, new['setting']) == path
+    assert Recorded('made').instead_of(name, 'quick') is None
     path.write_text(path.read_text()[:-20])
-    assert Recorded('made').instead_of(named, new) is None
+    assert Recorded('made').instead_of(name, new['setting']) is None
     write(old)
     path.write_text(path.read_text()[:-20])
-    assert Recorded('made').instead_of(named, new) is None
+    assert Recorded('made').instead_of(name, new['setting']) is None
 
 
 def test_an_incomplete_record_is_not_written(tmp_path):

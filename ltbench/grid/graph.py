@@ -9,6 +9,7 @@ from functools import cached_property
 
 from ltbench.config import Benchmark
 from ltbench.fingerprint import fingerprint
+from ltbench.garbage import uncollected
 from ltbench.plan import Plan
 from ltbench.stage import Stage
 
@@ -52,6 +53,7 @@ class Graph:
         children: Fingerprint -> fingerprints of the stages that begin from its artifact.
     """
 
+    @uncollected()
     def __init__(self, runs: Iterable[Run]) -> None:
         self.runs = list(runs)
         found: dict[str, Stage] = {}
@@ -128,10 +130,14 @@ def epochs_of(stage: Stage) -> float:
 
 def _share_prefixes(found: dict[str, Stage]) -> None:
     """Let every ``train`` stage begin from the latest other stage that is a prefix of its history."""
+    ends: dict[int, set[int]] = defaultdict(set)  # by seed; where all end alike none is a prefix, and no key is needed
+    for stage in found.values():
+        if stage.kind == 'train':
+            ends[stage.config['seed']].add(stage.end)
     same_so_far: dict[str, list[Stage]] = defaultdict(list)
     keys: dict[str, str] = {}
     for key, stage in found.items():
-        if stage.kind == 'train':
+        if stage.kind == 'train' and len(ends[stage.config['seed']]) > 1:
             keys[key] = _open_ended(stage)
             same_so_far[keys[key]].append(stage)
     for key, group_key in keys.items():

@@ -16,11 +16,12 @@ from rich.text import Text
 from ltbench.config import Suite
 from ltbench.console import make_console
 from ltbench.errors import InterruptedRunError
+from ltbench.garbage import uncollected
 from ltbench.grid.graph import Graph
-from ltbench.grid.run import identity_of, path_of_record
+from ltbench.grid.run import identity_of
 from ltbench.grid.status import STATES, StageState, read_states, state_of_run
 from ltbench.grid.view import STYLES, duration, progress_of
-from ltbench.record import Recorded
+from ltbench.record import Recorded, record_name
 from ltbench.store import Store
 
 WATCH_SECONDS = 2.0
@@ -58,20 +59,21 @@ def show_status(suite: Suite, graph: Graph, broken: Mapping[str, str], watch: bo
         raise InterruptedRunError('no longer watching; what runs goes on') from None
 
 
+@uncollected()
 def read_rows(suite: Suite, graph: Graph, store: Store) -> list[dict[str, Any]]:
     """One row a run: what it is, its state, and whatever more is known."""
     states, recorded = read_states(graph, store), Recorded(suite.name)
     rows = []
     for run in graph.runs:
-        state = state_of_run(run, states)
+        state, identity = state_of_run(run, states), identity_of(run)
         if state.state == 'pending':
-            path = path_of_record(run, suite)
-            if path in recorded and not (state.waiting or state.progress):
+            name = record_name(identity)
+            if recorded.has(name) and not (state.waiting or state.progress):
                 state = StageState('recorded', 'made with another store; `ltbench run --skip-recorded` leaves it alone')
-            elif older := recorded.instead_of(path, identity_of(run)):
+            elif older := recorded.instead_of(name, identity['setting']):
                 state = StageState('stale', f'{older.name} is of other code or data; `ltbench run` makes it again')
         told = {'state': state.state, 'detail': _detail(state), 'host': state.host}
-        rows.append({**identity_of(run), **told, 'progress': state.progress, 'seconds_left': state.seconds_left})
+        rows.append({**identity, **told, 'progress': state.progress, 'seconds_left': state.seconds_left})
     return rows
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import jinja2
 import pandas as pd
 
+from ltbench.garbage import uncollected
 from ltbench.record import results_root
 from ltbench.report import frame, page_data, page_tables
-from ltbench.report.garbage import uncollected
 from ltbench.report.published import HOW_ORDERED
 from ltbench.report.text import selection_of
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ltbench.errors import StoreError, UsageError
+from ltbench.garbage import uncollected
 from ltbench.record import ROW, read_failures, read_records, results_root
-from ltbench.report.garbage import uncollected
 
 VERSIONS = ('benchmark_version', 'protocol')
 """Runs that differ in these measure something else: they never share a table."""

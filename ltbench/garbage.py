@@ -11,7 +11,7 @@ from contextlib import contextmanager
 def uncollected() -> Iterator[None]:
     """Inside of this, nothing is looked through for cycles of objects; also a decorator.
 
-    With 10,000 records in memory each look takes half a second, and neither records nor a page have cycles.
+    With 10,000 records or runs in memory each look takes half a second, and neither they nor a page have cycles.
     """
     was_enabled = gc.isenabled()
     gc.disable()
