@@ -27,9 +27,11 @@ from ltbench.registry import METHODS, MODELS
 
 @MODELS.register_module()
 class FrozenBN:
-    """BN in evaluation mode, also while training."""
+    """BN in evaluation mode, also while training; in float64, where no last bit decides the sign of an activation."""
 
     def __call__(self, backbone):
+        in_float64 = backbone.double().forward
+        backbone.forward = lambda images: in_float64(images.double()).float()
         for module in backbone.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.train = lambda mode=True, module=module: module
@@ -75,13 +77,11 @@ def test_the_processes_see_together_what_one_sees_step_by_step(size, batch_size)
 
 
 def weights(sandbox, devices):
-    """The last states, by seed."""
-    store, found = Store(sandbox / f'store{devices}'), {}
-    for path in store.root.glob('artifacts/*/*'):
-        artifact = store.find(path.name)
-        assert artifact.meta['config']['recipe']['devices'] == devices
-        found[artifact.meta['config']['seed']] = torch.load(artifact.path('state.pt'), weights_only=True)
-    return [found[seed] for seed in sorted(found)]
+    store = Store(sandbox / f'store{devices}')
+    (path,) = store.root.glob('artifacts/*/*')
+    artifact = store.find(path.name)
+    assert artifact.meta['config']['recipe']['devices'] == devices
+    return torch.load(artifact.path('state.pt'), weights_only=True)
 
 
 def largest_difference(one, two):
@@ -95,19 +95,17 @@ def test_two_processes_end_with_the_weights_of_one(method, ltbench, sandbox):
     (sandbox / 'frozen.py').write_text(FROZEN)
     for devices in (1, 2):
         ltbench(
-            'run', '-b', 'digits_lt', '-m', method, *STEPS, '--seeds', '0,1,2', '--plugin', 'frozen.py',
-            '--workers', '2', '--devices-per-run', str(devices), LTBENCH_STORE=str(sandbox / f'store{devices}'),
+            'run', '-b', 'digits_lt', '-m', method, *STEPS, '--plugin', 'frozen.py', '--workers', '2',
+            '--devices-per-run', str(devices), LTBENCH_STORE=str(sandbox / f'store{devices}'),
         )  # fmt: skip
-    pairs = list(zip(weights(sandbox, 1), weights(sandbox, 2), strict=True))
-    assert [one['iteration'] for one, _ in pairs] == [two['iteration'] for _, two in pairs] == [21, 21, 21]
-    pairs.sort(key=lambda pair: largest_difference(*pair))
+    one, two = weights(sandbox, 1), weights(sandbox, 2)
+    assert one['iteration'] == two['iteration'] == 21
+    difference = largest_difference(one, two)
     if method == 'erm':  # each process normalises by the statistics of its own part
-        one, two = pairs[0]
-        assert largest_difference(one, two) > 1e-4
+        assert difference > 1e-4
         assert two['curve'][-1]['loss'] < two['curve'][0]['loss']
     else:
-        one, two = pairs[1]  # of one seed in some, an activation is so near zero that the last bit decides its sign
-        assert largest_difference(one, two) < 1e-5
+        assert difference < 1e-5
         for mine, theirs in zip(one['curve'], two['curve'], strict=True):
             assert mine['accuracy'] == theirs['accuracy']
             assert mine['loss'] == pytest.approx(theirs['loss'], rel=1e-4 if 'drw' not in method else 0.2)
