@@ -16,6 +16,8 @@ from ltbench.report.holm import holm
 BASELINE = 'erm'
 ALPHA = 0.05
 TEST = 'paired t-test'
+TESTED = 3
+"""Common seeds from which on the test against the best decides: of two, its one degree of freedom hardly tells any."""
 MIN_BLOCKS = 10
 """Tables that a test of mean ranks takes: with fewer, the statistic is not near chi-square (Demšar, JMLR 2006)."""
 CONSTANT = 1e-9
@@ -102,39 +104,40 @@ def by_score(tests: pd.DataFrame) -> pd.DataFrame:
     return wide
 
 
-def lone_pairs(frame: pd.DataFrame, tests: pd.DataFrame) -> pd.DataFrame:
-    """The runs of methods that have one seed in common with the best of their table, where no test over seeds is.
+def pairs_by_images(frame: pd.DataFrame, tests: pd.DataFrame) -> pd.DataFrame:
+    """Runs beside those of the best of their table, seed by seed, of methods with too few seeds in common to be tested.
 
     Args:
         frame: Of :func:`ltbench.report.frame.runs_frame`.
         tests: Of :func:`against`.
 
     Returns:
-        The group, ``method``, and ``run`` and ``best_run``: index labels of ``frame``.
+        The group, ``method``, and ``run`` and ``best_run``: index labels of ``frame``; a row for each common seed.
     """
     runs = frame[[*GROUP, 'method', 'run_seed']].assign(run=frame.index)
     best_runs = runs.rename(columns={'method': 'against', 'run': 'best_run'})
-    alone = tests.loc[(tests['reference'] == 'best') & (tests['n'] == 1), [*GROUP, 'method', 'against']]
-    return alone.merge(runs, on=[*GROUP, 'method']).merge(best_runs, on=[*GROUP, 'against', 'run_seed'])
+    few = tests.loc[(tests['reference'] == 'best') & (tests['n'] < TESTED), [*GROUP, 'method', 'against']]
+    return few.merge(runs, on=[*GROUP, 'method']).merge(best_runs, on=[*GROUP, 'against', 'run_seed'])
 
 
-def standing(board: pd.DataFrame, tests: pd.DataFrame, lone: pd.DataFrame, intervals: pd.DataFrame) -> pd.Series:
+def standing(board: pd.DataFrame, tests: pd.DataFrame, pairs: pd.DataFrame, intervals: pd.DataFrame) -> pd.Series:
     """How each row stands to the best of its table: ``best``, ``not told apart`` or, where it is told apart, empty.
 
     Told apart is what the paired test against the best tells apart (``p_holm`` below 0.05) or, where the two have one
-    seed in common, what has in that seed a top-1 interval over test images below that of the best. What cannot be
-    compared is not told apart. Where a table has one method, there is nothing to be the best of: empty.
+    or two seeds in common, what has in each of them a top-1 interval over test images below that of the best. What
+    cannot be compared is not told apart. Where a table has one method, there is nothing to be the best of: empty.
 
     Args:
         board: A leaderboard with ``rank`` and ``n_seeds``.
         tests: Of :func:`against`.
-        lone: Of :func:`lone_pairs`.
-        intervals: Of :func:`ltbench.report.intervals.image_intervals`, of the runs of ``lone`` and perhaps others.
+        pairs: Of :func:`pairs_by_images`.
+        intervals: Of :func:`ltbench.report.intervals.image_intervals`, of the runs of ``pairs`` and perhaps others.
     """
     key = [*GROUP, 'method']
-    highs, lows = (intervals.loc[lone[run], f'top1_{side}'] for run, side in (('run', 'high'), ('best_run', 'low')))
-    by_images = lone[key].assign(by_images=highs.to_numpy() < lows.to_numpy())
-    by_seeds = tests.loc[tests['reference'] == 'best', [*key, 'p_holm']]
+    highs, lows = (intervals.loc[pairs[run], f'top1_{side}'] for run, side in (('run', 'high'), ('best_run', 'low')))
+    below = pairs[key].assign(by_images=highs.to_numpy() < lows.to_numpy())
+    by_images = below.groupby(key, dropna=False)['by_images'].all().reset_index()
+    by_seeds = tests.loc[(tests['reference'] == 'best') & (tests['n'] >= TESTED), [*key, 'p_holm']]
     found = board[key].merge(by_seeds, on=key, how='left').merge(by_images, on=key, how='left')
     apart = (found['p_holm'].astype(float) < ALPHA) | found['by_images'].eq(True)
     ranked = board.groupby(GROUP, dropna=False)['rank'].transform('count')

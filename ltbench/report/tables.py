@@ -9,7 +9,7 @@ import pandas as pd
 
 from ltbench.report.frame import COSTS, DECIMALS, GROUP, METRICS, runs_frame
 from ltbench.report.intervals import BOUNDED, image_intervals
-from ltbench.report.statistics import against, lone_pairs, standing
+from ltbench.report.statistics import against, pairs_by_images, standing
 
 __all__ = ['COSTS', 'GROUP', 'METRICS', 'csv', 'leaderboard', 'runs_frame']
 
@@ -42,14 +42,14 @@ def leaderboard(
     for cost in COSTS:
         board[cost] = groups[cost].mean().to_numpy()
     tests = against(frame) if tests is None else tests
-    lone = lone_pairs(frame, tests)
+    pairs = pairs_by_images(frame, tests)
     single = frame.index[groups['run_seed'].transform('count') == 1]
-    intervals = image_intervals(frame.loc[single.union(lone['run']).union(lone['best_run']).unique()])
+    intervals = image_intervals(frame.loc[single.union(pairs['run']).union(pairs['best_run']).unique()])
     board = board.merge(pd.concat([frame.loc[single, key], intervals.loc[single]], axis=1), on=key, how='left')
     board = board.merge(_count(failures), on=key, how='outer')
     board[['n_seeds', 'n_failed']] = board[['n_seeds', 'n_failed']].fillna(0).astype(int)
     board['rank'] = board.groupby(GROUP, dropna=False)['top1_mean'].rank(method='min', ascending=False)
-    board['best'] = standing(board, tests, lone, intervals)
+    board['best'] = standing(board, tests, pairs, intervals)
     bounds = {metric: ('low', 'high') if metric in BOUNDED else () for metric in METRICS}
     metrics = [f'{metric}_{what}' for metric in METRICS for what in ('mean', 'std', *bounds[metric])]
     return board[[*GROUP, 'rank', 'method', 'n_seeds', 'n_failed', 'best', *metrics, *COSTS]].sort_values(

@@ -36,9 +36,9 @@ interval over test images in brackets instead: a bootstrap within each class, wh
 between seeds. Groups are by training images of the class; an empty cell: there is no such class, value or run.
 Parameters in millions, FLOPs of one image's forward pass in millions, CPU and wall seconds of a run's training: means.
 Ranked by top-1. **Bold**: the best, and all that cannot be told from it. Told apart is what a paired t-test over common
-seeds (two-sided, Holm-corrected over the methods of the table) tells from the best with p < {ALPHA}; where both have a
-single seed, what has its top-1 interval wholly below that of the best. The best is chosen on the same runs, so its lead
-is somewhat flattering."""
+seeds (two-sided, Holm-corrected over the methods of the table) tells from the best with p < {ALPHA}; of one or two
+common seeds, which such a test hardly tells apart, what has in each of them its top-1 interval over test images wholly
+below that of the best. The best is chosen on the same runs, so its lead is somewhat flattering."""
 HOW_TESTED = """\
 Paired tests over common seeds: differences in percentage points, mean ± standard deviation; p of a t-test, two-sided,
 Holm-corrected over the methods of its column."""

@@ -101,11 +101,16 @@ def test_what_cannot_be_told_from_the_best_is_marked():
     board = leaderboard(runs_frame(single)).set_index('method')
     assert board['best'].to_dict() == {'best': 'best', 'near': 'not told apart', 'far': ''}
     assert leaderboard(runs_frame(single[:1]))['best'].tolist() == ['']
-    # the best has seeds that the others lack: compared by test images in the seed that both have
+    # the best has seeds that the others lack: compared by test images in the seeds that both have
     more = [make_record('best', seed, hits=[hits] * 8) for seed, hits in ((1, 50), (2, 50))]
     board = leaderboard(runs_frame([*single, *more])).set_index('method')
     assert board['best'].to_dict() == {'best': 'best', 'near': 'not told apart', 'far': ''}
     assert board['top1_low'].notna().to_dict() == {'best': False, 'near': True, 'far': True}
+    # of two seeds, one does not do: far is as good as the best in its second
+    for hits, standing in ((50, 'not told apart'), (20, '')):
+        again = make_record('far', 1, hits=[hits] * 8)
+        board = leaderboard(runs_frame([*single, *more, again])).set_index('method')
+        assert board['best'].to_dict() == {'best': 'best', 'near': 'not told apart', 'far': standing}
 
 
 def blocks(values: np.ndarray) -> pd.DataFrame:
