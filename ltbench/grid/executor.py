@@ -99,6 +99,9 @@ class Executor(ABC):
         tasks: dict[str, Task] = {}
         try:
             while True:
+                for key in states.keys() - tasks.keys():
+                    if states[key].state == 'running':
+                        states[key] = self._elsewhere(key)
                 for key, task in self.start(self._next(graph, states, tasks)).items():
                     tasks[key] = task
                     states[key] = StageState('running', states[key].reason, host='here')  # why it is tried again
@@ -144,12 +147,17 @@ class Executor(ABC):
         for parent in graph.stages[key].parents:
             if parent.fingerprint in states and states[parent.fingerprint].state != 'done':
                 return False
-        elsewhere = read_state(key, self.store)
-        if elsewhere.state in ('done', 'running'):
+        elsewhere = self._elsewhere(key)
+        if elsewhere.state != 'pending':
             states[key] = elsewhere
             return False
         # the claim of a dead process counts for a minute on other machines than its own; ours may be its own
         return time.monotonic() - self.found_claimed.get(key, -AGAIN_SECONDS) >= AGAIN_SECONDS
+
+    def _elsewhere(self, key: str) -> StageState:
+        """Of a stage that is none of our tasks: made or being made by another driver, or pending, also if it failed."""
+        state = read_state(key, self.store)
+        return state if state.state in ('done', 'running') else StageState()
 
     def _job(self, key: str, graph: Graph) -> dict[str, Any]:
         return {

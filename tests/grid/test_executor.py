@@ -48,3 +48,31 @@ def test_a_stage_that_only_its_workers_find_claimed_is_tried_every_five_seconds(
         next(states)
     states.close()
     assert starts == pytest.approx([0, 5, 10], abs=1)
+
+
+def test_with_all_slots_taken_what_another_driver_does_is_still_seen(tmp_path, monkeypatch):
+    monkeypatch.setattr(executor, 'time', Clock())
+
+    class Endless(Task):
+        def poll(self):
+            return None
+
+        def end(self):
+            pass
+
+    class One(Executor):
+        def start(self, jobs):
+            return {key: Endless() for key in jobs}
+
+    benchmark, store = load_benchmark('digits_lt'), Store(tmp_path)
+    graph = Graph([Run(benchmark, 'erm', seed, make_plan('erm', benchmark, '', seed)) for seed in range(2)])
+    theirs, ours = (run.fingerprint for run in graph.runs)
+    claim = store.claim(theirs)
+    states = One(store, {}, slots=1).run(graph)
+    seen = next(states)
+    assert (seen[theirs].state, seen[ours].state) == ('running', 'running')
+    store.write(theirs, 'progress', {'done': 3, 'total': 7})
+    assert next(states)[theirs].progress['done'] == 3
+    claim.release()
+    assert next(states)[theirs].state == 'pending'
+    states.close()
