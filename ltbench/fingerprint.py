@@ -35,17 +35,19 @@ def fingerprint(value: Any) -> str:
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(',', ':'), allow_nan=False)
 _AS_IT_IS = frozenset((str, int, bool, type(None)))
 """Types of values with one spelling. Most of a config's are; a look at the type spares them a call."""
+_LEAVES = _AS_IT_IS | {float}
+_SCALARS, _LISTS, _MAPPINGS = (str, int), (list, tuple), (dict, Mapping)  # ``dict | Mapping`` is made anew at each test
 
 
 def canonical(value: Any) -> Any:
     """``value`` with one spelling for what means the same."""
-    if value is None or isinstance(value, str | int):  # most are, and asking for a Mapping takes ten times as long
-        return value
     if isinstance(value, float):
         return int(value) if value.is_integer() else value
-    if isinstance(value, list | tuple):
+    if isinstance(value, _LISTS):
         return [item if type(item) in _AS_IT_IS else canonical(item) for item in value]
-    if isinstance(value, dict | Mapping):
+    if value is None or isinstance(value, _SCALARS):  # before mappings: asking for one takes ten times as long
+        return value
+    if isinstance(value, _MAPPINGS):
         plain = {}
         for key, item in value.items():
             if not isinstance(key, str):
@@ -70,12 +72,12 @@ def _types(config: Any) -> set[str]:
     names, waiting = set(), [config]
     while waiting:
         value = waiting.pop()
-        if isinstance(value, list | tuple):
-            waiting += [item for item in value if type(item) not in _AS_IT_IS]
-        elif not isinstance(value, float) and isinstance(value, dict | Mapping):
+        if isinstance(value, _LISTS):
+            waiting += [item for item in value if type(item) not in _LEAVES]
+        elif isinstance(value, _MAPPINGS):
             if isinstance(name := value.get('type'), str):
                 names.add(name)
-            waiting += [item for item in value.values() if type(item) not in _AS_IT_IS]
+            waiting += [item for item in value.values() if type(item) not in _LEAVES]
     return names
 
 

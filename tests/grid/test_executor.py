@@ -23,27 +23,42 @@ class Clock:
         self.now += seconds
 
 
+class Answer(Task):
+    """One that has ended with ``code``, or goes on for ever (None)."""
+
+    def __init__(self, code: int | None) -> None:
+        self.code = code
+
+    def poll(self):
+        return self.code
+
+    def end(self):
+        pass
+
+
+class Scripted(Executor):
+    code: int | None = None
+
+    def start(self, jobs):
+        return {key: Answer(self.code) for key in jobs}
+
+
 def test_a_stage_that_only_its_workers_find_claimed_is_tried_every_five_seconds(tmp_path, monkeypatch):
     """As when a node dies whose name the driver's machine shares, and others wait for the claim to expire."""
     clock = Clock()
     monkeypatch.setattr(executor, 'time', clock)
     starts = []
 
-    class Claimed(Task):
-        def poll(self):
-            return EXIT_CLAIMED
+    class Claimed(Scripted):
+        code = EXIT_CLAIMED
 
-        def end(self):
-            pass
-
-    class Elsewhere(Executor):
         def start(self, jobs):
             starts.extend(clock.now for _ in jobs)
-            return {key: Claimed() for key in jobs}
+            return super().start(jobs)
 
     benchmark = load_benchmark('digits_lt')
     graph = Graph([Run(benchmark, 'erm', 0, make_plan('erm', benchmark, '', 0))])
-    states = Elsewhere(Store(tmp_path), {}, slots=1).run(graph)
+    states = Claimed(Store(tmp_path), {}, slots=1).run(graph)
     while clock.now < 14:
         next(states)
     states.close()
@@ -52,23 +67,11 @@ def test_a_stage_that_only_its_workers_find_claimed_is_tried_every_five_seconds(
 
 def test_with_all_slots_taken_what_another_driver_does_is_still_seen(tmp_path, monkeypatch):
     monkeypatch.setattr(executor, 'time', Clock())
-
-    class Endless(Task):
-        def poll(self):
-            return None
-
-        def end(self):
-            pass
-
-    class One(Executor):
-        def start(self, jobs):
-            return {key: Endless() for key in jobs}
-
     benchmark, store = load_benchmark('digits_lt'), Store(tmp_path)
     graph = Graph([Run(benchmark, 'erm', seed, make_plan('erm', benchmark, '', seed)) for seed in range(2)])
     theirs, ours = (run.fingerprint for run in graph.runs)
     claim = store.claim(theirs)
-    states = One(store, {}, slots=1).run(graph)
+    states = Scripted(store, {}, slots=1).run(graph)
     seen = next(states)
     assert (seen[theirs].state, seen[ours].state) == ('running', 'running')
     store.write(theirs, 'progress', {'done': 3, 'total': 7})

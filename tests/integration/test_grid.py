@@ -203,4 +203,4 @@ def test_where_ten_thousand_runs_stand_is_told_in_three_seconds(tmp_path, monkey
     started = time.process_time()
     rows = read_rows(suite, graph, store)
     assert sum(row['state'] == 'done' for row in rows) == sum(row['state'] == 'stale' for row in rows) == 5000
-    assert planning + time.process_time() - started < 4.5  # 3 on a quiet machine
+    assert planning + time.process_time() - started < 3
