@@ -32,7 +32,7 @@ def cached_array(source: Path, name: str, files: Sequence[Path], make: Callable[
         make: Decodes them.
 
     Returns:
-        A read-only, memory-mapped array.
+        A memory-mapped array; what is written to it does not reach the file.
     """
     folder = cache_folder(source)
     path = folder / f'{name}-{checksum_of(folder / f"{name}.json", source, files)[:32]}.npy'
@@ -49,7 +49,7 @@ def cached_array(source: Path, name: str, files: Sequence[Path], make: Callable[
         for old in folder.glob(f'{name}-*.npy'):
             if old != path:
                 old.unlink()
-    return np.load(path, mmap_mode='r')
+    return np.load(path, mmap_mode='c')
 
 
 def checksum_of(index: Path, source: Path, files: Sequence[Path]) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from pathlib import Path
+
 import numpy as np
 
 from ltbench.data.base import LongTailData, Split
 from ltbench.data.profiles import class_counts, select
+from ltbench.errors import DataError
 from ltbench.registry import DATASETS
 
 
@@ -21,6 +25,9 @@ class DigitsLT(LongTailData):
         n_max: Training images of class 0.
         test_per_class: Test images of each class.
         split_seed: Chooses the images.
+
+    Raises:
+        DataError: If the installed scikit-learn has no digits where all versions so far have them.
     """
 
     title = "scikit-learn's digits (UCI optical recognition of handwritten digits)"
@@ -36,11 +43,23 @@ class DigitsLT(LongTailData):
         test_per_class: int = 50,
         split_seed: int = 0,
     ) -> None:
-        from sklearn.datasets import load_digits
-
-        digits = load_digits()
-        pixels = (digits.images * 15).astype(np.uint8)[..., None]  # 0..16 -> 0..240
-        everything = Split(pixels, digits.target.astype(np.int64))
+        pixels, labels = read_digits()
+        everything = Split((pixels * 15).reshape(-1, 8, 8, 1), labels)  # 0..16 -> 0..240
         counts = class_counts(profile, n_max, imbalance_factor, self.num_classes)
         self.test = everything.take(select(everything.labels, [test_per_class] * self.num_classes, split_seed))
         self.train = everything.take(select(everything.labels, counts, split_seed, skip=test_per_class))
+
+
+def read_digits() -> tuple[np.ndarray, np.ndarray]:
+    """All 1,797 digits: pixels uint8 ``[N, 64]`` of 0 to 16 and labels int64 ``[N]``.
+
+    They are what ``sklearn.datasets.load_digits`` gives, out of the file that it reads: every process of ltbench would
+    wait two seconds for the import.
+    """
+    package = find_spec('sklearn')
+    assert package is not None and package.origin is not None
+    file = Path(package.origin).parent / 'datasets' / 'data' / 'digits.csv.gz'
+    if not file.is_file():
+        raise DataError(f'{file} is missing: install scikit-learn again, or another version of it')
+    rows = np.loadtxt(file, delimiter=',', dtype=np.uint8)
+    return rows[:, :-1], rows[:, -1].astype(np.int64)

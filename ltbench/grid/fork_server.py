@@ -11,7 +11,6 @@ from multiprocessing.context import ForkServerContext
 PRELOAD = [
     'ltbench.engine.worker',
     'typer',  # for the driver's main module, which every worker looks at
-    'sklearn.datasets',
     'torch._dynamo',  # an optimizer imports it when it is built
 ]
 """Imported once by the fork server, so that a worker process starts in milliseconds."""

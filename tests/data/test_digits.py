@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from ltbench.data import load_data
 from ltbench.data.base import Split
-from ltbench.data.digits import DigitsLT
+from ltbench.data.digits import DigitsLT, read_digits
 from ltbench.errors import UsageError
 
 
@@ -19,6 +20,13 @@ def digits() -> DigitsLT:
 def pictures(split: Split) -> set[bytes]:
     """All 1,797 digits differ, so their pixels name them."""
     return {image.tobytes() + bytes([label]) for image, label in zip(split.images, split.labels, strict=True)}
+
+
+def test_they_are_those_of_scikit_learn() -> None:
+    theirs = load_digits()
+    pixels, labels = read_digits()
+    assert np.array_equal(pixels, theirs.data)
+    assert np.array_equal(labels, theirs.target)
 
 
 def test_counts(digits: DigitsLT) -> None:
