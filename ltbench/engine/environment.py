@@ -105,7 +105,7 @@ def describe(device: torch.device, threads: int) -> dict[str, Any]:
         'mmengine': mmengine.__version__,
         'numpy': np.__version__,
         'platform': platform.platform(),
-        'processor': _processor(),
+        'processor': f'{_processor()} ({torch.backends.cpu.get_cpu_capability()})',  # decides the last bits of sums
         'host': socket.gethostname(),
         'device': torch.cuda.get_device_name(device) if device.type == 'cuda' else 'cpu',
         'threads': threads,
