@@ -27,7 +27,7 @@ class DigitsLT(LongTailData):
         split_seed: Chooses the images.
 
     Raises:
-        DataError: If the installed scikit-learn has no digits where all versions so far have them.
+        DataError: If scikit-learn, or the file of its digits, is not there.
     """
 
     title = "scikit-learn's digits (UCI optical recognition of handwritten digits)"
@@ -57,7 +57,8 @@ def read_digits() -> tuple[np.ndarray, np.ndarray]:
     wait two seconds for the import.
     """
     package = find_spec('sklearn')
-    assert package is not None and package.origin is not None
+    if package is None or package.origin is None:
+        raise DataError('scikit-learn, which digits_lt is a part of, is not installed')
     file = Path(package.origin).parent / 'datasets' / 'data' / 'digits.csv.gz'
     if not file.is_file():
         raise DataError(f'{file} is missing: install scikit-learn again, or another version of it')

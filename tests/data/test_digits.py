@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from ltbench.data import digits as digits_module
 from ltbench.data import load_data
 from ltbench.data.base import Split
 from ltbench.data.digits import DigitsLT, read_digits
-from ltbench.errors import UsageError
+from ltbench.errors import DataError, UsageError
 
 
 @pytest.fixture(scope='module')
@@ -27,6 +30,19 @@ def test_they_are_those_of_scikit_learn() -> None:
     pixels, labels = read_digits()
     assert np.array_equal(pixels, theirs.data)
     assert np.array_equal(labels, theirs.target)
+
+
+@pytest.mark.parametrize(
+    ('package', 'said'),
+    [
+        (None, 'scikit-learn, .*, is not installed'),
+        (SimpleNamespace(origin='/gone/__init__.py'), r'digits.csv.gz is missing'),
+    ],
+)
+def test_without_the_file_of_scikit_learn_it_is_said_what_to_do(monkeypatch, package, said) -> None:
+    monkeypatch.setattr(digits_module, 'find_spec', lambda name: package)
+    with pytest.raises(DataError, match=said):
+        DigitsLT()
 
 
 def test_counts(digits: DigitsLT) -> None:
