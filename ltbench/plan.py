@@ -52,7 +52,6 @@ class Plan:
     def plain(cls, benchmark: Benchmark, data_fingerprint: str, seed: int) -> Plan:
         """What a benchmark offers before any method is applied."""
         settings = {
-            'benchmark': {'name': benchmark.name, 'version': benchmark.version},
             'data': {**benchmark.data, 'fingerprint': data_fingerprint},
             'backbone': dict(benchmark.backbone),
             'recipe': dict(benchmark.recipe),
