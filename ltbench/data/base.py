@@ -116,8 +116,8 @@ class LongTailData:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sha256 of all pixels (of large images: their names) and labels, in order."""
-        digest = hashlib.sha256()
+        """Sha256 of all pixels (of large images: their names) and labels, in order, and of what normalises them."""
+        digest = hashlib.sha256(repr([[float(value) for value in values] for values in (self.mean, self.std)]).encode())
         for split in (self.train, self.validation, self.test):
             if split is None:
                 continue
