@@ -26,8 +26,10 @@ COMPUTES_NOTHING = frozenset((
     'report', 'tracking', 'bench', 'grid', 'cli', 'listing', 'scaffold', 'storekeeping', 'rescore', 'compare',
     'contract', 'console', 'runs', 'record', 'store', 'errors', 'garbage', 'builtin', 'configs',
 ))  # fmt: skip
-"""Modules and folders of ``ltbench`` that no trained number goes through (what configs say is in each stage); all others
-are the engine."""
+"""Modules and folders of ``ltbench`` that no trained number goes through; all others are the engine.
+
+What configs say is in each stage's own config.
+"""
 
 
 def foreign_code(config: Any) -> dict[str, str]:
