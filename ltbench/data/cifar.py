@@ -97,24 +97,27 @@ class _CIFARLT(LongTailData):
     def get(cls) -> None:
         """Download what is missing or damaged, and check it: the pickles, or the binary version.
 
-        The binary version comes first where more of it is there. Where the first archive cannot be had, the other one
-        is asked for.
+        The binary version comes first where more of it is there, and an archive that was brought by hand before all.
+        Where the first archive cannot be had, the other one is asked for.
 
         Raises:
             DataError: If neither can be had; the message says what to do.
         """
-        first, statuses = cls._nearest()
+        nearest, statuses = cls._nearest()
         if all(status.state == 'whole' for status in statuses):
             return
-        second = cls.binary if first is cls.pickles else cls.pickles
+        first, second = sorted(
+            (nearest, cls.binary if nearest is cls.pickles else cls.pickles),
+            key=lambda version: not (data_root() / version.archive.name).is_file(),
+        )
         try:
             complete(first.check, cls.sources(), data_root())
         except DownloadError as problem:
-            say(f'{first.archive.name} cannot be had: trying {second.archive.name}, which holds the same images')
             try:
                 complete(second.check, cls.sources(), data_root())
             except DownloadError as other_problem:
                 raise DownloadError(f'{problem}. The same images in another form: {other_problem}') from problem
+            say(f'{problem.__cause__}; {second.archive.name} was taken, which holds the same images')
 
 
 def _images(version: Version, files: Mapping[str, str]) -> np.ndarray:
