@@ -361,7 +361,8 @@ def names(folder):
 def real_cifar10(tmp_path_factory):
     """A data folder with the real CIFAR-10: ``$LTBENCH_TEST_DATA``, or unpacked from beside the repository."""
     if any((Path(TEST_DATA) / version.folder).is_dir() for version in (CIFAR10LT.pickles, CIFAR10LT.binary)):
-        return Path(TEST_DATA)
+        yield Path(TEST_DATA)
+        return
     archive = SHARED / 'cifar10_lossless.tar.xz'
     if not archive.is_file() or not hasattr(tarfile, 'data_filter'):
         pytest.skip(f'CIFAR-10 is neither in $LTBENCH_TEST_DATA nor in {archive}')
@@ -369,7 +370,8 @@ def real_cifar10(tmp_path_factory):
     with tarfile.open(archive) as tar:
         tar.extractall(folder, filter='data')
     subprocess.run([sys.executable, folder / 'cifar10_lossless' / 'unpack.py', folder], check=True, capture_output=True)
-    return folder
+    yield folder
+    shutil.rmtree(folder)  # 300 MB, which pytest would keep for three runs
 
 
 @pytest.mark.slow
