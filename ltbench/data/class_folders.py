@@ -79,9 +79,8 @@ def read_parts(root: Path) -> Parts:
     )
     if train is None:
         if test is not None:
-            raise DataError(
-                f'{printable(test)} holds folders, but there is no train/ beside it: move the classes there'
-            )
+            text = f'{printable(test)} holds folders, but there is no train/ beside it'
+            raise DataError(f'{text}: move the other classes into one, or give that class another name')
         part = _read(root, '')
         _check_classes(part)
         return Parts(part, None, tuple(part.notes))
@@ -91,6 +90,8 @@ def read_parts(root: Path) -> Parts:
     if testing:
         _compare(training, testing)
         notes += testing.notes
+        if testing.folder.name.lower() not in TEST[:2]:
+            notes.append(f'there is no test/: {testing.folder.name}/ is the test part')
         if lacking := [name for name in training.images if not testing.images.get(name)]:
             notes.append(f'classes without test images: {_counted(lacking)}; their accuracy is not measured')
     beside = [path for path in sorted(root.iterdir()) if path not in (train, test) and path.name != CACHE]

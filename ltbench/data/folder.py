@@ -149,6 +149,8 @@ def _profile(profile: str, imbalance_factor: float | None, n_max: int | None) ->
 def _find(root: str) -> Path:
     if not isinstance(root, str) or not root:
         raise DataError(f'folder_lt: {root!r} is no folder; name one: -b "folder_lt(root=/path/to/images)"')
+    if printable(root) != root:  # it stands in every record and table
+        raise DataError(f'{printable(root)} is no plain text; rename the folder, or link it under another name')
     here, there = Path(root).expanduser(), data_root() / root
     for path in (here, there):
         if path.is_dir():
