@@ -93,7 +93,7 @@ class FolderLT(LongTailData):
         counts = self._counts(sizes - held_out, profile, imbalance_factor, n_max)
         self.train = images.take(select(images.labels, counts, split_seed, skip=held_out.tolist()))
         self.mean, self.std = mean_and_std(self.train.images)
-        self.notes = tuple(f'{printable(self.root.absolute().name)}: {note}' for note in notes)
+        self.notes = tuple(f'folder {printable(self.root.absolute().name)}: {note}' for note in notes)
 
     def _read(self, part: ClassFolders, notes: list[str]) -> Split:
         """The images of a part; labels count its class folders."""

@@ -43,7 +43,7 @@ def test_the_counts_that_are_there_are_the_profile_and_the_largest_class_is_the_
     assert data.class_counts == [134, 40, 17, 6]
     (note,) = data.notes
     assert note == (
-        f'{tmp_path.name}: 96 of 293 images are held out to test on, chosen by split_seed 0: 100 of each class, but at '
+        f'folder {tmp_path.name}: 96 of 293 images are held out to test on, chosen by split_seed 0: 100 of each class, but at '
         'most a third of it and at least one of two; 4 of 4 classes give fewer, ant 2 of 8'
     )
     assert held_out(FolderLT(str(tmp_path), image_size=2, test_per_class=10)) == [10, 10, 8, 2]
@@ -185,18 +185,18 @@ def test_without_a_test_folder_val_is_the_test_part_and_without_both_images_are_
     Image.new('L', (8, 8)).save(tmp_path / 'test' / '1.png')
     data = FolderLT(str(tmp_path), image_size=8)
     assert held_out(data) == [3, 3, 3]
-    assert f'{tmp_path.name}: not used, beside Train/: test/ (1 images)' in data.notes
+    assert f'folder {tmp_path.name}: not used, beside Train/: test/ (1 images)' in data.notes
     make(tmp_path / 'val', images=2)
     data = FolderLT(str(tmp_path), image_size=8)
     assert (data.class_counts, held_out(data)) == ([9, 9, 9], [2, 2, 2])
-    assert f'{tmp_path.name}: there is no test/: val/ is the test part' in data.notes
+    assert f'folder {tmp_path.name}: there is no test/: val/ is the test part' in data.notes
     make(tmp_path / 'TEST', images=1)
     (tmp_path / 'test' / '1.png').unlink()
     (tmp_path / 'test').rmdir()
     (tmp_path / 'labels.csv').touch()
     data = FolderLT(str(tmp_path), image_size=8)
     assert held_out(data) == [1, 1, 1]
-    assert data.notes == (f'{tmp_path.name}: not used, beside Train/ and TEST/: labels.csv, val/ (6 images)',)
+    assert data.notes == (f'folder {tmp_path.name}: not used, beside Train/ and TEST/: labels.csv, val/ (6 images)',)
 
 
 def test_classes_may_lack_test_images_and_are_named(tmp_path):
@@ -205,7 +205,7 @@ def test_classes_may_lack_test_images_and_are_named(tmp_path):
     data = FolderLT(str(tmp_path), image_size=8)
     assert held_out(data) == [2, 0, 0]
     note = 'classes without test images: 2 (bee, cat); their accuracy is not measured'
-    assert data.notes == (f'{tmp_path.name}: {note}',)
+    assert data.notes == (f'folder {tmp_path.name}: {note}',)
 
 
 def test_a_class_may_be_called_train_and_a_lone_test_is_asked_about(tmp_path):
@@ -225,7 +225,7 @@ def test_nothing_is_left_out_without_a_word(tmp_path):
     data = FolderLT(str(tmp_path), image_size=8)
     assert sum(data.class_counts) + len(data.test) == 16
     assert data.class_names == ('ant', 'bee')
-    notes = [note.removeprefix(f'{tmp_path.name}: ') for note in data.notes]
+    notes = [note.removeprefix(f'folder {tmp_path.name}: ') for note in data.notes]
     assert notes[:-1] == [
         'not used, hidden or system files: 4 (.DS_Store, Thumbs.db, __MACOSX, ant/._000.png)',
         'not used, files that are no images by their names: 1 (bee/notes.txt)',
@@ -259,7 +259,7 @@ def test_unreadable_images_are_named_and_left_out_only_on_request(tmp_path):
         data = FolderLT(str(tmp_path), image_size=8, test_per_class=4, skip_unreadable=True)
         assert data.class_counts == [8, 8, 8]
         assert data.class_names == ('ant', 'cat', 'bee')  # 12, 12 and 11 of them can be read
-        assert data.notes[0].startswith(f'{tmp_path.name}: left out, unreadable: 5 (')
+        assert data.notes[0].startswith(f'folder {tmp_path.name}: left out, unreadable: 5 (')
         for name, reason in faults.items():
             for text in (str(error.value), data.notes[0]):
                 assert f'{tmp_path / name} ({reason})' in text
