@@ -80,7 +80,7 @@ class FileStatus:
 
 
 class LongTailData:
-    """A long-tailed training part and a balanced test part.
+    """A long-tailed training part and a test part (balanced in the published sets).
 
     Attributes:
         train: The long-tailed training images.
@@ -89,6 +89,7 @@ class LongTailData:
         class_names: One name a class.
         mean: Pixel mean a channel, in units of 0..1.
         std: Pixel standard deviation a channel, in units of 0..1.
+        notes: What a user should know about how they were read; shown, and kept in every record.
     """
 
     title: ClassVar[str] = ''
@@ -98,6 +99,7 @@ class LongTailData:
     train: Split | FileSplit
     validation: Split | FileSplit | None = None
     test: Split | FileSplit
+    notes: Sequence[str] = ()
 
     @property
     def num_classes(self) -> int:

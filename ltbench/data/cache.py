@@ -63,7 +63,7 @@ def checksum_of(index: Path, source: Path, files: Sequence[Path]) -> str:
         pass
     digest = hashlib.sha256()
     for path in files:
-        digest.update(hashlib.sha256(str(path.relative_to(source)).encode()).digest())
+        digest.update(hashlib.sha256(os.fsencode(path.relative_to(source))).digest())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     temporary = index.with_name(f'.{index.name}.{uuid.uuid4().hex[:8]}')
     contents: dict[str, Any] = {'sha256': digest.hexdigest(), 'stamps': stamps}

@@ -7,17 +7,17 @@ import multiprocessing
 import os
 import uuid
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ltbench.data.base import FileSplit
 from ltbench.data.cache import cache_folder
+from ltbench.data.images import DECODER, decode
 from ltbench.data.samplers import EpochSampler
 from ltbench.errors import DataError, unknown
 from ltbench.seeding import derive_seed
@@ -85,21 +85,6 @@ class FileDataset(Dataset[Any]):
         return torch.from_numpy(np.array(colour)), int(self.split.labels[index])
 
 
-def decode(path: Path) -> Image.Image:
-    """The image at ``path`` in RGB.
-
-    Raises:
-        DataError: If the file is missing or cannot be decoded; the message names it.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.convert('RGB')
-    except FileNotFoundError as error:
-        raise DataError(f'{path} is missing; `ltbench data check` lists all that are') from error
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
-        raise DataError(f'{path} cannot be decoded ({error}); put a whole copy in its place') from error
-
-
 class ResizedCopies:
     """Copies of large images with a shorter side of ``side`` pixels, made when first asked for and then found.
 
@@ -114,7 +99,7 @@ class ResizedCopies:
 
     def __init__(self, split: FileSplit, side: int) -> None:
         self.split, self.side = split, side
-        self.folder = cache_folder(split.root) / f'shorter-side-{side}'
+        self.folder = cache_folder(split.root) / f'shorter-side-{side}-{DECODER}'
 
     def read(self, index: int) -> Image.Image:
         """The copy of image ``index`` in RGB, or the image itself.
