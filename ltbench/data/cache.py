@@ -12,10 +12,8 @@ import numpy as np
 
 from ltbench.console import say
 from ltbench.data.contents import contents_of
-from ltbench.data.derived import cache_folder, cache_places, is_sealed, write_sealed
+from ltbench.data.derived import cache_places, is_sealed, write_sealed
 from ltbench.errors import DataError
-
-__all__ = ['cache_folder', 'cached_array']
 
 KIND = 'ltbench array 1'
 ATTEMPTS = 3

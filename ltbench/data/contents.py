@@ -83,16 +83,13 @@ def contents_of(root: Path, names: Sequence[bytes], unreadable_ok: bool = False)
     return Contents(sizes, hashes)
 
 
-def stamp_of(path: Path) -> _Stamp:
-    """Size, mtime_ns, ctime_ns and inode of a file: what changes when it is written to or another takes its place.
-
-    Raises:
-        OSError: If it is not there.
-    """
-    return _stamp(path.stat())
+def printable(path: Path | str | bytes) -> str:
+    """A path as text that can be printed and recorded, also where its name is not in UTF-8."""
+    return os.fsencode(path).decode(errors='backslashreplace')
 
 
 def _stamp(status: os.stat_result) -> _Stamp:
+    """What changes when a file is written to, or another takes its place."""
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino & 0x7FFF_FFFF_FFFF_FFFF
 
 
@@ -156,6 +153,9 @@ def _look_at_all(prefix: bytes, names: Sequence[bytes]) -> tuple[np.ndarray, dic
             except OSError as error:
                 found.append((-1, -1, -1, -1))
                 problems[position] = _problem(error)
+            except ValueError:  # a zero byte in it
+                found.append((-1, -1, -1, -1))
+                problems[position] = 'is no possible name of a file'
         return np.array(found, dtype=np.int64)
 
     with ThreadPoolExecutor(WORKERS) as pool:
@@ -247,9 +247,11 @@ def _read(path: bytes) -> _Reading:
                 stamp = _stamp(os.fstat(descriptor))
                 digest = hashlib.sha256()
                 os.lseek(descriptor, 0, os.SEEK_SET)
-                while block := os.read(descriptor, min(stamp[0] + 1, _BLOCK)):
+                left = stamp[0]  # not to the end: a file that grows may have none
+                while left and (block := os.read(descriptor, min(left, _BLOCK))):
                     digest.update(block)
-                if _stamp(os.fstat(descriptor)) == stamp:
+                    left -= len(block)
+                if not left and _stamp(os.fstat(descriptor)) == stamp:
                     return _Reading(stamp, digest.digest(), began - stamp[2] > SETTLED_NS)
         finally:
             os.close(descriptor)
@@ -276,5 +278,4 @@ def _problem(error: OSError) -> str:
 def _error(prefix: bytes, names: Sequence[bytes], problems: dict[int, str]) -> DataError:
     first = min(problems)
     others = f' (and {len(problems) - 1:,} more of {len(names):,} files)' if len(problems) > 1 else ''
-    path = os.fsdecode(prefix + names[first])
-    return DataError(f'{path} {problems[first]}{others}; put a whole copy in its place')
+    return DataError(f'{printable(prefix + names[first])} {problems[first]}{others}; put a whole copy in its place')
