@@ -269,6 +269,25 @@ def test_lists_of_one_folder_share_an_index_and_forget_what_is_gone(tree, read):
     assert sorted(index.names) == NAMES[:3]
 
 
+def test_an_index_in_a_folder_that_became_read_only_serves_and_changes_go_elsewhere(tree, read, monkeypatch):
+    hashes(tree)
+    before = (tree / FOLDER / contents.INDEX).read_bytes()
+    overwrite(tree)
+    original, refused = os.fsync, []
+
+    def fsync(descriptor):
+        if not refused:
+            refused.append(descriptor)
+            raise OSError(errno.EROFS, 'Read-only file system')
+        original(descriptor)
+
+    monkeypatch.setattr(os, 'fsync', fsync)
+    read.clear()
+    assert hashes(tree) == hashes(tree) == expected(tree)
+    assert read == [b'a/0.bin']
+    assert (tree / FOLDER / contents.INDEX).read_bytes() == before
+
+
 def test_names_need_not_be_utf8(tree, read):
     name = b'a/\xe4\xff.bin'
     write(tree / os.fsdecode(name), b'latin')
