@@ -81,7 +81,7 @@ def test_bmp_files_swapped_between_classes_change_labels(tmp_path):
     after = read()
     reds = [[int(image[0, 0, 0]) for image in data.train.images] for data in (before, after)]
     assert reds == [[10] * 3 + [200] * 3, [200] * 3 + [10] * 3]
-    assert before.train.labels.tolist() == after.train.labels.tolist() == [0, 0, 1, 1]
+    assert before.train.labels.tolist() == after.train.labels.tolist() == [0] * 3 + [1] * 3
     assert before.fingerprint != after.fingerprint
 
 
