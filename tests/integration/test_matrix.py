@@ -79,15 +79,14 @@ def pickles(root: Path, data: dict[str, Any], random: np.random.Generator) -> di
     """The official CIFAR pickles, with fewer images."""
     kind = DATASETS.get(data['type'])
     classes, per_class = (10, 12) if kind is cifar.CIFAR10LT else (100, 4)
-    folder = root.parent / kind.folder
+    form = kind.pickles
+    folder = root.parent / form.folder
     folder.mkdir(parents=True)
-    for files, count in ((kind.train_files, per_class), (kind.test_files, 1)):
+    for files, count in ((form.train, per_class), (form.test, 1)):
         labels = random.permutation(np.repeat(np.arange(classes), count))
         for file, mine in zip(files, np.array_split(labels, len(files)), strict=True):
             pixels = random.integers(0, 256, (len(mine), 3072), dtype=np.uint8)
-            (folder / file).write_bytes(pickle.dumps({'data': pixels, kind.label_key: mine.tolist()}))
-    names = {kind.names_key: [f'class {number}' for number in range(classes)]}
-    (folder / kind.meta_file[0]).write_bytes(pickle.dumps(names))
+            (folder / file).write_bytes(pickle.dumps({'data': pixels, form.label_key: mine.tolist()}))
     return {'data.imbalance_factor': 4 if classes == 10 else 2}
 
 
@@ -123,7 +122,7 @@ def data_folder(tmp_path, monkeypatch) -> Iterator[Path]:
     monkeypatch.setenv('LTBENCH_DATA', str(tmp_path / 'data'))
     monkeypatch.setattr(fashion_mnist, 'MD5', dict(fashion_mnist.MD5))
     for kind in (cifar.CIFAR10LT, cifar.CIFAR100LT):
-        monkeypatch.setattr(kind, 'check', classmethod(lambda cls: []))
+        monkeypatch.setattr(kind, '_nearest', classmethod(lambda cls: (cls.pickles, [])))
     caches = (base._load, fashion_mnist._read)
     for cache in caches:
         cache.cache_clear()
