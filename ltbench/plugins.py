@@ -18,6 +18,7 @@ ENTRY_POINT_GROUP = 'ltbench.methods'
 
 _broken: dict[str, Exception] = {}
 _loaded: set[str] = set()
+_origins: dict[str, dict[str, str]] = {}
 
 
 def load(files: Iterable[str | Path] = ()) -> dict[str, Exception]:
@@ -37,7 +38,9 @@ def load(files: Iterable[str | Path] = ()) -> dict[str, Exception]:
         if not path.stem.startswith('_'):
             _try(f'methods/{path.name}', lambda path=path: importlib.import_module(f'methods.{path.stem}'))
     for point in entry_points(group=ENTRY_POINT_GROUP):
-        _try(f'plug-in {point.name} ({point.value})', point.load)
+        _try(name := f'plug-in {point.name} ({point.value})', point.load)
+        if name not in _broken and point.dist is not None:
+            _origins[name] = {'plugin': point.name, 'distribution': point.dist.name, 'version': point.dist.version}
     for path in plugin_files(files):
         _try(str(path), lambda path=path: _import_file(path))
     return dict(_broken)
@@ -51,6 +54,11 @@ def plugin_files(files: Iterable[str | Path] = ()) -> list[Path]:
         if not path.is_file():
             raise UsageError(f'plug-in file not found: {path}')
     return paths
+
+
+def origins() -> list[dict[str, str]]:
+    """``plugin``, ``distribution`` and ``version`` of every plug-in that was found installed and loaded."""
+    return [_origins[name] for name in sorted(_origins)]
 
 
 def broken_hint() -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ltbench.fingerprint import LOCATION_KEYS, PROTOCOL_VERSION, fingerprint, foreign_code
+from ltbench.fingerprint import PROTOCOL_VERSION, fingerprint
+from ltbench.source import foreign_code
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Stage:
             {
                 'protocol': PROTOCOL_VERSION,
                 'kind': self.kind,
-                'config': _without_locations(self.config),
+                'config': relevant(self.config),
                 'code': foreign_code(self.config),
                 'needs': self.needs.fingerprint if self.needs else None,
                 'tuned_on': self.tuned_on.fingerprint if self.tuned_on else None,
@@ -83,10 +84,24 @@ class Stage:
         return cls(data['kind'], data['config'], **parents)
 
 
-def _without_locations(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    if 'data' not in config:
-        return config
-    return {**config, 'data': {key: value for key, value in config['data'].items() if key not in LOCATION_KEYS}}
+IDENTITY_OF_DATA = ('type', 'fingerprint', 'holdout')
+"""Of a ``data`` section: what it holds, the share that is held out of it, and whose code reads it.
+
+The other entries say where the data lie and how they were chosen; the fingerprint of their contents has that already.
+"""
+
+
+def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a stage's config can change its result.
+
+    An empty slot is left out, so that a slot which is new to the software names no earlier computation anew.
+    """
+    kept = {key: value for key, value in config.items() if value is not None}
+    if 'data' in kept:
+        kept['data'] = {key: kept['data'][key] for key in IDENTITY_OF_DATA if key in kept['data']}
+    if 'history' in kept:
+        kept['history'] = [{k: v for k, v in part.items() if v is not None} for part in kept['history']]
+    return kept
 
 
 def train_stage_of(stage: Stage) -> Stage:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
+import importlib
 import importlib.util
 import math
+import re
+import shutil
 import sys
+import tomllib
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,11 +24,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ltbench import fingerprint as module
+from ltbench import source
 from ltbench.config import Benchmark
-from ltbench.fingerprint import fingerprint, foreign_code
+from ltbench.errors import UsageError
+from ltbench.fingerprint import fingerprint
 from ltbench.method import make_plan
 from ltbench.registry import METHODS, MODELS
-from ltbench.stage import Stage
+from ltbench.source import engine_code, foreign_code
+from ltbench.stage import IDENTITY_OF_DATA, Stage
+
+HOME = Path(__file__).parents[1]
 
 # ------------------------------------------------------------------------------------------------ plain data
 
@@ -161,14 +171,18 @@ def test_every_field_of_a_stage_moves_its_fingerprint(benchmark: Benchmark) -> N
             seen.add((stage.kind, path[0]))
             config = thawed(stage.config)
             parent = parent_of(config, path)
-            parent[path[-1]] = changed(parent[path[-1]])
-            assert dataclasses.replace(stage, config=config).fingerprint != stage.fingerprint, path
+            was = parent[path[-1]]
+            parent[path[-1]] = changed(was)
+            # how images were chosen is no part of it: which they are is in the data's own fingerprint
+            counts = path[0] != 'data' or path[1] in IDENTITY_OF_DATA
+            assert (dataclasses.replace(stage, config=config).fingerprint != stage.fingerprint) == counts, path
             del parent[path[-1]]
-            assert dataclasses.replace(stage, config=config).fingerprint != stage.fingerprint, path
+            counts = counts and not (was is None and len(path) < 4)  # a slot that is not there is an empty one
+            assert (dataclasses.replace(stage, config=config).fingerprint != stage.fingerprint) == counts, path
     assert kinds == {'train', 'features', 'head', 'posthoc'}
     # the allow-list itself: a field taken away makes one run of two; one added changes every fingerprint
     fields = {
-        'train': 'benchmark data backbone recipe seed head normalization rectification history',
+        'train': 'data backbone recipe seed head normalization rectification history',
         'features': 'epochs batch_size sampler augmentation bn seed',
         'head': 'head loss class_weights constraint optimizer schedule seed',
         'posthoc': 'step choose',
@@ -315,7 +329,7 @@ def test_code_that_does_not_compute_leaves_the_hash(code_of: Any, old: str, new:
     assert code_of(LOSS.replace(old, new)) == code_of(LOSS) != {}
 
 
-def test_parts_of_ltbench_are_covered_by_the_protocol_version(benchmark: Benchmark) -> None:
+def test_parts_of_ltbench_are_covered_by_the_lock(benchmark: Benchmark) -> None:
     (erm,) = make_plan('erm', benchmark, 'f' * 64, 0).stages()
     assert foreign_code(erm.config) == {}
     ldam = make_plan('ldam', benchmark, 'f' * 64, 0).stages()[0]
@@ -325,7 +339,7 @@ def test_parts_of_ltbench_are_covered_by_the_protocol_version(benchmark: Benchma
 def test_code_is_part_of_the_stage_it_is_used_in(benchmark: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
     plain, adjusted = (make_plan(method, benchmark, 'f' * 64, 0).stages()[0] for method in ('erm', 'la_loss'))
     before = plain.fingerprint, adjusted.fingerprint
-    monkeypatch.setattr(module, '_module_code', lambda path: 'edited')
+    edit(monkeypatch, '')
     after = [dataclasses.replace(stage).fingerprint for stage in (plain, adjusted)]
     assert after[0] == before[0]
     assert after[1] != before[1]
@@ -335,7 +349,205 @@ def test_code_of_a_base_class_in_another_method_file_counts(monkeypatch: pytest.
     """RIDELoss derives from LDAMLoss: what changes the one changes the other, and nothing else."""
     losses = ('RIDELoss', 'LDAMLoss', 'FocalLoss')
     before = [foreign_code({'type': name})[name] for name in losses]
-    hashed = module._module_code
-    monkeypatch.setattr(module, '_module_code', lambda path: 'edited' if path.endswith('ldam.py') else hashed(path))
+    edit(monkeypatch, 'ldam.py')
     after = [foreign_code({'type': name})[name] for name in losses]
     assert [one != other for one, other in zip(before, after, strict=True)] == [True, True, False]
+
+
+def edit(monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
+    """As if files with such names had been edited."""
+    hashed = source._code_of_file.__wrapped__
+    monkeypatch.setattr(source, '_code_of_part', source._code_of_part.__wrapped__)
+    monkeypatch.setattr(
+        source, '_code_of_file', lambda path, *rest: 'edited' if path.endswith(ending) else hashed(path, *rest)
+    )
+
+
+# ------------------------------------------------------------------------------------------------ code anywhere
+
+
+class Package:
+    """A plug-in package of several modules, installed where a test wants it, read again after each edit."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.monkeypatch = folder / 'tail_losses', monkeypatch
+        monkeypatch.syspath_prepend(str(folder))
+        self.folder.mkdir(parents=True)
+        self.files = {
+            '__init__.py': '',
+            'loss.py': (
+                'from ltbench.method import Method\nfrom ltbench.models.losses import Loss\n'
+                'from ltbench.registry import METHODS, MODELS\nfrom . import helper\nfrom .deep.er import twice\n\n'
+                "@MODELS.register_module(name='TailLoss')\nclass TailLoss(Loss):\n"
+                '    def per_sample(self, logits, labels):\n'
+                '        return twice(helper.half(logits[:, 0])) * TailMethod.FACTOR\n\n'
+                "@METHODS.register_module(name='tail')\nclass TailMethod(Method):\n    FACTOR = 1\n"
+                "    def apply(self, plan):\n        return plan.replace(loss=dict(type='TailLoss'))\n"
+            ),
+            'helper.py': 'def half(x):\n    return x / 2\n',
+            'deep/__init__.py': '',
+            'deep/er.py': 'def twice(x):\n    from .lazy import TWO\n    return x * TWO\n',
+            'deep/lazy.py': 'TWO = 2\n',
+            'unused.py': 'X = 1\n',
+        }
+
+    def code(self, name: str = '', old: str = '', new: str = '') -> str:
+        """The hash of the loss, with one file edited."""
+        for path, text in self.files.items():
+            (self.folder / path).parent.mkdir(exist_ok=True)
+            (self.folder / path).write_text(text.replace(old, new) if path == name and old else text)
+        for loaded in [name_ for name_ in sys.modules if name_.partition('.')[0] == 'tail_losses']:
+            del sys.modules[loaded]
+        for registry, part in ((METHODS, 'tail'), (MODELS, 'TailLoss')):
+            self.monkeypatch.setattr(registry, '_module_dict', dict(registry.module_dict))
+            registry.module_dict.pop(part, None)
+        for cached in (
+            source._code_of_part,
+            source._file_of,
+            source._imports,
+            source._identifiers,
+            source._code_of_file,
+        ):
+            cached.cache_clear()
+        importlib.invalidate_caches()
+        importlib.import_module('tail_losses.loss')
+        return foreign_code({'type': 'TailLoss'})['TailLoss']
+
+
+@pytest.fixture(params=['site-packages', 'checkout'])
+def package(request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Package]:
+    folder = tmp_path / ('lib/python3.11/site-packages' if request.param == 'site-packages' else 'src')
+    monkeypatch.setattr(sys, 'base_prefix', str(tmp_path))  # a checkout below the interpreter's prefix
+    yield Package(folder, monkeypatch)
+    for loaded in [name_ for name_ in sys.modules if name_.partition('.')[0] == 'tail_losses']:
+        del sys.modules[loaded]
+
+
+@pytest.mark.parametrize(
+    ('name', 'old', 'new'),
+    [
+        ('loss.py', '[:, 0]', '[:, 1]'),
+        ('loss.py', 'FACTOR = 1', 'FACTOR = 2'),  # a constant of the Method class, which the loss reads
+        ('loss.py', 'FACTOR = 1', 'FACTOR = 1.0'),
+        ('helper.py', '/ 2', '/ 3'),  # from . import helper
+        ('deep/er.py', '* TWO', '+ TWO'),  # from .deep.er import twice
+        ('deep/lazy.py', 'TWO = 2', 'TWO = 3'),  # imported when it is called, not yet when it is planned
+        ('deep/lazy.py', 'TWO = 2', 'TWO = True'),
+        ('__init__.py', '', ''),
+    ],
+)
+def test_code_of_an_installed_plug_in_counts(package: Package, name: str, old: str, new: str) -> None:
+    before = package.code()
+    if name == '__init__.py':  # runs before any module of the package
+        package.files[name] = 'import torch\ntorch.set_default_dtype(torch.float64)\n'
+    after = package.code(name, old, new)
+    torch.set_default_dtype(torch.float32)
+    assert after != before
+
+
+def test_what_an_installed_plug_in_does_not_use_leaves_its_code(package: Package) -> None:
+    before = package.code()
+    assert package.code('unused.py', 'X = 1', 'X = 2') == before
+    assert package.code('loss.py', 'return plan', 'return  plan') == before
+    package.files['loss.py'] = package.files['loss.py'].replace(
+        'import METHODS, MODELS', 'import METHODS, MODELS, SAMPLERS'
+    )
+    assert package.code() == before  # a name that nothing uses
+    assert (
+        package.code('loss.py', 'ltbench.models.losses', 'ltbench.models.classifier') == before
+    )  # ours, wherever it is
+
+
+def test_the_same_code_elsewhere_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = []
+    for place in ('site-packages', 'elsewhere'):
+        with monkeypatch.context() as patch:
+            codes.append(Package(tmp_path / place, patch).code())
+    assert codes[0] == codes[1]
+
+
+def test_compiled_modules_count_byte_by_byte(package: Package) -> None:
+    """A module that only the loss's function imports: nothing here can load it, and nothing needs to."""
+    package.files['helper.py'] = 'def half(x):\n    from . import fast\n    return fast.half(x)\n'
+    binary = package.folder / f'fast{importlib.machinery.EXTENSION_SUFFIXES[0]}'
+    found = []
+    for contents in (b'\x7fELF one', b'\x7fELF two', b'\x7fELF one'):
+        binary.write_bytes(contents)
+        found.append(package.code())
+    assert found[0] == found[2] != found[1]
+
+
+def test_a_module_may_have_another_encoding(package: Package) -> None:
+    package.code()
+    text = "# -*- coding: latin-1 -*-\nNAME = 'caf\u00e9'\ndef half(x):\n    return x / 2\n"
+    del package.files['helper.py']
+    (package.folder / 'helper.py').write_bytes(text.encode('latin-1'))
+    before = package.code()
+    (package.folder / 'helper.py').write_bytes(text.replace('caf', 'tabl').encode('latin-1'))
+    assert package.code() != before
+
+
+def test_code_that_is_in_no_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Typed into a notebook: what it computes could change without a trace."""
+    monkeypatch.setattr(MODELS, '_module_dict', dict(MODELS.module_dict))
+    notebook = types.ModuleType('a_notebook')
+    monkeypatch.setitem(sys.modules, 'a_notebook', notebook)
+    exec('class Typed:\n    pass\nTyped.__module__ = "a_notebook"', notebook.__dict__)
+    MODELS.register_module(name='Typed', module=notebook.Typed)
+    with pytest.raises(UsageError, match='Typed is in no file'):
+        foreign_code({'type': 'Typed'})
+
+
+def test_parts_that_another_package_registers_with_mmengine_count(package: Package) -> None:
+    """mmpretrain's networks are found through the parent of our registry, and are no dependency of ours."""
+    package.files['loss.py'] = (
+        'from mmengine.registry import MODELS\nfrom torch import nn\n'
+        "@MODELS.register_module(name='TailLoss', force=True)\nclass TailLoss(nn.Module):\n    SCALE = 1\n"
+    )
+    package.monkeypatch.setattr(MODELS.parent, '_module_dict', dict(MODELS.parent.module_dict))
+    assert package.code() != package.code('loss.py', 'SCALE = 1', 'SCALE = 2')
+
+
+def test_every_declared_dependency_is_known() -> None:
+    """And nothing else is taken for unchanging."""
+    project = tomllib.loads((HOME / 'pyproject.toml').read_text())['project']
+    extras = project['optional-dependencies']
+    named = [*project['dependencies'], *extras['ray'], *extras['slurm'], *extras['track']]
+    declared = {re.split('[<>=~!\\[]', text)[0].strip().replace('-', '_') for text in named}
+    called = {'scikit_learn': 'sklearn', 'opencv_python_headless': 'cv2', 'pillow': 'PIL'}
+    assert {called.get(name, name) for name in declared} == source.DEPENDENCIES
+
+
+# ------------------------------------------------------------------------------------------------ code of the engine
+
+
+@pytest.fixture
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The hash of a copy of the engine, with one file edited."""
+    shutil.copytree(HOME / 'ltbench', tmp_path / 'ltbench', ignore=shutil.ignore_patterns('__pycache__'))
+
+    def code(name: str = '', old: str = '', new: str = '') -> str:
+        monkeypatch.setattr(source, 'HOME', tmp_path / 'ltbench')
+        source._code_of_file.cache_clear()
+        path = tmp_path / 'ltbench' / name
+        if name:
+            text = path.read_text()
+            assert text.count(old) >= 1
+            path.write_text(text.replace(old, new))
+        found = engine_code.__wrapped__()
+        if name:
+            path.write_text(text)
+        return found
+
+    return code
+
+
+def test_the_engine_code_is_what_computes(engine: Any) -> None:
+    before = engine()
+    assert before == engine_code()  # wherever it lies
+    assert engine('models/normalization.py', 'EPSILON = 1e-6', 'EPSILON = 1e-5') != before
+    assert engine('engine/optim.py', 'lr * (epoch + 1) / warmup', 'lr * epoch / warmup') != before
+    assert engine('data/profiles.py', 'half = num_classes // 2', 'half = num_classes / 2') != before
+    assert engine('seeding.py', "'mixing': 3", "'mixing': 5") != before
+    assert engine('models/normalization.py', '# added to the norm', '# is added to the norm') == before
+    assert engine('report/frame.py', 'DECIMALS = 9', 'DECIMALS = 8') == before

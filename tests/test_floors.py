@@ -21,7 +21,7 @@ FLOORS = [
     {'plan'},
     {'stage'},
     {'record', 'config'},
-    {'store', 'fingerprint'},
+    {'store', 'fingerprint', 'source'},
     {'registry', 'console', 'seeding', 'garbage'},
     {'errors'},
 ]

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ltbench.data.cache import FOLDER as CACHE
-from ltbench.data.images import printable, suffixes
+from ltbench.console import printable
+from ltbench.data.derived import FOLDER as CACHE
+from ltbench.data.images import suffixes
 from ltbench.errors import DataError
 
 SHOWN = 5  # of many names

@@ -73,7 +73,8 @@ def complete(check: Callable[[], list[FileStatus]], sources: Mapping[str, Remote
         root: The data folder.
 
     Raises:
-        DataError: If something cannot be had, or is not what it should be; the message says how to go on.
+        DownloadError: If an archive cannot be had; the message says how to go on.
+        DataError: If something is not what it should be; likewise.
         InterruptedRunError: On Ctrl-C; nothing that has come is lost.
     """
     unpacked: dict[RemoteFile, Path] = {}
@@ -97,7 +98,7 @@ def complete(check: Callable[[], list[FileStatus]], sources: Mapping[str, Remote
             try:
                 unpacked[wanted[0]] = fetch(wanted[0], folder)
             except DownloadError as error:
-                raise DataError(f'{error}. {_by_hand(wanted, root)}') from error
+                raise DownloadError(f'{error}. {_by_hand(wanted, root)}') from error
             unpack(unpacked[wanted[0]], folder)
     except KeyboardInterrupt:
         raise InterruptedRunError(

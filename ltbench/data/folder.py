@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ltbench.console import printable
 from ltbench.data.base import LongTailData, Split, data_root
 from ltbench.data.cache import cached_array
 from ltbench.data.class_folders import ClassFolders, read_parts, some
-from ltbench.data.images import DECODER, ImageError, decode, decode_all, mean_and_std, printable
+from ltbench.data.images import ImageError, decode, decode_all, decoder, mean_and_std
 from ltbench.data.profiles import check_profile, check_whole, class_counts, largest_fit, select
 from ltbench.errors import DataError, UsageError, unknown
 from ltbench.registry import DATASETS
@@ -99,8 +100,9 @@ class FolderLT(LongTailData):
         """The images of a part; labels count its class folders."""
         paths = part.paths
         labels = np.repeat(np.arange(len(part.images)), [len(images) for images in part.images.values()])
+        size = self.image_size
         rows = cached_array(
-            part.folder, f'{self.image_size}-{DECODER}', paths, lambda: decode_all(paths, self.image_size)
+            part.folder, str(size), paths, lambda: decode_all(paths, size), decoder=decoder(), unreadable_ok=True
         )
         unreadable = part.unreadable + [_reason(paths[number]) for number in np.flatnonzero(~rows['readable'])]
         if unreadable and not self.skip_unreadable:

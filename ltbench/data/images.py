@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 import warnings
 from collections.abc import Sequence
@@ -14,10 +13,10 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from ltbench.console import printable
 from ltbench.errors import DataError
+from ltbench.source import code_of
 
-DECODER = 2
-"""Raised when the same file gives other pixels than before: what was decoded by other rules is then decoded again."""
 GROUND = 'white'
 """The colour behind images with transparent parts."""
 NOT_READ = ('BUFR', 'EPS', 'GRIB', 'HDF5', 'MPEG', 'WMF')
@@ -78,6 +77,12 @@ def decode(path: Path) -> Image.Image:
         raise _error(path, str(error), 'scale it down') from error
     except Exception as error:  # on damaged files Pillow's decoders raise whatever their parsing comes to
         raise _error(path, printable(str(error)) or type(error).__name__, whole) from error
+
+
+@cache
+def decoder() -> str:
+    """A hash of these rules, for what is kept of decoded images: what was decoded by others is decoded again."""
+    return code_of(__file__)
 
 
 def _error(path: Path, reason: str, mend: str) -> ImageError:
@@ -193,9 +198,3 @@ def mean_and_std(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ..
         colour = ', '.join(f'{255 * mean:.0f}' for mean in means)
         raise DataError(f'all {len(images):,} training images are of one colour ({colour}): nothing can be learned')
     return tuple(means), tuple(deviation or 1.0 for deviation in deviations)
-
-
-def printable(name: str | os.PathLike[str]) -> str:
-    """A path or name that any terminal and file takes: bytes that are no UTF-8, and line breaks, as ``\\x`` escapes."""
-    text = os.fsencode(name).decode('utf-8', 'backslashreplace')
-    return ''.join(letter if letter.isprintable() else letter.encode('unicode_escape').decode() for letter in text)

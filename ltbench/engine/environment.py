@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import ltbench
+from ltbench import plugins
+from ltbench.source import engine_code
 
 # of mallopt: M_MMAP_MAX (no block is mapped alone), M_TRIM_THRESHOLD (nothing is given back), M_TOP_PAD
 MALLOC = {-4: 0, -1: 2**31 - 1, -2: 64 << 20}
@@ -105,12 +107,23 @@ def describe(device: torch.device, threads: int) -> dict[str, Any]:
         'mmengine': mmengine.__version__,
         'numpy': np.__version__,
         'platform': platform.platform(),
-        'processor': f'{_processor()} ({torch.backends.cpu.get_cpu_capability()})',  # decides the last bits of sums
+        'processor': _processor(),
+        'instructions': instructions(),
         'host': socket.gethostname(),
         'device': torch.cuda.get_device_name(device) if device.type == 'cuda' else 'cpu',
         'threads': threads,
         'git_commit': _git_commit(),
+        'code': engine_code(),
+        'plugins': plugins.origins(),
     }
+
+
+def instructions() -> str:
+    """Vector instructions that torch uses on this CPU, as ``'AVX512, AVX512_BF16, AMX'``: they decide the last bits."""
+    found = [torch.backends.cpu.get_cpu_capability()]
+    found += ['AVX512_BF16'] if torch.cpu._is_avx512_bf16_supported() else []
+    found += ['AMX'] if torch.cpu._is_amx_tile_supported() else []
+    return ', '.join(found)
 
 
 @cache

@@ -43,8 +43,8 @@ def test_the_counts_that_are_there_are_the_profile_and_the_largest_class_is_the_
     assert data.class_counts == [134, 40, 17, 6]
     (note,) = data.notes
     assert note == (
-        f'folder {tmp_path.name}: 96 of 293 images are held out to test on, chosen by split_seed 0: 100 of each class, but at '
-        'most a third of it and at least one of two; 4 of 4 classes give fewer, ant 2 of 8'
+        f'folder {tmp_path.name}: 96 of 293 images are held out to test on, chosen by split_seed 0: 100 of each class, '
+        'but at most a third of it and at least one of two; 4 of 4 classes give fewer, ant 2 of 8'
     )
     assert held_out(FolderLT(str(tmp_path), image_size=2, test_per_class=10)) == [10, 10, 8, 2]
 

@@ -57,6 +57,25 @@ def test_other_code_never_shares_a_row(ltbench, sandbox):
     assert len(list((sandbox / 'results/digits/superseded').iterdir())) == 2
 
 
+def test_an_installed_plug_in_is_part_of_what_it_computes(ltbench, sandbox):
+    """Found by its entry point; edited where it is installed; its distribution and version are in the record."""
+    site = sandbox / 'lib' / 'site-packages'
+    info = site / 'tail_methods-1.2.dist-info'
+    info.mkdir(parents=True)
+    (info / 'METADATA').write_text('Metadata-Version: 2.1\nName: tail-methods\nVersion: 1.2\n')
+    (info / 'entry_points.txt').write_text('[ltbench.methods]\nscaled = tail_methods\n')
+    (site / 'helper.py').write_text('FACTOR = 2.0\n')
+    (site / 'tail_methods.py').write_text(PLUGIN)
+    run = ('run', '-m', 'scaled', '-o', 'epochs=1', '--seeds', '0')
+    assert '1 runs, 1 stages to do' in ltbench(*run, PYTHONPATH=str(site))
+    assert 'Everything is found' in ltbench(*run, PYTHONPATH=str(site))
+    (path,) = sandbox.glob('results/digits/records/*.json')
+    record = json.loads(path.read_text())
+    assert record['environment']['plugins'] == [{'plugin': 'scaled', 'distribution': 'tail-methods', 'version': '1.2'}]
+    (site / 'helper.py').write_text('FACTOR = 3.0\n')
+    assert '1 runs, 1 stages to do' in ltbench(*run, PYTHONPATH=str(site))
+
+
 def test_damage_is_mended_by_the_same_command(ltbench, sandbox):
     run = ('run', '-m', 'erm', '-m', 'la_posthoc', '-m', 'drw', '--seeds', '0', '-o', 'epochs=5')
     ltbench(*run)

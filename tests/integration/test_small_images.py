@@ -17,13 +17,17 @@ JPEGS = os.environ.get('CIFAR10_JPEG', '')
 # what the made files hash to takes the place of what the published ones do
 PLUGIN = """
 import json
+from dataclasses import replace
 from pathlib import Path
 from ltbench.data.cifar import CIFAR10LT
 
 md5 = json.loads((Path(__file__).parent / 'md5.json').read_text())
-CIFAR10LT.train_files = {name: value for name, value in md5.items() if name.startswith('data')}
-CIFAR10LT.test_files = {'test_batch': md5['test_batch']}
-CIFAR10LT.meta_file = ('batches.meta', md5['batches.meta'])
+CIFAR10LT.pickles = replace(
+    CIFAR10LT.pickles,
+    train={name: value for name, value in md5.items() if name.startswith('data')},
+    test={'test_batch': md5['test_batch']},
+    meta={'batches.meta': md5['batches.meta']},
+)
 """
 
 

@@ -1,0 +1,272 @@
+"""What the code of a computation says: hashes of syntax, for parts outside of ``ltbench`` and for the engine itself."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.machinery
+import inspect
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ltbench.errors import UsageError
+
+HOME = Path(__file__).resolve().parent
+
+DEPENDENCIES = frozenset((
+    'torch', 'torchvision', 'mmengine', 'cv2', 'numpy', 'PIL', 'sklearn', 'pandas', 'seaborn', 'matplotlib', 'scipy',
+    'scikit_posthocs', 'statsmodels', 'jinja2', 'typer', 'rich', 'ray', 'submitit', 'tensorboard', 'mlflow', 'wandb',
+))  # fmt: skip
+"""Packages that ``pyproject.toml`` declares: known by their versions, which records hold."""
+
+COMPUTES_NOTHING = frozenset((
+    'report', 'tracking', 'bench', 'grid', 'cli', 'listing', 'scaffold', 'storekeeping', 'rescore', 'compare',
+    'contract', 'console', 'runs', 'record', 'store', 'errors', 'garbage', 'builtin', 'configs',
+))  # fmt: skip
+"""Modules and folders of ``ltbench`` that no trained number goes through; all others are the engine.
+
+What configs say is in each stage's own config.
+"""
+
+
+def foreign_code(config: Any) -> dict[str, str]:
+    """Code hashes of the parts in ``config`` that live outside the ``ltbench`` package, by their names.
+
+    A loss in a method file or a plug-in changes while its author works on it, so its code is part of what it computes,
+    wherever it is installed: that of its module, of its base classes' modules, and of what those import, other than the
+    standard library, our declared dependencies and ``ltbench`` (see :func:`engine_code`).
+
+    Raises:
+        UsageError: If a part has no file that could be read, as one that was typed into a notebook.
+    """
+    return dict(sorted({name: code for name in _types(config) if (code := _code(name))}.items()))
+
+
+@cache
+def engine_code() -> str:
+    """Hash (16 hex digits) of the syntax of everything in ``ltbench`` that a trained number goes through.
+
+    Comments, docstrings, annotations and layout do not count. ``tests/lock.json`` ties it to golden results.
+    """
+    files = {path.relative_to(HOME).as_posix(): path for path in HOME.rglob('*.py')}
+    kept = {
+        name: path for name, path in files.items() if name.partition('/')[0].removesuffix('.py') not in COMPUTES_NOTHING
+    }
+    digest = hashlib.sha256()
+    for name in sorted(kept):
+        digest.update(f'{name} {_code_of_file(str(kept[name]), frozenset(), frozenset())}\n'.encode())
+    return digest.hexdigest()[:16]
+
+
+def code_of(path: str) -> str:
+    """Hash (8 hex digits) of the syntax of one file."""
+    return _code_of_file(path, frozenset(), frozenset())[:8]
+
+
+# ---------------------------------------------------------------------------------------------- which files
+
+
+def _types(config: Any) -> set[str]:
+    """Names of the parts that a config speaks of, at whatever depth."""
+    names, waiting = set(), [config]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, _LISTS):
+            waiting += [item for item in value if type(item) not in _LEAVES]
+        elif isinstance(value, _MAPPINGS):
+            if isinstance(name := value.get('type'), str):
+                names.add(name)
+            waiting += [item for item in value.values() if type(item) not in _LEAVES]
+    return names
+
+
+_LEAVES = frozenset((str, int, bool, type(None), float))
+_LISTS, _MAPPINGS = (list, tuple), (dict, Mapping)  # ``dict | Mapping`` is made anew at each test, and takes long
+
+
+def _code(type_name: str) -> str | None:
+    from ltbench.registry import DATASETS, MODELS, SAMPLERS  # brings mmengine, a second that the report need not wait
+
+    name = type_name.removeprefix('ltbench.')
+    for registry in (MODELS, SAMPLERS, DATASETS):
+        part = registry.module_dict.get(name)
+        if part is None and registry.parent is not None:  # what another package has registered with mmengine
+            part = registry.get(name) if '.' in name else registry.parent.module_dict.get(name)
+        if part is not None:
+            return _code_of_part(part)
+    return None
+
+
+@cache
+def _code_of_part(part: Any) -> str | None:
+    """Hash of the files outside ``ltbench`` that a part is made of; None if there are none."""
+    modules: dict[str, str] = {}
+    for owner in inspect.getmro(part) if inspect.isclass(part) else (part,):
+        if not _is_known(owner.__module__) and _file_of(owner.__module__) is None:
+            raise UsageError(
+                f'the code of {getattr(owner, "__qualname__", owner)} is in no file that can be read, so its results '
+                'could not be told from those of another version: put it into a file of its own'
+            )
+        _gather(owner.__module__, modules)
+    if not modules:
+        return None
+    methods = {name: _methods_in(name) for name in modules}
+    # a Method class says what it has to say in the config; one that other code names may hold a constant of it
+    named = frozenset().union(*(_identifiers(file, methods[name]) for name, file in modules.items()))
+    digest = hashlib.sha256()
+    for name in sorted(modules):
+        called = '' if name == part.__module__ else name  # a file may be called otherwise, and lie elsewhere
+        digest.update(f'{called} {_code_of_file(modules[name], methods[name], named)}\n'.encode())
+    return digest.hexdigest()[:16]
+
+
+def _is_known(module: str) -> bool:
+    """Whether a module is known by its version: the standard library, a dependency, or ours."""
+    top = module.partition('.')[0]
+    return top == 'ltbench' or top in DEPENDENCIES or top in sys.stdlib_module_names
+
+
+def _gather(name: str, modules: dict[str, str]) -> None:
+    """Add a module's file, its packages', and those of what it imports."""
+    if name in modules or _is_known(name):
+        return
+    file = _file_of(name)
+    if file is None:  # not a module but something in one, or a package without a file
+        return
+    modules[name] = file
+    if '.' in name:
+        _gather(name.rpartition('.')[0], modules)
+    for other in _imports(file, name):
+        _gather(other, modules)
+
+
+@cache
+def _file_of(name: str) -> str | None:
+    """The file of a module, loaded or not; None if there is none."""
+    if name in sys.modules:
+        return getattr(sys.modules[name], '__file__', None)
+    parent = name.rpartition('.')[0]
+    where = getattr(sys.modules.get(parent), '__path__', None) if parent else None
+    if parent and where is None:
+        package = _file_of(parent)
+        if package is None or Path(package).stem != '__init__':
+            return None
+        where = [str(Path(package).parent)]
+    try:
+        spec = importlib.machinery.PathFinder.find_spec(name, where)
+    except (ImportError, ValueError):
+        return None
+    return spec.origin if spec is not None and spec.has_location else None
+
+
+# ---------------------------------------------------------------------------------------------- what they say
+
+
+def _tree(path: str) -> ast.Module | None:
+    """The syntax of a file; None if it is compiled, or can no longer be read as Python."""
+    if not path.endswith('.py'):
+        return None
+    try:
+        return ast.parse(Path(path).read_bytes())  # bytes: the file says its own encoding
+    except (SyntaxError, ValueError):
+        return None
+
+
+@cache
+def _imports(path: str, module: str) -> list[str]:
+    """Full names of the modules, and of what might be modules, that the file of ``module`` imports."""
+    names: list[str] = []
+    package = module if Path(path).stem == '__init__' else module.rpartition('.')[0]
+    for node in ast.walk(_tree(path) or ast.Module([], [])):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split('.')[: len(package.split('.')) + 1 - node.level] if node.level else []
+            start = '.'.join([*above, *([node.module] if node.module else [])])
+            names += [start, *(f'{start}.{alias.name}' for alias in node.names)]
+    return [name for name in names if name and not _is_known(name)]
+
+
+def _methods_in(module: str) -> frozenset[str]:
+    """Names of the registered Method classes of a module."""
+    from ltbench.registry import METHODS
+
+    return frozenset(cls.__name__ for cls in METHODS.module_dict.values() if cls.__module__ == module)
+
+
+def _body(tree: ast.Module, left_out: frozenset[str]) -> list[ast.stmt]:
+    return [node for node in tree.body if not (isinstance(node, ast.ClassDef) and node.name in left_out)]
+
+
+@cache
+def _identifiers(path: str, methods: frozenset[str]) -> frozenset[str]:
+    """All names that the code of a file uses outside of its Method classes, annotations apart."""
+    tree = _tree(path)
+    return frozenset(_names(_body(tree, methods))) if tree is not None else frozenset()
+
+
+def _names(nodes: Iterable[Any]) -> Iterator[str]:
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.alias):  # under another name, or to hand it on
+            yield from (node.name, *([node.asname] if node.asname else []))
+        if isinstance(node, ast.AST):
+            waiting += [item for name, item in ast.iter_fields(node) if name not in _SAYS_NOTHING]
+        elif isinstance(node, list):
+            waiting += node
+
+
+@cache
+def _code_of_file(path: str, methods: frozenset[str], named: frozenset[str]) -> str:
+    """Hash of what a file says, apart from the Method classes that nothing names.
+
+    Comments, docstrings, annotations and layout do not count, nor does from which of our modules a name is imported.
+    The tree is written down field by field, because the text that ``ast.dump`` prints differs between versions of
+    Python. What cannot be parsed counts byte by byte.
+    """
+    tree = _tree(path)
+    if tree is None:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    body = _body(tree, methods - named)
+    used = frozenset(_names(node for node in body if not isinstance(node, _IMPORT)))
+    said: list[str] = []
+    _write(body, said, used, 'dataclass' in used or 'NamedTuple' in used)
+    return hashlib.sha256(''.join(said).encode('utf-8', 'surrogatepass')).hexdigest()
+
+
+_IMPORT = (ast.Import, ast.ImportFrom)
+_SAYS_NOTHING = frozenset(('annotation', 'returns', 'type_comment', 'kind', 'ctx'))
+
+
+def _write(value: Any, said: list[str], used: frozenset[str], fields_count: bool) -> None:
+    """Append the spelling of a syntax tree; ``repr`` tells 1 from 1.0 and True."""
+    if isinstance(value, ast.ImportFrom):
+        ours = value.level == 0 and (value.module or '').partition('.')[0] == 'ltbench'
+        kept = [(a.name, a.asname) for a in value.names if (a.asname or a.name) in used or a.name == '*']
+        if kept:
+            said.append(repr(('from', 'ltbench' if ours else (value.level, value.module), sorted(kept, key=repr))))
+    elif isinstance(value, ast.AST):
+        said.append(f'{type(value).__name__}(')
+        for name, item in ast.iter_fields(value):
+            if item is not None and item != [] and name not in _SAYS_NOTHING:
+                said.append(f'{name}=')
+                _write(item, said, used, fields_count)
+        said.append(')')
+    elif isinstance(value, list):
+        said.append('[')
+        for item in value:
+            docstring = isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant)
+            bare = isinstance(item, ast.AnnAssign) and item.value is None and not fields_count
+            if not (docstring or bare):
+                _write(item, said, used, fields_count)
+        said.append(']')
+    else:
+        said.append(f'{value!r},')
