@@ -6,7 +6,6 @@ are scaled from 21 to 428 pixels to 64x64. A third of each class, 100 images at 
 images), so top-1 counts common classes more, and macro all alike. Preset `short` is for one core. No published rows.
 """
 
-version = 1
 data = dict(
     type='FolderLT',
     root='plankton/all',
