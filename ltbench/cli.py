@@ -218,6 +218,9 @@ def report(
     leave_out: Annotated[
         bool, typer.Option('--leave-out', help='Leave out records that are not valid or in conflict, and say which.')
     ] = False,
+    strict: Annotated[
+        bool, typer.Option('--strict', help='Refuse tables whose runs are of several environments, and left-out files.')
+    ] = False,
     into: Annotated[
         Path | None,
         typer.Option(
@@ -233,7 +236,7 @@ def report(
     results = read_suite(suite or 'digits', leave_out)
     for reason in results.left_out.values():
         typer.echo(f'left out: {reason}', err=True)
-    for path in write_report(results, figures, latex, ablate or (), into):
+    for path in write_report(results, figures, latex, ablate or (), into, strict):
         typer.echo(path)
 
 

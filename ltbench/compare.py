@@ -95,21 +95,26 @@ def check_comparable(a: RecordedRun, b: RecordedRun) -> None:
     }.items():
         if of(a.record) != of(b.record):
             raise UsageError(f'{names} {what}')
-    data = {text for run in (a, b) if (text := _data_fingerprint(run.record)) is not None}
+    data = {run.record['data'] for run in (a, b)} - {''}
     if len(data) > 1:
         raise UsageError(f'{names} are of different data: fingerprints {" and ".join(text[:12] for text in data)}')
 
 
 def remarks(a: RecordedRun, b: RecordedRun) -> list[str]:
     """What else differs that the reader of a difference must know."""
-    pairs = {key: (a.record[key], b.record[key]) for key in ('setting', 'run_seed', 'benchmark_version', 'protocol')}
+    pairs = {key: (a.record[key], b.record[key]) for key in ('setting', 'run_seed', 'protocol')}
     says = {
         'setting': 'the settings differ ({} and {}): the difference is not of the methods alone',
         'run_seed': 'the seeds differ ({} and {}): the difference is also that of two draws',
-        'benchmark_version': 'the versions of the benchmark differ ({} and {})',
         'protocol': 'the versions of the computation differ ({} and {})',
     }
     notes = [says[key].format(*pair) for key, pair in pairs.items() if pair[0] != pair[1]]
+    if a.record['table'] != b.record['table'] and all(
+        first == second for key, (first, second) in pairs.items() if key != 'run_seed'
+    ):
+        notes.append(
+            'backbone or recipe differ under one setting, see below: the difference is not of the methods alone'
+        )
     if a.record['fingerprint'] == b.record['fingerprint']:
         notes.append('both are the same computation: one fingerprint, one set of logits')
     return notes
@@ -167,7 +172,8 @@ def _declared(run: RecordedRun) -> dict[str, Any]:
             kept['data'] = {key: value for key, value in kept['data'].items() if key not in benchmark['data']}
         same = sum(name.split(' ')[0] == stage['kind'] for name in stages)
         stages[stage['kind'] + (f' {same + 1}' if same else '')] = kept
-    environment = {name: record['environment'].get(name) for name in ('device', 'torch', 'processor')}
+    environment = {name: record['environment'].get(name) for name in ('device', 'torch', 'processor', 'instructions')}
+    environment['ltbench code'] = record['code'] or None
     return {
         'method': record['method'],
         'run_seed': record['run_seed'],
@@ -179,11 +185,6 @@ def _declared(run: RecordedRun) -> dict[str, Any]:
         'chosen': record['chosen'],
         'environment': environment,
     }
-
-
-def _data_fingerprint(record: Mapping[str, Any]) -> str | None:
-    """Of the images and labels; imported records do not have it."""
-    return next((stage['data']['fingerprint'] for stage in record['config']['stages'] if 'data' in stage), None)
 
 
 def _two_columns(title: str, rows: Sequence[Row]) -> Table:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ltbench.errors import UsageError, unknown
-from ltbench.fingerprint import LOCATION_KEYS
+from ltbench.fingerprint import LOCATION_KEYS, PROTOCOL_VERSION, fingerprint
 
 ROOT_OF_PACKAGE = Path(__file__).resolve().parent
 
@@ -148,7 +148,6 @@ class Benchmark:
 
     name: str
     preset: str
-    version: int
     data: Mapping[str, Any]
     backbone: Mapping[str, Any]
     recipe: Mapping[str, Any]
@@ -157,31 +156,40 @@ class Benchmark:
     stands_beside: str | None = None  # the benchmark whose published rows the report sets beside, for their order only
     doc: str = ''
     caveat: str = ''  # what every table of its results must say
-    remarks: tuple[str, ...] = ()  # on how it was resolved
 
     @cached_property
     def setting(self) -> str:
-        """The preset and what was changed by hand: rows with different settings never share a table."""
+        """The preset and what was changed by hand: rows with different settings never share a table.
+
+        Where the data lie is not part of it: what they hold tells tables apart, see :func:`table_of`.
+        """
         tree = {'data': self.data, 'backbone': self.backbone, 'recipe': self.recipe}
         last = [leaf.rpartition('.')[2] for leaf in _leaves(tree)]
-        names = {key: key.rpartition('.')[2] for key in self.overrides}
+        names = {key: name for key in self.overrides if (name := key.rpartition('.')[2]) not in LOCATION_KEYS}
         shown = {key: name if last.count(name) == 1 else key for key, name in names.items()}
-        values = {
-            key: Path(value).name if names[key] in LOCATION_KEYS else value for key, value in self.overrides.items()
-        }
-        changed = ', '.join(f'{shown[key]}={_show(values[key])}' for key in sorted(values))
+        changed = ', '.join(f'{shown[key]}={_show(self.overrides[key])}' for key in sorted(names))
         return f'{self.preset}, {changed}' if changed else self.preset
+
+    def table(self, data: str) -> str:
+        """What its results on data of this fingerprint have in common, see :func:`table_of`."""
+        if data not in self._tables:
+            self._tables[data] = table_of(PROTOCOL_VERSION, data, self.backbone, self.recipe)
+        return self._tables[data]
+
+    @cached_property
+    def _tables(self) -> dict[str, str]:
+        """By data: thousands of runs ask for the same."""
+        return {}
 
     @property
     def notes(self) -> list[str]:
         """What a user should know about what was changed by hand."""
-        remarks = [f'{self.name}: {remark}' for remark in self.remarks]
         if 'recipe.batch_size' not in self.overrides:
-            return remarks
+            return []
         size, lr = self.recipe['batch_size'], self.recipe['optimizer']['lr']
         if 'recipe.optimizer.lr' in self.overrides:
-            return [*remarks, f'{self.name}: batch size {size}, learning rate {lr:g}']
-        return [*remarks, f'{self.name}: batch size {size}, learning rate {lr:g} as before; --scale-lr scales it along']
+            return [f'{self.name}: batch size {size}, learning rate {lr:g}']
+        return [f'{self.name}: batch size {size}, learning rate {lr:g} as before; --scale-lr scales it along']
 
     @property
     def resolved(self) -> dict[str, Any]:
@@ -190,7 +198,6 @@ class Benchmark:
             {
                 'name': self.name,
                 'preset': self.preset,
-                'version': self.version,
                 'data': dict(self.data),
                 'backbone': dict(self.backbone),
                 'recipe': dict(self.recipe),
@@ -201,11 +208,23 @@ class Benchmark:
         )
 
 
+def table_of(protocol: int, data: str, backbone: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
+    """16 hex digits that all rows of a table share: what was computed before a method changed anything.
+
+    Args:
+        protocol: Version of the computation.
+        data: Fingerprint of the images and labels, wherever they lie and however the folder is called.
+        backbone: Of the resolved benchmark.
+        recipe: Likewise.
+    """
+    return fingerprint({'protocol': protocol, 'data': data, 'backbone': backbone, 'recipe': recipe})[:16]
+
+
 SECTIONS = ('data', 'backbone', 'recipe')
-OTHER_ENTRIES = ('version', 'has_validation', 'caveat', 'stands_beside', 'presets')
+OTHER_ENTRIES = ('has_validation', 'caveat', 'stands_beside', 'presets')
 RECIPE = ('epochs', 'batch_size', 'optimizer', 'schedule', 'augmentation', 'precision', 'devices')
 SCHEDULE = ('type', 'warmup_epochs', 'at', 'gamma')
-PRECISIONS = ('fp32', 'bf16', 'auto')
+PRECISIONS = ('fp32', 'bf16')
 
 
 def load_benchmark(
@@ -228,6 +247,11 @@ def load_benchmark(
         raise UsageError(f'{text!r}: benchmarks cannot be joined by +')
     contents, doc = read_config('benchmarks', specs[0].name)
     name = Path(specs[0].name).stem
+    if 'version' in contents:
+        raise UsageError(
+            f'benchmark {name} has an entry version; remove it: results are told apart by what they were made from '
+            '(data, backbone and recipe), so versions are no longer needed'
+        )
     _only_known(contents, (*SECTIONS, *OTHER_ENTRIES), f'entry of benchmark {name}')
     if contents.get('stands_beside', name) not in (name, *config_names('benchmarks')):
         raise unknown(f'benchmark that {name} stands beside', contents['stands_beside'], config_names('benchmarks'))
@@ -264,7 +288,6 @@ def load_benchmark(
     return Benchmark(
         name,
         preset or 'paper',
-        contents.get('version', 1),
         **tree,
         overrides=changed,
         has_validation=contents.get('has_validation', False),

@@ -166,6 +166,7 @@ def _runs() -> Rows:
                 'benchmark': record['benchmark'],
                 'IF': record['imbalance_factor'],
                 'setting': record['setting'],
+                'table': record['table'][:6],
                 'method': record['method'],
                 'seed': record['run_seed'],
                 'top-1': round(record['metrics']['top1'], 2),

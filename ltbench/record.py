@@ -18,21 +18,23 @@ from ltbench.errors import StoreError
 from ltbench.fingerprint import fingerprint
 from ltbench.store import explained, write_atomically
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 FIELDS: dict[str, type | tuple[type, ...]] = {
     'schema': int,
     'ltbench': str,  # version of the software
     'protocol': int,  # version of the computation
     'benchmark': str,
-    'benchmark_version': int,
     'imbalance_factor': (int, float, type(None)),
-    'setting': str,  # preset, and what was overridden by hand
+    'setting': str,  # preset, and what was overridden by hand, for people
+    'table': str,  # hash of what all its rows share: data, backbone, recipe and protocol, see ltbench.config.table_of
+    'data': str,  # fingerprint of the images and labels; '' where it is not known
+    'code': str,  # hash of the code of ltbench; '' where it is not known
     'method': str,  # as typed, options included
     'methods': list,  # its parts, each with its name and all options
     'run_seed': int,
     'fingerprint': str,  # of the last stage
-    'computation': str,  # the same without the seed: runs that differ here are not of one row
+    'computation': str,  # the same without the seed: runs that differ here are of other code
     'stages': list,  # kind, fingerprint and cost of each
     'config': dict,  # the resolved benchmark and the configs of all stages
     'class_names': list,
@@ -50,13 +52,11 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
 """Every field of a record and its type; all are required and no other is allowed."""
 
 
-IDENTITY = ('benchmark', 'imbalance_factor', 'setting', 'method', 'run_seed', 'fingerprint')
+IDENTITY = ('benchmark', 'imbalance_factor', 'setting', 'table', 'method', 'run_seed', 'fingerprint')
 """What tells a run apart from others."""
 
 FAILURE_FIELDS: dict[str, type | tuple[type, ...]] = {
-    **{
-        name: FIELDS[name] for name in ('benchmark', 'imbalance_factor', 'setting', 'method', 'run_seed', 'fingerprint')
-    },
+    **{name: FIELDS[name] for name in IDENTITY},
     'stage': str,  # kind of the one that failed
     'reason': str,
 }
@@ -76,10 +76,10 @@ def record_path(suite: str, record: Mapping[str, Any]) -> Path:
 def record_name(record: Mapping[str, Any]) -> str:
     """``BENCHMARK-ifN-METHOD-sSEED-HASH.json``.
 
-    The hash tells apart what the readable part does not: settings, options and code versions.
+    The hash tells apart what the readable part does not: settings, tables, options and code.
     """
     method = re.sub(r'[^A-Za-z0-9_+.=-]+', '_', record['method'])[:80].strip('_')
-    identity = fingerprint([record['fingerprint'], record['method'], record['setting']])[:8]
+    identity = fingerprint([record['fingerprint'], record['method'], record['setting'], record['table']])[:8]
     factor = f'-if{record["imbalance_factor"]:g}' if record['imbalance_factor'] is not None else ''
     return f'{record["benchmark"]}{factor}-{method}-s{record["run_seed"]}-{identity}.json'
 
@@ -96,7 +96,7 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
     with explained(f'record {path.name}', path.parent, 'LTBENCH_RESULTS'):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(sealed, indent=1, sort_keys=True, allow_nan=False) + '\n')
-        for failure in _failures_of(path, record['setting']):
+        for failure in _failures_of(path, record):
             failure.unlink(missing_ok=True)
 
 
@@ -151,33 +151,46 @@ def read_failures(suite: str) -> tuple[list[dict[str, Any]], dict[Path, str]]:
     return failures, wrong
 
 
-def _failures_of(record: Path, setting: str) -> Iterator[Path]:
+def _failures_of(path: Path, record: Mapping[str, Any]) -> Iterator[Path]:
     """Failures of the run of a record, made by whatever code."""
-    for path in (record.parent.parent / 'failed').glob(f'{glob.escape(_without_hash(record.name))}-*.json'):
-        if _has_setting(path, setting):
-            yield path
+    for failure in (path.parent.parent / 'failed').glob(f'{glob.escape(_without_hash(path.name))}-*.json'):
+        found = _glance(failure)
+        if found is not None and all(found[key] == record[key] for key in ('setting', 'table')):
+            yield failure
 
 
-def _has_setting(path: Path, setting: str) -> bool:
-    """Whether a record or failure is of this setting; a file that cannot be read is of none, and the report names it.
+GLANCED = ('setting', 'table', 'method')
+"""Fields that are read without parsing a whole record or failure."""
 
-    A whole file with the line that we write is taken at its word: to parse ten thousand takes seconds.
+
+def _glance(path: Path) -> dict[str, Any] | None:
+    """These fields of a record or failure, and its data and protocol where it has them; None where it has not these.
+
+    A whole file with the lines that we write is taken at its word: to parse ten thousand takes seconds. The report
+    names what cannot be read.
     """
     try:
         text = path.read_text(encoding='utf-8')
-        if f'\n "setting": {json.dumps(setting)}' in text and text.endswith('}\n'):
-            return True
-        return json.loads(text)['setting'] == setting
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+        found = {name: _line(text, name) for name in (*GLANCED, 'data', 'protocol')} if text.endswith('}\n') else {}
+        if any(found.get(name) is None for name in GLANCED):
+            found = json.loads(text)
+        return {name: found[name] for name in GLANCED} | {name: found.get(name) for name in ('data', 'protocol')}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
-ROW = ('benchmark', 'imbalance_factor', 'setting', 'method')
+def _line(text: str, name: str) -> Any:
+    """The value of a field of the outermost object, written as :func:`write_record` does; None if there is none."""
+    start = text.find(mark := f'\n "{name}": ')
+    return None if start < 0 else json.loads(text[start + len(mark) : text.index('\n', start + 1)].rstrip(','))
+
+
+ROW = ('benchmark', 'imbalance_factor', 'setting', 'table', 'method')
 """What tells the rows of a leaderboard apart."""
 
 
 def set_superseded_aside(path: Path, record: Mapping[str, Any]) -> list[Path]:
-    """Move earlier records of the same row that were made by other code or data to ``superseded/``; return where to."""
+    """Move earlier records of the same row that were made by other code to ``superseded/``; return where to."""
     moved = []
     for old in set(path.parent.glob(f'{glob.escape(path.stem.rpartition("-s")[0])}-s*.json')) - {path}:
         try:
@@ -208,12 +221,28 @@ class Recorded:
         """Whether there is a record of this name (:func:`record_name`), readable or not."""
         return name in self.by_run.get(_without_hash(name), [])
 
-    def instead_of(self, name: str, setting: str) -> Path | None:
-        """The record of the same run by other code or data, where there is none of this name."""
+    def instead_of(self, name: str, record: Mapping[str, Any]) -> tuple[Path | None, list[dict[str, Any]]]:
+        """What is recorded of a run where there is no record of its own.
+
+        Args:
+            name: Of the record that it would have, :func:`record_name`.
+            record: What tells the run apart, see :data:`IDENTITY`.
+
+        Returns:
+            A record by other code; and ``table``, ``data`` and ``protocol`` of each record that is of another table,
+            since it is of other data, backbone, recipe or protocol.
+        """
         if self.has(name):
-            return None
-        candidates = (self.folder / other for other in self.by_run.get(_without_hash(name), []))
-        return next((path for path in candidates if _has_setting(path, setting)), None)
+            return None, []
+        same_run = [self.folder / other for other in self.by_run.get(_without_hash(name), [])]
+        found = {path: fields for path in same_run if (fields := _glance(path)) is not None}
+        found = {
+            path: fields for path, fields in found.items()
+            if all(fields[key] == record[key] for key in ('setting', 'method'))
+        }  # fmt: skip
+        by_other_code = [path for path, fields in found.items() if fields['table'] == record['table']]
+        elsewhere = [fields for fields in found.values() if fields['table'] != record['table']]
+        return next(iter(by_other_code), None), elsewhere
 
 
 def _without_hash(name: str) -> str:

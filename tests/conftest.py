@@ -62,7 +62,6 @@ def benchmark() -> Benchmark:
     return Benchmark(
         name='toy_lt',
         preset='paper',
-        version=1,
         data={'type': 'DigitsLT', 'imbalance_factor': 100, 'profile': 'exp', 'split_seed': 0},
         backbone={'type': 'CIFARResNet', 'depth': 32},
         recipe={

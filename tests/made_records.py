@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ltbench.config import table_of
 from ltbench.evaluation.metrics import describe_groups, evaluate
 from ltbench.record import SCHEMA_VERSION, record_path, write_record
 
@@ -28,12 +29,19 @@ def make_record(
     counts: Sequence[int] = COUNTS,
     options: dict[str, Any] | None = None,
     epochs: int = 3,
+    protocol: int = 1,
+    data: str = '',
+    root: str | None = None,
+    backbone: dict[str, Any] | None = None,
+    recipe: dict[str, Any] | None = None,
+    environment: dict[str, Any] | None = None,
     **changes: Any,
 ) -> dict[str, Any]:
     """A record, not yet written: ``hits`` of the :data:`IMAGES` test images of each class are taken for their own.
 
     The others are taken for the first class (those of the first for the second). ``options`` are those of the method,
-    ``changes`` replace whole fields.
+    ``data`` is another data set's name, which its fingerprint comes from, and ``root`` where it lies; ``backbone``,
+    ``recipe`` and ``environment`` change entries of these; ``changes`` replace whole fields.
     """
     hits = [max(IMAGES - 4 * c - seed % 3, 0) for c in range(len(counts))] if hits is None else hits
     labels = np.repeat(np.arange(len(counts)), IMAGES)
@@ -43,6 +51,7 @@ def make_record(
     logits[np.arange(len(labels)), predicted] = 1 + (np.arange(len(labels)) % 7)
     # the same for all seeds, as in a real record
     computation = _hash([method, benchmark, factor, setting, options])
+    data_fingerprint = _hash([data, factor, list(counts)])
     curve = [
         {'epoch': e, 'loss': 2.0 / (e + 1), 'accuracy': 50.0 + 10 * e, 'lr': 0.1}
         | ({'bn_scale': 1.0 + e} if 'nbn' in method else {})
@@ -51,14 +60,15 @@ def make_record(
     rest = np.random.default_rng(seed)
     vector = {name: [float(f'{v:.5g}') for v in rest.normal(1, 0.1, 16)] for name in ('weight', 'bias')}
     layer = {'name': 'layer3.0.bn2', 'weight_mean': 1.0, 'weight_std': 0.1, 'bias_mean': 1.0, 'bias_std': 0.1}
-    record = {
+    record: dict[str, Any] = {
         'schema': SCHEMA_VERSION,
         'ltbench': '0.1.0',
-        'protocol': 1,
+        'protocol': protocol,
         'benchmark': benchmark,
-        'benchmark_version': 1,
         'imbalance_factor': factor,
         'setting': setting,
+        'data': data_fingerprint,
+        'code': '',
         'method': method,
         'methods': [{'name': part.partition('(')[0], 'options': dict(options or {})} for part in method.split('+')],
         'run_seed': seed,
@@ -72,7 +82,7 @@ def make_record(
         ],
         'config': {
             'benchmark': {
-                'name': benchmark, 'preset': setting.partition(',')[0], 'version': 1,
+                'name': benchmark, 'preset': setting.partition(',')[0],
                 'data': {'type': 'CIFAR10LT', 'imbalance_factor': factor, 'profile': 'exp', 'split_seed': 0},
                 'backbone': {'type': 'CIFARResNet', 'depth': 32},
                 'recipe': {
@@ -109,6 +119,12 @@ def make_record(
             'threads': 1, 'git_commit': None,
         },
     }  # fmt: skip
+    resolved: dict[str, Any] = record['config']['benchmark']
+    resolved['data'] |= {} if root is None else {'root': root}
+    resolved['backbone'] |= backbone or {}
+    resolved['recipe'] |= recipe or {}
+    record['environment'] |= environment or {}
+    record['table'] = table_of(protocol, data_fingerprint, resolved['backbone'], resolved['recipe'])
     return record | changes
 
 

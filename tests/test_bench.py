@@ -11,7 +11,7 @@ from torch import nn
 from ltbench.bench import bench, show
 from ltbench.bench.measure import Case, by_turns
 from ltbench.bench.references import _network
-from ltbench.bench.train import train_by_turns
+from ltbench.bench.train import recommended, train_by_turns
 from ltbench.bench.workload import cifar_shaped, graph_of
 from ltbench.config import load_benchmark
 from ltbench.data.base import load_data
@@ -127,3 +127,8 @@ def test_a_report_of_300_records_is_timed():
     (case,) = bench('report', rounds=5)['cases']
     assert case['ours'] < 30
     assert case['ratio'] > 1  # it has at least to read them
+
+
+def test_a_precision_is_recommended_and_not_chosen():
+    assert recommended(100.0, 180.0) == 'bf16 is 1.8 times as fast as fp32 here: -o precision=bf16.'
+    assert recommended(100.0, 30.0) == 'bf16 is 0.3 times as fast as fp32 here: not worth asking for.'

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import json
 
 import numpy as np
 import pytest
 
-from ltbench.compare import differences, show_comparison
+from ltbench.compare import differences, remarks, show_comparison
 from ltbench.errors import UsageError
+from ltbench.runs import find_run
 
 LABELS = np.arange(200) % 10
 
@@ -117,11 +117,19 @@ def test_what_cannot_be_compared_is_refused(recorded, changed, message):
     assert str(error.value).startswith(f'digits/{a.stem} and digits/{b.stem} {message}')
 
 
+def test_another_recipe_under_one_setting_is_said(recorded):
+    a = recorded('erm')
+    assert remarks(find_run(a.stem), find_run(recorded('nbn').stem)) == []
+    config = json.loads(a.read_text())['config']
+    config['benchmark']['recipe']['batch_size'] = 7
+    b = recorded('crt', config=config, table='0' * 16)
+    (said,) = remarks(find_run(a.stem), find_run(b.stem))
+    assert said.startswith('backbone or recipe differ under one setting, see below')
+
+
 def test_other_images_of_the_same_kind_are_refused(recorded):
     a = recorded('erm')
-    config = copy.deepcopy(json.loads(a.read_text())['config'])
-    config['stages'][0]['data']['fingerprint'] = '0' * 64
-    b = recorded('nbn', config=config)
+    b = recorded('nbn', data='0' * 64)
     with pytest.raises(UsageError, match='are of different data: fingerprints'):
         show_comparison(a.stem, b.stem)
     with pytest.raises(UsageError, match='was given twice: there is nothing to compare'):

@@ -23,7 +23,6 @@ from ltbench.errors import UsageError
 
 BENCHMARK = '''"""A benchmark of the tests."""
 
-version = 3
 data = dict(type='DigitsLT', imbalance_factor=100, profile='exp', split_seed=0)
 backbone = dict(type='CIFARResNet', depth=32)
 recipe = dict(
@@ -147,7 +146,7 @@ def test_assignments() -> None:
 
 def test_a_benchmark_is_the_contents_of_its_file() -> None:
     toy = load_benchmark('toy_lt')
-    assert (toy.name, toy.preset, toy.version, toy.doc) == ('toy_lt', 'paper', 3, 'A benchmark of the tests.')
+    assert (toy.name, toy.preset, toy.doc) == ('toy_lt', 'paper', 'A benchmark of the tests.')
     assert toy.recipe['optimizer'] == {'type': 'SGD', 'lr': 0.1, 'momentum': 0.9, 'weight_decay': 2e-4}
     assert (toy.setting, dict(toy.overrides)) == ('paper', {})
     assert load_benchmark('toy_lt', preset='paper') == toy
@@ -192,6 +191,26 @@ def test_setting_names_the_preset_and_every_change() -> None:
     assert load_benchmark('toy_lt(profile=step)').setting == 'paper, profile=step'
 
 
+@pytest.mark.parametrize('root', ['.', '/', 'birds/images', 'fish/images'])
+def test_where_the_data_lie_is_no_setting(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv('LTBENCH_CONFIGS')
+    folder = load_benchmark(f'folder_lt(root={root}, image_size=8)')
+    assert (folder.setting, folder.data['root']) == ('paper, image_size=8', root)
+    assert folder.overrides['data.root'] == root  # so that a record says where it was
+
+
+def test_a_table_is_all_that_a_benchmark_computes_from() -> None:
+    toy = load_benchmark('toy_lt')
+    assert toy.table('a' * 64) == load_benchmark('toy_lt').table('a' * 64)
+    others = [load_benchmark('toy_lt', overrides={key: 7}) for key in ('epochs', 'lr', 'depth')]
+    assert len({toy.table('a' * 64), toy.table('b' * 64), *(other.table('a' * 64) for other in others)}) == 5
+
+
+def test_a_version_is_refused_and_the_mend_is_said(configs: Path) -> None:
+    (configs / 'benchmarks' / 'toy_lt.py').write_text(f'version = 2\n{BENCHMARK}')
+    refused('benchmark toy_lt has an entry version; remove it: results are told apart by what they were', 'toy_lt')
+
+
 def test_settings_differ_where_benchmarks_do() -> None:
     """Two options with one last name: the label must tell them apart."""
     one = load_benchmark('toy_lt', overrides={'recipe.optimizer.type': 'Adam'})
@@ -209,7 +228,7 @@ def test_resolved_is_a_copy_of_everything() -> None:
     toy = load_benchmark('toy_lt(epochs=20)')
     resolved = toy.resolved
     assert resolved['overrides'] == {'recipe.epochs': 20}
-    assert set(resolved) == {'name', 'preset', 'version', 'data', 'backbone', 'recipe', 'overrides'}
+    assert set(resolved) == {'name', 'preset', 'data', 'backbone', 'recipe', 'overrides'}
     resolved['recipe']['optimizer']['lr'] = 9.0
     assert toy.recipe['optimizer']['lr'] == 0.1
 

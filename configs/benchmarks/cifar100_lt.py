@@ -5,7 +5,6 @@ The recipe is that of LDAM (kaidic/LDAM-DRW@2536330): warm-up 5, times 0.01 at e
 About 2.1 hours a run on one core (Zen 4, 291 images/s). Data: `ltbench data get cifar100_lt`.
 """
 
-version = 1
 data = dict(type='CIFAR100LT', imbalance_factor=100, profile='exp', split_seed=0)
 backbone = dict(type='CIFARResNet', depth=32)
 recipe = dict(

@@ -5,7 +5,6 @@ class) and `test/CLASS/*.jpg` (1,000), as in the public repository YoongiKim/CIF
 detail and other images make the tail, so its results stand beside those of CIFAR-10-LT for the order of methods only.
 """
 
-version = 1
 data = dict(
     type='FolderLT',
     root='cifar10_jpeg',

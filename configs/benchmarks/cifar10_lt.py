@@ -6,7 +6,6 @@ empty at every published imbalance. About 2.4 hours a run on one core (Zen 4, 29
 Data: `ltbench data get cifar10_lt`.
 """
 
-version = 1
 data = dict(type='CIFAR10LT', imbalance_factor=100, profile='exp', split_seed=0)
 backbone = dict(type='CIFARResNet', depth=32)
 recipe = dict(

@@ -4,7 +4,6 @@
 Groups 1 / 4 / 5: small enough for a laptop, long-tailed enough to tell methods apart. No published rows.
 """
 
-version = 1
 data = dict(type='DigitsLT', imbalance_factor=40, profile='exp', n_max=120, test_per_class=50, split_seed=0)
 backbone = dict(type='CIFARResNet', depth=8)
 recipe = dict(

@@ -4,7 +4,6 @@
 The few-shot group is empty for n_max 6000; `-b "fashion_mnist_lt(n_max=500)"` has one (groups 3 / 4 / 3).
 """
 
-version = 1
 data = dict(type='FashionMNISTLT', imbalance_factor=100, profile='exp', n_max=6000, split_seed=0)
 backbone = dict(type='CIFARResNet', depth=20)
 recipe = dict(

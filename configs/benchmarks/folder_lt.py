@@ -6,7 +6,6 @@ or ROOT/CLASS/*, of which up to `test_per_class` images of each class, at most a
 scaled to it. The recipe is that of cifar10_lt, and so is the cost of an image. No published rows.
 """
 
-version = 2
 data = dict(
     type='FolderLT',
     root='',

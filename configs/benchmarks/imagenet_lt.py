@@ -7,7 +7,6 @@ backward, or 0.26 exaFLOP; not timed here. `--devices-per-run N` divides each ba
 trains on smaller copies of the images, made once. Data: `ltbench data get imagenet_lt` says what to put where.
 """
 
-version = 1
 has_validation = True
 data = dict(type='ImageNetLT', root='', verify=True)
 backbone = dict(type='TorchvisionResNet', name='resnet50')

@@ -7,7 +7,6 @@ million and 2.1 with `long`); not timed here.
 Data: `ltbench data get inat2018` (120 GB).
 """
 
-version = 1
 data = dict(type='INaturalist2018', root='', verify=True)
 backbone = dict(type='TorchvisionResNet', name='resnet50')
 recipe = dict(

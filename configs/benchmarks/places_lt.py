@@ -5,7 +5,6 @@ from scratch and not comparable with them. A run is 5.6 million images, or 0.14 
 Data: `ltbench data get places_lt` says what to put where.
 """
 
-version = 1
 has_validation = True
 data = dict(type='PlacesLT', root='', verify=True)
 backbone = dict(type='TorchvisionResNet', name='resnet50')

@@ -7,7 +7,6 @@ images), so top-1 counts common classes more, and macro all alike. Preset `short
 No published rows.
 """
 
-version = 1
 data = dict(
     type='FolderLT',
     root='plankton/all',

@@ -27,7 +27,6 @@ def cifar_shaped(
     return Benchmark(
         name='cifar_shaped',
         preset='bench',
-        version=1,
         data={'type': 'NoiseLT', **data},
         backbone={'type': 'CIFARResNet', 'depth': depth},
         recipe={

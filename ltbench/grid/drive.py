@@ -18,7 +18,7 @@ from ltbench.errors import EXIT_FAILED, InterruptedRunError, LTBenchError
 from ltbench.grid.cost import Costs
 from ltbench.grid.executor import needed_stages
 from ltbench.grid.graph import Graph, Run
-from ltbench.grid.overview import show_status
+from ltbench.grid.overview import show_status, told_apart
 from ltbench.grid.run import (
     Selection,
     choose_suite,
@@ -80,6 +80,8 @@ def run(
     notes = {note: None for item in benchmarks for note in (*item.notes, *load_data(item.data).notes)}
     for note in notes:
         console.print(note, markup=False, highlight=False, soft_wrap=True)
+    if beside := told_apart(suite, graph):
+        console.print(f'note: {beside}', markup=False, highlight=False, soft_wrap=True)
     if dry_run:
         _show_plan(graph, store, console)
         return 0
@@ -161,7 +163,7 @@ def _record(
             console.print(f'{run_}: {error}; it is made again', markup=False)
             continue
         for moved in set_superseded_aside(path, record):
-            console.print(f'{moved.name} was made by other code or data: moved to {moved.parent}', markup=False)
+            console.print(f'{moved.name} was made by other code: moved to {moved.parent}', markup=False)
         _track([path], tracking, console)
         written.append((run_, record))
     return written
@@ -202,6 +204,8 @@ def _show_plan(graph: Graph, store: Store, console: Console) -> None:
 
 def _show_report(suite: Suite, changed: bool, figures: bool, console: Console) -> None:
     from ltbench.report import leaderboard_of, read_suite, write_report
+    from ltbench.report.environments import footnotes, marks_of
+    from ltbench.report.frame import GROUP, title
 
     if not any(any((results_root() / suite.name / kind).glob('*.json')) for kind in ('records', 'failed')):
         return
@@ -216,16 +220,16 @@ def _show_report(suite: Suite, changed: bool, figures: bool, console: Console) -
         console.print(f'no report: {error}', style='yellow', markup=False)
         return
     columns = ('top1', 'many', 'medium', 'few')
-    for (benchmark, factor, setting), rows in leaderboard_of(results).groupby(
-        ['benchmark', 'imbalance_factor', 'setting'], sort=False, dropna=False
-    ):
-        where = f'{benchmark}, imbalance factor {factor:g}' if factor == factor else benchmark
-        table = Table('method', 'seeds', *columns, title=f'{where} ({setting}); accuracy in %', title_justify='left')
-        for row in rows.to_dict('records'):
+    for group, rows in leaderboard_of(results).groupby(GROUP, sort=False, dropna=False):
+        name = escape(f'{title(*group)}; accuracy in %')
+        table = Table('method', 'seeds', *columns, title=name, title_justify='left')
+        for row, sign in zip(rows.to_dict('records'), marks_of(rows), strict=True):
             cells = [_mean_std(row[f'{column}_mean'], row[f'{column}_std']) for column in columns]
             failed = f' ({row["n_failed"]} failed)' if row['n_failed'] else ''
-            table.add_row(row['method'], f'{row["n_seeds"]}{failed}', *cells)
+            table.add_row(escape(row['method'] + sign), f'{row["n_seeds"]}{failed}', *cells)
         console.print(table)
+        for footnote in footnotes(rows):
+            console.print(footnote, markup=False)
     drawn = any((results.folder / 'figures').glob('*.png'))
     console.print(f'Leaderboard{" and figures" if figures and drawn else ""}: {results.folder}')
 

@@ -38,6 +38,11 @@ class Run:
         """Of its last stage."""
         return self.stages[-1].fingerprint
 
+    @property
+    def data(self) -> str:
+        """Fingerprint of the images and labels."""
+        return self.plan.settings['data']['fingerprint']
+
     def __str__(self) -> str:
         factor = self.benchmark.data.get('imbalance_factor')
         where = self.benchmark.name + (f' IF {factor:g}' if factor is not None else '')

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import typer
@@ -16,12 +17,13 @@ from rich.text import Text
 from ltbench.config import Suite
 from ltbench.console import make_console
 from ltbench.errors import InterruptedRunError
+from ltbench.fingerprint import PROTOCOL_VERSION
 from ltbench.garbage import uncollected
-from ltbench.grid.graph import Graph
+from ltbench.grid.graph import Graph, Run
 from ltbench.grid.run import identity_of
 from ltbench.grid.status import STATES, StageState, read_states, state_of_run
 from ltbench.grid.view import STYLES, duration, progress_of
-from ltbench.record import Recorded, record_name
+from ltbench.record import ROW, Recorded, record_name
 from ltbench.store import Store
 
 WATCH_SECONDS = 2.0
@@ -70,11 +72,47 @@ def read_rows(suite: Suite, graph: Graph, store: Store) -> list[dict[str, Any]]:
             name = record_name(identity)
             if recorded.has(name) and not (state.waiting or state.progress):
                 state = StageState('recorded', 'made with another store; `ltbench run --skip-recorded` leaves it alone')
-            elif older := recorded.instead_of(name, identity['setting']):
-                state = StageState('stale', f'{older.name} is of other code or data; `ltbench run` makes it again')
+            else:
+                older, elsewhere = recorded.instead_of(name, identity)
+                if older is not None:
+                    state = StageState('stale', f'{older.name} is by other code; `ltbench run` makes it again')
+                elif elsewhere and not (state.waiting or state.progress):
+                    state = StageState(reason=kept_apart([(run, fields) for fields in elsewhere]))
         told = {'state': state.state, 'detail': _detail(state), 'host': state.host}
         rows.append({**identity, **told, 'progress': state.progress, 'seconds_left': state.seconds_left})
     return rows
+
+
+def told_apart(suite: Suite, graph: Graph) -> str:
+    """What records there are beside the runs that have none of their own, in one sentence; '' where there are none."""
+    recorded = Recorded(suite.name)
+    if not recorded.by_run:
+        return ''
+    found = []
+    for run in graph.runs:
+        identity = identity_of(run)
+        found += [(run, fields) for fields in recorded.instead_of(record_name(identity), identity)[1]]
+    return kept_apart(found)
+
+
+def kept_apart(found: Sequence[tuple[Run, Mapping[str, Any]]]) -> str:
+    """What tells records from the runs that they might be taken for, see :meth:`ltbench.record.Recorded.instead_of`."""
+    kinds = Counter(_what_differs(run, fields) for run, fields in found)
+    if not kinds:
+        return ''
+    told = [
+        f'{count} {"record is" if count == 1 else "records are"} of {kind}' for kind, count in sorted(kinds.items())
+    ]
+    one = len({fields['table'] for _, fields in found}) == 1
+    return f'{", ".join(told)}: kept in {"a table" if one else "tables"} of {"its" if len(found) == 1 else "their"} own'
+
+
+def _what_differs(run: Run, fields: Mapping[str, Any]) -> str:
+    if fields['data'] != run.data:
+        return f'other data ({(fields["data"] or "")[:6] or "unknown"})'
+    if fields['protocol'] != PROTOCOL_VERSION:
+        return f'protocol {fields["protocol"]}'
+    return 'another backbone or recipe'
 
 
 def _draw(rows: list[dict[str, Any]], broken: Mapping[str, str], height: int | None = None) -> Group:
@@ -83,13 +121,30 @@ def _draw(rows: list[dict[str, Any]], broken: Mapping[str, str], height: int | N
         table.add_row('', method, '', Text('failed', STYLES['failed']), reason)
     order = ('running', 'failed', 'blocked', 'stale', 'pending', 'recorded', 'done') if height else ()
     shown = sorted(rows, key=lambda row: order.index(row['state'])) if order else rows
+    names = _table_names(rows)
     for row in shown[: max(height - 5, 3) if height else None]:
-        factor = f' IF {row["imbalance_factor"]:g}' if row['imbalance_factor'] is not None else ''
         state = Text(row['state'], STYLES[row['state']])
-        table.add_row(row['benchmark'] + factor, row['method'], str(row['run_seed']), state, row['detail'])
+        table.add_row(names[_table_of(row)], row['method'], str(row['run_seed']), state, row['detail'])
     counts = {state: sum(row['state'] == state for row in rows) for state in STATES}
     counts['failed'] += len(broken)
     return Group(table, Text(', '.join(f'{count} {state}' for state, count in counts.items() if count)))
+
+
+def _table_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[key] for key in ROW[:-1])
+
+
+def _table_names(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[Any, ...], str]:
+    """Benchmark and imbalance factor of each table, with what else is needed to tell it from others."""
+    tables = dict.fromkeys(_table_of(row) for row in rows)
+    names = {}
+    for benchmark, factor, setting, table in tables:
+        alike = [other for other in tables if other[:2] == (benchmark, factor)]
+        more = [setting] if len({other[2] for other in alike}) > 1 else []
+        more += [f'table {table[:6]}'] if sum(other[2] == setting for other in alike) > 1 else []
+        where = benchmark + (f' IF {factor:g}' if factor is not None else '')
+        names[benchmark, factor, setting, table] = where + (f' ({", ".join(more)})' if more else '')
+    return names
 
 
 def _detail(state: StageState) -> str:

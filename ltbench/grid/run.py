@@ -13,9 +13,7 @@ import torch
 from ltbench import __version__
 from ltbench.config import Benchmark, Suite, load_benchmark, load_suite, parse_specs
 from ltbench.data import load_data
-from ltbench.engine.job import Runtime
 from ltbench.engine.optim import build_optimizer, learning_rate
-from ltbench.engine.precision import faster_precision
 from ltbench.errors import LTBenchError, UsageError
 from ltbench.evaluation import evaluate
 from ltbench.evaluation.metrics import describe_groups
@@ -80,7 +78,6 @@ def expand(
     methods = [_with_options(method, of_methods) for method in suite.methods]
     benchmarks = [load_benchmark(text, suite.preset, of_benchmarks, scale_lr) for text in suite.benchmarks]
     broken: dict[str, str] = {}
-    benchmarks = [_with_precision(benchmark) for benchmark in benchmarks]
     for benchmark in benchmarks:
         check_parts(benchmark)
     for benchmark in benchmarks:  # all names and options are checked before any data are read
@@ -100,18 +97,6 @@ def expand(
                 for seed in suite.seeds:
                     runs.append(Run(benchmark, method, seed, make_plan(method, benchmark, fingerprint, seed)))
     return Graph(runs), broken
-
-
-def _with_precision(benchmark: Benchmark) -> Benchmark:
-    """With ``precision=auto``: the one that is faster on this machine, as if it had been asked for."""
-    if benchmark.recipe['precision'] != 'auto':
-        return benchmark
-    precision, gain = faster_precision('cuda' if torch.cuda.is_available() else 'cpu', Runtime().threads)
-    changed = {**benchmark.overrides, 'recipe.precision': precision}
-    if precision == 'fp32':  # what the published recipes have
-        del changed['recipe.precision']
-    note = f'precision {precision}: by a self-test bf16 is {gain:.1f} times as fast as fp32 here'
-    return replace(benchmark, recipe={**benchmark.recipe, 'precision': precision}, overrides=changed, remarks=(note,))
 
 
 def check_parts(benchmark: Benchmark) -> None:
@@ -192,7 +177,8 @@ def record_run(run: Run, store: Store, path: Path) -> dict[str, Any]:
         'schema': SCHEMA_VERSION,
         'ltbench': __version__,
         'protocol': PROTOCOL_VERSION,
-        'benchmark_version': run.benchmark.version,
+        'data': run.data,
+        'code': last.meta['environment'].get('code', ''),  # artifacts made before it was noted have none
         'methods': [
             {'name': spec.name, 'options': build_method(spec, run.benchmark).values} for spec in parse_specs(run.method)
         ],
@@ -224,11 +210,12 @@ def record_run(run: Run, store: Store, path: Path) -> dict[str, Any]:
 
 
 def identity_of(run: Run) -> dict[str, Any]:
-    """What tells a run's record apart from others."""
+    """What tells a run's record apart from others, see :data:`ltbench.record.IDENTITY`."""
     return {
         'benchmark': run.benchmark.name,
         'imbalance_factor': run.benchmark.data.get('imbalance_factor'),
         'setting': run.benchmark.setting,
+        'table': run.benchmark.table(run.data),
         'method': run.method,
         'run_seed': run.seed,
         'fingerprint': run.fingerprint,
@@ -239,5 +226,4 @@ def _computation(run: Run) -> str:
     """What a run computes apart from its seed: runs that differ here never share a row."""
     if run.seed == 0:
         return run.fingerprint
-    data = run.plan.settings['data']['fingerprint']
-    return make_plan(run.method, run.benchmark, data, 0).stages()[-1].fingerprint
+    return make_plan(run.method, run.benchmark, run.data, 0).stages()[-1].fingerprint

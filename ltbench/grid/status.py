@@ -17,7 +17,7 @@ class StageState:
 
     Attributes:
         state: ``'done'``, ``'running'``, ``'pending'``, ``'blocked'`` (a parent failed) or ``'failed'``; of a run also
-            ``'recorded'`` (it has a record, and nothing in this store) or ``'stale'`` (recorded by other code or data).
+            ``'recorded'`` (it has a record, and nothing in this store) or ``'stale'`` (recorded by other code).
         reason: Why it failed or is blocked, or is tried again.
         progress: What the worker last told: ``done`` and ``total`` epochs, ``loss``, ``accuracy``, times.
         host: Where it runs.

@@ -5,26 +5,30 @@ from __future__ import annotations
 import gc
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from ltbench.config import ablations_of
 from ltbench.report import ablation, latex, page, published, statistics, tables, text
+from ltbench.report.environments import check_strictly
 from ltbench.report.excerpt import Places, excerpts, table_names
-from ltbench.report.frame import caveats
+from ltbench.report.frame import caveats, distinguish
 from ltbench.report.reading import SuiteResults, read_suite
 from ltbench.report.statistics import Ranks
 from ltbench.store import explained, write_atomically
 
 __all__ = ['SuiteResults', 'build_report', 'leaderboard_of', 'read_suite', 'write_report']
 
-Record = Mapping[str, Any]
-
 
 def build_report(
-    suite: str, figures: bool = True, with_latex: bool = False, ablate: Sequence[str] = (), leave_out: bool = False
+    suite: str,
+    figures: bool = True,
+    with_latex: bool = False,
+    ablate: Sequence[str] = (),
+    leave_out: bool = False,
+    strict: bool = False,
 ) -> list[Path]:
     """Read a suite's records and rebuild everything in ``results/SUITE/`` but them; return the paths of the files made.
 
@@ -34,12 +38,13 @@ def build_report(
         with_latex: Also write the leaderboard as LaTeX tables.
         ablate: Options, ``METHOD.option``, to make an ablation of each, beside those that the suite declares.
         leave_out: As in :func:`ltbench.report.reading.read_suite`.
+        strict: As in :func:`write_report`.
 
     Raises:
         UsageError: If the suite has no records, or no record has such an option.
         StoreError: If a record is not valid or in conflict with another, or nothing can be written.
     """
-    return write_report(read_suite(suite, leave_out), figures, with_latex, ablate)
+    return write_report(read_suite(suite, leave_out), figures, with_latex, ablate, strict=strict)
 
 
 def write_report(
@@ -48,27 +53,31 @@ def write_report(
     with_latex: bool = False,
     ablate: Sequence[str] = (),
     into: Path | None = None,
+    strict: bool = False,
 ) -> list[Path]:
     """Rebuild everything in ``results/SUITE/`` from records that were read; see :func:`build_report`.
 
-    ``into`` is a Markdown file with places for short tables, see :mod:`ltbench.report.excerpt`.
+    ``into`` is a Markdown file with places for short tables, see :mod:`ltbench.report.excerpt`. ``strict`` refuses what
+    :func:`ltbench.report.environments.check_strictly` finds, before anything is written.
     """
+    as_recorded, results = results.records, distinguished(results)
     frame = tables.runs_frame(results.records)
+    if strict:
+        check_strictly(replace(results, records=as_recorded), frame)
     tests, ranks = statistics.against(frame), statistics.mean_ranks(frame)
     board = tables.leaderboard(frame, results.failures, tests)
     places = None if into is None else Places(into, results.suite)
     if places is not None:
         places.check(table_names(board))
-    grouped = _with_groups(results.records, frame)
-    beside, order = published.beside(grouped), published.orders(grouped)
-    differences = {name: ablation.part_differences(grouped, name) for name in ablation.ABLATIONS}
+    beside, order = published.beside(results.records), published.orders(results.records)
+    differences = {name: ablation.part_differences(results.records, name) for name in ablation.ABLATIONS}
     ablations = {name: ablation.summarise(table) for name, table in differences.items()}
     declared = ablations_of(results.suite) if results.records else ()
-    ablations |= {option: ablation.ablate(grouped, option, required=False) for option in declared}
-    ablations |= {option: ablation.ablate(grouped, option) for option in ablate}
+    ablations |= {option: ablation.ablate(results.records, option, required=False) for option in declared}
+    ablations |= {option: ablation.ablate(results.records, option) for option in ablate}
     ablations = {name: table for name, table in ablations.items() if len(table)}
     leaderboard_text = text.markdown(results, board, tests, ranks, frame)
-    sections = [published.markdown(beside, order, grouped)]
+    sections = [published.markdown(beside, order, results.records)]
     sections += [ablation.markdown(table, name) for name, table in ablations.items()]
     contents = {
         'leaderboard.csv': tables.csv(board),
@@ -86,12 +95,12 @@ def write_report(
     captions: dict[str, str] = {}
     with explained('report', results.folder, 'LTBENCH_RESULTS'):
         if figures:
-            drawn, captions = _draw(results, grouped, frame, board, ranks, differences)
+            drawn, captions = _draw(results, frame, board, ranks, differences)
         contents['index.html'] = page.page(
             page.Contents(
                 suite=results.suite,
                 commands=text.commands(results),
-                records=results.records,
+                records=as_recorded,
                 leaderboard=board,
                 failures=results.failures,
                 left_out=list(results.left_out.values()),
@@ -106,7 +115,7 @@ def write_report(
                 ablations=ablations,
                 figures=[path.relative_to(results.folder) for path in drawn],
                 captions=captions,
-                settings=[record['setting'] for record in grouped],
+                settings=[record['setting'] for record in results.records],
             )
         )
         files = [*contents, *(['figures/'] if figures else [])]
@@ -125,20 +134,19 @@ def write_report(
 
 def leaderboard_of(results: SuiteResults) -> pd.DataFrame:
     """The leaderboard of a suite as a data frame, see :func:`ltbench.report.tables.leaderboard`."""
+    results = distinguished(results)
     return tables.leaderboard(tables.runs_frame(results.records), results.failures)
 
 
-def _with_groups(records: Sequence[Record], frame: pd.DataFrame) -> list[Record]:
-    """The records, each with the setting that the frame has it under: runs of an older version are never mixed in."""
-    return [
-        {**record, 'setting': setting}
-        for record, setting in zip(records, frame.sort_values('record')['setting'], strict=True)
-    ]
+def distinguished(results: SuiteResults) -> SuiteResults:
+    """The same with the settings of :func:`ltbench.report.frame.distinguish`, by which tables are told apart."""
+    told = distinguish([*results.records, *results.failures])
+    count = len(results.records)
+    return replace(results, records=told[:count], failures=told[count:])
 
 
 def _draw(
     results: SuiteResults,
-    grouped: Sequence[Record],
     frame: pd.DataFrame,
     board: pd.DataFrame,
     ranks: Ranks,
@@ -153,7 +161,7 @@ def _draw(
     folder, drawing = results.folder / 'figures', results.folder / '.figures'
     gc.freeze()  # figures are full of cycles, and the records need not be looked through with them
     try:
-        drawn = figures.draw_all(grouped, frame, drawing, board, ablations=differences)
+        drawn = figures.draw_all(results.records, frame, drawing, board, ablations=differences)
         if ranks.nemenyi is not None:
             with figures.style():
                 diagram = figures.critical.draw(ranks, caveats(results.records).values())

@@ -13,7 +13,8 @@ from scipy import stats
 
 from ltbench.config import Benchmark, Spec, parse_specs
 from ltbench.errors import UsageError
-from ltbench.report.frame import GROUP
+from ltbench.fingerprint import fingerprint
+from ltbench.report.frame import GROUP, title
 from ltbench.report.holm import holm
 from ltbench.report.options import SECTIONS, as_text, check_known, leaves, options_of, place
 from ltbench.report.text import plain
@@ -79,8 +80,9 @@ def ablate(records: Sequence[Record], option: str, required: bool = True) -> pd.
     """Rows that are equal but for one option, each against the one that has its default.
 
     The reference is the value that was not set by hand where the records hold such a row, else the first one.
-    Columns: the group (of a benchmark's option: without it); ``method`` without the option; ``option``; ``value``;
-    then those of :func:`summarise`. Rows that no other row is compared with are left out.
+    Columns: the group (of a benchmark's option: setting and table are what the rows share without it); ``method``
+    without the option; ``option``; ``value``; then those of :func:`summarise`. Rows
+    that no other row is compared with are left out.
 
     Args:
         records: Records of trained runs; imported ones are left out.
@@ -127,23 +129,21 @@ def summarise(differences: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def markdown(table: pd.DataFrame, title: str) -> str:
+def markdown(table: pd.DataFrame, name: str) -> str:
     """An ablation for people; '' for an empty one."""
     if table.empty:
         return ''
     start = list(table.columns).index('score')
     what = [column for column in table.columns[:start] if column not in GROUP]
     lines = [
-        f'## Ablation: {title}',
+        f'## Ablation: {name}',
         '',
         'Accuracy in %, mean ± standard deviation (ddof = 1) over seeds; difference to the reference row (ref.), '
         f'in points, paired by seed; p: {TEST}. Empty where there is nothing to compare with, or one pair only.',
     ]
     for group, rows in table.groupby(GROUP, sort=False, dropna=False):
-        benchmark, factor, setting = group if isinstance(group, tuple) else (group,)
-        where = f', imbalance factor {factor:g}' if pd.notna(factor) else ''
         shown = [score for score in SCORES if rows.loc[rows['score'] == score, 'mean'].notna().any()]
-        lines += ['', f'### {plain(f"{benchmark}{where} ({setting})")}', '']
+        lines += ['', f'### {plain(title(*group))}', '']
         lines += ['| ' + ' | '.join([*what, 'seeds', *(f'{s} | difference | p' for s in shown)]) + ' |']
         lines += ['|---' * (len(what) + 1 + 3 * len(shown)) + '|']
         for combination, scores in rows.groupby(what, sort=False, dropna=False):
@@ -187,14 +187,18 @@ def _rows_of(record: Record, option: str) -> Iterator[dict[str, Any]]:
         if option not in entries:
             return
         overrides = {key: value for key, value in config['overrides'].items() if key != option}
-        kept = {key: config[key] for key in ('name', 'preset', 'version', *SECTIONS)}
-        shown, plain_setting = (Benchmark(**kept, overrides=o).setting for o in (config['overrides'], overrides))
-        older = record['setting'].removeprefix(shown)  # what the frame says of runs of an older version
-        row = _scored(record) | {'setting': plain_setting + older}
+        made_of = {key: config[key] for key in ('name', 'preset', *SECTIONS)}
+        shown, plain_setting = (Benchmark(**made_of, overrides=o).setting for o in (config['overrides'], overrides))
+        value, by_hand = entries.pop(option), option in config['overrides']
+        # what the frame adds to tell this table from others of its setting
+        added = record['setting'].removeprefix(shown).replace(f', {option}={as_text(value)}', '')
+        # all that the table stands for but the option; data are their fingerprint, unless the option is one of theirs
+        kept = {key: entries[key] for key in entries if owner == 'data' or not key.startswith('data.')}
+        shared = [record['protocol'], '' if owner == 'data' else record['data'], kept]
+        row = _scored(record) | {'setting': plain_setting + added, 'table': fingerprint(shared)[:16]}
         if option == 'data.imbalance_factor':
             row['imbalance_factor'] = None
-        block = [*(row[key] for key in GROUP), overrides, record['methods']]
-        value, by_hand = entries[option], option in config['overrides']
+        block = [*(row[key] for key in GROUP), record['methods']]
     else:
         part = next((part for part in record['methods'] if part['name'] == owner), None)
         if part is None or name not in part['options']:

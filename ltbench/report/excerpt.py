@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from ltbench.errors import UsageError, unknown
+from ltbench.report.environments import footnotes, marks_of
 from ltbench.report.frame import GROUP, caveats, slug, title
 from ltbench.report.reading import SuiteResults
 from ltbench.report.text import plain, rows_to_markdown, score, selection_of
@@ -117,11 +118,11 @@ def _how_to_read(rows: pd.DataFrame) -> str:
 def _table(rows: pd.DataFrame) -> str:
     scores = [column for column in COLUMNS if rows[f'{column}_mean'].notna().any()]
     table = []
-    for row in rows.to_dict('records'):
+    for row, sign in zip(rows.to_dict('records'), marks_of(rows), strict=True):
         failed = f' ({row["n_failed"]} failed)' if row['n_failed'] else ''
-        cells = {'method': plain(row['method']), 'seeds': f'{row["n_seeds"]}{failed}'}
+        cells = {'method': plain(row['method']) + sign, 'seeds': f'{row["n_seeds"]}{failed}'}
         for column in scores:
             cell = score(row, column)
             cells[COLUMNS[column]] = f'**{cell}**' if column == 'top1' and row['best'] else cell
         table.append(cells)
-    return rows_to_markdown(table)
+    return '\n\n'.join([rows_to_markdown(table), *footnotes(rows)])

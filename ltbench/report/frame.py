@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from ltbench.fingerprint import canonical
 from ltbench.record import ROW
-from ltbench.report.reading import VERSIONS
+from ltbench.report.options import as_text, leaves
 
 GROUP = list(ROW[:-1])
-"""What tells the tables apart: benchmark, imbalance factor and setting."""
+"""What tells the tables apart: benchmark, imbalance factor, setting, and the hash of all that their rows share."""
 METRICS = ('top1', 'many', 'medium', 'few', 'macro', 'geometric_mean', 'nll', 'ece')
 TRAINING = ('cpu_seconds', 'wall_seconds')
 COSTS = ('parameters', 'flops', *TRAINING)
 DECIMALS = 9
 """Of means that are ranked: methods tie where the mean is the same, whatever the order in which floats were added."""
-COPIED = (*ROW, 'run_seed', 'fingerprint', 'computation', *VERSIONS, 'class_counts')
+COPIED = (*ROW, 'run_seed', 'fingerprint', 'computation', 'class_counts')
+MOST_WORDS = 3
+"""Differences of protocol, backbone and recipe that a title names; of more, it names the first ones and the table."""
+IN_PROCESSOR = re.compile(r' \(((?:DEFAULT|NO AVX|AVX|SVE|VSX|Z VECTOR)[A-Z0-9 ]*)\)$')
+"""Where older records have the instructions of their CPU: ``AMD EPYC (AVX2)``."""
 
 
 def runs_frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """One row a run, in a stable order.
 
-    Columns: the group (benchmark, imbalance_factor, setting), method, run_seed, fingerprint, computation,
-    benchmark_version, protocol, ``class_counts``, one a metric and cost, ``per_class``, ``test_images``, and
-    ``record``, the position in ``records``. A metric that a run does not have is NaN. Where a group has runs of several
-    versions of its benchmark or of the protocol, ``setting`` says so for all but the newest: they are groups of their
-    own.
+    Columns: the group (benchmark, imbalance_factor, setting, table), method, run_seed, fingerprint, computation,
+    ``class_counts``, one a metric and cost, ``per_class``, ``test_images``, ``environment``, and ``record``, the
+    position in ``records``. A metric that a run does not have is NaN. ``setting`` is that of :func:`distinguish`.
 
     Args:
         records: As :func:`ltbench.report.reading.read_suite` gives them: each run once, and one code for each row.
@@ -37,17 +42,94 @@ def runs_frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         | {metric: record['metrics'][metric] for metric in METRICS}
         | {cost: _cost(record, cost) for cost in COSTS}
         | {key: record['metrics'][key] for key in ('per_class', 'test_images')}
-        | {'record': position}
-        for position, record in enumerate(records)
+        | {'environment': environment_of(record), 'record': position}
+        for position, record in enumerate(distinguish(records))
     ]
-    frame = pd.DataFrame(rows, columns=[*COPIED, *METRICS, *COSTS, 'per_class', 'test_images', 'record'])
+    columns = [*COPIED, *METRICS, *COSTS, 'per_class', 'test_images', 'environment', 'record']
+    frame = pd.DataFrame(rows, columns=columns)
     numbers = [*METRICS, *COSTS, 'imbalance_factor']
     frame[numbers] = frame[numbers].astype(float)
-    newest = frame.groupby(GROUP, dropna=False)[list(VERSIONS)].transform('max')
-    for version, name in zip(VERSIONS, ('benchmark version', 'protocol'), strict=True):
-        old = frame[version] < newest[version]
-        frame.loc[old, 'setting'] += f', {name} ' + frame.loc[old, version].astype(str)
     return frame.sort_values([*GROUP, 'method', 'run_seed'], ignore_index=True)
+
+
+def distinguish(told: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Records and failures, each with a ``setting`` that no two tables of its benchmark and imbalance factor share.
+
+    Where tables have the same setting, what differs is added to it: the protocol, what is not the same of backbone
+    and recipe, and the data, by the first digits of their fingerprint. Backbone and recipe are compared over all
+    imbalance factors: what stands under one setting was made by one recipe. Data differ between factors anyway.
+
+    Args:
+        told: Records, and failures, which do not hold what their tables are made from.
+    """
+    tables: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    for one in told:
+        key = _table_of(one)
+        if key not in tables or 'config' not in tables[key]:
+            tables[key] = one
+    by_setting: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
+    for benchmark, factor, setting, table in tables:
+        by_setting.setdefault((benchmark, setting), []).append((benchmark, factor, setting, table))
+    shown: dict[tuple[Any, ...], str] = {}
+    for keys in by_setting.values():
+        shown |= _settings({key: tables[key] for key in keys})
+    return [{**one, 'setting': shown[_table_of(one)]} for one in told]
+
+
+def _table_of(told: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(told[name] for name in GROUP)
+
+
+def _settings(tables: Mapping[tuple[Any, ...], Mapping[str, Any]]) -> dict[tuple[Any, ...], str]:
+    """The settings to show of tables of one benchmark and setting, by key.
+
+    Args:
+        tables: A record of each, or a failure where there is none.
+    """
+    facts = {key: _facts(record) for key, record in tables.items() if 'config' in record}
+    names = dict.fromkeys(name for mine in facts.values() for name in mine)
+    varied = [name for name in names if len({mine.get(name) for mine in facts.values()}) > 1]
+    shown = {}
+    for key, record in tables.items():
+        beside = {other: tables[other] for other in tables if other[1] == key[1]}  # of the same imbalance factor
+        words = [f'{name}{facts[key][name]}' for name in varied if name in facts.get(key, {})]
+        if len(words) > MOST_WORDS:
+            words = [*words[: MOST_WORDS - 1], f'and {len(words) - MOST_WORDS + 1} more', _short(key)]
+        if key in facts and len({beside[other]['data'] for other in facts if other in beside}) > 1:
+            words.append(f'data {record["data"][:6] or "unknown"}')
+        if key not in facts and len(beside) > 1:
+            words.append(_short(key))
+        shown[key] = ', '.join([key[2], *words])
+    alike = Counter((key[1], text) for key, text in shown.items())
+    return {key: text if alike[key[1], text] == 1 else f'{text}, {_short(key)}' for key, text in shown.items()}
+
+
+def _short(key: tuple[Any, ...]) -> str:
+    return f'table {key[3][:6]}'
+
+
+def _facts(record: Mapping[str, Any]) -> dict[str, str]:
+    """Protocol, backbone and recipe of a record, each as it is shown after its name."""
+    config = record['config']['benchmark']
+    entries = leaves({section: canonical(config[section]) for section in ('backbone', 'recipe')})
+    return {'protocol': f' {record["protocol"]}'} | {name: f'={as_text(value)}' for name, value in entries}
+
+
+def environment_of(record: Mapping[str, Any]) -> str:
+    """What decides the last bits of a run beside its code: version of torch, device and, of a CPU, its instructions."""
+    environment = record['environment']
+    where = f'torch {environment["torch"]}, {environment["device"]}'
+    if environment['device'] != 'cpu':
+        return where
+    older = IN_PROCESSOR.search(environment['processor'])
+    return f'{where} ({environment.get("instructions") or (older[1] if older else "instructions unknown")})'
+
+
+def processor_of(record: Mapping[str, Any]) -> str:
+    """The CPU, with its instructions where they are known; older records have them in its name."""
+    environment = record['environment']
+    instructions = environment.get('instructions')
+    return environment['processor'] + (f' ({instructions})' if instructions else '')
 
 
 def _cost(record: Mapping[str, Any], name: str) -> float | None:
@@ -62,14 +144,14 @@ def caveats(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     }
 
 
-def title(benchmark: str, imbalance_factor: float, setting: str) -> str:
-    """Of a group, for people."""
+def title(benchmark: str, imbalance_factor: float | None, setting: str, table: str = '') -> str:
+    """Of a group, for people; its setting tells it apart, so its hash is not needed."""
     factor = f', imbalance factor {imbalance_factor:g}' if pd.notna(imbalance_factor) else ''
     return f'{benchmark}{factor} ({setting})'
 
 
-def slug(benchmark: str, imbalance_factor: float | None, setting: str) -> str:
-    """Of a group, for file names."""
+def slug(benchmark: str, imbalance_factor: float | None, setting: str, table: str = '') -> str:
+    """Of a group, for file names; likewise."""
     factor = f'-if{imbalance_factor:g}' if pd.notna(imbalance_factor) else ''
     text = f'{benchmark}{factor}' + ('' if setting == 'paper' else f'-{setting}')
     return ''.join(character if character.isalnum() or character in '-_.=' else '_' for character in text)

@@ -8,13 +8,15 @@ from typing import Any
 
 import pandas as pd
 
+from ltbench.report.environments import footnotes, marks_of
 from ltbench.report.frame import GROUP, slug, title
 from ltbench.report.text import SCORES, score
 
 SPECIAL = {
     '\\': r'\textbackslash{}', '&': r'\&', '%': r'\%', '$': r'\$', '#': r'\#', '_': r'\_', '{': r'\{', '}': r'\}',
     '~': r'\textasciitilde{}', '^': r'\textasciicircum{}', '<': r'\textless{}',
-    '>': r'\textgreater{}', '|': r'\textbar{}',
+    '>': r'\textgreater{}', '|': r'\textbar{}', '†': r'\textdagger{}', '‡': r'\textdaggerdbl{}', '§': r'\S{}',
+    '¶': r'\P{}', '‖': r'$\|$',
 }  # fmt: skip
 CAPTION = (
     'accuracy and ECE in \\%, mean $\\pm$ standard deviation over seeds (ddof = 1), or for one seed the 95\\,\\% '
@@ -26,7 +28,8 @@ CAPTION = (
 def latex(board: pd.DataFrame, caveats: Mapping[str, str]) -> dict[str, str]:
     """A table for each group, by file name; ``\\usepackage{booktabs}`` is all they need.
 
-    A metric that no method of the group has is left out; a method without a successful run has dashes.
+    A metric that no method of the group has is left out; a method without a successful run has dashes. What marks mean
+    stands in the caption.
 
     Args:
         board: Of :func:`ltbench.report.tables.leaderboard`.
@@ -50,14 +53,15 @@ def escape(text: str) -> str:
 def _table(name: str, label: str, rows: pd.DataFrame, caveat: str) -> str:
     shown = {metric: title for metric, title in SCORES.items() if rows[f'{metric}_mean'].notna().any()}
     body = [
-        ' & '.join([escape(row['method']), str(row['n_seeds']), *_cells(row, shown)]) + r' \\'
-        for row in rows.to_dict('records')
+        ' & '.join([escape(row['method'] + sign), str(row['n_seeds']), *_cells(row, shown)]) + r' \\'
+        for row, sign in zip(rows.to_dict('records'), marks_of(rows), strict=True)
     ]
+    said = [caveat, *footnotes(rows)]
     lines = [
         r'% \usepackage{booktabs}',
         r'\begin{table}',
         r'\centering',
-        rf'\caption{{{escape(name)}: {CAPTION}{escape(caveat and f" {caveat}")}}}',
+        rf'\caption{{{escape(name)}: {CAPTION}{"".join(f" {escape(text)}" for text in said if text)}}}',
         rf'\label{{tab:{label}}}',
         rf'\begin{{tabular}}{{lr{"c" * len(shown)}}}',
         r'\toprule',

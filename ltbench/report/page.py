@@ -48,8 +48,8 @@ class Contents:
         ablations: Title -> table.
         figures: Paths within the suite's folder; of PNG and SVG of one name the smaller is shown.
         captions: What figures show, by the part of their file names before the first hyphen.
-        settings: The setting under which the leaderboard has each record, where that is not the record's own (runs of
-            an older version of a benchmark are a group of their own).
+        settings: The setting under which the leaderboard has each record, see
+            :func:`ltbench.report.frame.distinguish`; default: the record's own.
     """
 
     suite: str
@@ -131,7 +131,7 @@ def _facts(contents: Contents) -> dict[str, str]:
     """What the head of the page says, by label; nothing that there is nothing to say about."""
     records, failed, left_out = contents.records, len(contents.failures), len(contents.left_out)
     environments = [record['environment'] for record in records]
-    machines = Counter(_machine(environment) for environment in environments)
+    machines = Counter(map(_machine, records))
     versions = (f'{name} {_listed(environment[name] for environment in environments)}' for name in VERSIONS)
     chosen = sum(bool(record['chosen']) for record in records)
     devices = sorted(machines.items(), key=lambda item: (-item[1], item[0]))
@@ -141,8 +141,7 @@ def _facts(contents: Contents) -> dict[str, str]:
         + f', {left_out} {"file" if left_out == 1 else "files"} left out' * bool(left_out),
         'Methods': str(len({record['method'] for record in records})),
         'Seeds': _listed(record['run_seed'] for record in records),
-        'Protocol': f'version {_listed(record["protocol"] for record in records)}; '
-        f'benchmark version {_listed(record["benchmark_version"] for record in records)}',
+        'Protocol': f'version {_listed(record["protocol"] for record in records)}',
         'Selection': selection_of(records)
         + f'; {chosen} {"run" if chosen == 1 else "runs"} chose values on validation images' * bool(chosen),
         'Machine' if len(machines) == 1 else 'Machines': '; '.join(
@@ -154,9 +153,9 @@ def _facts(contents: Contents) -> dict[str, str]:
     return {label: text for label, text in facts.items() if text and records} or {'Runs': facts['Runs']}
 
 
-def _machine(environment: Mapping[str, Any]) -> str:
-    device = environment['device']
-    processor = f'{environment["processor"]}, {environment["threads"]} thread{"s" * (environment["threads"] != 1)}'
+def _machine(record: Mapping[str, Any]) -> str:
+    device, threads = record['environment']['device'], record['environment']['threads']
+    processor = f'{frame.processor_of(record)}, {threads} thread{"s" * (threads != 1)}'
     return processor if device == 'cpu' else f'{device} ({processor})'
 
 
@@ -214,7 +213,7 @@ def _figure(path: Path, captions: Mapping[str, str], titles: Mapping[str, str]) 
 def _titles(leaderboard: pd.DataFrame) -> dict[str, str]:
     """Tables by the part of a figure's file name that says which it is of, all imbalance factors together as well."""
     groups = list(leaderboard[frame.GROUP].drop_duplicates().itertuples(index=False, name=None))
-    together = [(benchmark, float('nan'), setting) for benchmark, _, setting in groups]
+    together = [(benchmark, float('nan'), setting, '') for benchmark, _, setting, _ in groups]
     return {frame.slug(*group): frame.title(*group) for group in (*together, *groups)}
 
 

@@ -105,7 +105,7 @@ def _run(record: Mapping[str, Any], row: int, pools: Mapping[str, _Pool]) -> lis
         'cost': [_short(record['cost'].get(name)) for name in COST_NAMES],
         'environment': pools['environments'].add(record['environment']),
         'versions': pools['versions'].add(
-            {name: record[name] for name in ('schema', 'protocol', 'benchmark_version', 'ltbench')}
+            {name: record[name] for name in ('schema', 'protocol', 'table', 'data', 'code', 'ltbench')}
         ),
         'chosen': record['chosen'] or 0,
         'warnings': pools['warnings'].add(record['warnings']),

@@ -11,6 +11,8 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
+from ltbench.report.environments import footnotes, marks_of
+from ltbench.report.frame import title
 from ltbench.report.statistics import SCORES, by_score
 from ltbench.report.tables import GROUP
 
@@ -18,8 +20,8 @@ STANDING = {'best': 'best', 'not told apart': 'tied'}
 """What the leaderboard's column ``best`` says -> how the cell is marked."""
 LONG_WORD = 20  # letters
 MOST_ROWS = 40  # of a table that stands open; the leaderboard itself is never folded
-Key = tuple[str, float | None, str, str]
-"""Benchmark, imbalance factor, setting and method: what a row of a leaderboard is of."""
+Key = tuple[str, float | None, str, str, str]
+"""Benchmark, imbalance factor, setting, table and method: what a row of a leaderboard is of."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,17 @@ class Row:
     failed: int
     reason: str  # of a method that failed altogether
     cells: list[Cell]
+    mark: str = ''  # of an environment that is not its table's main one
+
+    @property
+    def method(self) -> str:
+        """As typed."""
+        return self.key[-1]
 
 
 @dataclass
 class Board:
-    """The leaderboard of one benchmark, imbalance factor and setting."""
+    """The leaderboard of one table."""
 
     benchmark: str
     factor: str
@@ -89,6 +97,7 @@ class Board:
     tested: bool  # whether it is known which methods cannot be told from the best
     columns: list[Column] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
+    footnotes: list[str] = field(default_factory=list)
 
     @property
     def title(self) -> str:
@@ -114,7 +123,7 @@ class Table:
 def key_of(row: Mapping[str, Any]) -> Key:
     """The row that a record, a failure or a row of a frame belongs to."""
     factor = row['imbalance_factor']
-    return row['benchmark'], None if pd.isna(factor) else float(factor), row['setting'], row['method']
+    return row['benchmark'], None if pd.isna(factor) else float(factor), row['setting'], row['table'], row['method']
 
 
 def boards(
@@ -140,13 +149,14 @@ def boards(
     rows = {key_of(row): row for row in leaderboard.to_dict('records')}
     groups: defaultdict[tuple, list[Key]] = defaultdict(list)
     for key in [*rows, *(key for key in sorted(failed, key=str) if key not in rows)]:
-        groups[key[:3]].append(key)
-    of_group = {key[:3]: record for key, record in examples.items()}
+        groups[key[:-1]].append(key)
+    of_group = {key[:-1]: record for key, record in examples.items()}
     columns = [c for c in METRIC_COLUMNS if f'{c.name}_mean' in leaderboard]
     columns += [c for c in COST_COLUMNS if c.name in leaderboard]
     made, number = [], 0
-    for (benchmark, factor, setting), members in groups.items():
-        example = of_group.get((benchmark, factor, setting))
+    signs = dict(zip(rows, marks_of(leaderboard), strict=True))
+    for group, members in groups.items():
+        (benchmark, factor, setting, _), example = group, of_group.get(group)
         about = _about(example) if example else 'No run of this table has succeeded.'
         board = Board(
             benchmark,
@@ -161,29 +171,28 @@ def boards(
         for key in members:
             cells = [_board_cell(column, rows.get(key, {}), marks[column.name].get(key, '')) for column in columns]
             reason = '' if seeds[key] else '; '.join(failed[key])
-            board.rows.append(Row(number, key, seeds[key], len(failed[key]), reason, cells))
+            board.rows.append(Row(number, key, seeds[key], len(failed[key]), reason, cells, signs.get(key, '')))
             number += 1
+        board.footnotes += footnotes(leaderboard.iloc[[n for n, key in enumerate(rows) if key[:-1] == group]])
         made.append(board)
     return made
 
 
-def plain(frame: pd.DataFrame | None, title: str, caveats: Mapping[str, str] | None = None) -> list[Table]:
+def plain(frame: pd.DataFrame | None, heading: str, caveats: Mapping[str, str] | None = None) -> list[Table]:
     """A frame as tables: one a group where it has groups, mean and deviation in one cell, empty columns left out.
 
     Args:
         frame: None or empty: no table.
-        title: Of all of them; what tells them apart is added.
+        heading: Of all of them; what tells them apart is added.
         caveats: What the tables of a benchmark have to say, by its name.
     """
     if frame is None or frame.empty:
         return []
     if not set(GROUP) <= set(frame.columns):
-        return [_table(frame, title)]
+        return [_table(frame, heading)]
     groups = frame.groupby(GROUP, sort=False, dropna=False)
     return [
-        _table(
-            rows.drop(columns=GROUP), f'{title}: {group_title(*group)} ({group[2]})', (caveats or {}).get(group[0], '')
-        )
+        _table(rows.drop(columns=GROUP), f'{heading}: {title(*group)}', (caveats or {}).get(group[0], ''))
         for group, rows in groups
     ]
 
@@ -240,11 +249,6 @@ def published(frame: pd.DataFrame | None, caveats: Mapping[str, str] | None = No
         frame[differs].drop(columns=['difference', 'tolerance', 'verdict']),
     )
     return plain(same, 'Same recipe', caveats), plain(other, 'Another recipe', caveats)
-
-
-def group_title(benchmark: str, factor: float | None, setting: str) -> str:
-    """Benchmark and imbalance factor for people."""
-    return benchmark + ('' if pd.isna(factor) else f', imbalance factor {factor:g}')
 
 
 def _about(record: Mapping[str, Any]) -> str:

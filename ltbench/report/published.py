@@ -17,6 +17,7 @@ from scipy.stats import kendalltau
 from ltbench.config import ROOT_OF_PACKAGE, parse_specs
 from ltbench.errors import StoreError
 from ltbench.record import ROW
+from ltbench.report.frame import GROUP, title
 from ltbench.report.text import plain
 
 TOLERANCE_POINTS = 1.0
@@ -82,7 +83,7 @@ COLUMNS = [
 ]  # fmt: skip
 
 ORDER_COLUMNS = [
-    *ROW[:3], 'source', 'recipe', 'backbone', 'epochs', 'n_methods', 'kendall_tau', 'p', 'published_order',
+    *GROUP, 'source', 'recipe', 'backbone', 'epochs', 'n_methods', 'kendall_tau', 'p', 'published_order',
     'measured_order',
 ]  # fmt: skip
 LEAST_TO_ORDER = 3
@@ -130,8 +131,8 @@ def beside(records: Sequence[Record]) -> pd.DataFrame:
     return table.sort_values(order, kind='stable', ignore_index=True)[COLUMNS]
 
 
-def without_published(records: Sequence[Record]) -> list[tuple[str, float | None, str, str]]:
-    """Measured rows (benchmark, imbalance factor, setting, method) that no published row stands beside."""
+def without_published(records: Sequence[Record]) -> list[tuple[str, float | None, str, str, str]]:
+    """Measured rows, see :data:`ltbench.record.ROW`, that no published row stands beside."""
     return [_row_of(runs[0]) for runs in _measured_rows(records) if not _candidates(runs[0])]
 
 
@@ -169,7 +170,7 @@ def orders(records: Sequence[Record]) -> pd.DataFrame:
             [*source, len(pairs), test.statistic, test.pvalue, _best_first(pairs, theirs), _best_first(pairs, ours)]
         )
     table = pd.DataFrame(lines, columns=ORDER_COLUMNS).astype({'imbalance_factor': float, 'epochs': float})
-    return table.sort_values(ORDER_COLUMNS[:7], kind='stable', ignore_index=True)
+    return table.sort_values(ORDER_COLUMNS[:8], kind='stable', ignore_index=True)
 
 
 def _best_first(methods: Iterable[str], values: Iterable[float]) -> str:
@@ -189,24 +190,24 @@ def markdown(table: pd.DataFrame, order: pd.DataFrame, records: Sequence[Record]
         'best epoch on the test set, ours are those of the last. `*`: the published value was not checked at its '
         f'source. {left}',
     ]
-    for title, part, draw in (
+    for heading, part, draw in (
         ('Same recipe', table[table.differs == ''], _compared),
         ('Recipe differs: not compared', table[table.differs != ''], _apart),
     ):
-        lines += ['', f'### {title}', '']
+        lines += ['', f'### {heading}', '']
         if part.empty:
             lines += ['None.']
-        for group, rows in part.groupby(list(ROW[:3]), sort=False, dropna=False):
-            lines += [f'**{plain(_title(*group))}**', '', *draw(rows), '']
+        for group, rows in part.groupby(GROUP, sort=False, dropna=False):
+            lines += [f'**{plain(title(*group))}**', '', *draw(rows), '']
         lines = lines if lines[-1] else lines[:-1]
-    for number, (group, rows) in enumerate(order.groupby(list(ROW[:3]), sort=False, dropna=False)):
+    for number, (group, rows) in enumerate(order.groupby(GROUP, sort=False, dropna=False)):
         lines += ['', f'### Order of methods\n\n{HOW_ORDERED}\n'] if number == 0 else ['']
-        lines += [f'**{plain(_title(*group))}**', '', *_ordered(rows)]
+        lines += [f'**{plain(title(*group))}**', '', *_ordered(rows)]
     return '\n'.join(lines) + '\n'
 
 
-def _row_of(record: Record) -> tuple[str, float | None, str, str]:
-    return record['benchmark'], record['imbalance_factor'], record['setting'], record['method']
+def _row_of(record: Record) -> tuple[str, float | None, str, str, str]:
+    return record['benchmark'], record['imbalance_factor'], record['setting'], record['table'], record['method']
 
 
 def _measured_rows(records: Sequence[Record]) -> list[list[Record]]:
@@ -335,10 +336,6 @@ def _show(value: Any) -> str:
 
 
 # ---------------------------------------------------------------------------------------------- text
-
-
-def _title(benchmark: str, factor: float, setting: str) -> str:
-    return f'{benchmark}' + (f', imbalance factor {factor:g}' if pd.notna(factor) else '') + f' ({setting})'
 
 
 def _compared(rows: pd.DataFrame) -> Iterator[str]:

@@ -13,9 +13,6 @@ from ltbench.errors import StoreError, UsageError
 from ltbench.garbage import uncollected
 from ltbench.record import ROW, read_failures, read_records, results_root
 
-VERSIONS = ('benchmark_version', 'protocol')
-"""Runs that differ in these measure something else: they never share a table."""
-
 
 @dataclass(frozen=True)
 class SuiteResults:
@@ -50,7 +47,7 @@ def read_suite(suite: str, leave_out: bool = False) -> SuiteResults:
     Raises:
         UsageError: If there is neither a record nor a failed run; near misses among other suites are named.
         StoreError: If a file is damaged, changed, a copy or of another version, if two are of the same run, or if
-            those of one row were made by different code or data; every such file has a line of its own.
+            those of one row were made by different code; every such file has a line of its own.
     """
     found, wrong = read_records(suite)
     failures, damaged = read_failures(suite)
@@ -64,15 +61,14 @@ def read_suite(suite: str, leave_out: bool = False) -> SuiteResults:
 
 
 def conflicts(records: Mapping[Path, Mapping[str, Any]]) -> dict[Path, str]:
-    """Valid records that cannot be reported together, and why: of one run, of one row but of other code, or of one
-    table but of other data.
+    """Valid records that cannot be reported together, and why: of one run, or of one row but of other code.
 
     Which of them is right cannot be known from the records, so all are named.
     """
     wrong: dict[Path, str] = {}
     runs: dict[tuple[Any, ...], list[Path]] = defaultdict(list)
     for path, record in records.items():
-        runs[(*(record[key] for key in (*ROW, *VERSIONS)), record['run_seed'])].append(path)
+        runs[(*(record[key] for key in ROW), record['run_seed'])].append(path)
     rows: dict[tuple[Any, ...], list[Path]] = defaultdict(list)
     for (*row, seed), paths in runs.items():
         if len(paths) == 1:
@@ -85,26 +81,10 @@ def conflicts(records: Mapping[Path, Mapping[str, Any]]) -> dict[Path, str]:
         for path in paths if len(computations) > 1 else ():
             wrong[path] = (
                 f'{path} is of a row ({_named(records[path])}) whose {len(paths)} records were made by '
-                f'{len(computations)} different codes or data, this one by {records[path]["computation"][:12]}: '
+                f'{len(computations)} different codes, this one by {records[path]["computation"][:12]}: '
                 'keep those of one, or run that method again for all seeds'
             )
-    return wrong | {path: reason for path, reason in _of_other_data(records).items() if path not in wrong}
-
-
-def _of_other_data(records: Mapping[Path, Mapping[str, Any]]) -> dict[Path, str]:
-    """Records of one table with other images: folders of one name, or one that has changed since."""
-    tables: dict[tuple[Any, ...], dict[tuple[int, ...], list[Path]]] = defaultdict(lambda: defaultdict(list))
-    for path, record in records.items():
-        images = (*record['class_counts'], *record['metrics']['test_images'])
-        tables[tuple(record[key] for key in (*ROW[:-1], *VERSIONS))][images].append(path)
-    return {
-        path: f'{path} is of a table ({records[path]["benchmark"]}, {records[path]["setting"]}) whose records are of '
-        f'{len(kinds)} different data sets, this one of {sum(records[path]["class_counts"])} training images: '
-        'keep those of one'
-        for kinds in tables.values() if len(kinds) > 1
-        for paths in kinds.values()
-        for path in paths
-    }  # fmt: skip
+    return wrong
 
 
 def _named(record: Mapping[str, Any]) -> str:

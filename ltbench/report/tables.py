@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from ltbench.report.environments import as_text as environments_as_text
 from ltbench.report.frame import COSTS, DECIMALS, GROUP, METRICS, runs_frame
 from ltbench.report.intervals import BOUNDED, image_intervals
 from ltbench.report.statistics import against, pairs_by_images, standing
@@ -20,17 +22,19 @@ FORMATS = dict.fromkeys(('imbalance_factor', 'parameters', 'flops', 'rank'), '.1
 def leaderboard(
     frame: pd.DataFrame, failures: Sequence[Mapping[str, Any]] = (), tests: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """One row for each benchmark x imbalance factor x setting x method, best top-1 first, failed methods last.
+    """One row for each table and method, best top-1 first, failed methods last.
 
     Columns: the group, ``rank`` (by top-1; ties share one), ``method``, ``n_seeds``, ``n_failed``, ``best`` (see
     :func:`ltbench.report.statistics.standing`), ``*_mean`` and ``*_std`` of each metric, ``*_low`` and ``*_high`` of
-    accuracies (95 % bootstrap interval over test images, for single seeds), and the mean costs. Accuracies are in
-    percent. ``*_std`` has ddof=1 and is NaN for one seed; an empty group is NaN.
+    accuracies (95 % bootstrap interval over test images, for single seeds), the mean costs, and ``environments``, a
+    Counter of the runs by what they were computed on. Accuracies are in percent. ``*_std`` has ddof=1 and is NaN for
+    one seed; an empty group is NaN.
 
     Args:
         frame: Of :func:`runs_frame`.
-        failures: Runs that failed, see :data:`ltbench.record.FAILURE_FIELDS`. A method all of whose runs failed has a
-            row with ``n_seeds`` 0 and nothing else.
+        failures: Runs that failed, see :data:`ltbench.record.FAILURE_FIELDS`, with settings of
+            :func:`ltbench.report.frame.distinguish`. A method all of whose runs failed has a row with ``n_seeds`` 0 and
+            nothing else.
         tests: Of :func:`ltbench.report.statistics.against`, where they have been made.
     """
     key = [*GROUP, 'method']
@@ -41,6 +45,7 @@ def leaderboard(
         board[f'{metric}_std'] = groups[metric].std(ddof=1).to_numpy()
     for cost in COSTS:
         board[cost] = groups[cost].mean().to_numpy()
+    board['environments'] = groups['environment'].agg(Counter).to_numpy()
     tests = against(frame) if tests is None else tests
     pairs = pairs_by_images(frame, tests)
     single = frame.index[groups['run_seed'].transform('count') == 1]
@@ -48,13 +53,14 @@ def leaderboard(
     board = board.merge(pd.concat([frame.loc[single, key], intervals.loc[single]], axis=1), on=key, how='left')
     board = board.merge(_count(failures), on=key, how='outer')
     board[['n_seeds', 'n_failed']] = board[['n_seeds', 'n_failed']].fillna(0).astype(int)
+    board['environments'] = [row if isinstance(row, Counter) else Counter() for row in board['environments']]
     board['rank'] = board.groupby(GROUP, dropna=False)['top1_mean'].rank(method='min', ascending=False)
     board['best'] = standing(board, tests, pairs, intervals)
     bounds = {metric: ('low', 'high') if metric in BOUNDED else () for metric in METRICS}
     metrics = [f'{metric}_{what}' for metric in METRICS for what in ('mean', 'std', *bounds[metric])]
-    return board[[*GROUP, 'rank', 'method', 'n_seeds', 'n_failed', 'best', *metrics, *COSTS]].sort_values(
-        [*GROUP, 'top1_mean', 'method'], ascending=[True, True, True, False, True], ignore_index=True
-    )
+    order = [*GROUP, 'top1_mean', 'method']
+    board = board[[*GROUP, 'rank', 'method', 'n_seeds', 'n_failed', 'best', *metrics, *COSTS, 'environments']]
+    return board.sort_values(order, ascending=[name != 'top1_mean' for name in order], ignore_index=True)
 
 
 def csv(frame: pd.DataFrame) -> str:
@@ -62,11 +68,13 @@ def csv(frame: pd.DataFrame) -> str:
     text = frame.copy()
     for column in text.columns.intersection(list(FORMATS)):
         text[column] = [('' if pd.isna(value) else format(value, FORMATS[column])) for value in text[column]]
+    if 'environments' in text:
+        text['environments'] = text['environments'].map(environments_as_text)
     return text.to_csv(index=False, float_format='%.4f', lineterminator='\n')
 
 
 def _count(failures: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """How many runs of each row failed. With which versions is not kept: they are taken for the newest."""
+    """How many runs of each row failed."""
     key = [*GROUP, 'method']
     failed = pd.DataFrame([{name: failure[name] for name in key} for failure in failures], columns=key)
     failed['imbalance_factor'] = failed['imbalance_factor'].astype(float)

@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from ltbench.config import config_names
-from ltbench.report.frame import GROUP, title
+from ltbench.report.environments import footnotes, marks_of
+from ltbench.report.frame import GROUP, processor_of, title
 from ltbench.report.reading import SuiteResults
 from ltbench.report.statistics import ALPHA, BASELINE, Ranks, by_score
 
@@ -84,7 +85,7 @@ def readme(results: SuiteResults, files: Sequence[str], short_tables: Iterable[s
         f'# {results.suite}',
         '',
         f'{counted(len(records), "run")}, {len(results.failures)} failed, of {counted(methods, "method")} in '
-        f'{counted(tables, "table")} (benchmark, imbalance factor, setting).',
+        f'{counted(tables, "table")} (benchmark, imbalance factor, setting, data and recipe).',
         '',
         *_left_out(results),
         '```',
@@ -149,12 +150,18 @@ def _header(records: Sequence[Mapping[str, Any]]) -> str:
         [
             *([f'- **{caveat}**'] if caveat else []),
             f'- Selection: {selection}.',
-            f'- Setting: {plain(first["setting"])}; benchmark version {first["benchmark_version"]}, '
-            f'protocol {first["protocol"]}.',
+            f'- Setting: {plain(first["setting"])}; protocol {first["protocol"]}; table {first["table"]}.',
+            f'- Data: {_data(records)}.',
             f'- Classes: {len(first["class_counts"])}: {groups}.',
             f'- Recorded on: {machines}.',
         ]
     )
+
+
+def _data(records: Sequence[Mapping[str, Any]]) -> str:
+    """What the runs of one table were trained and tested on, and where it lay, where that was chosen."""
+    roots = _distinct(record['config']['benchmark']['data'].get('root') or None for record in records)
+    return f'{records[0]["data"][:12] or "unknown"}' + (f', read from {plain(roots)}' if roots else '')
 
 
 def _table(rows: pd.DataFrame) -> str:
@@ -162,7 +169,7 @@ def _table(rows: pd.DataFrame) -> str:
     table = [
         {
             '': '' if pd.isna(row['rank']) else f'{row["rank"]:.0f}',
-            'method': plain(row['method']),
+            'method': plain(row['method']) + sign,
             'n': row['n_seeds'],
             'failed': row['n_failed'] or '',
         }
@@ -173,9 +180,10 @@ def _table(rows: pd.DataFrame) -> str:
             'CPU s': _number(row['cpu_seconds'], 1),
             'wall s': _number(row['wall_seconds'], 1),
         }
-        for row in rows.to_dict('records')
+        for row, sign in zip(rows.to_dict('records'), marks_of(rows), strict=True)
     ]
-    return rows_to_markdown(table) + ('\n\nOne method: there is nothing to compare it with.' if alone else '')
+    said = [*footnotes(rows), *(['One method: there is nothing to compare it with.'] if alone else [])]
+    return '\n\n'.join([rows_to_markdown(table), *said])
 
 
 def rows_to_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -283,9 +291,9 @@ def _failure(failure: Mapping[str, Any]) -> str:
     return f'- {method}, seed {failure["run_seed"]}, stage {failure["stage"]}: {reason}'
 
 
-def _group_of(told: Mapping[str, Any]) -> tuple[str, float, str]:
+def _group_of(told: Mapping[str, Any]) -> tuple[str, float, str, str]:
     factor = told['imbalance_factor']
-    return told['benchmark'], float('nan') if factor is None else float(factor), told['setting']
+    return told['benchmark'], float('nan') if factor is None else float(factor), told['setting'], told['table']
 
 
 def _key(frame: pd.DataFrame) -> pd.Series:
@@ -293,8 +301,8 @@ def _key(frame: pd.DataFrame) -> pd.Series:
 
 
 def _machines(records: Iterable[Mapping[str, Any]]) -> list[tuple[str, int]]:
-    told = (record['environment'] for record in records)
-    return sorted(Counter(f'{machine["device"]}, {machine["processor"]}' for machine in told).items())
+    told = (f'{record["environment"]["device"]}, {processor_of(record)}' for record in records)
+    return sorted(Counter(told).items())
 
 
 def _distinct(values: Iterable[Any]) -> str:

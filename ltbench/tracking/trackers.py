@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from ltbench.fingerprint import fingerprint
 
-TAGS = ('benchmark', 'imbalance_factor', 'setting', 'method', 'run_seed', 'fingerprint')
+TAGS = ('benchmark', 'imbalance_factor', 'setting', 'table', 'method', 'run_seed', 'fingerprint')
 """Fields of a record that runs are looked for by, beside the suite."""
 SHOWN = ('test/top1', 'test/many', 'test/medium', 'test/few')
 """What TensorBoard's table of runs has columns for."""

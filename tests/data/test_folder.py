@@ -315,7 +315,7 @@ def test_names_that_are_no_utf8_are_read_and_can_be_written_down(tmp_path):
 def test_where_the_folder_is_changes_no_fingerprint_but_what_it_holds_does(tmp_path):
     def fingerprint(root):
         benchmark = load_benchmark(f'folder_lt(root={root}, image_size=8, test_per_class=2, imbalance_factor=2)')
-        assert benchmark.setting == f'paper, image_size=8, root={root.name}, test_per_class=2'
+        assert benchmark.setting == 'paper, image_size=8, test_per_class=2'
         data = load_data(benchmark.data)
         return make_plan('erm', benchmark, data.fingerprint, 0).stages()[-1].fingerprint
 

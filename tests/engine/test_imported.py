@@ -357,6 +357,8 @@ def test_the_row_is_marked_and_scored_on_the_test_part(tmp_path, results):
     with pytest.raises(UsageError):
         parse_specs(record['method'])  # no trained row can be called like it
     assert record['setting'] == 'imported, paper'
+    assert (record['data'], record['table']) == (data.fingerprint, benchmark.table(data.fingerprint))
+    assert record['code'] == record['environment']['code'] != ''
     imported = record['config']['imported']
     assert imported['source'] == 'ldam-drw'
     assert record['methods'][0]['options']['sha256'] == imported['sha256']
@@ -377,7 +379,8 @@ def test_a_report_shows_it_beside_trained_rows(tmp_path, results):
     list(score_checkpoint(digits_file(tmp_path)[0], 'ldam-drw', load_benchmark('digits_lt')))
     (record,) = read_records('imported')[0].values()
     classes = {'hits': [0] * 10, 'counts': record['class_counts']}
-    write(make_record('nbn', 0, benchmark='digits_lt', factor=40, setting='imported, paper', **classes), 'imported')
+    same = {'setting': record['setting'], 'table': record['table']}
+    write(make_record('nbn', 0, benchmark='digits_lt', factor=40, **same, **classes), 'imported')
     build_report('imported')
     text = (results / 'imported' / 'leaderboard.md').read_text()
     (row,) = (line for line in text.splitlines() if line.startswith('| 1 | imported:ldam-drw(best, sha256='))

@@ -9,9 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ltbench.config import Suite, load_benchmark
-from ltbench.engine import precision
-from ltbench.grid import run as grid_run
+from ltbench.config import load_benchmark
+from ltbench.errors import UsageError
 from ltbench.method import make_plan
 from ltbench.models import bf16
 from ltbench.models.classifier import LongTailClassifier
@@ -58,25 +57,9 @@ def test_without_bf16_instructions_results_and_gradients_are_the_exact_ones_roun
         assert (ours == theirs.bfloat16().float()).float().mean() > 0.999
 
 
-@pytest.mark.parametrize(('chosen', 'setting'), [('bf16', 'paper, precision=bf16'), ('fp32', 'paper')])
-def test_auto_is_resolved_before_anything_is_planned(monkeypatch, chosen, setting):
-    monkeypatch.setattr(grid_run, 'faster_precision', lambda device, threads: (chosen, 1.7))
-    suite = Suite('s', ('digits_lt(precision=auto)',), ('erm',), (0,))
-    graph, _ = grid_run.expand(suite)
-    (run,) = graph.runs
-    assert run.benchmark.setting == setting
-    assert run.benchmark.notes == [
-        f'digits_lt: precision {chosen}: by a self-test bf16 is 1.7 times as fast as fp32 here'
-    ]
-    (as_asked,) = grid_run.expand(Suite('s', (f'digits_lt(precision={chosen})',), ('erm',), (0,)))[0].runs
-    assert run.fingerprint == as_asked.fingerprint
-
-
-def test_a_processor_without_bf16_is_not_asked(monkeypatch):
-    monkeypatch.setattr(torch.cpu, '_is_avx512_bf16_supported', lambda: False)
-    monkeypatch.setattr(torch.cpu, '_is_amx_tile_supported', lambda: False)
-    monkeypatch.setattr(precision, '_seconds', lambda *_: pytest.fail('measured'))
-    assert precision.faster_precision.__wrapped__('cpu', 1) == ('fp32', 0.0)
+def test_no_timing_chooses_what_is_computed():
+    with pytest.raises(UsageError, match="unknown precision of digits_lt 'auto'"):
+        load_benchmark('digits_lt(precision=auto)')
 
 
 @pytest.mark.slow

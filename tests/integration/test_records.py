@@ -52,7 +52,7 @@ def test_other_code_never_shares_a_row(ltbench, sandbox):
     assert rows(sandbox) == [('paper, epochs=1', 'scaled', '2')]
     (sandbox / 'helper.py').write_text('FACTOR = 3.0\n')
     printed = ltbench(*run, '--seeds', '0', PYTHONPATH=str(sandbox))
-    assert printed.count('was made by other code or data: moved to') == 2
+    assert printed.count('was made by other code: moved to') == 2
     assert rows(sandbox) == [('paper, epochs=1', 'scaled', '1')]
     assert len(list((sandbox / 'results/digits/superseded').iterdir())) == 2
 

@@ -56,8 +56,9 @@ def blocks(text):
 
 
 def test_short_tables_tell_what_is_missing(results):
-    write(make_record('erm', counts=(5000, 1500), hits=[40, 30]))
-    write_failure('made', make_record('erm', 1), 'train', 'the loss is nan')
+    two = {'counts': (5000, 1500), 'hits': [40, 30]}
+    write(make_record('erm', **two))
+    write_failure('made', make_record('erm', 1, **two), 'train', 'the loss is nan')
     write_failure('made', make_record('gone', setting='quick'), 'train', 'lost')
     write_report(read_suite('made'))
     readme = (results / 'made/README.md').read_text()

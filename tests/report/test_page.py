@@ -11,8 +11,11 @@ import pandas as pd
 import pytest
 from made_records import COUNTS, make_record
 
+from ltbench.record import IDENTITY
 from ltbench.report import tables
+from ltbench.report.frame import distinguish
 from ltbench.report.page import Contents, page
+from ltbench.report.page_data import run_id
 from ltbench.report.page_tables import breakable
 
 NASTY = ('<script>alert(1)</script>', 'a&b "c"', '</script><img src=x onerror=alert(1)>')
@@ -63,8 +66,7 @@ def contents(records, failures=(), **others) -> Contents:
 
 def failure(method: str, seed: int, reason: str = 'the loss is nan') -> dict:
     record = make_record(method, seed)
-    keys = ('benchmark', 'imbalance_factor', 'setting', 'method', 'run_seed', 'fingerprint')
-    return {key: record[key] for key in keys} | {'stage': 'train', 'reason': reason}
+    return {key: record[key] for key in IDENTITY} | {'stage': 'train', 'reason': reason}
 
 
 @pytest.fixture
@@ -175,12 +177,15 @@ def test_other_recipes_are_apart(records):
     assert 'epochs</td>' in other and '+1.00' not in other
 
 
-def test_records_of_an_older_version_are_a_group_of_their_own():
-    old, new = make_record(seed=0), make_record(seed=1)
-    frame = tables.runs_frame([old | {'setting': 'paper, protocol 0'}, new])
-    html = page(Contents('made', [], [old, new], tables.leaderboard(frame), settings=['paper, protocol 0', 'paper']))
+def test_records_of_an_older_protocol_are_a_group_of_their_own():
+    both = [make_record(seed=0, protocol=0), make_record(seed=1)]
+    frame = tables.runs_frame(both)
+    settings = [one['setting'] for one in distinguish(both)]
+    html = page(Contents('made', [], both, tables.leaderboard(frame), settings=settings))
+    assert html.count('<small>(paper, protocol ') == 2
     data = json.loads(Document(html).data)
     assert len({values[data['fields'].index('row')] for values in data['runs']}) == 2
+    assert {values[data['fields'].index('id')] for values in data['runs']} == {run_id(record) for record in both}
 
 
 def test_the_smaller_file_of_a_figure_is_embedded(records, results):
@@ -200,7 +205,7 @@ def test_a_caveat_stands_at_every_table_of_its_benchmark(records):
     for record in records:
         record['config']['benchmark']['caveat'] = said
     others = [make_record(method, benchmark='other_lt') for method in ('erm', 'nbn')]
-    rows = [{'benchmark': r['benchmark'], 'imbalance_factor': 100.0, 'setting': 'paper'} for r in (*records, *others)]
+    rows = [{key: r[key] for key in tables.GROUP} for r in (*records, *others)]
     statistics = pd.DataFrame([row | {'method': 'erm', 'p': 0.5} for row in rows])
     html = page(contents([*records, *others], statistics=statistics, ablations={'a': statistics}))
     assert html.count('class="caveat">Not &lt;comparable&gt;.</p>') == 3  # leaderboard, statistics, ablation
@@ -226,7 +231,7 @@ def test_a_long_table_is_folded_and_counted(records, rows, folded):
 
 
 def test_an_ablation_has_a_row_a_method(records):
-    group = {'benchmark': 'b', 'imbalance_factor': 10.0, 'setting': 'paper'}
+    group = {'benchmark': 'b', 'imbalance_factor': 10.0, 'setting': 'paper', 'table': 'a'}
     numbers = {'mean': 70.0, 'std': 1.0, 'n': 3, 'difference': 2.0, 'difference_std': 0.5, 'p_holm': 0.25}
     reference = {'mean': 68.0, 'std': 1.0, 'n': 3}
     frame = pd.DataFrame(
@@ -245,7 +250,7 @@ def test_an_ablation_has_a_row_a_method(records):
 
 def test_an_ablation_of_one_option_says_its_values(records):
     """With two values only the rows that are no reference have one and the same."""
-    group = {'benchmark': 'b', 'imbalance_factor': 10.0, 'setting': 'quick'}
+    group = {'benchmark': 'b', 'imbalance_factor': 10.0, 'setting': 'quick', 'table': 'a'}
     frame = pd.DataFrame(
         [
             group | {'method': 'erm', 'option': 'recipe.precision', 'value': value, 'is_reference': value == 'fp32'}

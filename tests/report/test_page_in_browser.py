@@ -48,7 +48,9 @@ def records():
 
 @pytest.fixture
 def opened(browser, records, tmp_path) -> Iterator:
-    failed = {key: records[0][key] for key in ('benchmark', 'imbalance_factor', 'setting', 'run_seed', 'fingerprint')}
+    failed = {
+        key: records[0][key] for key in ('benchmark', 'imbalance_factor', 'setting', 'table', 'run_seed', 'fingerprint')
+    }
     failed |= {'method': 'broken', 'stage': 'train', 'reason': 'out of memory'}
     board = tables.leaderboard(tables.runs_frame(records))
     ablation = pd.DataFrame({'option': ['a', 'b', 'c'], 'top1_mean': [9.0, float('nan'), 10.0]})

@@ -103,7 +103,7 @@ def draw_all(
     processes: int | None = None,
     ablations: Mapping[str, pd.DataFrame] | None = None,
 ) -> list[Path]:
-    """Draw every figure that the records hold, for each benchmark x imbalance factor x setting; return the files.
+    """Draw every figure that the records hold, for each table; return the files.
 
     Args:
         records: Those that the frame was made of.
@@ -199,5 +199,5 @@ def _slugs(found: Sequence[Material]) -> list[str]:
 
 
 def _hash(material: Material) -> str:
-    key = repr((material.benchmark, material.factor, material.setting, material.factors))
+    key = repr((material.benchmark, material.factor, material.setting, material.factors, material.source))
     return hashlib.sha256(key.encode()).hexdigest()[:8]

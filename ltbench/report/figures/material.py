@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ltbench.evaluation.metrics import group_members
+from ltbench.fingerprint import fingerprint
 from ltbench.report.figures.style import BASELINE
 from ltbench.report.tables import GROUP
 
@@ -31,7 +32,7 @@ class Details:
 
 @dataclass(frozen=True)
 class Material:
-    """The runs of one benchmark, imbalance factor and setting; of all factors where ``factors`` is True.
+    """The runs of one table; of all imbalance factors of a benchmark and setting where ``factors`` is True.
 
     Attributes:
         rows: One row a run: the frame's columns but lists, and ``KIND_in_KIND`` (percent of the images of a group taken
@@ -53,6 +54,7 @@ class Material:
     seconds: str = ''  # what the column of that name measures
     factors: bool = False
     caveat: str = ''  # of the benchmark, to stand on each of its figures
+    source: str = ''  # what its images were taken from, as far as a record tells; the same at each imbalance factor
 
     @property
     def title(self) -> str:
@@ -102,7 +104,7 @@ def related_methods(records: Iterable[Mapping[str, Any]]) -> list[str]:
 def materials(
     records: Sequence[Mapping[str, Any]], frame: pd.DataFrame, intervals: pd.DataFrame | None = None
 ) -> list[Material]:
-    """One for each benchmark x imbalance factor x setting, in the order of the frame's columns.
+    """One for each table, in the order of the frame's columns.
 
     Args:
         records: Those that the frame was made of.
@@ -120,11 +122,11 @@ def materials(
 
 
 def over_factors(found: Sequence[Material]) -> list[Material]:
-    """One for each benchmark x setting that has several imbalance factors."""
-    together: dict[tuple[str, str], list[Material]] = {}
+    """One for each benchmark x setting that has several imbalance factors of one source, as far as is known."""
+    together: dict[tuple[str, str, str], list[Material]] = {}
     for material in found:
         if material.factor is not None:
-            together.setdefault((material.benchmark, material.setting), []).append(material)
+            together.setdefault((material.benchmark, material.setting, material.source), []).append(material)
     return [
         Material(
             benchmark,
@@ -133,8 +135,9 @@ def over_factors(found: Sequence[Material]) -> list[Material]:
             pd.concat([one.rows for one in several]),
             factors=True,
             caveat=several[0].caveat,
+            source=source,
         )
-        for (benchmark, setting), several in together.items()
+        for (benchmark, setting, source), several in together.items()
         if len(several) > 1
     ]
 
@@ -159,8 +162,17 @@ def _material(rows: pd.DataFrame, records: Sequence[Mapping[str, Any]], interval
         np.asarray(first['class_counts']), tuple(method for method in related if method != BASELINE), intervals,
         next((one['rare_group'] for one in strength if one), 'few'),
         'CPU seconds' if clock == 'cpu' else f'wall seconds on {" or ".join(devices)}',
-        caveat=first['config']['benchmark'].get('caveat', ''),
+        caveat=first['config']['benchmark'].get('caveat', ''), source=_source(first),
     )  # fmt: skip
+
+
+def _source(record: Mapping[str, Any]) -> str:
+    """Classes, test images and everything that the data were asked for but the imbalance factor.
+
+    The fingerprint of the data is another at each factor, so this is all that tells, say, two folders apart.
+    """
+    asked = {key: value for key, value in record['config']['benchmark']['data'].items() if key != 'imbalance_factor'}
+    return fingerprint([asked, record['class_names'], record['metrics']['test_images']])
 
 
 def _numbers(record: Mapping[str, Any]) -> dict[str, float | None]:
