@@ -125,7 +125,7 @@ def train_head(bench: Workbench) -> Artifact:
     head = build_head(config['head'], backbone_shape, data.num_classes, base=base).to(bench.device)
     loss = build_loss(config['loss'], config['class_weights'], data.class_counts).to(bench.device)
     constrain = build(MODELS, config['constraint'], head=head) if config['constraint'] else None
-    optimizer = build_optimizer(head, config['optimizer'])
+    optimizer = build_optimizer(nn.ModuleDict({'head': head, 'loss': loss}), config['optimizer'])
     epochs, batch_size = views_config['epochs'], views_config['batch_size']
     views = features['views'].view(epochs, -1, *features['views'].shape[1:])
     labels = features['labels'].view(epochs, -1)
@@ -138,6 +138,8 @@ def train_head(bench: Workbench) -> Artifact:
         constrain()
     for epoch in range(epochs):
         set_learning_rate(optimizer, learning_rate(config['schedule'], config['optimizer']['lr'], epoch, epochs))
+        if callable(set_loss_epoch := getattr(loss, 'set_epoch', None)):
+            set_loss_epoch(epoch)
         total = torch.zeros((), device=bench.device)
         for x, y in zip(views[epoch].split(batch_size), labels[epoch].split(batch_size), strict=True):
             value = loss(head(x), y)

@@ -21,9 +21,11 @@ from ltbench.engine.analysis import bn_scale
 from ltbench.engine.distributed import bare
 from ltbench.engine.environment import Meter
 from ltbench.engine.job import LeftError, Workbench
-from ltbench.engine.optim import learning_rate, set_learning_rate
+from ltbench.engine.optim import build_optimizer, learning_rate, set_learning_rate
 from ltbench.engine.outputs import NonFiniteError, evaluated_splits, predict
 from ltbench.evaluation import evaluate
+from ltbench.fingerprint import canonical
+from ltbench.models.classifier import build_loss
 from ltbench.seeding import derive_seed
 from ltbench.store import explained, write_atomically
 
@@ -145,6 +147,9 @@ class Checkpoints(Hook):
 
     Saved files hold tensors and plain values only and load with ``weights_only=True``. A file that does not load (cut
     off by a crash of the machine) is passed over for the one before it.
+
+    What a loss has learned is kept beside the network. It goes on where the loss does; where a cut brings another loss,
+    that one begins fresh, with fresh optimizer state, and the network's optimizer state goes on.
     """
 
     priority = 'VERY_LOW'
@@ -168,8 +173,14 @@ class Checkpoints(Hook):
             if self.start is None:
                 return
             state = torch.load(self.start, map_location=self.bench.device, weights_only=True)
-        bare(runner.model).load_state_dict(state['model'])
-        runner.optim_wrapper.load_state_dict(state['optimizer'])
+        model, loss = bare(runner.model), self._other_loss_before(state['epoch'])
+        model.load_network(state['model'])
+        if loss is None:
+            # states saved before losses were kept apart lack the entry; a loss with anything to load then fails here
+            model.loss.load_state_dict(state.get('loss', {}))
+            runner.optim_wrapper.load_state_dict(state['optimizer'])
+        else:
+            self._carry_over(model, runner.optim_wrapper.optimizer, state['optimizer'], loss)
         runner.train_loop._epoch, runner.train_loop._iter = state['epoch'], state['iteration']
         self.curve.epochs = state['curve']
         self.bench.first_epoch = state['epoch']
@@ -196,14 +207,38 @@ class Checkpoints(Hook):
                 raise LeftError(f'told to leave: saved after epoch {done}')
 
     def state(self, runner: Runner, epoch: int, iteration: int) -> dict[str, Any]:
-        """Everything that training goes on from: the number of finished epochs, model, optimizer, curve so far."""
+        """Everything that training goes on from: epochs done, network, loss, optimizer, curve so far."""
+        model = bare(runner.model)
         return {
             'epoch': epoch,
             'iteration': iteration,
-            'model': bare(runner.model).state_dict(),
+            'model': model.network_state(),
+            'loss': model.loss.state_dict(),
             'optimizer': runner.optim_wrapper.state_dict(),
             'curve': self.curve.epochs,
         }
+
+    def _other_loss_before(self, epoch: int) -> Mapping[str, Any] | None:
+        """The config of the loss that a state was saved with after ``epoch`` epochs, where this stage has another."""
+        history = self.bench.config['history']
+        before = next(in_force['loss'] for in_force in history if in_force['until'] >= epoch)
+        return None if canonical(before) == canonical(history[-1]['loss']) else before
+
+    def _carry_over(
+        self, model: Any, optimizer: torch.optim.Optimizer, saved: dict[str, Any], loss: Mapping[str, Any]
+    ) -> None:
+        """Give the network's parameters the optimizer state that they had under another loss.
+
+        A file numbers the parameters, those of the loss among them. So it is read by an optimizer that has the loss it
+        was saved with, and each parameter of the network then keeps its own.
+        """
+        new, counts = model.loss, self.bench.data.class_counts
+        model.loss = build_loss(loss, None, counts).to(self.bench.device)
+        earlier = build_optimizer(model, self.bench.config['recipe']['optimizer'], fused=True)
+        model.loss = new
+        earlier.load_state_dict(saved)
+        network = set(model.parameters())
+        optimizer.state.update({part: state for part, state in earlier.state.items() if part in network})
 
     def _files(self) -> list[Path]:
         """Saved states, newest first."""

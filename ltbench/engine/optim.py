@@ -23,12 +23,15 @@ def build_optimizer(model: nn.Module, config: Mapping[str, Any], fused: bool = F
         model: The module to train.
         config: ``type`` (a class of ``torch.optim``), its arguments, and optionally ``paramwise``: rules like
             ``{'norm': {'weight_decay': 5e-3}, 'scalar': {'weight_decay': 0.0, 'lr_mult': 0.1}}``. ``'norm'`` means the
-            affine parameters of all BN layers; any other key is a part of parameter names. The last rule that fits
-            wins. Parameters with equal settings share one group, so the fused update stays fast.
+            affine parameters of all BN layers; any other key is a part of parameter names, those of the loss beginning
+            with ``loss.``. The last rule that fits wins. Parameters with equal settings share one group, so the fused
+            update stays fast; those of the loss have their own, because a loss may begin later than the network, and
+            the fused update of a group takes the first step of all its parameters or of none.
         fused: Update all parameters in one go, where the optimizer can; the same bits, but not for the meta device.
 
     Raises:
-        UsageError: If the type is unknown or a rule fits no parameter.
+        UsageError: If the type is unknown or a rule fits no parameter. One for ``loss.`` need not: the rules are the
+            same for all of training, and a loss with parameters may be in force in a part of it.
     """
     arguments = dict(config)
     rules = arguments.pop('paramwise', None) or {}
@@ -48,8 +51,8 @@ def build_optimizer(model: nn.Module, config: Mapping[str, Any], fused: bool = F
         for entry in rule:
             if entry not in ('weight_decay', 'lr_mult'):
                 raise unknown('entry of an optimizer rule', entry, ('weight_decay', 'lr_mult'))
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    unused = set(rules)
+    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
+    unused = {rule for rule in rules if not rule.startswith('loss.')}
     default_decay = arguments.get('weight_decay', inspect.signature(kind).parameters['weight_decay'].default)
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
@@ -60,13 +63,13 @@ def build_optimizer(model: nn.Module, config: Mapping[str, Any], fused: bool = F
                 weight_decay = rule.get('weight_decay', weight_decay)
                 lr_mult = rule.get('lr_mult', lr_mult)
                 unused.discard(key)
-        groups.setdefault((weight_decay, lr_mult), []).append(parameter)
+        groups.setdefault((weight_decay, lr_mult, name.startswith('loss.')), []).append(parameter)
     if unused:
         raise UsageError(f'optimizer rule fits no parameter: {", ".join(sorted(unused))}')
     return kind(
         [
             {'params': parameters, 'weight_decay': weight_decay, 'lr': arguments['lr'] * lr_mult, 'lr_mult': lr_mult}
-            for (weight_decay, lr_mult), parameters in groups.items()
+            for (weight_decay, lr_mult, _), parameters in groups.items()
         ],
         **arguments,
     )

@@ -120,6 +120,9 @@ def train(bench: Workbench, hooks: Sequence[Hook] = ()) -> Artifact | None:
         cost['evaluation_seconds'] = evaluation.read()['wall_seconds']
         example = preprocess.normalize(example_of(data, recipe['augmentation']).to(bench.device))
         size = size_of(model, example)
+        size['parameters'] -= sum(
+            parameter.numel() for parameter in cast(nn.Module, model.loss).parameters()
+        )  # it is left behind
 
     def write(folder: Path) -> None:
         state = checkpoints.state(runner, stage.end, runner.iter)
@@ -167,5 +170,5 @@ def load_trained(bench: Workbench, artifact: Artifact) -> LongTailClassifier:
     """The network with the weights that a ``train`` stage left."""
     model = build_model(bench)
     state = torch.load(artifact.path(STATE), map_location='cpu', weights_only=True)
-    model.load_state_dict(state['model'])
+    model.load_network(state['model'])
     return model.to(bench.device, memory_format=torch.channels_last)

@@ -49,6 +49,18 @@ class LongTailClassifier(BaseModel):
         self.loss: nn.Module | None = None
         self.mixing: BatchMixing | None = None
 
+    def network_state(self) -> dict[str, Tensor]:
+        """Weights and statistics of the network, without those of the loss that trains it."""
+        state = self.state_dict()
+        for name in [name for name in state if name.startswith('loss.')]:
+            del state[name]
+        return state
+
+    def load_network(self, state: Mapping[str, Tensor]) -> None:
+        """Load what :meth:`network_state` gave; the loss stays as it is."""
+        loss = {} if self.loss is None else self.loss.state_dict(prefix='loss.')
+        self.load_state_dict({**state, **loss})
+
     def init_weights(self) -> None:
         """Parts initialise themselves when built; mmengine's own pass is not needed."""
 

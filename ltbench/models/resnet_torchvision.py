@@ -1,15 +1,43 @@
-"""ResNets of ImageNet size, from torchvision."""
+"""ResNets of ImageNet size, built from torchvision's blocks."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
-from ltbench.errors import unknown
+from ltbench.errors import UsageError, unknown
 from ltbench.registry import MODELS
 
-NETWORKS = ('resnet10', 'resnet18', 'resnet50', 'resnet101', 'resnet152', 'resnext50_32x4d')
+CHANNELS = (64, 128, 256, 512)  # of the four stages, before a block's own expansion
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What tells one network from another.
+
+    Attributes:
+        block: Name of torchvision's block.
+        blocks: Of each stage.
+        groups: Of the 3x3 convolutions.
+        group_width: Channels of a group where the stage has 64.
+    """
+
+    block: str
+    blocks: tuple[int, int, int, int]
+    groups: int = 1
+    group_width: int = 64
+
+
+NETWORKS = {
+    'resnet10': Architecture('BasicBlock', (1, 1, 1, 1)),
+    'resnet18': Architecture('BasicBlock', (2, 2, 2, 2)),
+    'resnet50': Architecture('Bottleneck', (3, 4, 6, 3)),
+    'resnet101': Architecture('Bottleneck', (3, 4, 23, 3)),
+    'resnet152': Architecture('Bottleneck', (3, 8, 36, 3)),
+    'resnext50_32x4d': Architecture('Bottleneck', (3, 4, 6, 3), groups=32, group_width=4),
+}
 
 
 @MODELS.register_module()
@@ -17,44 +45,103 @@ class TorchvisionResNet(nn.Module):
     """ResNet-10/18/50/101/152 or ResNeXt-50 with Kaiming-normal (fan-out) convolutions, without pre-training.
 
     He et al., CVPR 2016, https://arxiv.org/abs/1512.03385; Xie et al., CVPR 2017, https://arxiv.org/abs/1611.05431. As
-    in the official codes of Decoupling and NBN; the residual branches' last BN starts at 1, not 0.
+    in the official codes of Decoupling and NBN; the residual branches' last BN starts at 1, not 0. At widths of 1 and
+    one expert it is torchvision's network, with the same initial weights bit for bit. Experts part after the second
+    stage, as in the ImageNet networks of RIDE (frank-xwang/RIDE-LongTailRecognition@ab8be5c, whose
+    ``reduce_dimension`` is ``expert_width=0.75``).
 
     Args:
         name: ``'resnet10'``, ``'resnet18'``, ``'resnet50'``, ``'resnet101'``, ``'resnet152'`` or ``'resnext50_32x4d'``.
-        in_channels: 3.
+        in_channels: 3 for colour, 1 for grey images.
+        width: Multiplies the channels of the stem and of every stage.
+        experts: K copies of the third and fourth stage after shared first ones; their features are stacked.
+        expert_width: Multiplies the channels of those copies.
 
     Raises:
-        UsageError: For another name.
+        UsageError: For another name, no expert, or widths that leave a stage without channels or, in ResNeXt, a group
+            with a broken number of them.
     """
 
-    def __init__(self, name: str = 'resnet50', in_channels: int = 3) -> None:
+    def __init__(
+        self,
+        name: str = 'resnet50',
+        in_channels: int = 3,
+        width: float = 1.0,
+        experts: int = 1,
+        expert_width: float = 1.0,
+    ) -> None:
         super().__init__()
         if name not in NETWORKS:
             raise unknown('network', name, NETWORKS)
-        network = _network(name)
-        self.out_features = network.fc.in_features
-        self.conv1, self.bn1, self.relu, self.maxpool = network.conv1, network.bn1, network.relu, network.maxpool
-        self.layer1, self.layer2, self.layer3 = network.layer1, network.layer2, network.layer3
-        self.layer4, self.avgpool = network.layer4, network.avgpool
+        if experts < 1:
+            raise UsageError(f'experts of TorchvisionResNet is 1 or larger, got {experts}')
+        network, of_experts = NETWORKS[name], width * expert_width
+        factors = (width, width, of_experts, of_experts)
+        channels = [round(count * factor) for count, factor in zip(CHANNELS, factors, strict=True)]
+        _check_channels(name, channels)
+        stem = channels[0]
+        self.conv1 = nn.Conv2d(3, stem, 7, 2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(stem)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, 2, padding=1)
+        self.layer1, reached = _stage(network, 0, stem, channels[0])
+        self.layer2, shared = _stage(network, 1, reached, channels[1])
+        copies = []
+        for _ in range(experts):
+            third, reached = _stage(network, 2, shared, channels[2])
+            fourth, self.out_features = _stage(network, 3, reached, channels[3])
+            copies.append((third, fourth))
+        self.layer3, self.layer4 = (
+            parts[0] if experts == 1 else nn.ModuleList(parts) for parts in zip(*copies, strict=True)
+        )
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.experts = experts
+        nn.Linear(self.out_features, 1000)  # torchvision draws its classifier here; what is drawn next depends on that
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
         if in_channels != 3:
-            self.conv1 = nn.Conv2d(in_channels, 64, 7, 2, padding=3, bias=False)
+            self.conv1 = nn.Conv2d(in_channels, stem, 7, 2, padding=3, bias=False)
             nn.init.kaiming_normal_(self.conv1.weight, mode='fan_out', nonlinearity='relu')
 
     @property
     def last_stages(self) -> list[nn.Module]:
-        """The last stage, which NBN normalises by default."""
-        return [self.layer4]
+        """The last stage (of each expert), which NBN normalises by default."""
+        return [self.layer4] if self.experts == 1 else list(self.layer4)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images ``[B, in_channels, H, W]`` -> pooled features ``[B, F]``."""
+        """Images ``[B, in_channels, H, W]`` -> pooled features ``[B, F]``, or ``[B, K, F]`` of K experts."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return self.avgpool(x).flatten(1)
+        x = self.layer2(self.layer1(x))
+        if self.experts == 1:
+            return self.avgpool(self.layer4(self.layer3(x))).flatten(1)
+        experts = zip(self.layer3, self.layer4, strict=True)
+        return torch.stack([self.avgpool(fourth(third(x))).flatten(1) for third, fourth in experts], dim=1)
 
 
-def _network(name: str) -> Any:
+def _check_channels(name: str, channels: list[int]) -> None:
+    """Refuse widths that torchvision's blocks would round down in silence, or fail on later."""
+    shown = f'{name} would have {", ".join(map(str, channels[:-1]))} and {channels[-1]} channels'
+    if min(channels) < 1:
+        raise UsageError(f'{shown}; every stage needs one or more: choose a larger width or expert_width')
+    unit = CHANNELS[0] // NETWORKS[name].group_width  # channels of a stage for each channel of a group
+    if any(count % unit for count in channels):
+        raise UsageError(
+            f'{shown}; its {NETWORKS[name].groups} groups need multiples of {unit}: choose a multiple of '
+            f'{unit / CHANNELS[0]:g} for width and of {unit / CHANNELS[2]:g} for width times expert_width'
+        )
+
+
+def _stage(network: Architecture, number: int, in_channels: int, channels: int) -> tuple[nn.Sequential, int]:
+    """A stage of torchvision's blocks, drawn in torchvision's order, and the channels that it gives."""
     from torchvision.models import resnet  # with all that torchvision has: a second, which small images need not spend
 
-    if name == 'resnet10':
-        return resnet.ResNet(resnet.BasicBlock, [1, 1, 1, 1])
-    return getattr(resnet, name)()
+    kind = getattr(resnet, network.block)
+    stride, reached = 1 if number == 0 else 2, channels * kind.expansion
+    shortcut = None
+    if stride != 1 or in_channels != reached:
+        shortcut = nn.Sequential(resnet.conv1x1(in_channels, reached, stride), nn.BatchNorm2d(reached))
+    groups = {'groups': network.groups, 'base_width': network.group_width}
+    blocks = [kind(in_channels, channels, stride, shortcut, **groups)]
+    blocks += [kind(reached, channels, **groups) for _ in range(network.blocks[number] - 1)]
+    return nn.Sequential(*blocks), reached

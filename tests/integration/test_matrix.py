@@ -1,0 +1,233 @@
+"""Every method trains on every benchmark: tiny data in the official layouts, tiny networks of the real ones' classes.
+
+Two epochs, so that a method which changes something late has a late part. Stages are shared as in any grid.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import pickle
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ltbench import plugins
+from ltbench.config import Benchmark, Spec, config_names, load_benchmark
+from ltbench.data import base, cifar, fashion_mnist, load_data
+from ltbench.engine.job import Job, Runtime
+from ltbench.engine.worker import carry_out
+from ltbench.grid.graph import Graph, Run
+from ltbench.method import make_plan
+from ltbench.registry import DATASETS, METHODS
+from ltbench.store import Store
+
+plugins.load()
+METHOD_NAMES = [name for name in plugins.method_names() if METHODS.get(name).__module__.startswith('methods.')]
+OF_THE_MISSION = [
+    'resample_class_balanced', 'resample_sqrt', 'resample_progressive', 'resample_repeat_factor', 'ldam', 'ldam_drw',
+    'crt', 'lws', 'la_loss', 'la_posthoc', 'balanced_softmax', 'tau_norm', 'ncm', 'ce_drw', 'deferred_resampling',
+    'ride',
+]  # fmt: skip
+LARGE = {'ImageNetLT': 3, 'INaturalist2018': 3, 'PlacesLT': 3}  # classes of the tiny trees
+COUNTS = (12, 5, 3)
+FIRST_LARGE = 'imagenet_lt'
+
+
+# ---------------------------------------------------------------------------------------------- tiny data
+
+
+def photograph(path: Path, random: np.random.Generator, side: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(random.integers(0, 256, (side, side + 4, 3), dtype=np.uint8)).save(path)
+
+
+def listed(root: Path, data: dict[str, Any], random: np.random.Generator) -> dict[str, Any]:
+    """Official lists over a tree; each data set's own file names."""
+    styles = {
+        'ImageNetLT': '{part}/n0{label}/{kind}_{number}.JPEG',
+        'INaturalist2018': 'train_val2018/Plantae/{label}/{kind}{number}.jpg',
+        'PlacesLT': '{part}/airfield{label}/{kind}{number}.jpg',
+    }
+    for kind, file in DATASETS.get(data['type']).lists.items():
+        lines = []
+        for label in range(3):
+            for number in range(COUNTS[label] if kind == 'train' else 2):
+                part = 'val' if kind == 'test' else 'train'
+                name = styles[data['type']].format(part=part, label=label, kind=kind, number=number)
+                photograph(root / name, random, 40)
+                lines.append(f'{name} {label}')
+        (root / file.name).write_text('\n'.join(lines) + '\n')
+    return {'data.root': str(root), 'data.verify': False}
+
+
+def folders(root: Path, data: dict[str, Any], random: np.random.Generator) -> dict[str, Any]:
+    """ROOT/train/CLASS and ROOT/test/CLASS."""
+    for name, (part, count) in itertools.product(('ant', 'bee', 'cat', 'dog'), (('train', 12), ('test', 3))):
+        for number in range(count):
+            photograph(root / part / name / f'{number}.png', random, 16)
+    return {'data.root': str(root), 'data.image_size': 16, 'data.imbalance_factor': 4}
+
+
+def pickles(root: Path, data: dict[str, Any], random: np.random.Generator) -> dict[str, Any]:
+    """The official CIFAR pickles, with fewer images."""
+    kind = DATASETS.get(data['type'])
+    classes, per_class = (10, 12) if kind is cifar.CIFAR10LT else (100, 4)
+    folder = root.parent / kind.folder
+    folder.mkdir(parents=True)
+    for files, count in ((kind.train_files, per_class), (kind.test_files, 1)):
+        labels = random.permutation(np.repeat(np.arange(classes), count))
+        for file, mine in zip(files, np.array_split(labels, len(files)), strict=True):
+            pixels = random.integers(0, 256, (len(mine), 3072), dtype=np.uint8)
+            (folder / file).write_bytes(pickle.dumps({'data': pixels, kind.label_key: mine.tolist()}))
+    names = {kind.names_key: [f'class {number}' for number in range(classes)]}
+    (folder / kind.meta_file[0]).write_bytes(pickle.dumps(names))
+    return {'data.imbalance_factor': 4 if classes == 10 else 2}
+
+
+def idx_files(root: Path, data: dict[str, Any], random: np.random.Generator) -> dict[str, Any]:
+    """Fashion-MNIST's four files."""
+    folder = root.parent / fashion_mnist.RAW_FOLDER
+    folder.mkdir(parents=True)
+    for part, count in (('train', 120), ('t10k', 20)):
+        labels, images = np.arange(count, dtype=np.uint8) % 10, random.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        contents = {
+            f'{part}-images-idx3-ubyte': struct.pack('>4i', 2051, count, 28, 28) + images.tobytes(),
+            f'{part}-labels-idx1-ubyte': struct.pack('>2i', 2049, count) + labels.tobytes(),
+        }
+        for name, content in contents.items():
+            (folder / name).write_bytes(content)
+            fashion_mnist.MD5[name] = hashlib.md5(content).hexdigest()
+    return {'data.n_max': 12, 'data.imbalance_factor': 4}
+
+
+def digits(root: Path, data: dict[str, Any], random: np.random.Generator) -> dict[str, Any]:
+    return {'data.n_max': 30, 'data.imbalance_factor': 10, 'data.test_per_class': 5}
+
+
+MAKERS: dict[str, Callable[[Path, dict[str, Any], np.random.Generator], dict[str, Any]]] = {
+    **dict.fromkeys(LARGE, listed), 'FolderLT': folders, 'CIFAR10LT': pickles, 'CIFAR100LT': pickles,
+    'FashionMNISTLT': idx_files, 'DigitsLT': digits,
+}  # fmt: skip
+
+
+@pytest.fixture
+def data_folder(tmp_path, monkeypatch) -> Iterator[Path]:
+    """A data folder of our own; what is made there is taken for the published files."""
+    monkeypatch.setenv('LTBENCH_DATA', str(tmp_path / 'data'))
+    monkeypatch.setattr(fashion_mnist, 'MD5', dict(fashion_mnist.MD5))
+    for kind in (cifar.CIFAR10LT, cifar.CIFAR100LT):
+        monkeypatch.setattr(kind, 'check', classmethod(lambda cls: []))
+    caches = (base._load, fashion_mnist._read)
+    for cache in caches:
+        cache.cache_clear()
+    yield tmp_path / 'data'
+    for cache in caches:
+        cache.cache_clear()
+
+
+def tiny(name: str, folder: Path, **backbone: Any) -> Benchmark:
+    """A benchmark with little data and a small network."""
+    data = load_benchmark(name).data
+    overrides = MAKERS[data['type']](folder / name, data, np.random.default_rng(0))
+    overrides |= {'epochs': 2, 'batch_size': 16, 'recipe.optimizer.lr': 0.02}
+    if data['type'] in LARGE:
+        overrides |= {'batch_size': 8, 'random_resized_crop': 32, 'resize': 36, 'center_crop': 32}
+        backbone = {'name': 'resnet10', 'width': 0.125, **backbone}
+    else:
+        backbone = {'depth': 8, **backbone}
+    benchmark = load_benchmark(name, overrides=overrides)
+    return replace(benchmark, backbone={**benchmark.backbone, **backbone})
+
+
+# ---------------------------------------------------------------------------------------------- training
+
+
+def spec(name: str, benchmark: Benchmark) -> str:
+    """The method with a short second stage, a late part, and a size that fits the small network."""
+    known = METHODS.get(name).options()
+    options = {key: value for key, value in {'epochs': 1, 'start': 0.5}.items() if key in known}
+    if name == 'resample_repeat_factor':
+        options['threshold'] = 1.0  # three classes: none is rarer than a thousandth
+    if name == 'wide' and 'width' in benchmark.backbone:
+        options['width'] = 2 * benchmark.backbone['width']
+    return str(Spec(name, options))
+
+
+@dataclass
+class Trained:
+    """A run's logits and what its artifact says of the network."""
+
+    logits: np.ndarray
+    model: dict[str, Any]
+
+
+def train_all(benchmark: Benchmark, methods: list[str], folder: Path) -> dict[str, Trained]:
+    """Carry out every method; what fails is gathered and shown at once."""
+    data = load_data(benchmark.data)
+    store, runs = Store(folder), {}
+    for method in methods:
+        text = '+'.join(spec(name, benchmark) for name in method.split('+'))
+        runs[method] = Run(benchmark, text, 0, make_plan(text, benchmark, data.fingerprint, 0))
+    graph, failed = Graph(runs.values()), {}
+    for stage in graph.stages.values():
+        if any(parent.fingerprint in failed for parent in stage.parents):
+            failed[stage.fingerprint] = ''
+        elif carry_out(Job(stage, str(store.root), Runtime(device='cpu', loader_workers=0))) != 0:
+            methods_of = sorted({run.method for run in graph.runs_of(stage.fingerprint)})
+            reason = (store.read(stage.fingerprint, 'failure') or {}).get('reason')
+            failed[stage.fingerprint] = f'{", ".join(methods_of)}: {stage.kind} stage: {reason}'
+    assert not failed, '\n'.join(filter(None, failed.values()))
+    trained = {}
+    for method, run in runs.items():
+        artifact = store.find(run.fingerprint)
+        with np.load(artifact.path('test.npz')) as outputs:
+            assert outputs['logits'].shape == (len(data.test), data.num_classes), method
+            assert np.isfinite(outputs['logits']).all(), method
+            assert outputs['labels'].tolist() == data.test.labels.tolist(), method
+            trained[method] = Trained(outputs['logits'], artifact.meta['model'])
+    return trained
+
+
+def train_every_method(benchmark: Benchmark, folder: Path) -> None:
+    trained = train_all(benchmark, METHOD_NAMES, folder)
+    idle = [name for name in METHOD_NAMES if np.array_equal(trained[name].logits, trained['erm'].logits)]
+    assert idle == ['erm'], 'these methods change nothing here'
+    plain, wide, ride = (trained[name].model['parameters'] for name in ('erm', 'wide', 'ride'))
+    assert wide > 1.3 * plain
+    assert ride > 1.3 * plain
+    assert trained['ride'].model['flops'] > trained['erm'].model['flops']
+
+
+def test_every_method_trains_on_the_networks_of_large_images(data_folder, tmp_path):
+    train_every_method(tiny(FIRST_LARGE, data_folder), tmp_path / 'store')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', [name for name in config_names('benchmarks') if name != FIRST_LARGE])
+def test_every_method_trains_on_every_benchmark(name, data_folder, tmp_path):
+    train_every_method(tiny(name, data_folder), tmp_path / 'store')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('name', 'width'), [('resnet10', 0.125), ('resnet50', 0.125), ('resnext50_32x4d', 0.25)], ids=lambda value: value
+)
+def test_nbn_combines_with_the_methods_of_the_mission_on_the_networks_of_large_images(
+    name, width, data_folder, tmp_path
+):
+    benchmark = tiny(FIRST_LARGE, data_folder, name=name, width=width)
+    combined = [f'nbn+{method}' for method in OF_THE_MISSION]
+    trained = train_all(benchmark, ['nbn', *combined, *OF_THE_MISSION], tmp_path / 'store')
+    for method in OF_THE_MISSION:
+        with_nbn = trained[f'nbn+{method}']
+        assert not np.array_equal(with_nbn.logits, trained[method].logits), method
+        assert not np.array_equal(with_nbn.logits, trained['nbn'].logits), method
+        # one scalar for the whole network, also where three experts share it
+        assert with_nbn.model['parameters'] == trained[method].model['parameters'] + 1, method
