@@ -266,7 +266,7 @@ def test_archives_are_unpacked_in_turn_and_deleted_once_all_is_whole(tmp_path, f
 
 def test_what_cannot_be_downloaded_can_be_brought_by_hand(tmp_path, file_server, naps):
     sources = {name: RemoteFile(f'{file_server.url}/{name}.tar.gz', f'md5 of {name}', 5, 'sub') for name in 'ab'}
-    with pytest.raises(DataError) as error:
+    with pytest.raises(DownloadError) as error:  # so that who knows another source can tell it from a full disk
         complete(lambda: [FileStatus(name, 'missing', '') for name in 'ab'], sources, tmp_path)
     for name in 'ab':
         assert f'{tmp_path}/sub/{name}.tar.gz (5 bytes, md5 md5 of {name})' in str(error.value)
