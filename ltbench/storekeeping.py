@@ -12,10 +12,11 @@ import typer
 from rich.filesize import decimal
 from rich.table import Table
 
+from ltbench.claims import claim_owner
 from ltbench.console import make_console
 from ltbench.errors import EXIT_FAILED, StoreError, UsageError
 from ltbench.record import read_record, results_root
-from ltbench.store import DamagedArtifactError, Store, claim_owner
+from ltbench.store import DamagedArtifactError, Store
 
 SECONDS_A_DAY = 86_400
 
