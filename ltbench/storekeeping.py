@@ -118,9 +118,9 @@ def _leftovers(store: Store, days: float) -> Iterator[Path]:
     """Work folders nobody holds, half-written artifacts and damaged ones."""
     for folder in (*store.root.glob('work/*'), *store.root.glob('artifacts/*/.*'), *store.root.glob('damaged/*')):
         ours = FINGERPRINT.fullmatch(folder.name.lstrip('.').partition('.')[0])
-        if ours and folder.is_dir() and not folder.is_symlink():
-            if _age(folder) > days and claim_owner(folder) is None:
-                yield folder
+        is_folder = folder.is_dir() and not folder.is_symlink()
+        if ours and is_folder and _age(folder) > days and claim_owner(folder) is None:
+            yield folder
 
 
 def _age(folder: Path) -> float:

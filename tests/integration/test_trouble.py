@@ -108,7 +108,7 @@ def test_ctrl_c_ends_the_workers_and_says_how_to_go_on(ltbench, sandbox):
     while not list(sandbox.glob('store/work/*/epoch_*.pt')):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    (worker,) = (json.loads(path.read_text())['pid'] for path in sandbox.glob('store/work/*/worker.json'))
+    (worker,) = (json.loads(path.read_text())['content']['pid'] for path in sandbox.glob('store/work/*/worker.json'))
     driver.send_signal(signal.SIGINT)
     _, said = driver.communicate(timeout=30)
     assert driver.returncode == 130
