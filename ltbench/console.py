@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,12 @@ def make_console(stderr: bool = False) -> Console:
     """A console as wide as the terminal, or wide enough for every table where there is none."""
     console = Console(stderr=stderr)
     return console if console.is_terminal else Console(stderr=stderr, width=WIDTH_ELSEWHERE)
+
+
+def printable(name: str | bytes | os.PathLike[str]) -> str:
+    """A path or name that any terminal and file takes: bytes that are no UTF-8, and line breaks, as ``\\x`` escapes."""
+    text = os.fsencode(name).decode('utf-8', 'backslashreplace')
+    return ''.join(letter if letter.isprintable() else letter.encode('unicode_escape').decode() for letter in text)
 
 
 def say(line: str) -> None:

@@ -88,6 +88,8 @@ class Plan:
 
         Several ``experts`` have features of their own, so no single head can be retrained on them afterwards.
         """
+        if backbone.get('experts', 1) > 1 and 'head stage' in self.claims:
+            raise _no_single_head(self.claims['head stage'], self.author, backbone['experts'])
         plan = self._claim('backbone', *(['head stage'] if 'experts' in backbone else []))
         return replace(plan, settings={**self.settings, 'backbone': {**self.settings['backbone'], **backbone}})
 
@@ -141,7 +143,7 @@ class Plan:
             'schedule': dict(schedule),
             'seed': self.seed,
         }
-        plan = self._before_posthoc()._claim('head stage')
+        plan = self._before_posthoc()._of_one_network()._claim('head stage')
         return replace(plan, follow_ups=(*self.follow_ups, ('features', views), ('head', training)))
 
     def posthoc(self, *, on: str = 'logits', choose: Mapping[str, Sequence[Any]] | None = None, **step: Any) -> Plan:
@@ -156,7 +158,7 @@ class Plan:
             step: Config of the step.
         """
         slots = ('head stage', 'post-hoc step') if on == 'features' else ('post-hoc step',)
-        plan = self._claim(*slots)
+        plan = (self._of_one_network() if on == 'features' else self)._claim(*slots)
         follow_ups = self.follow_ups
         if on == 'features':
             clean: dict[str, Any] = {
@@ -228,6 +230,12 @@ class Plan:
             raise UsageError(f'{earlier}+{self.author}: a post-hoc step comes last; write {self.author}+{earlier}')
         return self
 
+    def _of_one_network(self) -> Plan:
+        experts = self.settings['backbone'].get('experts', 1)
+        if experts > 1:
+            raise _no_single_head(self.author, self.claims.get('backbone', self.benchmark.name), experts)
+        return self
+
     def _without(self, share: float) -> Plan:
         """The same plan, trained without a held-out part of the training set."""
         return replace(self, settings={**self.settings, 'data': {**self.settings['data'], 'holdout': share}})
@@ -253,6 +261,13 @@ class Cut:
         _only(slots, CHANGEABLE, 'slot that can change during training')
         plan = self.plan._claim(*(f'{slot} after the cut' for slot in slots))
         return replace(plan, changes=(*self.plan.changes, (self.at, slots)))
+
+
+def _no_single_head(step: str, owner: str, experts: int) -> UsageError:
+    return UsageError(
+        f'{step} and {owner} cannot be combined: {step} works on the features of one network, '
+        f'and the {experts} experts of {owner} have features of their own'
+    )
 
 
 def _corrects_prior(loss: Mapping[str, Any]) -> bool:

@@ -61,6 +61,11 @@ def engine_code() -> str:
     return digest.hexdigest()[:16]
 
 
+def code_of(path: str) -> str:
+    """Hash (8 hex digits) of the syntax of one file."""
+    return _code_of_file(path, frozenset(), frozenset())[:8]
+
+
 # ---------------------------------------------------------------------------------------------- which files
 
 

@@ -16,7 +16,14 @@ from methods.ldam import LDAMLoss
 
 @MODELS.register_module()
 class ExpertHeads(nn.Module):
-    """A cosine head for each expert: features ``[B, K, F]`` -> logits ``[B, K, C]``."""
+    """A cosine head for each expert: features ``[B, K, F]`` -> logits ``[B, K, C]``.
+
+    Args:
+        in_features: F.
+        num_classes: C.
+        experts: K.
+        scale: Factor on the cosines.
+    """
 
     def __init__(self, in_features: int, num_classes: int, experts: int, scale: float = 30.0) -> None:
         super().__init__()
@@ -73,7 +80,7 @@ class RIDE(Method):
     Wang et al., "Long-tailed recognition by routing diverse distribution-aware experts", ICLR 2021,
     https://arxiv.org/abs/2010.01809; official code frank-xwang/RIDE-LongTailRecognition@ab8be5c.
     Differs: no router and no distillation; deferred class weights act on the divergence too; the benchmark's recipe;
-    narrower experts on every benchmark.
+    narrower experts on every benchmark. Experts are the last two stages, as in the code's networks of either size.
     The record holds parameters and FLOPs; ``wide`` is an ERM of about the same FLOPs.
     """
 

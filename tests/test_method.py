@@ -411,3 +411,15 @@ def test_correcting_twice_for_class_frequencies_is_said(benchmark, method, twice
     notes = make_plan(method, benchmark, '', 0).notes
     assert len(notes) == bool(twice)
     assert all(twice in note and 'rare classes are favoured twice' in note for note in notes)
+
+
+@pytest.mark.parametrize('step', ['crt', 'lws', 'disalign', 'mislas', 'weight_balancing', 'ncm', 'tau_norm'])
+def test_what_needs_the_features_of_one_network_refuses_experts_before_training(stages: Stages, benchmark, step):
+    words = f'{step} and {{}} cannot be combined: {step} works on the features of one network, and the 3 experts of'
+    for method in (f'ride+{step}', f'{step}+ride'):
+        with pytest.raises(UsageError, match=words.format('ride')):
+            stages(method)
+    of_experts = dataclasses.replace(benchmark, backbone={**benchmark.backbone, 'experts': 3})
+    with pytest.raises(UsageError, match=words.format('toy_lt')):
+        stages(step, on=of_experts)
+    assert [stage.kind for stage in stages('ride+la_posthoc', on=of_experts)] == ['train', 'train', 'posthoc']

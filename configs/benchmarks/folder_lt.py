@@ -1,17 +1,18 @@
-"""folder_lt: any folder of class folders, small images, imbalance 100, ResNet-32, 200 epochs.
+"""folder_lt: any folder of class folders, small images, with the counts that are there, ResNet-32, 200 epochs.
 
-`ltbench run -b "folder_lt(root=/path/to/images)"`, with ROOT/train/CLASS/* and ROOT/test/CLASS/*, or ROOT/CLASS/*.
-Images of another size than `image_size` are scaled to it. The recipe is that of cifar10_lt, and so is
-the cost of an image. No published rows.
+`ltbench run -b "folder_lt(root=/path/to/images)"`, with ROOT/train/CLASS/* and ROOT/test/CLASS/* (or ROOT/val/CLASS/*),
+or ROOT/CLASS/*, of which up to `test_per_class` images of each class, at most a third, are held out to test on.
+`imbalance_factor=100` re-samples the classes (profile exp, or step). Images of another size than `image_size` are
+scaled to it. The recipe is that of cifar10_lt, and so is the cost of an image. No published rows.
 """
 
-version = 1
+version = 2
 data = dict(
     type='FolderLT',
     root='',
     image_size=32,
-    imbalance_factor=100,
-    profile='exp',
+    imbalance_factor=None,
+    profile='natural',
     n_max=None,
     test_per_class=100,
     split_seed=0,

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -14,14 +14,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ltbench.data.contents import Contents, contents_of
+from ltbench.data.derived import data_root
 from ltbench.data.download import RemoteFile, complete
 from ltbench.data.profiles import select
 from ltbench.registry import DATASETS, build
-
-
-def data_root() -> Path:
-    """Where data files are looked for and downloaded to: ``$LTBENCH_DATA``, default ``./data``."""
-    return Path(os.environ.get('LTBENCH_DATA', 'data'))
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,7 @@ class FileSplit:
 
     def path(self, index: int) -> Path:
         """Where one image is."""
-        return self.root / self.names[index].decode()
+        return self.root / os.fsdecode(self.names[index])
 
     def take(self, positions: np.ndarray) -> FileSplit:
         """The images at ``positions`` (indices or a mask)."""
@@ -80,7 +77,7 @@ class FileStatus:
 
 
 class LongTailData:
-    """A long-tailed training part and a balanced test part.
+    """A long-tailed training part and a test part (balanced in the published sets).
 
     Attributes:
         train: The long-tailed training images.
@@ -89,6 +86,7 @@ class LongTailData:
         class_names: One name a class.
         mean: Pixel mean a channel, in units of 0..1.
         std: Pixel standard deviation a channel, in units of 0..1.
+        notes: What a user should know about how they were read; shown, and kept in every record.
     """
 
     title: ClassVar[str] = ''
@@ -98,6 +96,7 @@ class LongTailData:
     train: Split | FileSplit
     validation: Split | FileSplit | None = None
     test: Split | FileSplit
+    notes: Sequence[str] = ()
 
     @property
     def num_classes(self) -> int:
@@ -115,16 +114,34 @@ class LongTailData:
         return np.bincount(self.train.labels, minlength=self.num_classes).tolist()
 
     @cached_property
-    def fingerprint(self) -> str:
-        """Sha256 of all pixels (of large images: their names) and labels, in order, and of what normalises them."""
-        digest = hashlib.sha256(repr([[float(value) for value in values] for values in (self.mean, self.std)]).encode())
-        for split in (self.train, self.validation, self.test):
-            if split is None:
-                continue
-            for array in (split.images if isinstance(split, Split) else split.names, split.labels):
+    def contents(self) -> str:
+        """Sha256 of all images and labels of all parts, in order, wherever they are.
+
+        Of images in memory the pixels count, of files their names under the root, sizes and contents.
+
+        Raises:
+            DataError: If an image file is missing or cannot be read.
+        """
+        splits = [split for split in (self.train, self.validation, self.test) if split is not None]
+        of_files = _contents_of_files([split for split in splits if isinstance(split, FileSplit)])
+        digest = hashlib.sha256()
+        for split in splits:
+            if isinstance(split, Split):
+                arrays = [split.images, split.labels]
+            else:
+                found = next(of_files)
+                names = np.frombuffer(b'\0'.join(split.names.tolist()), np.uint8)
+                arrays = [names, split.labels, found.sizes, found.hashes]
+            for array in arrays:
                 digest.update(repr((array.shape, str(array.dtype))).encode())
                 digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
+
+    @property
+    def fingerprint(self) -> str:
+        """Sha256 of what a network is shown: the contents, and the mean and deviation that pixels are normalised by."""
+        normalised_by = [[float(value) for value in values] for values in (self.mean, self.std)]
+        return hashlib.sha256(f'{self.contents} {normalised_by}'.encode()).hexdigest()
 
     @classmethod
     def check(cls) -> list[FileStatus]:
@@ -151,6 +168,18 @@ class LongTailData:
         complete(cls.check, cls.sources(), data_root())
 
 
+def _contents_of_files(splits: Sequence[FileSplit]) -> Iterator[Contents]:
+    """Of each split in turn; those of one root are looked up together."""
+    roots = {split.root for split in splits}
+    names = {root: [name for s in splits if s.root == root for name in s.names.tolist()] for root in roots}
+    found = {root: contents_of(root, names[root]) for root in roots}
+    done = dict.fromkeys(roots, 0)
+    for split in splits:
+        rows = slice(done[split.root], done[split.root] + len(split))
+        done[split.root] = rows.stop
+        yield Contents(found[split.root].sizes[rows], found[split.root].hashes[rows])
+
+
 def load_data(config: Mapping[str, Any]) -> LongTailData:
     """Build the data set of a benchmark's ``data`` section (a recorded fingerprint in it is ignored).
 
@@ -170,7 +199,7 @@ def _load(config: str) -> LongTailData:
         return build(DATASETS, arguments)
     whole = _load(json.dumps(arguments, sort_keys=True))
     data = copy.copy(whole)
-    data.fingerprint = whole.fingerprint  # of the source; the share is in the config
+    data.contents = whole.contents  # of the source; the share is in the config
     held_out = [max(int(share * count), 1) if count > 1 else 0 for count in whole.class_counts]
     chosen = np.zeros(len(whole.train), dtype=bool)
     chosen[select(whole.train.labels, held_out, split_seed=1)] = True

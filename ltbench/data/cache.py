@@ -1,89 +1,88 @@
-"""Decoded images as one uint8 array on disk, memory-mapped; keyed by the checksum of what they were decoded from."""
+"""Decoded images as one uint8 array on disk, memory-mapped; named by the contents of what they were decoded from."""
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import json
 import os
-import uuid
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ltbench.data.base import data_root
+from ltbench.console import say
+from ltbench.data.contents import contents_of
+from ltbench.data.derived import cache_places, is_sealed, write_sealed
+from ltbench.errors import DataError
 
-FOLDER = '.ltbench-cache'
+KIND = 'ltbench array 1'
+ATTEMPTS = 3
 
 
-def cached_array(source: Path, name: str, files: Sequence[Path], make: Callable[[], np.ndarray]) -> np.ndarray:
+def cached_array(
+    source: Path,
+    name: str,
+    files: Sequence[Path],
+    make: Callable[[], np.ndarray],
+    decoder: str = '',
+    unreadable_ok: bool = False,
+) -> np.ndarray:
     """The array that ``make`` decodes from ``files``, from the cache if it is there.
 
     The cache stands beside the source, or under the data folder where the source cannot be written to. Its name holds
-    the sha256 of all source bytes, so a changed byte makes another cache. The bytes are read again only where a file's
-    size or time stamp has changed since its checksum was taken.
+    the hash of all files' contents, see :func:`~ltbench.data.contents.contents_of`, so a changed byte makes another
+    cache. At its end stands the sha256 of all before: what was cut off, changed or put there by others is made again.
 
     Args:
         source: Folder the files are in.
         name: Tells several arrays of one source apart.
         files: What the array depends on, in order.
         make: Decodes them.
+        decoder: What else the array depends on, such as the decoder's version.
+        unreadable_ok: ``make`` copes with files that are missing or cannot be read.
 
     Returns:
         A memory-mapped array; what is written to it does not reach the file.
+
+    Raises:
+        DataError: If a file is missing or cannot be read, files change all the time, or the cache cannot be written.
     """
-    folder = cache_folder(source)
-    path = folder / f'{name}-{checksum_of(folder / f"{name}.json", source, files)[:32]}.npy'
-    if not path.is_file():
-        temporary = path.with_name(f'.{path.name}.{uuid.uuid4().hex[:8]}')
-        try:
-            with temporary.open('wb') as file:
-                np.save(file, make())
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        for old in folder.glob(f'{name}-*.npy'):
-            if old != path:
-                old.unlink()
-    return np.load(path, mmap_mode='c')
+    names = [os.fsencode(path.relative_to(source)) for path in files]
+
+    def key_now() -> str:
+        contents = contents_of(source, names, unreadable_ok)
+        digest = hashlib.sha256(f'{decoder} {len(names)}'.encode())
+        digest.update(contents.hashes.data)
+        return digest.hexdigest()[:32]
+
+    for _ in range(ATTEMPTS):
+        key = key_now()
+        for folder in cache_places(source):
+            array = _load(folder / f'{name}-{key}.npy')
+            if array is not None:
+                return array
+        made = make()
+        if key_now() == key:
+            break
+        say(f'files in {source} changed while they were decoded: they are decoded again')
+    else:
+        raise DataError(f'files in {source} change all the time; wait until they are complete')
+    path = write_sealed(source, f'{name}-{key}.npy', KIND, lambda file: np.save(file, made, allow_pickle=False))
+    for old in path.parent.iterdir():
+        if old != path and re.fullmatch(re.escape(name) + r'-[0-9a-f]{32}\.npy', old.name):
+            old.unlink(missing_ok=True)
+    return np.load(path, mmap_mode='c', allow_pickle=False)
 
 
-def checksum_of(index: Path, source: Path, files: Sequence[Path]) -> str:
-    """Sha256 over names and contents of files, remembered in ``index`` with their sizes and time stamps."""
-    stamps = [[str(path.relative_to(source)), (stat := path.stat()).st_size, stat.st_mtime_ns] for path in files]
+def _load(path: Path) -> np.ndarray | None:
+    """The array at ``path``; None, with a word, if it is not as it was written."""
     try:
-        known = json.loads(index.read_text(encoding='utf-8'))
-        if known['stamps'] == stamps:
-            return known['sha256']
-    except (OSError, json.JSONDecodeError, KeyError):
-        pass
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(hashlib.sha256(str(path.relative_to(source)).encode()).digest())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    temporary = index.with_name(f'.{index.name}.{uuid.uuid4().hex[:8]}')
-    contents: dict[str, Any] = {'sha256': digest.hexdigest(), 'stamps': stamps}
-    temporary.write_text(json.dumps(contents), encoding='utf-8')
-    temporary.replace(index)
-    return digest.hexdigest()
-
-
-def cache_folder(source: Path) -> Path:
-    """Beside the source, or, where nothing can be written there, a folder of its own under the data folder."""
-    beside = source / FOLDER
-    try:
-        beside.mkdir(parents=True, exist_ok=True)
-        probe = beside / f'.{uuid.uuid4().hex[:8]}'
-        probe.touch()
-        probe.unlink()
-        return beside
+        if is_sealed(path, KIND):
+            return np.load(path, mmap_mode='c', allow_pickle=False)
+        reason = 'damaged'
+    except FileNotFoundError:
+        return None
     except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise
-    elsewhere = data_root() / 'cache' / hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:16]
-    elsewhere.mkdir(parents=True, exist_ok=True)
-    return elsewhere
+        reason = f'not readable ({error})'
+    say(f'{path} is {reason}: the images are decoded again')
+    return None

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import multiprocessing
 import os
 import uuid
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ltbench.data.base import FileSplit
-from ltbench.data.cache import cache_folder
+from ltbench.data.contents import contents_of
+from ltbench.data.derived import cache_folder, is_sealed, seal
+from ltbench.data.images import decode, decoder
 from ltbench.data.samplers import EpochSampler
 from ltbench.errors import DataError, unknown
 from ltbench.seeding import derive_seed
+from ltbench.store import sha256_of
 
 AUGMENTATIONS = ('random_resized_crop', 'flip', 'color_jitter', 'resize', 'center_crop', 'pre_resize')
 CACHE_QUALITY = 95  # of JPEG
+COPY_KIND = 'ltbench copy 1'
 
 
 class FileDataset(Dataset[Any]):
@@ -85,68 +89,62 @@ class FileDataset(Dataset[Any]):
         return torch.from_numpy(np.array(colour)), int(self.split.labels[index])
 
 
-def decode(path: Path) -> Image.Image:
-    """The image at ``path`` in RGB.
-
-    Raises:
-        DataError: If the file is missing or cannot be decoded; the message names it.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.convert('RGB')
-    except FileNotFoundError as error:
-        raise DataError(f'{path} is missing; `ltbench data check` lists all that are') from error
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
-        raise DataError(f'{path} cannot be decoded ({error}); put a whole copy in its place') from error
-
-
 class ResizedCopies:
     """Copies of large images with a shorter side of ``side`` pixels, made when first asked for and then found.
 
     They stand beside the images, or under the data folder where nothing can be written there. Training always reads
-    the copy, also the first time, so that every epoch sees the same pixels. A copy bears the time stamp of its image:
-    one of another time is made again. Images that are not larger are read as they are.
+    the copy, also the first time, so that every epoch sees the same pixels. A copy is sealed with the sha256 of its
+    image: one that was damaged or made from another image is made again. Images that are not larger are read as they
+    are.
 
     Args:
         split: The images.
         side: Shorter side in pixels.
+
+    Raises:
+        DataError: If an image is missing or cannot be read, or nothing can be written.
     """
 
     def __init__(self, split: FileSplit, side: int) -> None:
         self.split, self.side = split, side
         self.folder = cache_folder(split.root) / f'shorter-side-{side}'
+        self.hashes = contents_of(split.root, split.names.tolist()).hashes
 
     def read(self, index: int) -> Image.Image:
         """The copy of image ``index`` in RGB, or the image itself.
 
         Raises:
-            DataError: If the image is missing or cannot be decoded, or the copy cannot be written.
+            DataError: If the image is missing, has changed or cannot be decoded, or the copy cannot be written.
         """
-        source = self.split.path(index)
-        copy = self.folder / f'{self.split.names[index].decode()}.jpg'
+        source, sha256 = self.split.path(index), self.hashes[index].tobytes().hex()
+        copy = self.folder / f'{os.fsdecode(self.split.names[index])}.jpg'
+        kind = f'{COPY_KIND} by {decoder()} of {sha256}'
         try:
-            if copy.stat().st_mtime_ns == source.stat().st_mtime_ns:
+            if is_sealed(copy, kind):
                 return decode(copy)
-        except (OSError, DataError):
-            pass  # not there, of another time, or cut off: made again
+        except OSError:
+            pass  # not there yet
         image = decode(source)
         shorter = min(image.size)
         if shorter <= self.side:
             return image
+        if sha256_of(source) != sha256:
+            raise DataError(f'{source} has changed since this run began; run the command again')
         size = [round(length * self.side / shorter) for length in image.size]
         buffer = io.BytesIO()
         image.resize((size[0], size[1]), Image.Resampling.BILINEAR).save(buffer, 'JPEG', quality=CACHE_QUALITY)
         temporary = copy.with_name(f'.{copy.name}.{uuid.uuid4().hex[:8]}')
         try:
             copy.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(buffer.getvalue())
-            stamp = source.stat().st_mtime_ns
-            os.utime(temporary, ns=(stamp, stamp))
+            temporary.write_bytes(seal(buffer.getvalue(), kind))
             temporary.replace(copy)
         except OSError as error:
-            raise DataError(f'{copy} cannot be written ({error}); pre_resize=None does without copies') from error
+            raise DataError(
+                f'{copy} cannot be written ({error}); free some space there, or do without copies: pre_resize=None'
+            ) from error
         finally:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # its folder may be missing: the first error is the one to show
+                temporary.unlink(missing_ok=True)
         return decode(copy)
 
 

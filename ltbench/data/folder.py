@@ -2,42 +2,51 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
+from ltbench.console import printable
 from ltbench.data.base import LongTailData, Split, data_root
 from ltbench.data.cache import cached_array
-from ltbench.data.profiles import class_counts, select
-from ltbench.errors import DataError, MethodWarning, UsageError
+from ltbench.data.class_folders import ClassFolders, read_parts, some
+from ltbench.data.images import ImageError, decode, decode_all, decoder, mean_and_std
+from ltbench.data.profiles import check_profile, check_whole, class_counts, largest_fit, select
+from ltbench.errors import DataError, UsageError, unknown
 from ltbench.registry import DATASETS
 
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.ppm', '.tif', '.tiff')
-SHOWN = 5  # unreadable images named in an error
+PROFILES = ('natural', 'exp', 'step')
+NAMED = 50  # of the images that are left out
 
 
 @DATASETS.register_module()
 class FolderLT(LongTailData):
-    """``ROOT/train/CLASS/*`` and ``ROOT/test/CLASS/*``, or ``ROOT/CLASS/*`` split by a seed; decoded once.
+    """``ROOT/train/CLASS/*`` and ``ROOT/test/CLASS/*`` (or ``val``), or ``ROOT/CLASS/*``; decoded once.
 
-    Classes are in alphabetical order, the first one is the head. Pixels are normalised by the training
-    part's own mean and standard deviation.
+    Classes are ranked by their training images before any re-sampling, the largest first (the head), equal ones by
+    name. Images in folders further down count for their class. Files are read as :func:`ltbench.data.images.decode`
+    says. Pixels are normalised by the training part's own mean and standard deviation.
+
+    Without a test folder, test images are held out of each class, chosen by ``split_seed``: ``test_per_class`` of them,
+    but at most a third of the class, and at least one of two. A class of one image is trained on and not tested.
+
+    ``notes`` say what was held out, what else lies in the folder and is not used, and what was left out.
 
     Args:
         root: The folder, from here or from the data folder (``$LTBENCH_DATA``).
         image_size: Height and width; images of another size are scaled to it (bilinear, antialiased).
-        imbalance_factor: Largest over smallest class.
-        profile: ``'exp'`` or ``'step'``.
-        n_max: Training images of the first class; None is as many as the smallest class has, so that all profiles fit.
-        test_per_class: Where there is no ``test`` folder, images of each class that are held out to test on.
+        imbalance_factor: Largest over smallest class, to which the classes are re-sampled; None: the counts that are
+            there.
+        profile: ``'natural'``, the counts that are there; with an imbalance factor ``'exp'`` (which ``'natural'`` then
+            stands for) or ``'step'``.
+        n_max: Training images of the first class, with an imbalance factor; None is as many as all classes have enough
+            images for.
+        test_per_class: Images of each class that are held out to test on, at most.
         split_seed: Chooses the images.
-        skip_unreadable: Leave out images that cannot be decoded, with a warning, where it is an error otherwise.
+        skip_unreadable: Leave out what cannot be read or decoded, and note it, where it is an error otherwise.
 
     Raises:
+        UsageError: If an argument is out of its range; before anything is read.
         DataError: If the folder or its classes are not as they should be, or images cannot be decoded.
     """
 
@@ -47,95 +56,137 @@ class FolderLT(LongTailData):
         self,
         root: str,
         image_size: int = 32,
-        imbalance_factor: float = 100,
-        profile: str = 'exp',
+        imbalance_factor: float | None = None,
+        profile: str = 'natural',
         n_max: int | None = None,
         test_per_class: int = 100,
         split_seed: int = 0,
         skip_unreadable: bool = False,
     ) -> None:
-        self.root, self.image_size, self.skip_unreadable = Path(root), image_size, skip_unreadable
-        if root and not self.root.is_dir() and (data_root() / root).is_dir():
-            self.root = data_root() / root
-        if not root or not self.root.is_dir():
-            raise DataError(f'folder_lt: {root!r} is no folder; name one: -b "folder_lt(root=/path/to/images)"')
-        split = (self.root / 'train').is_dir()
-        everything, self.class_names = self._read(self.root / 'train' if split else self.root)
-        held_out = 0 if split else test_per_class
-        smallest = int(np.bincount(everything.labels).min())
-        if n_max is None and smallest <= held_out:
-            raise UsageError(
-                f'{root}: the smallest class has {smallest} images, {held_out} of each are held out to test'
-            )
-        counts = class_counts(profile, n_max or smallest - held_out, imbalance_factor, self.num_classes)
-        self.train = everything.take(select(everything.labels, counts, split_seed, skip=held_out))
-        if split:
-            self.test, names = self._read(self.root / 'test')
-            if names != self.class_names:
-                odd = sorted(set(names) ^ set(self.class_names))
-                raise DataError(f'{root}: train and test have different classes: {", ".join(odd[:SHOWN])}')
+        check_whole('image_size', image_size, least=1)
+        check_whole('test_per_class', test_per_class, least=1)
+        check_whole('split_seed', split_seed, least=0, most=2**32 - 1)
+        if not isinstance(skip_unreadable, bool):
+            raise UsageError(f'skip_unreadable is True or False, got {skip_unreadable!r}')
+        profile = _profile(profile, imbalance_factor, n_max)
+        self.image_size, self.skip_unreadable, self.root = image_size, skip_unreadable, _find(root)
+        parts = read_parts(self.root)
+        notes = list(parts.notes)
+        images = self._read(parts.train, notes)
+        names = list(parts.train.images)
+        sizes = np.bincount(images.labels, minlength=len(names))
+        if not sizes.all():
+            empty = some([name for name, size in zip(names, sizes, strict=True) if not size])
+            raise DataError(f'{printable(root)}: classes without a readable image: {empty}; mend or remove them')
+        order = np.argsort(-sizes, kind='stable')  # head first
+        names, sizes = [names[position] for position in order], sizes[order]
+        self.class_names = tuple(map(printable, names))
+        images = _relabelled(images, list(parts.train.images), names)
+        held_out = np.zeros_like(sizes)
+        if parts.test is None:
+            held_out = np.minimum(test_per_class, np.maximum(sizes // 3, sizes > 1))
+            self.test = images.take(select(images.labels, held_out.tolist(), split_seed))
+            notes.append(_held_out_note(self.class_names, sizes, held_out, test_per_class, split_seed))
         else:
-            self.test = everything.take(select(everything.labels, [held_out] * self.num_classes, split_seed))
+            self.test = _relabelled(self._read(parts.test, notes), list(parts.test.images), names)
+        if not len(self.test):
+            raise DataError(f'{printable(root)}: there is no image to test on')
+        counts = self._counts(sizes - held_out, profile, imbalance_factor, n_max)
+        self.train = images.take(select(images.labels, counts, split_seed, skip=held_out.tolist()))
         self.mean, self.std = mean_and_std(self.train.images)
+        self.notes = tuple(f'folder {printable(self.root.absolute().name)}: {note}' for note in notes)
 
-    def _read(self, folder: Path) -> tuple[Split, tuple[str, ...]]:
-        classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith('.'))
-        files = [[p for p in sorted(path.iterdir()) if p.suffix.lower() in SUFFIXES] for path in classes]
-        if len(classes) < 2 or not all(files):
-            empty = [path.name for path, mine in zip(classes, files, strict=True) if not mine]
-            raise DataError(f'{folder}: needs two or more class folders with images in each; empty: {empty or "all"}')
-        paths = [path for mine in files for path in mine]
-        labels = np.repeat(np.arange(len(classes)), [len(mine) for mine in files])
-        name = f'{self.image_size}{"-skip" if self.skip_unreadable else ""}'
-        rows = cached_array(folder, name, paths, lambda: self._decode(paths))
-        split = Split(rows['image'], labels.astype(np.int64))
-        if not rows['readable'].all():
-            unreadable = [str(path) for path, good in zip(paths, rows['readable'], strict=True) if not good]
-            text = f'left out {len(unreadable)} unreadable images: {_some(unreadable)}'
-            warnings.warn(text, MethodWarning, stacklevel=2)
-            split = split.take(rows['readable'])
-        return split, tuple(path.name for path in classes)
-
-    def _decode(self, paths: Sequence[Path]) -> np.ndarray:
-        shape = (self.image_size, self.image_size, 3)
-        rows = np.zeros(len(paths), dtype=[('image', np.uint8, shape), ('readable', bool)])
-        unreadable: list[str] = []
-
-        def decode(number: int) -> None:
-            try:
-                with Image.open(paths[number]) as image:
-                    colour = image.convert('RGB')
-                if colour.size != (self.image_size, self.image_size):
-                    colour = colour.resize((self.image_size, self.image_size), Image.Resampling.BILINEAR)
-                rows['image'][number] = np.asarray(colour)
-                rows['readable'][number] = True
-            except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
-                unreadable.append(f'{paths[number]} ({error})')
-
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(decode, range(len(paths)), chunksize=256))
+    def _read(self, part: ClassFolders, notes: list[str]) -> Split:
+        """The images of a part; labels count its class folders."""
+        paths = part.paths
+        labels = np.repeat(np.arange(len(part.images)), [len(images) for images in part.images.values()])
+        size = self.image_size
+        rows = cached_array(
+            part.folder, str(size), paths, lambda: decode_all(paths, size), decoder=decoder(), unreadable_ok=True
+        )
+        unreadable = part.unreadable + [_reason(paths[number]) for number in np.flatnonzero(~rows['readable'])]
         if unreadable and not self.skip_unreadable:
             raise DataError(
-                f'{len(unreadable)} images cannot be decoded: {_some(sorted(unreadable))}; mend or remove them, or '
+                f'{len(unreadable):,} images or folders cannot be read: {some(unreadable)}; mend or remove them, or '
                 'leave them out with skip_unreadable=True'
             )
-        return rows
+        split = Split(rows['image'], labels.astype(np.int64))
+        if unreadable:
+            notes.append(f'left out, unreadable: {len(unreadable):,} ({some(unreadable, NAMED)})')
+            split = split.take(rows['readable'])
+        return split
+
+    def _counts(
+        self, available: np.ndarray, profile: str, imbalance_factor: float | None, n_max: int | None
+    ) -> list[int]:
+        """Training images of each class, of those that are available."""
+        if imbalance_factor is None:
+            return available.tolist()
+        n_max = n_max or largest_fit(profile, imbalance_factor, available.tolist())
+        there = f'{available.max():,} to {available.min():,} images a class are there to train on'
+        try:
+            counts = class_counts(profile, n_max, imbalance_factor, self.num_classes)
+        except UsageError as error:
+            raise UsageError(f'{error}; {there}: choose a smaller one, or none to take them as they are') from error
+        for name, wanted, found in zip(self.class_names, counts, available, strict=True):
+            if wanted > found:
+                raise UsageError(f'n_max {n_max} takes {wanted:,} images of class {name}, which has {found:,}')
+        return counts
 
 
-def mean_and_std(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Pixel mean and standard deviation of uint8 images ``[N, H, W, channels]`` by channel, in units of 0..1."""
-    values = np.arange(256) / 255
-    means, deviations = [], []
-    for channel in range(images.shape[-1]):
-        # counting the 256 values, in parts, takes next to no memory; the pixels as floats take eight times the images
-        parts = np.array_split(images[..., channel], max(len(images) // 1000, 1))
-        counts = np.sum([np.bincount(part.ravel(), minlength=256) for part in parts], axis=0)
-        shares = counts / counts.sum()
-        mean = float(shares @ values)
-        means.append(round(mean, 4))
-        deviations.append(round(float(np.sqrt(shares @ (values - mean) ** 2)), 4))
-    return tuple(means), tuple(deviations)
+def _profile(profile: str, imbalance_factor: float | None, n_max: int | None) -> str:
+    """The profile that is meant, checked with what goes with it."""
+    if profile not in PROFILES:
+        raise unknown('profile', str(profile), PROFILES)
+    if imbalance_factor is not None:
+        check_profile(imbalance_factor, n_max)
+        return 'exp' if profile == 'natural' else profile
+    if profile != 'natural':
+        raise UsageError(f'profile {profile} needs an imbalance factor: write imbalance_factor=100')
+    if n_max is not None:
+        raise UsageError('n_max goes with an imbalance_factor; without one all images are taken')
+    return profile
 
 
-def _some(names: Sequence[str]) -> str:
-    return ', '.join(names[:SHOWN]) + (f' and {len(names) - SHOWN} more' if len(names) > SHOWN else '')
+def _find(root: str) -> Path:
+    if not isinstance(root, str) or not root:
+        raise DataError(f'folder_lt: {root!r} is no folder; name one: -b "folder_lt(root=/path/to/images)"')
+    if printable(root) != root:  # it stands in every record and table
+        raise DataError(f'{printable(root)} is no plain text; rename the folder, or link it under another name')
+    here, there = Path(root).expanduser(), data_root() / root
+    for path in (here, there):
+        if path.is_dir():
+            return path
+    raise DataError(
+        f'{printable(root)} is no folder, neither here nor in the data folder ({printable(there)}); name one: '
+        'root=/path/to/images'
+    )
+
+
+def _relabelled(split: Split, before: list[str], after: list[str]) -> Split:
+    """The same images; labels that count the names ``before`` count those ``after``."""
+    ranks = {name: rank for rank, name in enumerate(after)}
+    return Split(split.images, np.array([ranks[name] for name in before], dtype=np.int64)[split.labels])
+
+
+def _reason(path: Path) -> str:
+    """Why an image could not be decoded, which a cache does not hold."""
+    try:
+        decode(path)
+    except ImageError as error:
+        return f'{printable(path)} ({error.reason})'
+    return f'{printable(path)} (it could not be read before; touch it)'
+
+
+def _held_out_note(
+    names: tuple[str, ...], sizes: np.ndarray, held_out: np.ndarray, test_per_class: int, split_seed: int
+) -> str:
+    note = (
+        f'{held_out.sum():,} of {sizes.sum():,} images are held out to test on, chosen by split_seed {split_seed}: '
+        f'{test_per_class} of each class, but at most a third of it and at least one of two'
+    )
+    if fewer := int((held_out < test_per_class).sum()):
+        note += f'; {fewer:,} of {len(names):,} classes give fewer, {names[-1]} {held_out[-1]} of {sizes[-1]}'
+    if alone := [name for name, number in zip(names, held_out, strict=True) if not number]:
+        note += f'; classes of one image are not tested: {some(alone)}'
+    return note

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 
 from ltbench.data.download import RemoteFile
-from ltbench.data.listed import ListedLT, ListFile
+from ltbench.data.listed import ListedLT, ListFile, readable
 from ltbench.errors import DataError
 from ltbench.registry import DATASETS
 
@@ -68,10 +69,14 @@ class INaturalist2018(ListedLT):
         if path.suffix != '.json':
             return super()._entries(path)
         try:
-            content = json.loads(path.read_text(encoding='utf-8'))
+            with readable(path):
+                content = json.loads(path.read_bytes())
             files = {image['id']: image['file_name'] for image in content['images']}
             pairs = [(files[row['image_id']], row['category_id']) for row in content['annotations']]
-            names, labels = zip(*pairs, strict=True)
-        except (ValueError, KeyError, TypeError) as error:
+            names = np.array([os.fsencode(name) for name, _ in pairs])
+            labels = np.array([label for _, label in pairs], dtype=np.int64)
+            if labels.min() < 0:
+                raise ValueError('a category below 0')
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise DataError(f'{path} is not the official annotation file: {error!r}; {cls._mend()}') from error
-        return np.array(names, dtype=np.bytes_), np.array(labels)
+        return names, labels

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from ltbench.console import make_console
+from ltbench.console import make_console, printable
 from ltbench.data.base import FileSplit, FileStatus, LongTailData, data_root
 from ltbench.errors import DataError, MethodWarning
 from ltbench.registry import DATASETS
+from ltbench.store import sha256_of
 
 SHOWN = 3  # missing images named in a line
+LABEL_DIGITS = 9
 
 
 @dataclass(frozen=True)
@@ -75,11 +78,18 @@ class ListedLT(LongTailData):
             raise DataError(f'{self.title}: {path} is missing; {self._mend()}')
         if verify and (wrong := self._difference(path, part)):
             raise DataError(f'{path} is not the published list: {wrong}; {self._mend()}')
-        split = self._place(FileSplit(self.root, *self._entries(path)))
+        names, labels = self._entries(path)
+        for name in names.tolist():
+            if name.startswith(b'/') or (b'..' in name and b'..' in name.split(b'/')):
+                raise DataError(
+                    f'{path} names {printable(name)}; all images must be under {self.root}, named from there'
+                )
+        split = self._place(FileSplit(self.root, names, labels))
         if verify and (wrong := self._miscount(split, part)):
             raise DataError(f'{path} is not the published list: {wrong}; {self._mend()}')
         if not split.path(0).is_file():
-            raise DataError(f'{split.path(0)}, the first image of {path.name}, is missing; {self._mend()}')
+            first = printable(split.path(0))
+            raise DataError(f'{first}, the first image of {path.name}, is missing; {self._mend()}')
         return split
 
     @classmethod
@@ -91,9 +101,11 @@ class ListedLT(LongTailData):
     def _entries(cls, path: Path) -> tuple[np.ndarray, np.ndarray]:
         """Names and labels that a list holds."""
         names, labels = [], []
-        for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        with readable(path):
+            lines = path.read_bytes().splitlines()
+        for number, line in enumerate(lines, start=1):
             name, _, label = line.rpartition(b' ')
-            if not name or not label.isdigit():
+            if not name or not label.isdigit() or len(label) > LABEL_DIGITS:
                 text = line[:80].decode(errors='replace')
                 raise DataError(f'{path}, line {number}: expected "path label", got {text!r}')
             names.append(name)
@@ -113,8 +125,8 @@ class ListedLT(LongTailData):
         published = cls.lists[part]
         if not published.sha256 or path.name != published.name:
             return ''
-        with path.open('rb') as file:
-            actual = hashlib.file_digest(file, 'sha256').hexdigest()
+        with readable(path):
+            actual = sha256_of(path)
         if actual in published.sha256:
             return ''
         size = path.stat().st_size
@@ -136,7 +148,7 @@ class ListedLT(LongTailData):
         labels, first = np.unique(self.train.labels, return_index=True)
         assert isinstance(self.train, FileSplit)
         for label, index in zip(labels, first, strict=True):
-            names[label] = self.train.path(index).parent.name
+            names[label] = printable(self.train.path(index).parent.name)
         return tuple(names)
 
     def _compare(self, number: int) -> None:
@@ -218,6 +230,15 @@ class ListedLT(LongTailData):
         )
 
 
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Name a list that cannot be read."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f'{path} cannot be read ({error.strerror}); make it readable') from error
+
+
 def _count(name: str, split: FileSplit) -> FileStatus:
     """Whether the images are there. Each folder is read once: a look a file would take minutes on a network disk."""
     folders: dict[bytes, list[bytes]] = {}
@@ -234,7 +255,7 @@ def _count(name: str, split: FileSplit) -> FileStatus:
         missing += [split.root / os.fsdecode(folder) / os.fsdecode(file) for file in files if file not in there]
     if not missing:
         return FileStatus(name, 'whole', f'all {len(split):,} are in {split.root}')
-    shown = ', '.join(str(path) for path in missing[:SHOWN])
+    shown = ', '.join(printable(path) for path in missing[:SHOWN])
     more = f' and {len(missing) - SHOWN:,} more' if len(missing) > SHOWN else ''
     there_are = f'{len(split) - len(missing):,} of {len(split):,} are there'
     return FileStatus(name, 'missing', f'{there_are}, {len(missing):,} are missing: {shown}{more}')

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+
 import numpy as np
 
 from ltbench.errors import UsageError
@@ -20,16 +24,8 @@ def class_counts(profile: str, n_max: int, imbalance_factor: float, num_classes:
     Raises:
         UsageError: If a class would be left empty, or an argument is out of range.
     """
-    if imbalance_factor < 1:
-        raise UsageError(f'imbalance_factor is at least 1, got {imbalance_factor}')
-    if profile == 'exp':
-        # (1 / IF) ** x, not IF ** -x: the published counts come from this form, and truncation sees the last bit
-        counts = [int(n_max * (1 / imbalance_factor) ** (i / max(num_classes - 1, 1))) for i in range(num_classes)]
-    elif profile == 'step':
-        half = num_classes // 2
-        counts = [n_max] * half + [int(n_max / imbalance_factor)] * (num_classes - half)
-    else:
-        raise UsageError(f"profile is 'exp' or 'step', got {profile!r}")
+    check_profile(imbalance_factor, n_max)
+    counts = _counts(profile, n_max, imbalance_factor, num_classes)
     if min(counts) < 1:
         raise UsageError(
             f'imbalance_factor {imbalance_factor:g} leaves the rarest class without images (n_max {n_max})'
@@ -37,7 +33,57 @@ def class_counts(profile: str, n_max: int, imbalance_factor: float, num_classes:
     return counts
 
 
-def select(labels: np.ndarray, counts: list[int], split_seed: int = 0, skip: int = 0) -> np.ndarray:
+def largest_fit(profile: str, imbalance_factor: float, sizes: Sequence[int]) -> int:
+    """The largest ``n_max`` of which classes of these sizes (head first) have enough images; at least 1."""
+
+    def too_many(n_max: int) -> bool:
+        counts = _counts(profile, n_max, imbalance_factor, len(sizes))
+        return any(count > size for count, size in zip(counts, sizes, strict=True))
+
+    return max(bisect_left(range(1, max(sizes) + 1), True, key=too_many), 1)
+
+
+def check_profile(imbalance_factor: float, n_max: int | None = None) -> None:
+    """Refuse what is no imbalance factor, or no number of images.
+
+    Raises:
+        UsageError: In words that say what to write.
+    """
+    if isinstance(imbalance_factor, bool) or not isinstance(imbalance_factor, int | float):
+        raise UsageError(f'imbalance_factor is a number, 1 or larger, got {imbalance_factor!r}')
+    if 0 < imbalance_factor < 1:
+        meant = f'{1 / imbalance_factor:.4g}'
+        raise UsageError(
+            f'imbalance_factor is largest over smallest class, at least 1, got {imbalance_factor:g}: write {meant}'
+        )
+    if not 1 <= imbalance_factor < math.inf:
+        raise UsageError(f'imbalance_factor is at least 1, got {imbalance_factor}')
+    if n_max is not None:
+        check_whole('n_max', n_max, least=1)
+
+
+def check_whole(name: str, value: object, least: int, most: int | None = None) -> None:
+    """Refuse what is no whole number of a range.
+
+    Raises:
+        UsageError: Naming the argument.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and value >= least and (most is None or value <= most):
+        return
+    raise UsageError(f'{name} is a whole number, {least} {f"to {most}" if most else "or larger"}, got {value!r}')
+
+
+def _counts(profile: str, n_max: int, imbalance_factor: float, num_classes: int) -> list[int]:
+    if profile == 'exp':
+        # (1 / IF) ** x, not IF ** -x: the published counts come from this form, and truncation sees the last bit
+        return [int(n_max * (1 / imbalance_factor) ** (i / max(num_classes - 1, 1))) for i in range(num_classes)]
+    if profile == 'step':
+        half = num_classes // 2
+        return [n_max] * half + [int(n_max / imbalance_factor)] * (num_classes - half)
+    raise UsageError(f"profile is 'exp' or 'step', got {profile!r}")
+
+
+def select(labels: np.ndarray, counts: list[int], split_seed: int = 0, skip: int | Sequence[int] = 0) -> np.ndarray:
     """Positions of the images that make the long tail, class by class in ascending label.
 
     One legacy ``RandomState`` shuffles the positions of each class in turn and the first of each are kept, as in Cao
@@ -47,17 +93,18 @@ def select(labels: np.ndarray, counts: list[int], split_seed: int = 0, skip: int
         labels: ``[N]``.
         counts: Images to keep of each class.
         split_seed: Chooses the images; apart from the run seed.
-        skip: Shuffled images of each class to pass over first (they form a held-out part).
+        skip: Shuffled images of each class to pass over first (they form a held-out part); one number, or one a class.
 
     Raises:
         UsageError: If a class has too few images.
     """
     random = np.random.RandomState(split_seed)
     chosen = []
-    for label, count in enumerate(counts):
+    skipped = [skip] * len(counts) if isinstance(skip, int) else skip
+    for label, (count, passed) in enumerate(zip(counts, skipped, strict=True)):
         positions = np.flatnonzero(labels == label)
         random.shuffle(positions)
-        if skip + count > len(positions):
-            raise UsageError(f'class {label} has {len(positions)} images, {skip + count} are asked for')
-        chosen.append(positions[skip : skip + count])
+        if passed + count > len(positions):
+            raise UsageError(f'class {label} has {len(positions)} images, {passed + count} are asked for')
+        chosen.append(positions[passed : passed + count])
     return np.concatenate(chosen)

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ltbench import plugins
 from ltbench.console import make_console
+from ltbench.data import load_data
 from ltbench.errors import EXIT_FAILED, InterruptedRunError, LTBenchError
 from ltbench.grid.cost import Costs
 from ltbench.grid.executor import needed_stages
@@ -74,8 +76,10 @@ def run(
         count, graph = len(graph.runs), without_recorded(graph, suite)
         console.print(f'{count - len(graph.runs)} of {count} runs have a record and are left alone.')
     executor_class, store = lookup(EXECUTORS, executor), Store()
-    for note in dict.fromkeys(note for run_ in graph.runs for note in run_.benchmark.notes):
-        console.print(note, markup=False)
+    benchmarks = {id(run_.benchmark): run_.benchmark for run_ in graph.runs}.values()
+    notes = {note: None for item in benchmarks for note in (*item.notes, *load_data(item.data).notes)}
+    for note in notes:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
     if dry_run:
         _show_plan(graph, store, console)
         return 0
@@ -119,8 +123,9 @@ def run(
     _show_report(suite, bool(records or broken_stages), figures, console)
     for line in tracking.summary():
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    for warning in sorted({f'{run_.method}: {text}' for run_, record in records for text in record['warnings']}):
-        console.print(f'[yellow]note[/] {warning}')
+    for run_method, text in sorted({(run_.method, text) for run_, record in records for text in record['warnings']}):
+        if text not in notes:  # those are of the data and the benchmark, and were shown at the start
+            console.print(f'[yellow]note[/] {escape(f"{run_method}: {text}")}')
     return _show_failures(graph, failed, broken, store, console) or (EXIT_FAILED if tracking.failed else 0)
 
 

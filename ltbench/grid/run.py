@@ -208,7 +208,7 @@ def record_run(run: Run, store: Store, path: Path) -> dict[str, Any]:
         'curve': model['curve'],
         'analysis': model.get('analysis', {}),  # artifacts made before there was one have none
         'chosen': last.meta.get('chosen', {}),
-        'warnings': sorted({*warnings, *run.plan.notes, *run.benchmark.notes}),
+        'warnings': sorted({*warnings, *run.plan.notes, *run.benchmark.notes, *data.notes}),
         'cost': {
             'parameters': model['parameters'],
             'flops': model['flops'],

@@ -68,23 +68,36 @@ class LongTailClassifier(BaseModel):
         """Logits ``[B, C]``; with ``mode='loss'`` the loss and, for the log, the number of correct predictions.
 
         The heads of several experts give ``[B, K, C]``: the loss sees them all, the prediction is their mean.
+
+        Raises:
+            UsageError: If the loss gives more than one number, or the head has another number of experts than the
+                backbone.
         """
         if mode == 'tensor':
-            return joint(self.head(self.backbone(images)))
+            return joint(self._logits(images))
         assert self.loss is not None
         assert labels is not None
         if self.mixing is None:
-            logits = self.head(self.backbone(images))
+            logits = self._logits(images)
             loss = self.loss(logits, labels)
         else:
             images, others, share = self.mixing(images, labels)
-            logits = self.head(self.backbone(images))
+            logits = self._logits(images)
             assert isinstance(self.loss, Loss)
             loss = self.loss.mixed(logits, labels, others, share)
         if loss.dim() != 0:
             raise UsageError(f'{type(self.loss).__name__} gives {tuple(loss.shape)}; a loss is one number a batch')
         correct = (joint(logits.detach()).argmax(dim=1) == labels).float().sum()
         return {'loss': loss, 'correct': correct}
+
+    def _logits(self, images: Tensor) -> Tensor:
+        features = self.backbone(images)
+        logits = self.head(features)
+        if features.dim() == logits.dim() == 3 and features.shape[1] != logits.shape[1]:
+            raise UsageError(
+                f'the backbone has {features.shape[1]} experts and the head {logits.shape[1]}; give both one number'
+            )
+        return logits
 
 
 def joint(logits: Tensor) -> Tensor:

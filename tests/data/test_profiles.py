@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ltbench.data.profiles import class_counts, select
+from ltbench.data.profiles import class_counts, largest_fit, select
 from ltbench.errors import UsageError
 
 GOLDEN = json.loads((Path(__file__).parent / 'cifar_lt_golden.json').read_text(encoding='utf-8'))
@@ -91,7 +91,11 @@ def test_counts_never_grow_along_the_tail(n_max: int, classes: int, factor: int)
     ('arguments', 'words'),
     [
         (('exponential', 500, 100, 10), ("'exp'", "'step'", 'exponential')),
-        (('exp', 500, 0.01, 10), ('at least 1', '0.01')),  # the factor of LDAM's script, upside down
+        (('exp', 500, 0.01, 10), ('at least 1', '0.01', 'write 100')),  # the factor of LDAM's script, upside down
+        (('exp', 500, None, 10), ('imbalance_factor is a number', 'None')),
+        (('exp', 500, float('nan'), 10), ('at least 1', 'nan')),
+        (('exp', 0, 10, 10), ('n_max is a whole number', '0')),
+        (('exp', 50.5, 10, 10), ('n_max is a whole number', '50.5')),
         (('exp', 500, 501, 10), ('501', '500')),
         (('step', 500, 501, 10), ('501', '500')),
     ],
@@ -100,6 +104,21 @@ def test_impossible_profiles_are_refused(arguments: tuple[str, int, float, int],
     with pytest.raises(UsageError) as error:
         class_counts(*arguments)
     assert all(word in str(error.value) for word in words)
+
+
+@given(
+    st.sampled_from(['exp', 'step']),
+    st.floats(1, 300),
+    st.lists(st.integers(1, 400), min_size=2, max_size=12).map(lambda sizes: sorted(sizes, reverse=True)),
+)
+def test_the_largest_fit_fits_and_one_more_does_not(profile: str, factor: float, sizes: list[int]) -> None:
+    def fits(n_max: int) -> bool:
+        return all(n <= size for n, size in zip(class_counts(profile, n_max, factor, len(sizes)), sizes, strict=True))
+
+    n_max = largest_fit(profile, factor, sizes)
+    assume(n_max / factor >= 2)  # else the rarest class may be left empty, which is an error of its own
+    assert fits(n_max)
+    assert not fits(n_max + 1)
 
 
 # ------------------------------------------------------------------------------------------------ selection
@@ -170,6 +189,14 @@ def test_a_skipped_part_is_disjoint(skip: int, count: int, seed: int) -> None:
     both = np.concatenate([held_out, rest])
     assert len(set(both.tolist())) == len(both) == 3 * (skip + count)
     assert sorted(both.tolist()) == sorted(select(labels, [skip + count] * 3, seed).tolist())
+
+
+def test_each_class_may_have_a_held_out_part_of_its_own_size() -> None:
+    labels = labels_of(3, 10, 'shuffled')
+    held_out, rest = select(labels, [3, 0, 1], 4), select(labels, [7, 10, 2], 4, skip=[3, 0, 1])
+    assert np.bincount(labels[rest]).tolist() == [7, 10, 2]
+    assert not set(held_out.tolist()) & set(rest.tolist())
+    assert set(select(labels, [10, 10, 3], 4).tolist()) == {*held_out.tolist(), *rest.tolist()}
 
 
 def test_more_images_than_there_are_is_an_error() -> None:

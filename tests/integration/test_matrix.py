@@ -132,11 +132,11 @@ def data_folder(tmp_path, monkeypatch) -> Iterator[Path]:
         cache.cache_clear()
 
 
-def tiny(name: str, folder: Path, **backbone: Any) -> Benchmark:
+def tiny(name: str, folder: Path, /, **backbone: Any) -> Benchmark:
     """A benchmark with little data and a small network."""
     data = load_benchmark(name).data
     overrides = MAKERS[data['type']](folder / name, data, np.random.default_rng(0))
-    overrides |= {'epochs': 2, 'batch_size': 16, 'recipe.optimizer.lr': 0.02}
+    overrides |= {'epochs': 2, 'batch_size': 64 if data['type'] == 'CIFAR100LT' else 16, 'recipe.optimizer.lr': 0.02}
     if data['type'] in LARGE:
         overrides |= {'batch_size': 8, 'random_resized_crop': 32, 'resize': 36, 'center_crop': 32}
         backbone = {'name': 'resnet10', 'width': 0.125, **backbone}

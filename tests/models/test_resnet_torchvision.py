@@ -1,12 +1,17 @@
-"""Networks of ImageNet size: sizes against known values, and what NBN normalises in them."""
+"""Networks of ImageNet size: sizes against known values, widths, experts, and what NBN normalises in them."""
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models import resnet
 
 from ltbench.errors import UsageError
+from ltbench.models.classifier import LongTailClassifier, build_loss
 from ltbench.models.normalization import NormalizedBatchNorm2d, NormalizedBN
 from ltbench.models.resnet_torchvision import TorchvisionResNet
 
@@ -32,6 +37,116 @@ def test_sizes(name, features, parameters, gigamacs):
     assert counter.get_total_flops() / 2e9 == pytest.approx(gigamacs, abs=0.01)
 
 
+def digest(state: dict[str, torch.Tensor]) -> str:
+    whole = hashlib.sha256()
+    for name, tensor in state.items():
+        whole.update(f'{name} {tuple(tensor.shape)}'.encode())
+        whole.update(tensor.numpy().tobytes())
+    return whole.hexdigest()
+
+
+@pytest.mark.parametrize('name', ['resnet10', 'resnet50', 'resnext50_32x4d'])
+def test_at_width_one_and_with_one_expert_it_is_torchvisions_network_bit_for_bit(name):
+    torch.manual_seed(5)
+    published = resnet.ResNet(resnet.BasicBlock, [1, 1, 1, 1]) if name == 'resnet10' else getattr(resnet, name)()
+    drawn_next = torch.rand(3)
+    published.fc = nn.Identity()
+    torch.manual_seed(5)
+    network = TorchvisionResNet(name, width=1, experts=1, expert_width=1)
+    assert torch.equal(torch.rand(3), drawn_next)  # the head's initial weights
+    assert digest(network.state_dict()) == digest(published.state_dict())
+    images = torch.randn(2, 3, 40, 40)
+    assert torch.equal(network(images), published(images))  # in training mode: statistics of the batch
+    assert digest(network.state_dict()) == digest(published.state_dict())
+
+
+def gigamacs(name: str, **options: float) -> float:
+    """Billions of multiply-adds of the network without a head at 224 pixels."""
+    with torch.device('meta'):
+        network, images = TorchvisionResNet(name, **options), torch.empty(1, 3, 224, 224)
+    with FlopCounterMode(display=False) as counter:
+        network.eval()(images)
+    return counter.get_total_flops() / 2e9
+
+
+@pytest.mark.parametrize(
+    ('name', 'features', 'parameters'),
+    [  # counted in the official code, whose weights fit name by name and give the same features
+        ('resnet10', 384, 8_249_792),
+        ('resnet50', 1536, 39_069_248),
+        ('resnext50_32x4d', 1536, 38_281_024),
+    ],
+)
+def test_three_narrow_experts_are_the_official_networks_of_ride(name, features, parameters):
+    with torch.device('meta'):
+        network = TorchvisionResNet(name, experts=3, expert_width=0.75)
+    assert sum(p.numel() for p in network.parameters()) == parameters
+    assert network.out_features == features
+    assert [len(network.layer3), len(network.layer4), len(network.last_stages)] == [3, 3, 3]
+    assert network.layer2[-1].bn2.num_features == (256 if 'resnext' in name else 128)  # shared, of full width
+
+
+def test_each_expert_has_its_own_last_two_stages():
+    torch.manual_seed(0)
+    network = TorchvisionResNet('resnet10', width=0.125, experts=3, expert_width=0.75).eval()
+    images = torch.randn(2, 3, 32, 32)
+    features = network(images)
+    assert features.shape == (2, 3, network.out_features) == (2, 3, 48)
+    assert not torch.allclose(features[:, 0], features[:, 1])  # each begins elsewhere
+    for stage in (network.layer3, network.layer4):
+        nn.init.normal_(stage[1][0].conv1.weight)
+        changed = network(images)
+        assert [torch.equal(features[:, k], changed[:, k]) for k in range(3)] == [True, False, True]
+        features = changed
+    nn.init.normal_(network.layer2[0].conv1.weight)
+    assert not any(torch.equal(features[:, k], network(images)[:, k]) for k in range(3))
+
+
+@pytest.mark.parametrize('name', ['resnet10', 'resnet50', 'resnext50_32x4d'])
+def test_width_multiplies_all_channels(name):
+    with torch.device('meta'):
+        plain, half = TorchvisionResNet(name), TorchvisionResNet(name, width=0.5)
+    shapes = [{key: tuple(p.shape) for key, p in network.named_parameters()} for network in (half, plain)]
+    assert shapes[0].keys() == shapes[1].keys()
+    for key, (out, *rest) in shapes[0].items():
+        into = [1 if key == 'conv1.weight' else 2, 1, 1][: len(rest)]  # the image keeps its three colours
+        assert shapes[1][key] == (2 * out, *(a * b for a, b in zip(rest, into, strict=True))), key
+    assert half.layer1[0].conv2.groups == plain.layer1[0].conv2.groups
+    assert half.out_features == plain.out_features // 2
+
+
+def test_wide_at_its_default_has_about_the_flops_of_ride_on_resnet50():
+    assert gigamacs('resnet50', experts=3, expert_width=0.75) == pytest.approx(5.77, abs=0.01)
+    assert gigamacs('resnet50', width=1.2) == pytest.approx(5.87, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (
+            dict(name='resnext50_32x4d', width=1.2),
+            'resnext50_32x4d would have 77, 154, 307 and 614 channels; its 32 groups need multiples of 16: '
+            'choose a multiple of 0.25 for width and of 0.0625 for width times expert_width',
+        ),
+        (dict(name='resnext50_32x4d', experts=3, expert_width=0.7), 'would have 64, 128, 179 and 358 channels; its 32'),
+        (dict(name='resnext50_32x4d', width=0.125), 'would have 8, 16, 32 and 64 channels; its 32 groups'),
+        (dict(name='resnet50', width=0.005), 'would have 0, 1, 1 and 3 channels; every stage needs one or more'),
+        (dict(name='resnet50', width=-1.0), 'every stage needs one or more: choose a larger width'),
+        (dict(name='resnet50', experts=0), 'experts of TorchvisionResNet is 1 or larger, got 0'),
+    ],
+)
+def test_sizes_that_torchvision_would_round_or_fail_on_are_refused(options, message):
+    with pytest.raises(UsageError, match=message):
+        TorchvisionResNet(**options)
+
+
+def test_multiples_of_a_quarter_fit_the_groups_of_resnext():
+    with torch.device('meta'):
+        for width in (0.25, 0.75, 1.25):
+            network = TorchvisionResNet('resnext50_32x4d', width=width)
+            assert network.layer1[0].conv2.weight.shape[:2] == (128 * width, 4 * width)
+
+
 def test_nbn_normalises_the_four_layers_of_the_official_code():
     network = TorchvisionResNet('resnet50')
     NormalizedBN()(network)
@@ -40,6 +155,48 @@ def test_nbn_normalises_the_four_layers_of_the_official_code():
     NormalizedBN(scope='all')(network)
     kinds = [type(module) for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     assert kinds == [NormalizedBatchNorm2d] * 53
+
+
+def test_nbn_normalises_the_last_stage_of_every_expert_by_one_scalar():
+    network = TorchvisionResNet('resnet50', width=0.125, experts=2)
+    NormalizedBN()(network)
+    replaced = {name: part for name, part in network.named_modules() if isinstance(part, NormalizedBatchNorm2d)}
+    layers = ['0.bn3', '0.downsample.1', '1.bn3', '2.bn3']
+    assert list(replaced) == [f'layer4.{expert}.{layer}' for expert in (0, 1) for layer in layers]
+    assert len({id(scalar) for part in replaced.values() for scalar in part.scalars}) == 1
+
+
+@pytest.mark.parametrize('name', ['resnet10', 'resnext50_32x4d'])
+def test_normalisation_cosine_heads_and_rectification_work_on_experts(name):
+    torch.manual_seed(0)
+    config = {
+        'backbone': dict(type='TorchvisionResNet', name=name, width=0.25, experts=3, expert_width=0.75),
+        'normalization': dict(type='NormalizedBN', scope='all'),
+        'head': dict(type='ExpertHeads', experts=3),
+        'rectification': dict(type='LogitBatchNorm'),
+        'recipe': {'precision': 'fp32'},
+    }
+    model = LongTailClassifier(config, num_classes=5, in_channels=3)
+    model.loss = build_loss(dict(type='RIDELoss', balance=0.05), None, [9, 7, 5, 3, 1])
+    images, labels = torch.randn(6, 3, 32, 32), torch.arange(6) % 5
+    logits = model._logits(images)
+    assert logits.shape == (6, 3, 5)
+    assert torch.allclose(logits.mean(dim=(0, 1)), torch.zeros(5), atol=1e-5)  # rectified over images and experts
+    assert torch.equal(model(images), model._logits(images).mean(dim=1))
+    model(images, labels, mode='loss')['loss'].backward()
+    missing = [key for key, p in model.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
+    assert not missing
+
+
+def test_a_head_for_another_number_of_experts_is_refused():
+    config = {
+        'backbone': dict(type='TorchvisionResNet', name='resnet10', width=0.125, experts=3),
+        'head': dict(type='ExpertHeads', experts=2),  # would leave out the third
+        'normalization': None, 'rectification': None, 'recipe': {'precision': 'fp32'},
+    }  # fmt: skip
+    model = LongTailClassifier(config, num_classes=5, in_channels=3)
+    with pytest.raises(UsageError, match='the backbone has 3 experts and the head 2; give both one number'):
+        model(torch.randn(2, 3, 32, 32))
 
 
 def test_initial_weights_are_those_of_the_official_codes():

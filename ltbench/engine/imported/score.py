@@ -67,7 +67,7 @@ def score_checkpoint(path: Path, source: str, benchmark: Benchmark, suite: str =
         yield f'note: {contradiction}'
     imported = _describe(checkpoint, backbone, data) | {'label_order': label_order}
     record = _record(benchmark, data, imported, _evaluate(model, benchmark, data))
-    record['warnings'] = [contradiction] if contradiction else []
+    record['warnings'] = [*([contradiction] if contradiction else []), *data.notes]
     metrics = record['metrics']
     target = record_path(suite, record)
     write_record(target, record)

@@ -1,0 +1,101 @@
+"""Where caches are kept, and what is said where they cannot be."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from ltbench.data.derived import FOLDER, cache_folder, cache_places, is_sealed, seal, unseal, write_sealed
+from ltbench.errors import DataError
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    monkeypatch.setenv('LTBENCH_DATA', str(tmp_path / 'data'))
+    (tmp_path / 'images').mkdir()
+    return tmp_path / 'images'
+
+
+@pytest.fixture
+def refuse(monkeypatch):
+    """Let the first ``times`` writes fail with an error of the operating system."""
+
+    def refuse_(number, times=1000):
+        original, refused = os.fsync, []
+
+        def fsync(descriptor):
+            if len(refused) < times:
+                refused.append(descriptor)
+                raise OSError(number, os.strerror(number))
+            original(descriptor)
+
+        monkeypatch.setattr(os, 'fsync', fsync)
+
+    return refuse_
+
+
+def put(source, body=b'body'):
+    return write_sealed(source, 'x.npy', 'kind', lambda file: file.write(body))
+
+
+def test_a_sealed_file_is_known_by_contents_and_kind(source):
+    path = put(source)
+    assert path == source / FOLDER / 'x.npy'
+    assert path.read_bytes() == seal(b'body', 'kind')
+    assert is_sealed(path, 'kind')
+    assert not is_sealed(path, 'kin')
+    assert unseal(path.read_bytes(), 'kind') == b'body'
+    assert unseal(path.read_bytes(), 'other') is None
+    for body in (b'', b'body', seal(b'body', 'kind')[:-1], seal(b'body', 'kind') + b'x', seal(b'bodx', 'kind')[:4]):
+        path.write_bytes(body)
+        assert not is_sealed(path, 'kind')
+        assert unseal(body, 'kind') is None
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_folder_that_takes_nothing_has_its_caches_under_the_data_folder(source, capsys):
+    (source / FOLDER).write_text('a file where the folder belongs')
+    path = put(source)
+    assert path.parent == cache_places(source)[1] == cache_folder(source)
+    assert path.parent.is_relative_to(source.parent / 'data' / 'cache')
+    assert is_sealed(path, 'kind')
+
+
+@pytest.mark.parametrize('number', [errno.EROFS, errno.EACCES, errno.EPERM])
+def test_a_read_only_folder_is_no_error(source, refuse, number):
+    refuse(number, times=1)
+    assert put(source).parent == cache_places(source)[1]
+
+
+@pytest.mark.parametrize(
+    ('number', 'reason'), [(errno.ENOSPC, 'the disk is full'), (errno.EDQUOT, 'your quota is used up')]
+)
+def test_a_full_disk_is_named_with_what_to_set(source, refuse, capsys, number, reason):
+    refuse(number)
+    beside, elsewhere = cache_places(source)
+    with pytest.raises(DataError) as error:
+        put(source)
+    assert str(error.value) == (
+        f'x.npy of {source} cannot be written: neither in {beside} ({reason}) nor in {elsewhere} ({reason}); free some '
+        'space there, or set LTBENCH_DATA to a folder with room that can be written'
+    )
+    assert [*beside.iterdir(), *elsewhere.iterdir()] == []
+
+
+def test_a_full_disk_beside_a_roomy_one_is_said(source, refuse, capsys):
+    refuse(errno.ENOSPC, times=1)
+    assert put(source).parent == cache_places(source)[1]
+    assert f'no room for x.npy in {source / FOLDER} (the disk is full): trying' in capsys.readouterr().err
+
+
+def test_a_source_that_is_not_there_is_not_created(source):
+    put(source / 'nothing')
+    assert not (source / 'nothing').exists()
+
+
+def test_where_the_source_is_has_one_cache_however_it_is_written(source, monkeypatch):
+    monkeypatch.chdir(source)
+    assert cache_places(source)[1] == cache_places(source.parent / 'images' / '..' / 'images')[1]
+    assert cache_places(source)[1] != cache_places(source.parent)[1]
