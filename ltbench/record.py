@@ -8,7 +8,6 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,7 +15,8 @@ from typing import Any
 
 from ltbench.errors import StoreError
 from ltbench.fingerprint import fingerprint
-from ltbench.store import explained, write_atomically
+from ltbench.places import place
+from ltbench.sealed import explained, write_atomically
 
 SCHEMA_VERSION = 4
 
@@ -65,7 +65,7 @@ FAILURE_FIELDS: dict[str, type | tuple[type, ...]] = {
 
 def results_root() -> Path:
     """Where records and reports go: ``$LTBENCH_RESULTS``, default ``./results``."""
-    return Path(os.environ.get('LTBENCH_RESULTS', 'results'))
+    return place('LTBENCH_RESULTS', 'results')
 
 
 def record_path(suite: str, record: Mapping[str, Any]) -> Path:

@@ -17,14 +17,15 @@ from ltbench.errors import UsageError
 HOME = Path(__file__).resolve().parent
 
 DEPENDENCIES = frozenset((
-    'torch', 'torchvision', 'mmengine', 'cv2', 'numpy', 'PIL', 'sklearn', 'pandas', 'seaborn', 'matplotlib', 'scipy',
-    'scikit_posthocs', 'statsmodels', 'jinja2', 'typer', 'rich', 'ray', 'submitit', 'tensorboard', 'mlflow', 'wandb',
+    'torch', 'torchvision', 'mmengine', 'cv2', 'numpy', 'msgspec', 'PIL', 'sklearn', 'pandas', 'seaborn', 'matplotlib',
+    'scipy', 'scikit_posthocs', 'statsmodels', 'jinja2', 'typer', 'rich', 'ray', 'submitit', 'tensorboard', 'mlflow', 'wandb',
 ))  # fmt: skip
 """Packages that ``pyproject.toml`` declares: known by their versions, which records hold."""
 
 COMPUTES_NOTHING = frozenset((
     'report', 'tracking', 'bench', 'grid', 'cli', 'listing', 'scaffold', 'storekeeping', 'rescore', 'compare',
-    'contract', 'console', 'runs', 'record', 'store', 'errors', 'garbage', 'builtin', 'configs',
+    'contract', 'console', 'runs', 'record', 'store', 'sealed', 'claims', 'places', 'errors', 'garbage', 'builtin',
+    'configs',
 ))  # fmt: skip
 """Modules and folders of ``ltbench`` that no trained number goes through; all others are the engine.
 

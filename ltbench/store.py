@@ -2,6 +2,7 @@
 
 ::
 
+    STORE/ltbench-store.json                     says that this folder is a store
     STORE/artifacts/ab/abcdef.../manifest.json   and the files it lists
     STORE/work/abcdef.../                        claim, progress, checkpoints and log of a stage in the making
     STORE/damaged/                               artifacts that failed verification, set aside
@@ -12,28 +13,81 @@ It knows nothing of training.
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
-import os
+import re
 import shutil
-import socket
-import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
+from ltbench.claims import Claim, claim_owner
+from ltbench.console import say
 from ltbench.errors import StoreError
+from ltbench.places import place
+from ltbench.sealed import (
+    DamagedFileError,
+    explained,
+    read_document,
+    sha256_of,
+    sync,
+    unreadable,
+    write_document,
+)
 
 MANIFEST = 'manifest.json'
-HEARTBEAT_SECONDS = 5.0
-CLAIM_EXPIRES_SECONDS = 60.0
+MARKER = 'ltbench-store.json'
+FINGERPRINT = re.compile('[0-9a-f]{64}')
+"""What artifacts and work folders are called. Nothing else below a store is ever ours to move or remove."""
 
 
 class DamagedArtifactError(StoreError):
     """An artifact's file is missing or does not have the recorded checksum; it has been set aside."""
+
+
+class FileEntry(TypedDict):
+    """Of a manifest: one file of the artifact."""
+
+    size: int
+    sha256: str
+
+
+class Manifest(TypedDict):
+    """What an artifact says of itself."""
+
+    meta: dict[str, Any]
+    files: dict[str, FileEntry]
+
+
+class Progress(TypedDict):
+    """How far a stage in the making is; further numbers are what was measured last."""
+
+    done: int
+    total: int
+    first: int
+    started: float
+    updated: float
+
+
+class Failure(TypedDict):
+    """Why a stage failed."""
+
+    reason: str
+    time: float
+    may_pass: NotRequired[bool]
+
+
+class Worker(TypedDict):
+    """Who works on a stage, and since when."""
+
+    host: str
+    pid: int
+    started: float
+
+
+SHAPES: dict[str, Any] = {'progress': Progress, 'failure': Failure, 'worker': Worker, 'submitted': dict[str, Any]}
+"""The small files of a stage in the making."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +104,7 @@ class Artifact:
     fingerprint: str
     folder: Path
     meta: Mapping[str, Any]
-    files: Mapping[str, Mapping[str, Any]]
+    files: Mapping[str, FileEntry]
 
     def path(self, name: str) -> Path:
         """Path of one file, after its size and checksum were verified.
@@ -58,15 +112,22 @@ class Artifact:
         Raises:
             DamagedArtifactError: If they differ from the manifest's; the artifact is set aside, so that the next run
                 makes it again.
+            UnreadableFileError: If the file cannot be read at the moment.
         """
-        path, expected = self.folder / name, self.files[name]
+        path, expected = self.folder / name, self.files.get(name)
         try:
-            whole = path.stat().st_size == expected['size'] and sha256_of(path) == expected['sha256']
-        except OSError:
+            whole = (
+                expected is not None
+                and path.stat().st_size == expected['size']
+                and sha256_of(path) == expected['sha256']
+            )
+        except FileNotFoundError:
             whole = False
+        except OSError as error:
+            raise unreadable(path, error) from error
         if not whole:
-            moved = self.store.set_aside(self.fingerprint)
-            raise DamagedArtifactError(f'{path} is damaged (checksum differs from its manifest); set aside in {moved}')
+            where = self.store.set_aside(self.fingerprint)
+            raise DamagedArtifactError(f'{path} is damaged (it is not what its manifest says); {where}')
         return path
 
 
@@ -74,7 +135,7 @@ class Store:
     """Artifacts under one folder, by default ``$LTBENCH_STORE`` or ``./store``."""
 
     def __init__(self, root: Path | str | None = None) -> None:
-        self.root = Path(root or os.environ.get('LTBENCH_STORE', 'store')).absolute()
+        self.root = Path(root if root is not None else place('LTBENCH_STORE', 'store')).absolute()
 
     # ---- artifacts
 
@@ -83,15 +144,21 @@ class Store:
         return self.root / f'artifacts/{fingerprint[:2]}/{fingerprint}'
 
     def find(self, fingerprint: str) -> Artifact | None:
-        """The artifact, if its stage has finished. Its files are verified when they are used."""
+        """The artifact, if its stage has finished. Its files are verified when they are used.
+
+        One whose manifest is damaged is set aside and named, and is no more.
+
+        Raises:
+            UnreadableFileError: If its manifest cannot be read at the moment.
+        """
         folder = self.folder(fingerprint)
         try:
-            manifest = json.loads((folder / MANIFEST).read_text(encoding='utf-8'))
+            manifest = read_document(folder / MANIFEST, 'manifest', fingerprint, Manifest)
         except FileNotFoundError:
             return None
-        except (OSError, json.JSONDecodeError) as error:
-            moved = self.set_aside(fingerprint)
-            raise DamagedArtifactError(f'{folder / MANIFEST} cannot be read ({error}); set aside in {moved}') from error
+        except DamagedFileError as error:
+            say(f'{error}; {self.set_aside(fingerprint)}')
+            return None
         return Artifact(self, fingerprint, folder, manifest['meta'], manifest['files'])
 
     def has(self, fingerprint: str) -> bool:
@@ -100,7 +167,8 @@ class Store:
 
     def fingerprints(self) -> list[str]:
         """Of all artifacts, sorted."""
-        return sorted(path.parent.name for path in self.root.glob(f'artifacts/[0-9a-f][0-9a-f]/[!.]*/{MANIFEST}'))
+        names = (path.parent.name for path in self.root.glob(f'artifacts/[0-9a-f][0-9a-f]/[!.]*/{MANIFEST}'))
+        return sorted(name for name in names if FINGERPRINT.fullmatch(name))
 
     def publish(self, fingerprint: str, meta: Mapping[str, Any], write: Callable[[Path], None]) -> Artifact:
         """Make an artifact: ``write`` fills a temporary folder, which then appears under its name at once.
@@ -113,6 +181,7 @@ class Store:
         target = self.folder(fingerprint)
         temporary = target.with_name(f'.{target.name}.{uuid.uuid4().hex[:8]}')
         with explained(f'artifact {fingerprint[:12]}', self.root):
+            self._mark()
             try:
                 temporary.mkdir(parents=True)
                 write(temporary)
@@ -120,8 +189,7 @@ class Store:
                 for path in sorted(temporary.iterdir()):
                     sync(path)
                     files[path.name] = {'size': path.stat().st_size, 'sha256': sha256_of(path)}
-                manifest = {'fingerprint': fingerprint, 'meta': meta, 'files': files}
-                write_atomically(temporary / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True))
+                write_document(temporary / MANIFEST, 'manifest', fingerprint, {'meta': meta, 'files': files})
                 sync(temporary)
                 try:
                     temporary.rename(target)
@@ -132,16 +200,21 @@ class Store:
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
         artifact = self.find(fingerprint)
-        assert artifact is not None
+        if artifact is None:
+            raise StoreError(f'{target} vanished as soon as it was written')
         return artifact
 
-    def set_aside(self, fingerprint: str) -> Path:
-        """Move a damaged artifact out of the way."""
+    def set_aside(self, fingerprint: str) -> str:
+        """Move a damaged artifact out of the way; return where to, in words."""
         target = self.root / 'damaged' / f'{fingerprint}.{uuid.uuid4().hex[:8]}'
-        with explained(f'damaged artifact {fingerprint[:12]}', self.root):
+        try:
             target.parent.mkdir(parents=True, exist_ok=True)
             self.folder(fingerprint).rename(target)
-        return target
+        except FileNotFoundError:
+            return 'another process has set it aside'
+        except OSError as error:
+            return f'it cannot be set aside: {error.strerror}'
+        return f'set aside in {target}'
 
     # ---- work in the making
 
@@ -156,6 +229,20 @@ class Store:
             probe.parent.mkdir(parents=True, exist_ok=True)
             probe.touch()
             probe.unlink()
+            self._mark()
+
+    def is_marked(self) -> bool:
+        """Whether this folder says that it is a store, so that it may be cleaned up."""
+        try:
+            read_document(self.root / MARKER, 'store', 'ltbench')
+        except (FileNotFoundError, DamagedFileError):
+            return False
+        return True
+
+    def _mark(self) -> None:
+        if not (self.root / MARKER).is_file():
+            self.root.mkdir(parents=True, exist_ok=True)
+            write_document(self.root / MARKER, 'store', 'ltbench', {'layout': 1})
 
     def work(self, fingerprint: str) -> Path:
         """The folder of a stage in the making."""
@@ -166,187 +253,37 @@ class Store:
         shutil.rmtree(self.work(fingerprint), ignore_errors=True)
 
     def read(self, fingerprint: str, name: str) -> dict[str, Any] | None:
-        """A small JSON file of a stage in the making (``progress``, ``failure``), None if there is none."""
+        """A small file of a stage in the making (one of :data:`SHAPES`); None if there is none.
+
+        A damaged one is removed, with a word: it is written again, or the stage is tried again without it.
+        """
+        path = self.work(fingerprint) / f'{name}.json'
         try:
-            return json.loads((self.work(fingerprint) / f'{name}.json').read_text(encoding='utf-8'))
-        except (FileNotFoundError, json.JSONDecodeError):
+            return read_document(path, name, fingerprint, SHAPES[name])
+        except FileNotFoundError:
+            return None
+        except DamagedFileError as error:
+            say(f'{error}; it is not used')
+            with suppress(OSError):
+                path.unlink()
             return None
 
     def forget(self, fingerprint: str, name: str) -> None:
-        """Remove a small JSON file of a stage in the making, if there is one."""
+        """Remove a small file of a stage in the making, if there is one."""
         with explained(f'{name} of {fingerprint[:12]}', self.root):
             (self.work(fingerprint) / f'{name}.json').unlink(missing_ok=True)
 
     def write(self, fingerprint: str, name: str, value: Mapping[str, Any]) -> None:
-        """Write a small JSON file of a stage in the making."""
+        """Write a small file of a stage in the making."""
+        path = self.work(fingerprint) / f'{name}.json'
         with explained(f'{name} of {fingerprint[:12]}', self.root):
-            self.work(fingerprint).mkdir(parents=True, exist_ok=True)
-            write_atomically(self.work(fingerprint) / f'{name}.json', json.dumps(value))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_document(path, name, fingerprint, value)
 
     def claim(self, fingerprint: str) -> Claim | None:
         """Claim the making of an artifact; None if somebody alive holds it."""
         return Claim.take(self.work(fingerprint), self.root)
 
-
-class Claim:
-    """The right to make one artifact.
-
-    Claims are numbered files and the highest number holds. A claim whose owner has let go, is dead or has not been
-    heard of for a minute is overtaken by creating the next number, which only one process can do. The owner renews its
-    file's time stamp and notices when it has been overtaken.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    @classmethod
-    def take(cls, work: Path, root: Path) -> Claim | None:
-        """See :meth:`Store.claim`."""
-        with explained(f'work folder {work.name[:12]}', root):
-            work.mkdir(parents=True, exist_ok=True)
-            last = _last_claim(work)
-            if last is not None and _is_held(last):
-                return None
-            number = int(last.suffix[1:]) + 1 if last else 1
-            path = work / f'claim.{number}'
-            owner = {'host': socket.gethostname(), 'pid': os.getpid(), 'state': 'held'}
-            try:
-                with path.open('x', encoding='utf-8') as file:
-                    file.write(json.dumps(owner))
-            except FileExistsError:
-                return None
-        return cls(path)
-
-    def keep_alive(self, lost: Callable[[], None]) -> None:
-        """Renew the claim in the background; ``lost`` is called once if another process has overtaken it."""
-
-        def beat() -> None:
-            while not self._stop.wait(HEARTBEAT_SECONDS):
-                if not self.is_held():
-                    lost()
-                    return
-
-        self._thread = threading.Thread(target=beat, daemon=True)
-        self._thread.start()
-
-    def is_held(self) -> bool:
-        """Renew the time stamp; whether this is still the highest claim."""
-        try:
-            os.utime(self.path)
-        except FileNotFoundError:
-            return False
-        return _last_claim(self.path.parent) == self.path
-
-    def release(self) -> None:
-        """Let go, so that the next process need not wait."""
-        self._stop.set()
-        if self.path.exists():
-            self.path.write_text(json.dumps({'state': 'released'}), encoding='utf-8')
-
-
-def claim_owner(work: Path) -> dict[str, Any] | None:
-    """Host and pid of whoever makes an artifact right now; None if nobody does."""
-    last = _last_claim(work)
-    return _read_owner(last) if last is not None and _is_held(last) else None
-
-
-def _last_claim(work: Path) -> Path | None:
-    return max(work.glob('claim.[0-9]*'), key=lambda path: int(path.suffix[1:]), default=None)
-
-
-def _read_owner(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding='utf-8'))
-    except (FileNotFoundError, json.JSONDecodeError):  # in the middle of being written: judged by its age
-        return {}
-
-
-def _is_held(path: Path) -> bool:
-    owner = _read_owner(path)
-    if owner.get('state') == 'released':
-        return False
-    if owner.get('host') == socket.gethostname() and not is_alive(owner['pid']):
-        return False
-    try:
-        # a time stamp far in the future is as dead as an old one: the clock has been set back since
-        return abs(_file_clock(path.parent) - path.stat().st_mtime) < CLAIM_EXPIRES_SECONDS
-    except FileNotFoundError:
-        return False
-
-
-def _file_clock(folder: Path) -> float:
-    """The file system's idea of now: this machine's clock may differ from the one that stamps the claims."""
-    probe = folder / f'.clock.{uuid.uuid4().hex[:8]}'
-    probe.touch()
-    try:
-        return probe.stat().st_mtime
-    finally:
-        probe.unlink(missing_ok=True)
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process of this machine still runs."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    try:  # a killed child that nobody has waited for yet is not alive
-        return Path(f'/proc/{pid}/stat').read_text(encoding='utf-8').rpartition(')')[2].split()[0] != 'Z'
-    except OSError:
-        return True
-
-
-# ---------------------------------------------------------------------------------------------- files
-
-
-def write_atomically(path: Path, contents: str | bytes) -> None:
-    """Write a file so that readers see the old or the new contents, never a part, even after a crash."""
-    temporary = path.with_name(f'.{path.name}.{uuid.uuid4().hex[:8]}')
-    try:
-        with temporary.open('wb') as file:
-            file.write(contents.encode() if isinstance(contents, str) else contents)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def sync(path: Path) -> None:
-    """Force a file or folder to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sha256_of(path: Path) -> str:
-    """Sha256 of a file's contents."""
-    with path.open('rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()
-
-
-@contextmanager
-def explained(what: str, root: Path, variable: str = 'LTBENCH_STORE') -> Iterator[None]:
-    """Turn the operating system's errors into one line that says what to do.
-
-    Args:
-        what: What was to be written.
-        root: Where.
-        variable: Environment variable that chooses another place.
-    """
-    try:
-        yield
-    except OSError as error:
-        advice = {
-            errno.ENOSPC: 'the disk is full; free some space and run the same command again',
-            errno.EDQUOT: 'your quota is used up; free some space and run the same command again',
-            errno.EROFS: f'the file system is read-only; set {variable} to a folder that can be written',
-            errno.EACCES: f'permission denied; set {variable} to a folder that can be written',
-        }.get(error.errno or 0, str(error))
-        raise StoreError(f'cannot write {what} in {root}: {advice}') from error
+    def owner(self, fingerprint: str) -> dict[str, Any] | None:
+        """Host and pid of whoever makes an artifact right now; None if nobody does."""
+        return claim_owner(self.work(fingerprint))

@@ -12,10 +12,12 @@ import typer
 from rich.filesize import decimal
 from rich.table import Table
 
+from ltbench.claims import claim_owner
 from ltbench.console import make_console
 from ltbench.errors import EXIT_FAILED, StoreError, UsageError
 from ltbench.record import read_record, results_root
-from ltbench.store import DamagedArtifactError, Store, claim_owner
+from ltbench.sealed import explained
+from ltbench.store import FINGERPRINT, MARKER, DamagedArtifactError, Store
 
 SECONDS_A_DAY = 86_400
 
@@ -27,32 +29,41 @@ def show_store() -> None:
     total = count = 0
     for fingerprint in store.fingerprints():
         artifact = store.find(fingerprint)
-        assert artifact is not None
+        if artifact is None:  # damaged, and named; or removed meanwhile
+            continue
         size = sum(entry['size'] for entry in artifact.files.values())
         total, count = total + size, count + 1
-        age = (time.time() - artifact.folder.stat().st_mtime) / SECONDS_A_DAY
         epochs = str(artifact.meta.get('epochs') or '')
-        table.add_row(
-            fingerprint[:12], artifact.meta['kind'], epochs, decimal(size), f'{age:.1f} d', str(resting[fingerprint])
-        )
+        kind, age = str(artifact.meta.get('kind', '')), f'{_age(artifact.folder):.1f} d'
+        table.add_row(fingerprint[:12], kind, epochs, decimal(size), age, str(resting[fingerprint]))
     console = make_console()
     console.print(table)
     console.print(f'{count} artifacts, {decimal(total)} in {store.root}', markup=False)
 
 
 def verify_store() -> int:
-    """Compare every file with its checksum; set damaged artifacts aside. Returns 0 if all are whole, else 1."""
-    store, console, damaged, count = Store(), make_console(), 0, 0
-    for fingerprint in store.fingerprints():
-        count += 1
+    """Compare every file with its checksum; set damaged artifacts aside. Returns 0 if all are whole, else 1.
+
+    Raises:
+        StoreError: If there is nothing to verify.
+    """
+    store, console, damaged = Store(), make_console(), 0
+    fingerprints = store.fingerprints()
+    if not fingerprints:
+        raise StoreError(f'there are no artifacts in {store.root}, so nothing was verified; is LTBENCH_STORE right?')
+    for fingerprint in fingerprints:
         try:
-            if (artifact := store.find(fingerprint)) is not None:
-                for name in artifact.files:
-                    artifact.path(name)
+            artifact = store.find(fingerprint)
+            if artifact is None:  # its manifest was damaged
+                damaged += 1
+                continue
+            for name in artifact.files:
+                artifact.path(name)
         except DamagedArtifactError as error:
             damaged += 1
             console.print(str(error), style='red', markup=False, soft_wrap=True)
-    console.print(f'{count} artifacts, {count - damaged} whole' + (f', {damaged} damaged' if damaged else ''))
+    whole = len(fingerprints) - damaged
+    console.print(f'{len(fingerprints)} artifacts, {whole} whole' + (f', {damaged} damaged' if damaged else ''))
     if damaged:
         console.print('`ltbench run` makes again what is needed of them')
     return EXIT_FAILED if damaged else 0
@@ -61,18 +72,33 @@ def verify_store() -> int:
 def clean_store(days: float, yes: bool) -> None:
     """Remove artifacts that no record rests on and that are older than ``days``, and what interrupted work left.
 
+    Only folders below a marked store are touched, and of these only such as bear a fingerprint for a name.
+
     Raises:
         UsageError: Without a terminal to ask on, unless ``yes``.
-        StoreError: If a record cannot be read: what it rests on is not known then.
+        StoreError: If the folder is no store, or a record cannot be read: what it rests on is not known then.
     """
     store, console, resting = Store(), make_console(), _resting_records()
+    if not store.is_marked():
+        raise StoreError(
+            f'{store.root} does not say that it is a store (it has no {MARKER}), so nothing in it is removed; is '
+            'LTBENCH_STORE right? A store of an older version is marked by the next `ltbench run` that adds to it'
+        )
     unused = [
         store.folder(fingerprint)
         for fingerprint in store.fingerprints()
         if not resting[fingerprint] and _age(store.folder(fingerprint)) > days
     ]
+    if unused and not any(resting.values()):
+        console.print(
+            f'No record was found in {results_root().absolute()}, so no artifact is taken for unused; '
+            'LTBENCH_RESULTS says where records are.',
+            markup=False,
+            soft_wrap=True,
+        )
+        unused = []
     leftovers = list(_leftovers(store, days))
-    size = sum(path.stat().st_size for folder in (*unused, *leftovers) for path in folder.rglob('*') if path.is_file())
+    size = sum(_size(folder) for folder in (*unused, *leftovers))
     if not unused and not leftovers:
         console.print(f'nothing to remove: every artifact is younger than {days:g} days or a record rests on it')
         return
@@ -82,22 +108,29 @@ def clean_store(days: float, yes: bool) -> None:
         if not console.is_terminal:
             raise UsageError('nothing was removed; --yes removes without asking')
         typer.confirm('Remove them?', abort=True)
-    for folder in (*unused, *leftovers):
-        shutil.rmtree(folder)
+    with explained('what is left of the store', store.root):
+        for folder in (*unused, *leftovers):
+            shutil.rmtree(folder)
     console.print(f'removed {decimal(size)}')
 
 
 def _leftovers(store: Store, days: float) -> Iterator[Path]:
     """Work folders nobody holds, half-written artifacts and damaged ones."""
     for folder in (*store.root.glob('work/*'), *store.root.glob('artifacts/*/.*'), *store.root.glob('damaged/*')):
-        if folder.is_dir() and _age(folder) > days and claim_owner(folder) is None:
+        ours = FINGERPRINT.fullmatch(folder.name.lstrip('.').partition('.')[0])
+        is_folder = folder.is_dir() and not folder.is_symlink()
+        if ours and is_folder and _age(folder) > days and claim_owner(folder) is None:
             yield folder
 
 
 def _age(folder: Path) -> float:
-    """Days since anything in it was written."""
-    newest = max((path.stat().st_mtime for path in (folder, *folder.iterdir())), default=0.0)
+    """Days since anything in it was written, at whatever depth."""
+    newest = max(path.lstat().st_mtime for path in (folder, *folder.rglob('*')))
     return (time.time() - newest) / SECONDS_A_DAY
+
+
+def _size(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob('*') if path.is_file())
 
 
 def _resting_records() -> dict[str, int]:

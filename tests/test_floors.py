@@ -22,7 +22,9 @@ FLOORS = [
     {'stage'},
     {'record', 'config'},
     {'store', 'fingerprint', 'source'},
-    {'registry', 'console', 'seeding', 'garbage'},
+    {'claims'},
+    {'sealed'},
+    {'registry', 'console', 'seeding', 'garbage', 'places'},
     {'errors'},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from ltbench import store as store_module
-from ltbench.errors import StoreError
-from ltbench.store import DamagedArtifactError, Store, claim_owner
+from ltbench import claims as claims_module
+from ltbench.claims import claim_owner
+from ltbench.errors import StoreError, UsageError
+from ltbench.sealed import UnreadableFileError
+from ltbench.store import DamagedArtifactError, Store
 
 KEY = 'ab' * 32
 
@@ -49,20 +53,100 @@ def test_the_first_of_two_publishers_wins(tmp_path):
     assert publish(store, 'second').path('a.txt').read_text() == 'first'
 
 
-@pytest.mark.parametrize('damage', ['flip', 'truncate', 'remove', 'manifest'])
+@pytest.mark.parametrize('damage', ['flip', 'truncate', 'remove'])
 def test_a_damaged_artifact_is_named_set_aside_and_can_be_made_again(tmp_path, damage):
     store = Store(tmp_path)
     publish(store)
-    path = store.folder(KEY) / ('manifest.json' if damage == 'manifest' else 'a.txt')
+    path = store.folder(KEY) / 'a.txt'
     if damage == 'remove':
         path.unlink()
     else:
-        path.write_bytes({'flip': b'onf', 'truncate': b'on', 'manifest': b'{'}[damage])
+        path.write_bytes({'flip': b'onf', 'truncate': b'on'}[damage])
     with pytest.raises(DamagedArtifactError, match=str(path)):
         store.find(KEY).path('a.txt')
     assert store.find(KEY) is None
     assert len(list((tmp_path / 'damaged').iterdir())) == 1
     assert publish(store).path('a.txt').read_text() == 'one'
+
+
+def test_no_flipped_bit_of_a_manifest_is_accepted(tmp_path, capsys):
+    """It says how many parameters a network has and what its files hold; all of it goes into records."""
+    store = Store(tmp_path)
+    store.publish(
+        KEY, {'kind': 'train', 'parameters': 75002}, lambda folder: (folder / 'a.txt').write_text('x') and None
+    )
+    path = store.folder(KEY) / 'manifest.json'
+    whole = path.read_bytes()
+    for position in range(0, 8 * len(whole), 7):
+        flipped = bytearray(whole)
+        flipped[position // 8] ^= 1 << position % 8
+        path.write_bytes(flipped)
+        found = store.find(KEY)
+        if found is not None:  # of white space, or the case of an escape: the same content
+            assert (found.meta, found.files) == (
+                json.loads(whole)['content']['meta'],
+                json.loads(whole)['content']['files'],
+            )
+            continue
+        assert str(path) in capsys.readouterr().err
+        (aside,) = (tmp_path / 'damaged').iterdir()
+        aside.rename(store.folder(KEY))
+    path.write_bytes(whole)
+    assert store.find(KEY).meta['parameters'] == 75002
+
+
+def test_an_artifact_in_the_place_of_another_is_not_taken(tmp_path):
+    store, other = Store(tmp_path), 'cd' * 32
+    publish(store)
+    store.folder(other).parent.mkdir(parents=True)
+    store.folder(KEY).rename(store.folder(other))
+    assert store.find(other) is None
+    assert len(list((tmp_path / 'damaged').iterdir())) == 1
+
+
+def test_what_cannot_be_read_now_is_not_damaged(tmp_path, monkeypatch):
+    """Too many open files, a disk that stutters, another user's umask: the contents may well be whole."""
+    store = Store(tmp_path)
+    publish(store)
+
+    def refuse(code):
+        def read(path):
+            raise OSError(code, os.strerror(code))
+
+        return read
+
+    for code in (errno.EMFILE, errno.EIO, errno.EACCES):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, 'read_bytes', refuse(code))
+            with pytest.raises(UnreadableFileError, match=r'manifest\.json cannot be read'):
+                store.find(KEY)
+        with monkeypatch.context() as patch:
+            artifact = store.find(KEY)
+            patch.setattr('ltbench.store.sha256_of', refuse(code))
+            with pytest.raises(UnreadableFileError, match=r'a\.txt cannot be read'):
+                artifact.path('a.txt')
+    assert store.find(KEY).path('a.txt').read_text() == 'one'
+    assert not (tmp_path / 'damaged').exists()
+
+
+@pytest.mark.parametrize('damage', [b'', b'{', b'[]', b'null', b'\xff\xfe', b'{"done": 1}', b'{"a":' * 5000])
+def test_a_damaged_progress_or_failure_is_not_used(tmp_path, damage, capsys):
+    store = Store(tmp_path)
+    store.write(KEY, 'failure', {'reason': 'a reason', 'time': 1.0})
+    assert store.read(KEY, 'failure')['reason'] == 'a reason'
+    path = store.work(KEY) / 'failure.json'
+    path.write_bytes(damage)
+    assert store.read(KEY, 'failure') is None
+    assert str(path) in capsys.readouterr().err
+    store.write(KEY, 'failure', {'time': 1.0})  # of another form
+    assert store.read(KEY, 'failure') is None
+
+
+def test_a_store_that_is_named_by_nothing_is_refused(monkeypatch):
+    """`LTBENCH_STORE=$SCRATCH` where that is not set: ./store is not what was meant."""
+    monkeypatch.setenv('LTBENCH_STORE', '')
+    with pytest.raises(UsageError, match='LTBENCH_STORE is set, but to nothing'):
+        Store()
 
 
 def test_a_claim_is_refused_while_it_is_held_and_free_after_release(tmp_path):
@@ -81,12 +165,75 @@ def test_a_dead_process_holds_no_claim(tmp_path):
     assert Store(tmp_path).claim(KEY) is not None
 
 
+def test_a_process_number_that_another_has_by_now_holds_no_claim(tmp_path):
+    store = Store(tmp_path)
+    claim = store.claim(KEY)
+    owner = json.loads(claim.path.read_text())
+    assert owner['pid'] == os.getpid()
+    claim.path.write_text(json.dumps({**owner, 'began': '1'}))
+    assert store.claim(KEY) is not None
+
+
+def test_a_container_with_the_same_host_name_is_judged_by_its_heartbeat(tmp_path):
+    """Its process numbers are its own: one that is unknown here may be alive there."""
+    store = Store(tmp_path)
+    claim = store.claim(KEY)
+    owner = json.loads(claim.path.read_text())
+    claim.path.write_text(json.dumps({**owner, 'machine': 'the same boot, other numbers', 'pid': 2**22 + 1}))
+    assert store.claim(KEY) is None
+    old = time.time() - 2 * claims_module.CLAIM_EXPIRES_SECONDS
+    os.utime(claim.path, (old, old))
+    assert store.claim(KEY) is not None
+
+
+def test_a_disk_that_stutters_does_not_end_the_heartbeat(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims_module, 'HEARTBEAT_SECONDS', 0.01)
+    claim, lost, renew, failures = Store(tmp_path).claim(KEY), [], os.utime, [errno.EIO] * 3
+
+    def stutter(path, *rest):
+        if failures:
+            raise OSError(failures.pop(), 'it stutters')
+        renew(path, *rest)
+
+    monkeypatch.setattr(os, 'utime', stutter)
+    claim.keep_alive(lambda: lost.append(1))
+    old = time.time() - 30
+    renew(claim.path, (old, old))
+    deadline = time.monotonic() + 5
+    while claim.path.stat().st_mtime < time.time() - 5 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not failures
+    assert claim.path.stat().st_mtime > time.time() - 5  # renewed again
+    assert not lost
+    monkeypatch.setattr(claims_module, 'UNHEARD_SECONDS', 0.05)
+    failures += [errno.EIO] * 10_000  # for good: somebody else will take over, so this one must stop before
+    while not lost and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert lost == [1]
+
+
+def test_a_folder_that_is_just_removed_can_be_claimed(tmp_path, monkeypatch):
+    """Another driver's worker has finished the stage and tidies up while we ask."""
+    store, opened = Store(tmp_path), Path.open
+    gone = []
+
+    def vanish(path, *rest, **more):
+        if path.name == 'claim.1' and not gone:
+            gone.append(path)
+            path.parent.rmdir()
+        return opened(path, *rest, **more)
+
+    monkeypatch.setattr(Path, 'open', vanish)
+    assert store.claim(KEY) is not None
+    assert gone
+
+
 def test_a_claim_of_another_machine_expires_and_its_owner_notices(tmp_path):
     store = Store(tmp_path)
     theirs = store.claim(KEY)
     theirs.path.write_text(json.dumps({'host': 'elsewhere', 'pid': 1, 'state': 'held'}))
     assert store.claim(KEY) is None
-    old = time.time() - 2 * store_module.CLAIM_EXPIRES_SECONDS
+    old = time.time() - 2 * claims_module.CLAIM_EXPIRES_SECONDS
     os.utime(theirs.path, (old, old))
     ours = store.claim(KEY)
     assert ours is not None

@@ -15,7 +15,7 @@ import torch
 
 from ltbench.engine.environment import describe, keep_freed_memory
 from ltbench.errors import UsageError, unknown
-from ltbench.store import write_atomically
+from ltbench.sealed import write_atomically
 
 PARTS = ('train', 'data', 'stage2', 'grid', 'start', 'report')
 """Each is the module of this folder with that name, and in it ``measure(rounds, ...)``, which gives its results."""

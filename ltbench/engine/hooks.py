@@ -26,8 +26,8 @@ from ltbench.engine.outputs import NonFiniteError, evaluated_splits, predict
 from ltbench.evaluation import evaluate
 from ltbench.fingerprint import canonical
 from ltbench.models.classifier import build_loss
+from ltbench.sealed import DamagedFileError, explained, read_blob, write_blob
 from ltbench.seeding import derive_seed
-from ltbench.store import explained, write_atomically
 
 LOGGER = logging.getLogger('ltbench')
 SCORES = ('top1', 'many', 'medium', 'few')  # on the way
@@ -145,8 +145,8 @@ class Scores(Hook):
 class Checkpoints(Hook):
     """Take up training where it was left; save the state at epoch boundaries, keeping the last two files.
 
-    Saved files hold tensors and plain values only and load with ``weights_only=True``. A file that does not load (cut
-    off by a crash of the machine) is passed over for the one before it.
+    Saved files hold tensors and plain values only and load with ``weights_only=True``. One that is damaged, or of
+    another stage, is set aside and named, and the one before it is taken.
 
     What a loss has learned is kept beside the network. It goes on where the loss does; where a cut brings another loss,
     that one begins fresh, with fresh optimizer state, and the network's optimizer state goes on.
@@ -163,10 +163,12 @@ class Checkpoints(Hook):
         """Load the newest state, else the one this stage starts from."""
         for path in self._files():
             try:
-                state = torch.load(path, map_location=self.bench.device, weights_only=True)
-            except Exception as error:  # noqa: BLE001 - whatever is wrong with the file, the one before it may be whole
-                LOGGER.warning('%s does not load (%s), trying the one before', path.name, error)
+                saved = read_blob(path, 'checkpoint', self.bench.stage.fingerprint)
+            except DamagedFileError as error:
+                LOGGER.warning('%s; set aside, and the one before it is taken', error)
+                path.replace(path.with_suffix('.damaged'))
                 continue
+            state = torch.load(io.BytesIO(saved), map_location=self.bench.device, weights_only=True)
             self.meter = Meter(state['spent'])
             break
         else:
@@ -198,7 +200,8 @@ class Checkpoints(Hook):
             buffer = io.BytesIO()
             torch.save(state, buffer)
             with explained('a checkpoint', self.bench.store.root):
-                write_atomically(self.bench.folder / f'epoch_{done:05d}.pt', buffer.getvalue())
+                path = self.bench.folder / f'epoch_{done:05d}.pt'
+                write_blob(path, 'checkpoint', self.bench.stage.fingerprint, buffer.getvalue())
             for path in self._files()[2:]:
                 path.unlink()
             took = time.monotonic() - start

@@ -15,8 +15,9 @@ import torch
 from ltbench.data import LongTailData, load_data
 from ltbench.data.batches import ALONE, Share
 from ltbench.engine.environment import compute_exactly, describe, peak_memory_mb
+from ltbench.errors import StoreError
 from ltbench.stage import Stage, train_stage_of
-from ltbench.store import Artifact, Store, StoreError
+from ltbench.store import Artifact, Store
 
 LOG = 'log.txt'
 PROGRESS_SECONDS = 0.5

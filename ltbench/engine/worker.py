@@ -79,7 +79,7 @@ def carry_out(job: Job, told_to_leave: threading.Event | None = None) -> int:
     except LeftError as left:
         LOGGER.info(str(left))
         return EXIT_CLAIMED
-    except Exception as error:  # noqa: BLE001 - a method is foreign code; whatever it raises fails this stage alone
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a method is foreign code: it fails this stage alone
         traceback.print_exc()
         if told_to_leave.is_set():
             return EXIT_CLAIMED  # its own processes may have been ended before it
@@ -227,7 +227,9 @@ def _send_output_to(path: Path) -> None:
     logger.setLevel(logging.INFO)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception | SystemExit) -> str:
+    if isinstance(error, SystemExit):
+        return f'it calls sys.exit({"" if error.code is None else repr(error.code)})'
     if isinstance(error, LTBenchError | NonFiniteError):
         # from a loader's worker the message comes with the worker's traceback; its last line is what was said
         last = str(error).strip().splitlines()[-1]

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from ltbench.errors import EXIT_CLAIMED, EXIT_FAILED, UsageError
+from ltbench.errors import EXIT_CLAIMED, EXIT_FAILED, StoreError, UsageError
 from ltbench.grid.graph import Graph
 from ltbench.grid.status import StageState, read_state
 from ltbench.store import Store
@@ -19,6 +19,11 @@ TRIES = 2
 """Of a stage that was killed or whose failure may pass."""
 AGAIN_SECONDS = 5.0
 """Before a stage that a worker found in other hands is tried again, where from here it looks free."""
+RETURNS = 20
+"""Of a worker in a row that says the stage is in other hands, where nobody holds it and no epoch is done: so many take
+longer than the claim of a dead process counts."""
+LATE_SECONDS = 10.0
+"""For a worker to end by itself once the artifact that it makes, or another process has made, is there."""
 
 
 class Task(ABC):
@@ -95,7 +100,10 @@ class Executor(ABC):
         self.prepare(graph)
         states = {key: StageState() for key in needed_stages(graph, self.store)}
         self.tries: Counter[str] = Counter()
+        self.returns: dict[str, list[int]] = {}
         self.found_claimed: dict[str, float] = {}
+        self.seen_at_work: dict[str, float] = {}
+        self.seen_done: dict[str, float] = {}
         tasks: dict[str, Task] = {}
         try:
             while True:
@@ -117,8 +125,12 @@ class Executor(ABC):
                     if code is None and timeout is not None and self._seconds_at_work(key, task) > timeout:
                         task.end()
                         code, reason = EXIT_FAILED, f'took longer than {timeout / 60:g} minutes'
+                    if code is None and self._is_overdue(key):
+                        task.end()  # it was stopped, say, and another driver's worker has made the artifact
+                        code = 0
                     if code is not None:
                         del tasks[key]
+                        self.seen_at_work.pop(key, None)
                         self._finish(key, code, reason, graph, states)
         finally:
             self.end(list(tasks.values()))
@@ -169,17 +181,32 @@ class Executor(ABC):
         }
 
     def _seconds_at_work(self, key: str, task: Task) -> float:
-        """Since a worker has begun; a stage that waits in a queue has not, or no longer."""
-        worker = None if task.waiting else self.store.read(key, 'worker')
-        return time.time() - worker['started'] if worker else 0.0
+        """Since a worker was first seen at work, by this process' own clock; one that waits in a queue is not."""
+        if task.waiting or self.store.read(key, 'worker') is None:
+            self.seen_at_work.pop(key, None)
+            return 0.0
+        return time.monotonic() - self.seen_at_work.setdefault(key, time.monotonic())
+
+    def _is_overdue(self, key: str) -> bool:
+        """Whether the artifact has been there for so long that a worker who still runs will not end by itself."""
+        if not self.store.has(key):
+            self.seen_done.pop(key, None)
+            return False
+        return time.monotonic() - self.seen_done.setdefault(key, time.monotonic()) > LATE_SECONDS
 
     def _finish(self, key: str, code: int, reason: str, graph: Graph, states: dict[str, StageState]) -> None:
-        if code == EXIT_CLAIMED:
-            self.found_claimed[key] = time.monotonic()
-            states[key] = StageState()
-            return
-        if code == 0 and self.store.find(key) is not None:
+        """Judge a stage whose task has ended: by its artifact first, whoever made it, then by what the worker said."""
+        try:
+            self._judge(key, code, reason, graph, states)
+        except StoreError as error:  # of a disk that stutters: this stage fails, the others go on
+            self._fail(key, str(error), graph, states)
+
+    def _judge(self, key: str, code: int, reason: str, graph: Graph, states: dict[str, StageState]) -> None:
+        if self.store.find(key) is not None:
             states[key] = StageState('done')
+            return
+        if code == EXIT_CLAIMED:
+            self._returned(key, graph, states)
             return
         failure = self.store.read(key, 'failure')
         if reason or code < 0 or failure is None:
@@ -195,7 +222,24 @@ class Executor(ABC):
         if (code < 0 or failure.get('may_pass')) and self.tries[key] < TRIES:
             states[key] = StageState(reason=f'{failure["reason"]}; tried once more')
             return
-        states[key] = StageState('failed', failure['reason'])
+        self._fail(key, failure['reason'], graph, states)
+
+    def _returned(self, key: str, graph: Graph, states: dict[str, StageState]) -> None:
+        """A worker found the stage in other hands, or was told to leave; one that only ever says so fails it."""
+        self.found_claimed[key] = time.monotonic()
+        done = int((self.store.read(key, 'progress') or {}).get('done', 0))
+        returns = self.returns.setdefault(key, [])
+        if self.store.owner(key) is not None or (returns and done > returns[-1]):
+            returns.clear()
+        returns.append(done)
+        if len(returns) >= RETURNS:
+            reason = f'its worker ended with code {EXIT_CLAIMED} {RETURNS} times in a row before an epoch was done'
+            self._fail(key, reason, graph, states)
+        else:
+            states[key] = StageState()
+
+    def _fail(self, key: str, reason: str, graph: Graph, states: dict[str, StageState]) -> None:
+        states[key] = StageState('failed', reason)
         for descendant in graph.descendants(key):
             if descendant in states:
                 states[descendant] = StageState('blocked', f'the {graph.stages[key].kind} stage it needs failed')

@@ -5,9 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from multiprocessing import forkserver
+import tempfile
+from multiprocessing import forkserver, util
 from multiprocessing.context import ForkServerContext
 
+LONGEST_FOLDER = 60
+"""Characters of a temporary folder: the path of a socket in it has at most 107 in all."""
 PRELOAD = [
     'ltbench.engine.worker',
     'typer',  # for the driver's main module, which every worker looks at
@@ -25,9 +28,23 @@ def fork_server() -> ForkServerContext:
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload(PRELOAD)
     os.environ['PYTORCH_NVML_BASED_CUDA_CHECK'] = '1'
+    # what lies in the working directory, among somebody's data, must not be imported in place of a package
+    os.environ['PYTHONSAFEPATH'] = '1'
+    _choose_short_folder()
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         forkserver.ensure_running()
     finally:
         signal.signal(signal.SIGINT, before)
     return context
+
+
+def _choose_short_folder() -> None:
+    """Have multiprocessing make its sockets where their paths are short enough, whatever ``$TMPDIR`` is."""
+    if len(tempfile.gettempdir()) <= LONGEST_FOLDER:
+        return
+    before, tempfile.tempdir = tempfile.tempdir, '/tmp'
+    try:
+        util.get_temp_dir()  # chosen once a process
+    finally:
+        tempfile.tempdir = before

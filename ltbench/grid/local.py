@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Mapping
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
@@ -16,6 +17,9 @@ from ltbench.grid.fork_server import fork_server
 from ltbench.grid.graph import Graph
 from ltbench.registry import EXECUTORS
 from ltbench.store import Store
+
+NO_WORD = 255
+"""Exit code that multiprocessing gives where the fork server could not tell of the process' end."""
 
 
 @EXECUTORS.register_module(name='local')
@@ -63,13 +67,20 @@ class _Worker(Task):
         job['runtime']['slots'] = self.slots
         theirs, self.pipe = executor.context.Pipe(duplex=False)
         self.process: ForkServerProcess = executor.context.Process(target=_work, args=(job, theirs))
-        self.process.start()
+        try:
+            self.process.start()
+        except (OSError, EOFError):  # the fork server was killed in this very moment; the next start begins another
+            self.process = executor.context.Process(target=_work, args=(job, theirs))
+            self.process.start()
         theirs.close()
 
     def poll(self) -> int | None:
         if self.process.is_alive():
             return None
         self._release()
+        if self.process.exitcode == NO_WORD:
+            self.reason = 'the process that starts the workers, or this one, was killed'
+            return -signal.SIGKILL
         return self.process.exitcode
 
     def end(self) -> None:

@@ -15,11 +15,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
+from ltbench.claims import is_alive
 from ltbench.engine.slurm_job import Launcher
 from ltbench.errors import EXIT_CLAIMED, EXIT_FAILED, UsageError, unknown
 from ltbench.grid.executor import Executor, Task
 from ltbench.registry import EXECUTORS
-from ltbench.store import Store, explained, is_alive
+from ltbench.sealed import explained
+from ltbench.store import Store
 
 LOGGER = logging.getLogger('ltbench')
 SQUEUE_SECONDS = 10.0

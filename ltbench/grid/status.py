@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ltbench.grid.graph import Graph, Run
-from ltbench.store import Store, claim_owner
+from ltbench.store import Store
 
 STATES = ('done', 'recorded', 'running', 'pending', 'stale', 'blocked', 'failed')
 
@@ -58,7 +58,7 @@ def read_state(key: str, store: Store) -> StageState:
         return StageState('done')
     if not store.work(key).is_dir():
         return StageState('pending')
-    owner = claim_owner(store.work(key))
+    owner = store.owner(key)
     if owner is not None:
         return StageState('running', progress=store.read(key, 'progress') or {}, host=owner.get('host', ''))
     failure = store.read(key, 'failure')

@@ -17,7 +17,7 @@ from ltbench.report.excerpt import Places, excerpts, table_names
 from ltbench.report.frame import caveats, distinguish
 from ltbench.report.reading import SuiteResults, read_suite
 from ltbench.report.statistics import Ranks
-from ltbench.store import explained, write_atomically
+from ltbench.sealed import explained, write_atomically
 
 __all__ = ['SuiteResults', 'build_report', 'leaderboard_of', 'read_suite', 'write_report']
 

@@ -14,7 +14,7 @@ from ltbench.report.environments import footnotes, marks_of
 from ltbench.report.frame import GROUP, caveats, slug, title
 from ltbench.report.reading import SuiteResults
 from ltbench.report.text import plain, rows_to_markdown, score, selection_of
-from ltbench.store import explained, write_atomically
+from ltbench.sealed import explained, write_atomically
 
 COLUMNS = {'top1': 'top-1', 'many': 'many', 'medium': 'medium', 'few': 'few'}
 MARK = re.compile(r'(?m)^<!-- (/?)ltbench(?: ([^\s/]+)/(\S+))? -->[ \t]*\r?$')

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ltbench.errors import UsageError, unknown
 from ltbench.record import read_record, results_root
-from ltbench.store import explained
+from ltbench.sealed import explained
 from ltbench.tracking.trackers import TRACKERS, Tracker
 
 

@@ -286,7 +286,7 @@ def workers(store: Path) -> dict[str, int]:
     pids = {}
     for path in store.glob('work/*/worker.json'):
         with suppress(FileNotFoundError):  # finished in this moment
-            pids[path.parent.name] = json.loads(path.read_text())['pid']
+            pids[path.parent.name] = json.loads(path.read_text())['content']['pid']
     return pids
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from ltbench import store as store_module
+from ltbench import sealed as store_module
 from ltbench.bench.workload import carry_out_in, cifar_shaped, graph_of
 from ltbench.config import load_benchmark
 from ltbench.data import load_data

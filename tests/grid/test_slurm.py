@@ -160,7 +160,7 @@ def test_a_job_that_ends_without_a_word_tells_by_its_state(make, fake_slurm, row
 def test_the_store_is_asked_before_the_queue(make, fake_slurm):
     executor = make()
     tasks = executor.start(jobs_of('a', 'b'))
-    executor.store.write('a', 'failure', {'reason': 'its own'})
+    executor.store.write('a', 'failure', {'reason': 'its own', 'time': 0.0})
     executor.store.publish('b', {}, lambda folder: None)
     assert executor.look()  # both are gone
     assert tasks['a'].poll() == EXIT_FAILED
@@ -272,12 +272,12 @@ def test_how_the_worker_ended_is_told(worker, tmp_path, body, code, reason):
 
 def test_the_worker_gets_its_job_and_its_own_reason_stands(worker, tmp_path):
     store = Store(tmp_path / 'store')
-    store.write('a', 'failure', {'reason': 'its own'})
+    store.write('a', 'failure', {'reason': 'its own', 'time': 0.0})
     worker(f'cat "$4" > {tmp_path}/job; exit 1')
     job = {'fingerprint': 'a', 'store': str(store.root)}
     assert Launcher(1)(job) == 1
     assert json.loads((tmp_path / 'job').read_text()) == job
-    assert store.read('a', 'failure') == {'reason': 'its own'}
+    assert store.read('a', 'failure')['reason'] == 'its own'
 
 
 def start_only(launcher: Launcher, body: str) -> subprocess.Popen[bytes]:

@@ -131,7 +131,7 @@ def test_a_killed_process_ends_all_and_the_next_try_ends_with_the_same_bits(vict
     while not list(work.glob('*/epoch_*.pt')):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    first = json.loads(next(work.glob('*/worker.json')).read_text())['pid']
+    first = json.loads(next(work.glob('*/worker.json')).read_text())['content']['pid']
     second = [pid for pid in children_of(first) if b'spawn_main' in Path(f'/proc/{pid}/cmdline').read_bytes()]
     os.kill(first if victim == 'first' else second[0], signal.SIGKILL)
     printed, _ = driver.communicate(timeout=120)

@@ -97,7 +97,7 @@ def workers_of(store: Path) -> list[int]:
     told = []
     for path in store.glob('work/*/worker.json'):
         try:
-            told.append(json.loads(path.read_text())['pid'])
+            told.append(json.loads(path.read_text())['content']['pid'])
         except (OSError, json.JSONDecodeError):
             continue
     return [pid for pid in told if b'forkserver' in read_bytes(Path(f'/proc/{pid}/cmdline'))]

@@ -154,7 +154,7 @@ def test_a_worker_ends_with_its_driver(sandbox):
     while not (workers := list(sandbox.glob('store/work/*/worker.json'))):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    pid = int(json.loads(workers[0].read_text())['pid'])
+    pid = int(json.loads(workers[0].read_text())['content']['pid'])
     process.kill()  # the driver alone
     process.wait()
     while Path(f'/proc/{pid}').exists() and time.monotonic() < deadline:

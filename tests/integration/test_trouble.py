@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from ltbench import store as store_module
-from ltbench.store import Store, claim_owner
+from ltbench import claims as claims_module
+from ltbench.claims import claim_owner
+from ltbench.store import Store
 
 RUN = ['run', '-b', 'digits_lt', '-m', 'erm', '-m', 'crt', '-o', 'epochs=8']
 
@@ -81,7 +82,7 @@ def test_a_read_only_store_is_said_before_anything_is_trained(ltbench, sandbox, 
 @pytest.mark.parametrize('hours', [-24, 24])
 def test_a_clock_that_jumps_frees_dead_claims_and_keeps_living_ones(tmp_path, monkeypatch, hours):
     """The claim of another machine, whose stamps are a day off: dead after a minute without a sign, else renewed."""
-    monkeypatch.setattr(store_module, 'HEARTBEAT_SECONDS', 0.05)
+    monkeypatch.setattr(claims_module, 'HEARTBEAT_SECONDS', 0.05)
     store = Store(tmp_path)
     claim = store.claim('ab' * 32)
     claim.path.write_text(json.dumps({'host': 'another', 'pid': 1, 'state': 'held'}))
@@ -107,7 +108,7 @@ def test_ctrl_c_ends_the_workers_and_says_how_to_go_on(ltbench, sandbox):
     while not list(sandbox.glob('store/work/*/epoch_*.pt')):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    (worker,) = (json.loads(path.read_text())['pid'] for path in sandbox.glob('store/work/*/worker.json'))
+    (worker,) = (json.loads(path.read_text())['content']['pid'] for path in sandbox.glob('store/work/*/worker.json'))
     driver.send_signal(signal.SIGINT)
     _, said = driver.communicate(timeout=30)
     assert driver.returncode == 130

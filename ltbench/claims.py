@@ -1,0 +1,175 @@
+"""Claims: the right of one process to make one artifact, told from files alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ltbench.sealed import explained
+
+HEARTBEAT_SECONDS = 5.0
+CLAIM_EXPIRES_SECONDS = 60.0
+UNHEARD_SECONDS = 40.0
+"""After so long without a renewal that reached the disk, an owner gives up, before anybody else may take over."""
+TRIES = 20
+"""To claim in a folder that others, who have finished, are removing."""
+
+
+class Claim:
+    """The right to make one artifact.
+
+    Claims are numbered files and the highest number holds. A claim whose owner has let go, is dead or has not been
+    heard of for a minute is overtaken by creating the next number, which only one process can do. The owner renews its
+    file's time stamp and notices when it has been overtaken, or when its renewals no longer reach the disk.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @classmethod
+    def take(cls, work: Path, root: Path) -> Claim | None:
+        """Claim what is made in the folder ``work`` of the store ``root``; None if somebody alive holds it."""
+        with explained(f'work folder {work.name[:12]}', root):
+            for _ in range(TRIES):
+                work.mkdir(parents=True, exist_ok=True)
+                last = _last_claim(work)
+                if last is not None and _is_held(last):
+                    return None
+                path = work / f'claim.{int(last.suffix[1:]) + 1 if last else 1}'
+                try:
+                    with path.open('x', encoding='utf-8') as file:
+                        file.write(json.dumps({**_own_process(), 'state': 'held'}))
+                except FileExistsError:
+                    return None
+                except FileNotFoundError:  # whoever has just finished removed the folder
+                    continue
+                return cls(path)
+        return None
+
+    def keep_alive(self, lost: Callable[[], None]) -> None:
+        """Renew the claim in the background; ``lost`` is called once if another has, or soon may have, overtaken it."""
+
+        def beat() -> None:
+            renewed = time.monotonic()
+            while not self._stop.wait(HEARTBEAT_SECONDS):
+                try:
+                    held = self.is_held()
+                    renewed = time.monotonic()
+                except OSError:  # of the disk, which may recover
+                    held = time.monotonic() - renewed < UNHEARD_SECONDS
+                if not held:
+                    lost()
+                    return
+
+        self._thread = threading.Thread(target=beat, daemon=True)
+        self._thread.start()
+
+    def is_held(self) -> bool:
+        """Renew the time stamp; whether this is still the highest claim."""
+        try:
+            os.utime(self.path)
+        except FileNotFoundError:
+            return False
+        return _last_claim(self.path.parent) == self.path
+
+    def release(self) -> None:
+        """Let go, so that the next process need not wait."""
+        self._stop.set()
+        if self.path.exists():
+            self.path.write_text(json.dumps({'state': 'released'}), encoding='utf-8')
+
+
+def claim_owner(work: Path) -> dict[str, Any] | None:
+    """Host and pid of whoever makes an artifact right now; None if nobody does."""
+    last = _last_claim(work)
+    return _read_owner(last) if last is not None and _is_held(last) else None
+
+
+def _last_claim(work: Path) -> Path | None:
+    numbered = [path for path in work.glob('claim.[0-9]*') if path.suffix[1:].isdecimal()]
+    return max(numbered, key=lambda path: int(path.suffix[1:]), default=None)
+
+
+def _read_owner(path: Path) -> dict[str, Any]:
+    """What a claim says; nothing while it is being written, and of a damaged one: it is judged by its age then."""
+    try:
+        owner = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return owner if isinstance(owner, dict) else {}
+
+
+def _is_held(path: Path) -> bool:
+    owner = _read_owner(path)
+    if owner.get('state') == 'released' or _is_dead(owner):
+        return False
+    try:
+        # a time stamp far in the future is as dead as an old one: the clock has been set back since
+        return abs(_file_clock(path.parent) - path.stat().st_mtime) < CLAIM_EXPIRES_SECONDS
+    except FileNotFoundError:
+        return False
+
+
+def _file_clock(folder: Path) -> float:
+    """The file system's idea of now: this machine's clock may differ from the one that stamps the claims."""
+    probe = folder / f'.clock.{uuid.uuid4().hex[:8]}'
+    probe.touch()
+    try:
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+# ---------------------------------------------------------------------------------------------- processes
+
+
+def _own_process() -> dict[str, Any]:
+    pid = os.getpid()
+    return {'host': socket.gethostname(), 'machine': _machine(), 'pid': pid, 'began': _beginning(pid)}
+
+
+@cache
+def _machine() -> str:
+    """This boot of this machine and its space of process numbers: containers share a host's name, not its numbers."""
+    try:
+        boot = Path('/proc/sys/kernel/random/boot_id').read_text(encoding='ascii').strip()
+        return f'{boot} {Path("/proc/self/ns/pid").readlink()}'
+    except OSError:  # not Linux: claims are judged by their age alone
+        return uuid.uuid4().hex
+
+
+def _beginning(pid: int) -> str:
+    """When a process began, in ticks since the boot; its number alone may be another's by now. '' if it is no more."""
+    try:
+        state, *rest = Path(f'/proc/{pid}/stat').read_text(encoding='utf-8').rpartition(')')[2].split()
+    except OSError:
+        return ''
+    return '' if state == 'Z' else rest[18]  # a killed child that nobody has waited for yet is no more
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine still runs."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return _beginning(pid) != '' or not Path('/proc/self/stat').exists()
+
+
+def _is_dead(owner: dict[str, Any]) -> bool:
+    """Whether the owner of a claim is a process of this very machine that has ended."""
+    if owner.get('machine') != _machine() or not isinstance(owner.get('pid'), int):
+        return False
+    return _beginning(owner['pid']) != owner.get('began')

@@ -1,0 +1,168 @@
+"""Files that are written to be read back: each says what it is, whose it is, and the checksum of its contents.
+
+One way to write and one way to read: what was cut off, changed, put in another's place or written by another version is
+told from what cannot be read at the moment, and neither is ever taken for the real thing.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ltbench.errors import StoreError
+
+BLOB = b'ltbench-blob-1'
+"""First word of a binary file; its kind, owner and sha256 follow in the first line, its contents after that."""
+
+
+class DamagedFileError(StoreError):
+    """The contents of a file are not what was written there."""
+
+
+class UnreadableFileError(StoreError):
+    """A file is there and cannot be read just now; nothing is known of its contents."""
+
+
+def write_document(path: Path, kind: str, owner: str, content: Mapping[str, Any]) -> None:
+    """Write plain data as JSON, sealed.
+
+    Args:
+        path: The file.
+        kind: What it is, as ``'manifest'``.
+        owner: Whose it is: a fingerprint, or whatever else tells it from others of its kind.
+        content: JSON data.
+    """
+    sealed = {'kind': kind, 'owner': owner, 'sha256': _seal(kind, owner, content), 'content': content}
+    write_atomically(path, json.dumps(sealed, indent=1, sort_keys=True, allow_nan=False) + '\n')
+
+
+def read_document(path: Path, kind: str, owner: str, shape: Any = dict[str, Any]) -> Any:
+    """The content of a file that :func:`write_document` wrote.
+
+    Args:
+        path: The file.
+        kind: As it was written.
+        owner: Likewise.
+        shape: Type that the content must have, as msgspec understands it.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        UnreadableFileError: If it cannot be read.
+        DamagedFileError: If its contents are not whole, another's, or of another form.
+    """
+    try:
+        sealed = json.loads(_read(path))
+        if not isinstance(sealed, dict) or sealed.keys() != {'kind', 'owner', 'sha256', 'content'}:
+            raise ValueError('it is not in the form that this version of ltbench writes')
+        if (sealed['kind'], sealed['owner']) != (kind, owner):
+            raise ValueError(f'it is the {sealed["kind"]} of {sealed["owner"]}, expected the {kind} of {owner}')
+        if sealed['sha256'] != _seal(kind, owner, sealed['content']):
+            raise ValueError('its checksum does not fit')
+        msgspec.convert(sealed['content'], shape)
+        return sealed['content']
+    except (ValueError, RecursionError) as error:  # JSON, Unicode and msgspec errors are ValueErrors
+        raise DamagedFileError(f'{path} is damaged: {error}') from error
+
+
+def write_blob(path: Path, kind: str, owner: str, payload: bytes) -> None:
+    """Write bytes, sealed."""
+    head = b' '.join((BLOB, kind.encode(), owner.encode(), hashlib.sha256(payload).hexdigest().encode()))
+    write_atomically(path, head + b'\n' + payload)
+
+
+def read_blob(path: Path, kind: str, owner: str) -> bytes:
+    """The bytes of a file that :func:`write_blob` wrote; raises as :func:`read_document`."""
+    head, _, payload = _read(path).partition(b'\n')
+    words = head.split(b' ')
+    if len(words) != 4 or words[0] != BLOB:
+        raise DamagedFileError(f'{path} is damaged: it does not begin as this version of ltbench writes it')
+    if words[1:3] != [kind.encode(), owner.encode()]:
+        theirs = ' of '.join(word.decode(errors='replace') for word in words[1:3])
+        raise DamagedFileError(f'{path} is damaged: it is the {theirs}, expected the {kind} of {owner}')
+    if words[3] != hashlib.sha256(payload).hexdigest().encode():
+        raise DamagedFileError(f'{path} is damaged: its checksum does not fit')
+    return payload
+
+
+def _seal(kind: str, owner: str, content: Any) -> str:
+    text = json.dumps([kind, owner, content], sort_keys=True, separators=(',', ':'), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: OSError) -> UnreadableFileError:
+    """The error for a file or folder that the operating system does not let us read; its contents may well be whole."""
+    advice = {
+        errno.EACCES: 'permission denied; two users of one store need a common group and umask 002',
+        errno.EMFILE: 'too many files are open; raise the limit (`ulimit -n 4096`) and run the same command again',
+    }.get(error.errno or 0, f'{error.strerror or error}; run the same command again when that has passed')
+    return UnreadableFileError(f'{path} cannot be read: {advice}')
+
+
+# ---------------------------------------------------------------------------------------------- plain files
+
+
+def write_atomically(path: Path, contents: str | bytes) -> None:
+    """Write a file so that readers see the old or the new contents, never a part, even after a crash."""
+    temporary = path.with_name(f'.{path.name}.{uuid.uuid4().hex[:8]}')
+    try:
+        with temporary.open('wb') as file:
+            file.write(contents.encode() if isinstance(contents, str) else contents)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Force a file or folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_of(path: Path) -> str:
+    """Sha256 of a file's contents."""
+    with path.open('rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+@contextmanager
+def explained(what: str, root: Path, variable: str = 'LTBENCH_STORE') -> Iterator[None]:
+    """Turn the operating system's errors into one line that says what to do.
+
+    Args:
+        what: What was to be written.
+        root: Where.
+        variable: Environment variable that chooses another place.
+    """
+    try:
+        yield
+    except OSError as error:
+        advice = {
+            errno.ENOSPC: 'the disk is full; free some space and run the same command again',
+            errno.EDQUOT: 'your quota is used up; free some space and run the same command again',
+            errno.EROFS: f'the file system is read-only; set {variable} to a folder that can be written',
+            errno.EACCES: f'permission denied; set {variable} to a folder that can be written',
+        }.get(error.errno or 0, str(error))
+        raise StoreError(f'cannot write {what} in {root}: {advice}') from error
