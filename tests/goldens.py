@@ -40,7 +40,6 @@ KEPT = 6  # significant digits of every number
 DIGITS = Benchmark(
     name='golden_digits',
     preset='paper',
-    version=1,
     data={'type': 'DigitsLT', 'n_max': 20, 'imbalance_factor': 10, 'test_per_class': 10},
     backbone={'type': 'CIFARResNet', 'depth': 8},
     recipe={
