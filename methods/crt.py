@@ -19,7 +19,7 @@ class ClassifierRetraining(Method):
     epochs = Option(
         30,
         between=(1, 1000),
-        on={'imagenet_lt': 10, 'places_lt': 10, 'fashion_mnist_lt': 10},
+        on={'imagenet_lt': 10, 'places_lt': 10, 'fashion_mnist_lt': 10, 'plankton_lt': 10},
         help='epochs of the new head',
     )
     lr = Option(0.1, between=(0, 100), on={'imagenet_lt': 0.2, 'inat2018': 0.2, 'places_lt': 0.2})

@@ -1,6 +1,7 @@
 """A natural long tail: ERM, logit-adjusted loss, cRT and NBN on plankton, one seed, preset short.
 
-`ltbench run plankton`; three trainings of about 12 minutes on one core (175 images a second), for four rows.
+`ltbench run plankton`; three trainings of about 13 minutes on one core with bfloat16 instructions (Xeon with AMX, 255
+images a second), for four rows.
 """
 
 benchmarks = ['plankton_lt']
