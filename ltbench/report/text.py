@@ -154,8 +154,14 @@ def _header(records: Sequence[Mapping[str, Any]]) -> str:
             f'- Data: {_data(records)}.',
             f'- Classes: {len(first["class_counts"])}: {groups}.',
             f'- Recorded on: {machines}.',
+            *(f'- Note: {plain(note)}.' for note in _notes(records)),
         ]
     )
+
+
+def _notes(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What every run of a table has to say, as what was held out to test on; what one method says is in its records."""
+    return sorted(set.intersection(*(set(record['warnings']) for record in records)))
 
 
 def _data(records: Sequence[Mapping[str, Any]]) -> str:
