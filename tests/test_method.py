@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ltbench import method as method_module
 from ltbench.config import Benchmark
 from ltbench.errors import UsageError
 from ltbench.method import Method, Option, Plan, make_plan
@@ -423,3 +424,44 @@ def test_what_needs_the_features_of_one_network_refuses_experts_before_training(
     with pytest.raises(UsageError, match=words.format('toy_lt')):
         stages(step, on=of_experts)
     assert [stage.kind for stage in stages('ride+la_posthoc', on=of_experts)] == ['train', 'train', 'posthoc']
+
+
+# ------------------------------------------------------------------------------------------------ foreign code
+
+
+@pytest.mark.parametrize(
+    'write',
+    [
+        "plan.settings['recipe']['optimizer']['lr'] = 9.0",
+        "plan.settings['recipe']['epochs'] = 1",
+        "plan.settings['loss'] = {'type': 'FocalLoss'}",
+        "plan.benchmark.recipe['epochs'] = 1",
+        "plan.benchmark.data['imbalance_factor'] = 1",
+        "plan.benchmark.backbone['depth'] = 8",
+        "plan.changes[0][1]['class_weights'] = None",
+    ],
+)
+def test_a_method_that_writes_into_what_it_is_given_is_refused_and_changes_no_other(
+    benchmark: Benchmark, monkeypatch: pytest.MonkeyPatch, write: str
+) -> None:
+    """In the same call ERM would be trained by another recipe, under a fingerprint of its own."""
+    monkeypatch.setattr(METHODS, '_module_dict', dict(METHODS.module_dict))
+
+    @METHODS.register_module(name='writes')
+    class Writes(Method):
+        def apply(self, plan: Plan) -> Plan:
+            exec(write)
+            return plan
+
+    before = make_plan('drw', benchmark, '', 0).stages()[-1].fingerprint
+    with pytest.raises(UsageError, match='method writes writes into the plan or the benchmark'):
+        make_plan('drw+writes', benchmark, '', 0)
+    assert make_plan('drw', benchmark, '', 0).stages()[-1].fingerprint == before
+    assert benchmark.recipe['epochs'] == 200
+
+
+def test_no_built_in_method_writes_into_what_it_is_given(benchmark: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is why they need not be watched each time: 10,000 plans would take twice as long."""
+    monkeypatch.setattr(method_module, '_is_ours', lambda method: False)
+    for name in METHODS.module_dict:
+        assert make_plan(f'{name}', benchmark, '', 0).stages()

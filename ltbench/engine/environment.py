@@ -106,6 +106,7 @@ def describe(device: torch.device, threads: int) -> dict[str, Any]:
         'torchvision': version('torchvision'),
         'mmengine': mmengine.__version__,
         'numpy': np.__version__,
+        'pillow': version('pillow'),  # decides the last bit of decoded and resized images
         'platform': platform.platform(),
         'processor': _processor(),
         'instructions': instructions(),

@@ -158,16 +158,15 @@ def train_head(bench: Workbench) -> Artifact:
     outputs = {}
     with torch.inference_mode():
         for name in evaluated_splits(data):
-            x, y = features[name]
-            outputs[name] = joint(head(x)).float().cpu(), y.cpu()
+            outputs[name] = joint(head(features[name][0])).float().cpu()
         size = size_of(head, features['test'][0][:1])
     backbone = artifact.meta['backbone']
     whole = {name: backbone[name] + size[name] for name in ('parameters', 'flops')}
 
     def write(folder: Path) -> None:
         save_tensors(folder / HEAD, head.state_dict())
-        for name, (logits, y) in outputs.items():
-            save_outputs(folder / f'{name}.npz', logits, y)
+        for name, split in evaluated_splits(data).items():
+            save_outputs(folder / f'{name}.npz', outputs[name], split, data.num_classes)
 
     return bench.publish(meter.read(), write, model=whole, epochs=epochs, head_curve=curve)
 

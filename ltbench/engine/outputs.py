@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ltbench.data.base import FileSplit, LongTailData, Split
 from ltbench.data.batches import BatchPreprocessor, sequential_batches
+from ltbench.errors import UsageError
 from ltbench.models.posthoc import Outputs
 
 BATCH_SIZE = 500
@@ -38,15 +39,39 @@ def predict(
     return torch.cat([model(preprocess(batch, training=False)['images']).float().cpu() for batch in batches])
 
 
-def save_outputs(path: Path, logits: Tensor, labels: Tensor | np.ndarray) -> None:
+def save_outputs(path: Path, logits: Tensor, split: Split | FileSplit, num_classes: int) -> None:
     """Write logits and labels of a split to an ``.npz`` file that numpy alone can read.
 
+    Args:
+        path: The file.
+        logits: ``[N, C]``, of the images in the split's order.
+        split: Has the labels; no method has a say in them.
+        num_classes: C.
+
     Raises:
-        NonFiniteError: If a logit is NaN or infinite.
+        UsageError: If the logits are not real numbers of that shape.
+        NonFiniteError: If one is NaN or infinite.
     """
+    check_logits(logits, len(split), num_classes)
+    np.savez(path, logits=logits.detach().cpu().numpy(), labels=split.labels)
+
+
+def check_logits(logits: Any, images: int, num_classes: int) -> None:
+    """See that a network or step gave one finite number for each image and class, before anything is made of them.
+
+    Raises:
+        UsageError: If the logits are not real numbers of that shape.
+        NonFiniteError: If one is NaN or infinite.
+    """
+    if not isinstance(logits, Tensor):
+        raise UsageError(f'the logits are a {type(logits).__name__}; a tensor [{images}, {num_classes}] is needed')
+    shape = list(logits.shape)
+    if shape != [images, num_classes]:
+        raise UsageError(f'the logits have the shape {shape}, for {images} images and {num_classes} classes')
+    if not logits.is_floating_point():
+        raise UsageError(f'the logits are {str(logits.dtype).removeprefix("torch.")}; real numbers are needed')
     if not torch.isfinite(logits).all():
         raise NonFiniteError('the logits are not all finite')
-    np.savez(path, logits=logits.numpy(), labels=np.asarray(labels))
 
 
 def save_tensors(path: Path, contents: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ltbench.data import load_data
 from ltbench.engine.environment import Meter
 from ltbench.engine.heads import FEATURES, trained_head
 from ltbench.engine.job import Workbench
-from ltbench.engine.outputs import evaluated_splits, load_outputs, save_outputs
+from ltbench.engine.outputs import check_logits, evaluated_splits, load_outputs, save_outputs
 from ltbench.evaluation import evaluate
 from ltbench.models.classifier import joint
 from ltbench.models.posthoc import Outputs, PostHoc
@@ -28,12 +29,13 @@ def apply_posthoc(bench: Workbench) -> Artifact:
     assert stage.needs is not None
     chosen, tried = _choose(bench) if stage.tuned_on is not None else ({}, [])
     step = _build_step(bench, {**bench.config['step'], **chosen}, bench.data.class_counts)
-    outputs = {name: outputs_of(bench, stage.needs, name) for name in evaluated_splits(bench.data)}
+    splits = evaluated_splits(bench.data)
+    outputs = {name: replace(outputs_of(bench, stage.needs, name), labels=None) for name in splits}
     logits = {name: step.logits(output) for name, output in outputs.items()}
 
     def write(folder: Path) -> None:
-        for name, output in outputs.items():
-            save_outputs(folder / f'{name}.npz', logits[name], output.labels)
+        for name, split in splits.items():
+            save_outputs(folder / f'{name}.npz', logits[name], split, bench.data.num_classes)
 
     return bench.publish(meter.read(), write, chosen=chosen, tried=tried)
 
@@ -43,12 +45,17 @@ def _choose(bench: Workbench) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     assert bench.stage.tuned_on is not None
     data = load_data(train_stage_of(bench.stage.tuned_on).config['data'])
     outputs = outputs_of(bench, bench.stage.tuned_on, 'validation')
+    assert data.validation is not None
+    assert outputs.labels is not None
+    labels = data.validation.labels
     names, grids = zip(*bench.config['choose'].items(), strict=True)
     tried = []
     for values in itertools.product(*grids):
         candidate = dict(zip(names, values, strict=True))
         step = _build_step(bench, {**bench.config['step'], **candidate}, data.class_counts)
-        metrics = evaluate(step.logits(outputs).numpy(), outputs.labels.numpy(), data.class_counts)
+        logits = step.logits(replace(outputs, labels=outputs.labels.clone()))
+        check_logits(logits, len(labels), data.num_classes)
+        metrics = evaluate(logits.numpy(), labels, data.class_counts)
         tried.append({**candidate, 'macro': metrics['macro']})
     best = max(tried, key=lambda row: row['macro'])
     return {name: best[name] for name in names}, tried

@@ -107,15 +107,16 @@ def train(bench: Workbench, hooks: Sequence[Hook] = ()) -> Artifact | None:
     rate = len(sampler) * (stage.end - stage.begin) / max(cost['wall_seconds'], 1e-9)
     size: dict[str, int] = {}
     analysis: dict[str, Any] = {}
-    outputs: dict[str, tuple[torch.Tensor, Any]] = {}
+    outputs: dict[str, torch.Tensor] = {}
+    splits = evaluated_splits(data)
     if stage.is_complete:
         evaluation = Meter()
         preprocess = model.data_preprocessor
         sums = FeatureSums(data.test.labels, data.num_classes)
-        for name, split in evaluated_splits(data).items():
+        for name, split in splits.items():
             with sums.watching(model) if name == 'test' else nullcontext():
                 logits = predict(model, preprocess, split, recipe['augmentation'], bench.loader_workers)
-            outputs[name] = logits, split.labels
+            outputs[name] = logits
         analysis = describe(model, sums, data.class_counts)
         cost['evaluation_seconds'] = evaluation.read()['wall_seconds']
         example = preprocess.normalize(example_of(data, recipe['augmentation']).to(bench.device))
@@ -128,8 +129,8 @@ def train(bench: Workbench, hooks: Sequence[Hook] = ()) -> Artifact | None:
         state = checkpoints.state(runner, stage.end, runner.iter)
         if stage.is_complete:
             del state['optimizer']  # nothing is trained on from here
-        for name, (logits, labels) in outputs.items():
-            save_outputs(folder / f'{name}.npz', logits, labels)
+        for name, logits in outputs.items():
+            save_outputs(folder / f'{name}.npz', logits, splits[name], data.num_classes)
         save_tensors(folder / STATE, state)
 
     described = {'curve': curve.epochs, 'images_per_second': round(rate, 1), 'analysis': analysis, **size}

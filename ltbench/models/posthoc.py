@@ -15,14 +15,14 @@ class Outputs:
 
     Attributes:
         logits: ``[N, C]``, as its softmax sees them.
-        labels: ``[N]``.
+        labels: ``[N]``; None for images that are reported on, whose labels no step may see.
         features: Pooled features ``[N, F]``, for a step declared ``on='features'``.
         head: The trained head, likewise.
         train: Outputs on the training images, not augmented, likewise (without features or head of its own).
     """
 
     logits: Tensor
-    labels: Tensor
+    labels: Tensor | None
     features: Tensor | None = None
     head: nn.Module | None = None
     train: Outputs | None = None
