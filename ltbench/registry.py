@@ -6,14 +6,35 @@ Children of mmengine's roots: a part that mmengine, or a package on top of it, h
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Mapping
 from typing import Any
 
-from mmengine.registry import DATA_SAMPLERS, Registry
+from mmengine.registry import DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import Registry as PlainRegistry
 
 from ltbench.errors import UsageError, unknown
+
+
+class Registry(PlainRegistry):
+    """A registry that knows in which module each part was registered: that of the part itself, or another that had it
+    made, with arguments that are part of what it computes.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.registered_in: dict[tuple[str, Any], str] = {}  # by name and part: a name may be given back
+        super().__init__(*args, **options)
+
+    def _register_module(self, module: Any, module_name: Any = None, force: bool = False) -> None:
+        super()._register_module(module=module, module_name=module_name, force=force)
+        frame = sys._getframe(1)
+        while frame.f_back is not None and frame.f_globals['__name__'].partition('.')[0] == 'mmengine':
+            frame = frame.f_back
+        names = [module_name] if isinstance(module_name, str) else module_name or [module.__name__]
+        self.registered_in |= {(name, module): frame.f_globals['__name__'] for name in names}
+
 
 METHODS = Registry('method', scope='ltbench', locations=['ltbench.builtin'])
 DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope='ltbench', locations=['ltbench.data'])

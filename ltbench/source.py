@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.machinery
+import importlib.util
 import inspect
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -93,34 +94,44 @@ def _code(type_name: str) -> str | None:
     from ltbench.registry import DATASETS, MODELS, SAMPLERS  # brings mmengine, a second that the report need not wait
 
     name = type_name.removeprefix('ltbench.')
+    found = set()  # one name may stand in several registries, and a config does not say in which it is looked up
     for registry in (MODELS, SAMPLERS, DATASETS):
         part = registry.module_dict.get(name)
         if part is None and registry.parent is not None:  # what another package has registered with mmengine
             part = registry.get(name) if '.' in name else registry.parent.module_dict.get(name)
         if part is not None:
-            return _code_of_part(part)
-    return None
+            found.add(_code_of_part(part, registry.registered_in.get((name, part), part.__module__)))
+    codes = sorted(code for code in found if code is not None)
+    return '+'.join(codes) or None
 
 
 @cache
-def _code_of_part(part: Any) -> str | None:
-    """Hash of the files outside ``ltbench`` that a part is made of; None if there are none."""
+def _code_of_part(part: Any, site: str) -> str | None:
+    """Hash of the files outside ``ltbench`` that a part is made of; None if there are none.
+
+    Args:
+        part: A class or function.
+        site: Module in which it was registered: what a function of another module made has its arguments there.
+    """
     modules: dict[str, str] = {}
-    for owner in inspect.getmro(part) if inspect.isclass(part) else (part,):
+    owners = inspect.getmro(part) if inspect.isclass(part) else (part,)
+    for owner in owners:
         if not _is_known(owner.__module__) and _file_of(owner.__module__) is None:
             raise UsageError(
                 f'the code of {getattr(owner, "__qualname__", owner)} is in no file that can be read, so its results '
                 'could not be told from those of another version: put it into a file of its own'
             )
         _gather(owner.__module__, modules)
+    _gather(site, modules)
     if not modules:
         return None
     methods = {name: _methods_in(name) for name in modules}
     # a Method class says what it has to say in the config; one that other code names may hold a constant of it
     named = frozenset().union(*(_identifiers(file, methods[name]) for name, file in modules.items()))
+    named |= {owner.__qualname__.partition('.')[0] for owner in owners}  # a part may stand in a Method class
     digest = hashlib.sha256()
     for name in sorted(modules):
-        called = '' if name == part.__module__ else name  # a file may be called otherwise, and lie elsewhere
+        called = '' if name in (part.__module__, site) else name  # a file may be called otherwise, and lie elsewhere
         digest.update(f'{called} {_code_of_file(modules[name], methods[name], named)}\n'.encode())
     return digest.hexdigest()[:16]
 
@@ -151,20 +162,37 @@ def _file_of(name: str) -> str | None:
     if name in sys.modules:
         return getattr(sys.modules[name], '__file__', None)
     parent = name.rpartition('.')[0]
-    where = getattr(sys.modules.get(parent), '__path__', None) if parent else None
-    if parent and where is None:
-        package = _file_of(parent)
-        if package is None or Path(package).stem != '__init__':
-            return None
-        where = [str(Path(package).parent)]
     try:
-        spec = importlib.machinery.PathFinder.find_spec(name, where)
-    except (ImportError, ValueError):
+        spec = importlib.machinery.PathFinder.find_spec(name, _folders_of(parent) if parent else None)
+    except (ImportError, ValueError, KeyError):  # the last of a folder without a file, in a package that is not loaded
         return None
     return spec.origin if spec is not None and spec.has_location else None
 
 
+def _folders_of(package: str) -> list[str]:
+    """Where the modules of a package lie, loaded or not, with a file of its own or without."""
+    if package in sys.modules:
+        return list(getattr(sys.modules[package], '__path__', ()))
+    file = _file_of(package)
+    if file is not None:
+        return [str(Path(file).parent)] if Path(file).stem == '__init__' else []
+    parent, _, last = package.rpartition('.')
+    return [
+        str(folder) for above in (_folders_of(parent) if parent else sys.path) if (folder := Path(above, last)).is_dir()
+    ]
+
+
 # ---------------------------------------------------------------------------------------------- what they say
+
+
+def _bytes_of(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:  # moved since it was imported, or within a zip
+        raise UsageError(
+            f'{path} was imported but cannot be read ({error.strerror}), so results could not be told from those of '
+            'another version: put it back, and unpack what is in a zip'
+        ) from error
 
 
 def _tree(path: str) -> ast.Module | None:
@@ -172,7 +200,7 @@ def _tree(path: str) -> ast.Module | None:
     if not path.endswith('.py'):
         return None
     try:
-        return ast.parse(Path(path).read_bytes())  # bytes: the file says its own encoding
+        return ast.parse(_bytes_of(path))  # bytes: the file says its own encoding
     except (SyntaxError, ValueError):
         return None
 
@@ -189,7 +217,21 @@ def _imports(path: str, module: str) -> list[str]:
             above = package.split('.')[: len(package.split('.')) + 1 - node.level] if node.level else []
             start = '.'.join([*above, *([node.module] if node.module else [])])
             names += [start, *(f'{start}.{alias.name}' for alias in node.names)]
+        elif isinstance(node, ast.Call) and _last_name(node.func) in ('import_module', '__import__'):
+            names += [_absolute(a.value, package) for a in node.args[:1] if isinstance(a, ast.Constant)]
     return [name for name in names if name and not _is_known(name)]
+
+
+def _last_name(called: ast.expr) -> str:
+    return getattr(called, 'attr', getattr(called, 'id', ''))
+
+
+def _absolute(name: Any, package: str) -> str:
+    """The full name of a module that is imported by a call; empty if that would fail."""
+    try:
+        return importlib.util.resolve_name(name, package)
+    except (ImportError, AttributeError):
+        return ''
 
 
 def _methods_in(module: str) -> frozenset[str]:
@@ -236,7 +278,7 @@ def _code_of_file(path: str, methods: frozenset[str], named: frozenset[str]) -> 
     """
     tree = _tree(path)
     if tree is None:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        return hashlib.sha256(_bytes_of(path)).hexdigest()
     body = _body(tree, methods - named)
     used = frozenset(_names(node for node in body if not isinstance(node, _IMPORT)))
     said: list[str] = []

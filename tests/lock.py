@@ -96,6 +96,10 @@ def moved(old: Values, new: Values) -> tuple[float, str]:
 def _far(old: object, new: object) -> float:
     if isinstance(old, str) or isinstance(new, str) or np.shape(old) != np.shape(new):
         return 0.0 if old == new else float('inf')
+    if not np.array_equal(np.isfinite(old), np.isfinite(new)):  # no comparison with NaN says that it moved
+        return float('inf')
+    if not np.isfinite(old).all():
+        return 0.0 if np.array_equal(old, new, equal_nan=True) else float('inf')
     largest = np.abs(old).max(initial=0.0)
     return float(np.abs(np.subtract(old, new)).max(initial=0.0) / (largest or 1.0))
 

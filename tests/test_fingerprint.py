@@ -29,7 +29,7 @@ from ltbench.config import Benchmark
 from ltbench.errors import UsageError
 from ltbench.fingerprint import fingerprint
 from ltbench.method import make_plan
-from ltbench.registry import METHODS, MODELS
+from ltbench.registry import METHODS, MODELS, SAMPLERS
 from ltbench.source import engine_code, foreign_code
 from ltbench.stage import IDENTITY_OF_DATA, Stage
 
@@ -394,7 +394,7 @@ class Package:
     def code(self, name: str = '', old: str = '', new: str = '') -> str:
         """The hash of the loss, with one file edited."""
         for path, text in self.files.items():
-            (self.folder / path).parent.mkdir(exist_ok=True)
+            (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / path).write_text(text.replace(old, new) if path == name and old else text)
         for loaded in [name_ for name_ in sys.modules if name_.partition('.')[0] == 'tail_losses']:
             del sys.modules[loaded]
@@ -443,6 +443,103 @@ def test_code_of_an_installed_plug_in_counts(package: Package, name: str, old: s
     after = package.code(name, old, new)
     torch.set_default_dtype(torch.float32)
     assert after != before
+
+
+HEADER = """from torch import nn
+from ltbench.method import Method
+from ltbench.registry import METHODS, MODELS, SAMPLERS
+"""
+IN_A_FUNCTION = "@MODELS.register_module(name='TailLoss')\nclass TailLoss(nn.Module):\n    def forward(self):\n"
+
+
+@pytest.mark.parametrize(
+    ('files', 'edited'),
+    [
+        pytest.param(
+            {
+                'loss.py': "from .make import make\nMODELS.register_module(name='TailLoss', module=make(1))\n",
+                'make.py': 'def make(g):\n    class Loss(nn.Module):\n        G = g\n    return Loss\n',
+            },
+            ('loss.py', 'make(1)', 'make(2)'),
+            id='made by a function of another module',
+        ),
+        pytest.param(
+            {
+                'loss.py': "from .make import of\n@MODELS.register_module(name='TailLoss')\n@of(1)\ndef f(): ...\n",
+                'make.py': 'def of(g):\n    def wrap(f):\n        return lambda: g\n    return wrap\n',
+            },
+            ('loss.py', 'of(1)', 'of(2)'),
+            id='decorator of another module that replaces',
+        ),
+        pytest.param(
+            {
+                'loss.py': "@METHODS.register_module(name='tail')\nclass Tail(Method):\n"
+                "    @MODELS.register_module(name='TailLoss')\n    class Loss(nn.Module):\n        G = 1\n"
+            },
+            ('loss.py', 'G = 1', 'G = 2'),
+            id='within its Method',
+        ),
+        pytest.param(
+            {
+                'loss.py': "@METHODS.register_module(name='tail')\nclass Tail(Method): ...\n"
+                "@MODELS.register_module(name='TailLoss')\nclass Tail(nn.Module):\n    G = 1\n"
+            },
+            ('loss.py', 'G = 1', 'G = 2'),
+            id='called as its Method',
+        ),
+        pytest.param(
+            {
+                'loss.py': f'{IN_A_FUNCTION}        from tail_space.inner.sub import G\n',
+                '../tail_space/inner/sub.py': 'G = 1\n',
+            },
+            ('../tail_space/inner/sub.py', 'G = 1', 'G = 2'),
+            id='folder without a file, imported late',
+        ),
+        pytest.param(
+            {
+                'loss.py': f"{IN_A_FUNCTION}        import importlib as i; i.import_module('.sub', __package__)\n",
+                'sub.py': 'G = 1\n',
+            },
+            ('sub.py', 'G = 1', 'G = 2'),
+            id='imported by a call',
+        ),
+    ],
+)  # fmt: skip
+def test_code_counts_however_a_part_is_made(
+    package: Package, files: dict[str, str], edited: tuple[str, str, str]
+) -> None:
+    package.files = {'__init__.py': '', **{name: HEADER * (name != 'sub.py') + text for name, text in files.items()}}
+    before = package.code()
+    assert package.code() == before
+    assert package.code(*edited) != before
+
+
+def test_a_name_in_two_registries_stands_for_both(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SAMPLERS, '_module_dict', dict(SAMPLERS.module_dict))
+    package.code()
+    assert foreign_code({'type': 'LinearHead'}) == {}
+    SAMPLERS.register_module(name='LinearHead', module=MODELS.get('TailLoss'))
+    assert list(foreign_code({'type': 'LinearHead'})) == ['LinearHead']
+
+
+def test_a_name_that_is_given_back_leaves_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = foreign_code({'type': 'LDAMLoss'})
+    there = MODELS.module_dict['LDAMLoss']
+    monkeypatch.setattr(MODELS, '_module_dict', dict(MODELS.module_dict))
+    MODELS.register_module(name='LDAMLoss', module=type('Other', (), {}), force=True)
+    MODELS.module_dict['LDAMLoss'] = there
+    assert foreign_code({'type': 'LDAMLoss'}) == before
+
+
+def test_a_module_that_is_gone_is_named(package: Package) -> None:
+    package.code()
+    helper = package.folder / 'helper.py'
+    helper.unlink()
+    source._code_of_part.cache_clear()
+    source._imports.cache_clear()
+    source._identifiers.cache_clear()
+    with pytest.raises(UsageError, match=r'helper\.py was imported but cannot be read \(No such file'):
+        foreign_code({'type': 'TailLoss'})
 
 
 def test_what_an_installed_plug_in_does_not_use_leaves_its_code(package: Package) -> None:

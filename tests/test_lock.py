@@ -94,6 +94,7 @@ def test_other_code_with_the_same_results_is_locked_and_small_differences_do_not
     [
         ({'a': {'loss': [1.0, 4.1]}}, 'a: loss moved by 2.5e-02'),
         ({'a': {'loss': [1.0]}}, 'a: loss moved by inf'),
+        ({'a': {'loss': [1.0, float('inf')]}}, 'a: loss moved by inf'),
         ({'b': {'sha256': 'bad'}}, 'b: sha256 moved by inf'),
     ],
 )
@@ -107,6 +108,13 @@ def test_what_moved_is_named_and_refused_until_the_protocol_is_raised(moved, sai
     assert f'{said} of the largest value (tolerance 1e-03); the protocol is raised' in raised
     assert locked.protocol == 3
     assert {name: locked.goldens[name] for name in moved} == {n: {**OLD.goldens[n], **v} for n, v in moved.items()}
+
+
+@pytest.mark.parametrize('value', [[1.0, float('nan')], [float('nan'), 4.0]])
+def test_a_golden_that_became_nan_moved(value):
+    said, locked = judged(engine='new', a={'loss': value})
+    assert locked is None
+    assert 'a: loss moved by inf' in said
 
 
 def test_the_protocol_is_never_lowered():

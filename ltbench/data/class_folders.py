@@ -117,9 +117,23 @@ def _folders(folder: Path | None) -> list[Path]:
     if folder is None:
         return []
     try:
-        return sorted(path for path in folder.iterdir() if not _is_hidden(path.name) and path.is_dir())
+        return sorted(path for path in folder.iterdir() if not _is_hidden(path.name) and _is_folder(path))
     except OSError as error:
         raise DataError(f'{printable(folder)} cannot be read ({error.strerror}); make it readable') from error
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether it is one. A stray link to where one may not look is none; what stands for a part is looked at or fails.
+
+    Raises:
+        OSError: If the folder that it is in does not let its files be looked at.
+    """
+    try:
+        return path.is_dir()
+    except OSError:
+        if path.is_symlink() and path.name.lower() not in TRAIN + TEST:
+            return False
+        raise
 
 
 def _is_hidden(name: str) -> bool:
@@ -205,6 +219,6 @@ def _compare(train: ClassFolders, test: ClassFolders) -> None:
 
 
 def _with_count(path: Path) -> str:
-    if not path.is_dir():
+    if not _is_folder(path):
         return path.name
     return f'{path.name}/ ({sum(kind == IMAGE for _, kind in _walk(path, "", ())):,} images)'

@@ -17,6 +17,7 @@ from ltbench.registry import DATASETS
 
 PROFILES = ('natural', 'exp', 'step')
 NAMED = 50  # of the images that are left out
+LARGEST = 4096  # pixels a side of images that are held in memory, all of them
 
 
 @DATASETS.register_module()
@@ -63,7 +64,7 @@ class FolderLT(LongTailData):
         split_seed: int = 0,
         skip_unreadable: bool = False,
     ) -> None:
-        check_whole('image_size', image_size, least=1)
+        check_whole('image_size', image_size, least=1, most=LARGEST)
         check_whole('test_per_class', test_per_class, least=1)
         check_whole('split_seed', split_seed, least=0, most=2**32 - 1)
         if not isinstance(skip_unreadable, bool):

@@ -125,8 +125,9 @@ def test_one_tree_is_split_by_the_seed_without_overlap(tmp_path):
         ({'imbalance_factor': float('inf')}, 'imbalance_factor is at least 1, got inf'),
         ({'imbalance_factor': '100'}, "imbalance_factor is a number, 1 or larger, got '100'"),
         ({'imbalance_factor': True}, 'imbalance_factor is a number, 1 or larger, got True'),
-        ({'image_size': 0}, 'image_size is a whole number, 1 or larger, got 0'),
-        ({'image_size': '32'}, "image_size is a whole number, 1 or larger, got '32'"),
+        ({'image_size': 0}, 'image_size is a whole number, 1 to 4096, got 0'),
+        ({'image_size': 10**6}, 'image_size is a whole number, 1 to 4096, got 1000000'),
+        ({'image_size': '32'}, "image_size is a whole number, 1 to 4096, got '32'"),
         ({'n_max': 0, 'imbalance_factor': 10}, 'n_max is a whole number, 1 or larger, got 0'),
         ({'n_max': 100}, 'n_max goes with an imbalance_factor'),
         ({'split_seed': -1}, 'split_seed is a whole number, 0 to 4294967295, got -1'),
@@ -214,6 +215,21 @@ def test_a_class_may_be_called_train_and_a_lone_test_is_asked_about(tmp_path):
     make(tmp_path / 'test', ('car', 'plane'), images=6)
     with pytest.raises(DataError, match='test holds folders, but there is no train/ beside it'):
         FolderLT(str(tmp_path), image_size=8)
+
+
+def test_a_stray_link_to_where_one_may_not_look_is_named_and_stops_nothing(tmp_path):
+    nowhere = 'x' * 4000  # looking at it is an error, as with a folder that others may not enter
+    make(tmp_path / 'train')
+    make(tmp_path / 'test', images=2)
+    (tmp_path / 'link').symlink_to(nowhere)
+    assert any('not used, beside train/ and test/: link' in note for note in FolderLT(str(tmp_path), 8).notes)
+    (tmp_path / 'train' / 'link').symlink_to(nowhere)
+    with pytest.raises(DataError, match=r'train/link \(File name too long\)'):
+        FolderLT(str(tmp_path), 8)
+    assert FolderLT(str(tmp_path), 8, skip_unreadable=True).num_classes == 3
+    (tmp_path / 'val').symlink_to(nowhere)  # may be meant as a part
+    with pytest.raises(DataError, match='cannot be read'):
+        FolderLT(str(tmp_path), 8)
 
 
 def test_nothing_is_left_out_without_a_word(tmp_path):
