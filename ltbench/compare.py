@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from rich.markup import escape
 from rich.table import Table
 
 from ltbench.console import make_console
@@ -51,7 +50,7 @@ def show_comparison(first: str, second: str, all_classes: bool = False) -> None:
     console = make_console()
 
     def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.print(text, highlight=False, soft_wrap=True)
 
     say(f'a: {a}  [{a.name}]\nb: {b}  [{b.name}]')
     for remark in remarks(a, b):
@@ -190,7 +189,7 @@ def _declared(run: RecordedRun) -> dict[str, Any]:
 def _two_columns(title: str, rows: Sequence[Row]) -> Table:
     table = Table(title, 'a', 'b', box=None)
     for key, *values in rows:
-        table.add_row(escape(key), *(escape(_short(value)) for value in values))
+        table.add_row(key, *map(_short, values))
     return table
 
 
@@ -235,7 +234,7 @@ def _show_classes(a: Mapping[str, Any], b: Mapping[str, Any], all_classes: bool,
         column.justify = 'right'
     for index in chosen:
         values = _with_difference(accuracies[0][index], accuracies[1][index], 1)
-        table.add_row(escape(str(a['class_names'][index])), f'{counts[index]:,}', *values)
+        table.add_row(str(a['class_names'][index]), f'{counts[index]:,}', *values)
     say(f'\n{title}')
     show(table)
     gaps = [accuracies[1][index] - accuracies[0][index] for index in tested]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import IO, Any
 
 from rich.console import Console
 from rich.filesize import decimal
@@ -15,9 +17,35 @@ LINE_EVERY_SECONDS = 60  # on a transfer of bytes, where there is no terminal
 
 
 def make_console(stderr: bool = False) -> Console:
-    """A console as wide as the terminal, or wide enough for every table where there is none."""
-    console = Console(stderr=stderr)
-    return console if console.is_terminal else Console(stderr=stderr, width=WIDTH_ELSEWHERE)
+    """A console as wide as the terminal, or wide enough for every table where there is none.
+
+    It takes all text as it is: brackets in the error of a method or in a path are no markup, and neither a character
+    that the terminal's encoding lacks nor a full or closed stream ends what is being done.
+    """
+    stream: Any = _Tolerant(sys.stderr if stderr else sys.stdout)
+    console = Console(file=stream, markup=False, emoji=False)
+    return console if console.is_terminal else Console(file=stream, markup=False, emoji=False, width=WIDTH_ELSEWHERE)
+
+
+class _Tolerant:
+    """A stream to which anything can be written: what it cannot encode is escaped, what it cannot take is lost."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        encoding = self._stream.encoding or 'utf-8'
+        try:
+            return self._stream.write(text.encode(encoding, 'backslashreplace').decode(encoding))
+        except (OSError, ValueError):  # full; closed
+            return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 def printable(name: str | bytes | os.PathLike[str]) -> str:
@@ -28,7 +56,7 @@ def printable(name: str | bytes | os.PathLike[str]) -> str:
 
 def say(line: str) -> None:
     """Tell what is being done, beside the output proper: on stderr."""
-    make_console(stderr=True).print(line, markup=False, highlight=False, soft_wrap=True)
+    make_console(stderr=True).print(line, highlight=False, soft_wrap=True)
 
 
 @contextmanager

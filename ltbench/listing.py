@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from ltbench import plugins
@@ -36,10 +35,10 @@ def show(what: str, plugin_files: Iterable[str], as_json: bool = False) -> None:
     elif rows:
         table = Table(*(name for name, value in rows[0].items() if not isinstance(value, dict)), box=None)
         for row in rows:
-            table.add_row(*(escape(str(value)) for value in row.values() if not isinstance(value, dict)))
+            table.add_row(*(str(value) for value in row.values() if not isinstance(value, dict)))
         console.print(table)
     for name, error in broken.items():
-        make_console(stderr=True).print(f'not loaded: {name}: {type(error).__name__}: {error}', markup=False)
+        make_console(stderr=True).print(f'not loaded: {name}: {type(error).__name__}: {error}')
 
 
 def show_data() -> None:
@@ -63,9 +62,9 @@ def check_data(benchmark: str) -> int:
     console = make_console()
     statuses = _data_class(benchmark).check()
     if not statuses:
-        console.print(f'{benchmark}: nothing to download, nothing to check', markup=False)
+        console.print(f'{benchmark}: nothing to download, nothing to check')
     for status in statuses:
-        console.print(f'{status.state:8} {status.name}  {status.detail}', markup=False, soft_wrap=True)
+        console.print(f'{status.state:8} {status.name}  {status.detail}', soft_wrap=True)
     return 0 if all(status.state == 'whole' for status in statuses) else EXIT_FAILED
 
 
@@ -81,11 +80,11 @@ def check_methods(names: list[str], plugin_files: Iterable[str]) -> int:
     for number, (method, check_name, wrong) in enumerate(check(names or plugins.method_names()), start=1):
         if wrong:
             failures += 1
-            console.print(f'FAILED {method}: {check_name.replace("_", " ")}: {wrong}', style='red', markup=False)
+            console.print(f'FAILED {method}: {check_name.replace("_", " ")}: {wrong}', style='red')
         if number % len(CHECKS) == 0:
-            console.print(f'{method}: {len(CHECKS)} checks', markup=False, highlight=False)
+            console.print(f'{method}: {len(CHECKS)} checks', highlight=False)
     for name, error in broken.items():
-        console.print(f'not loaded: {name}: {type(error).__name__}: {error}', style='yellow', markup=False)
+        console.print(f'not loaded: {name}: {type(error).__name__}: {error}', style='yellow')
     return EXIT_FAILED if failures or broken else 0
 
 

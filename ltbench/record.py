@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -152,10 +153,10 @@ def read_failures(suite: str) -> tuple[list[dict[str, Any]], dict[Path, str]]:
 
 
 def _failures_of(path: Path, record: Mapping[str, Any]) -> Iterator[Path]:
-    """Failures of the run of a record, made by whatever code."""
+    """Failures of the run of a record, made by whatever code. Their names are cut and simplified: two may share one."""
     for failure in (path.parent.parent / 'failed').glob(f'{glob.escape(_without_hash(path.name))}-*.json'):
         found = _glance(failure)
-        if found is not None and all(found[key] == record[key] for key in ('setting', 'table')):
+        if found is not None and all(found[key] == record[key] for key in GLANCED):
             yield failure
 
 
@@ -199,8 +200,10 @@ def set_superseded_aside(path: Path, record: Mapping[str, Any]) -> list[Path]:
             continue  # the report names it
         if all(other[key] == record[key] for key in ROW) and other['computation'] != record['computation']:
             target = path.parent.parent / 'superseded' / old.name
-            target.parent.mkdir(exist_ok=True)
-            moved.append(old.replace(target))
+            with explained(f'superseded record {old.name}', path.parent, 'LTBENCH_RESULTS'):
+                target.parent.mkdir(exist_ok=True)
+                with suppress(FileNotFoundError):  # another driver has moved it
+                    moved.append(old.replace(target))
     return moved
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from ltbench.console import make_console
 from ltbench.errors import EXIT_FAILED
@@ -57,7 +58,7 @@ def show_rescored(text: str) -> int:
     rows = rescore(run, evaluate(*outputs, run.record['class_counts']))
     console = make_console()
     console.print(f'{run}\nrecord: {run.path}\nlogits: {store.folder(run.record["fingerprint"])}/test.npz',
-                  markup=False, highlight=False, soft_wrap=True)  # fmt: skip
+                  highlight=False, soft_wrap=True)  # fmt: skip
     table = Table('metric', 'recorded', 'recomputed', '', box=None)
     for row in rows:
         if row.values == 1:
@@ -70,7 +71,7 @@ def show_rescored(text: str) -> int:
         console.print(
             f'The record is not what its logits give: {len(wrong)} of {len(rows)} metrics differ '
             f'({", ".join(wrong)}). It was edited, or made by another version of ltbench.',
-            style='red', markup=False, highlight=False, soft_wrap=True,
+            style='red', highlight=False, soft_wrap=True,
         )  # fmt: skip
         return EXIT_FAILED
     apart = max(row.apart for row in rows)
@@ -120,9 +121,9 @@ def _number(value: Any) -> str:
     return 'none' if value is None else value if isinstance(value, str) else f'{value:.6f}'
 
 
-def _verdict(row: Rescored) -> str:
+def _verdict(row: Rescored) -> Text | str:
     if not row.different:
         return 'equal'
     if row.values == 1:
-        return '[red]differs[/]' + (f' by {row.apart:.2g}' if math.isfinite(row.apart) else '')
-    return f'[red]{row.different} of {row.values} differ[/]'
+        return Text('differs' + (f' by {row.apart:.2g}' if math.isfinite(row.apart) else ''), 'red')
+    return Text(f'{row.different} of {row.values} differ', 'red')

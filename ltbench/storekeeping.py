@@ -38,7 +38,7 @@ def show_store() -> None:
         table.add_row(fingerprint[:12], kind, epochs, decimal(size), age, str(resting[fingerprint]))
     console = make_console()
     console.print(table)
-    console.print(f'{count} artifacts, {decimal(total)} in {store.root}', markup=False)
+    console.print(f'{count} artifacts, {decimal(total)} in {store.root}')
 
 
 def verify_store() -> int:
@@ -61,7 +61,7 @@ def verify_store() -> int:
                 artifact.path(name)
         except DamagedArtifactError as error:
             damaged += 1
-            console.print(str(error), style='red', markup=False, soft_wrap=True)
+            console.print(str(error), style='red', soft_wrap=True)
     whole = len(fingerprints) - damaged
     console.print(f'{len(fingerprints)} artifacts, {whole} whole' + (f', {damaged} damaged' if damaged else ''))
     if damaged:
@@ -93,7 +93,6 @@ def clean_store(days: float, yes: bool) -> None:
         console.print(
             f'No record was found in {results_root().absolute()}, so no artifact is taken for unused; '
             'LTBENCH_RESULTS says where records are.',
-            markup=False,
             soft_wrap=True,
         )
         unused = []
@@ -103,7 +102,7 @@ def clean_store(days: float, yes: bool) -> None:
         console.print(f'nothing to remove: every artifact is younger than {days:g} days or a record rests on it')
         return
     what = f'{len(unused)} artifacts that no record rests on, {len(leftovers)} folders of interrupted work and damage'
-    console.print(f'{what}: {decimal(size)} in {store.root}', markup=False)
+    console.print(f'{what}: {decimal(size)} in {store.root}')
     if not yes:
         if not console.is_terminal:
             raise UsageError('nothing was removed; --yes removes without asking')

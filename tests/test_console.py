@@ -1,12 +1,21 @@
-"""What a transfer of bytes shows."""
+"""What a transfer of bytes shows; foreign text, and streams that take none."""
 
 from __future__ import annotations
 
+import errno
 import io
+import sys
 
+import pytest
 from rich.console import Console
+from rich.table import Table
 
 from ltbench import console
+from ltbench.config import load_benchmark
+from ltbench.grid.graph import Graph, Run
+from ltbench.grid.status import StageState
+from ltbench.grid.view import LiveView, PlainView
+from ltbench.method import make_plan
 
 
 def test_elsewhere_one_line_and_then_one_a_minute(monkeypatch, capsys):
@@ -29,3 +38,63 @@ def test_on_a_terminal_a_bar(monkeypatch):
         advance(1_000_000)
     assert 'downloading [x]' in terminal.file.getvalue()
     assert '5.0/10.0 MB' in terminal.file.getvalue()
+
+
+class Narrow(io.TextIOWrapper):
+    """A terminal of ASCII alone."""
+
+    def __init__(self) -> None:
+        super().__init__(io.BytesIO(), encoding='ascii')
+
+
+HOSTILE = [
+    '[/data/x] is missing',
+    '[bold]x[/bold] [link=file:///x]',
+    ':smile: [red]',
+    'a lone surrogate \udcff',
+    'caf\u00e9 \u00b1',
+]
+
+
+@pytest.mark.parametrize('text', HOSTILE)
+def test_foreign_text_is_shown_as_it_is_and_ends_nothing(text, monkeypatch):
+    """An error of a method, a path, a class name: in a line, in a table, on a terminal that lacks its characters."""
+    for stream in (Narrow(), io.TextIOWrapper(io.BytesIO(), encoding='utf-8')):
+        monkeypatch.setattr(sys, 'stdout', stream)
+        shown = console.make_console()
+        shown.print(text)
+        table = Table('x', title=text)
+        table.add_row(text)
+        shown.print(table)
+        stream.flush()
+        expected = text.encode(stream.encoding, 'backslashreplace')
+        assert stream.buffer.getvalue().count(expected) == 3
+
+
+def test_a_full_or_closed_stream_ends_nothing(monkeypatch):
+    class Full(io.StringIO):
+        encoding = 'utf-8'
+
+        def write(self, text):
+            raise OSError(errno.ENOSPC, 'No space left on device')
+
+    closed = io.StringIO()
+    closed.close()
+    for stream in (Full(), closed):
+        monkeypatch.setattr(sys, 'stderr', stream)
+        console.say('what is being done')
+
+
+def test_a_live_table_takes_foreign_text(monkeypatch):
+    """It ended the grid with an error about markup."""
+    benchmark = load_benchmark('digits_lt')
+    graph = Graph([Run(benchmark, 'erm', 0, make_plan('erm', benchmark, '', 0))])
+    (key,) = graph.stages
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, 'isatty', lambda: True)
+    monkeypatch.setattr(sys, 'stdout', stream)
+    for view in (LiveView, PlainView):
+        with view(graph, [key], console.make_console()) as shown:
+            for text in HOSTILE:
+                shown.update({key: StageState('failed', text)})
+    assert '[/data/x] is missing' in stream.getvalue()

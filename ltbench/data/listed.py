@@ -223,7 +223,7 @@ class ListedLT(LongTailData):
             lines.append(f'  {published.name:22}  {", ".join([f"{published.images:,} lines", *known])}')
         lines += [cls.by_hand.format(root=root), 'What is missing or damaged now:', '']
         lines += [f'  {status.state:8} {status.name}  {status.detail}' for status in lacking]
-        make_console().print('\n'.join(lines), markup=False, highlight=False, soft_wrap=True)
+        make_console().print('\n'.join(lines), highlight=False, soft_wrap=True)
         raise DataError(
             f'{cls.title} is not complete in {root}: put there what is said above, then run '
             f'`ltbench data check {cls.benchmark}`'

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from ltbench import plugins
@@ -32,8 +32,9 @@ from ltbench.grid.run import (
 )
 from ltbench.grid.status import StageState
 from ltbench.grid.view import duration, make_view
-from ltbench.record import results_root, set_superseded_aside, write_failure
+from ltbench.record import is_valid, results_root, set_superseded_aside, write_failure
 from ltbench.registry import EXECUTORS, lookup
+from ltbench.sealed import UnreadableFileError
 from ltbench.store import DamagedArtifactError, Store
 from ltbench.tracking import Tracking
 
@@ -79,15 +80,16 @@ def run(
     benchmarks = {id(run_.benchmark): run_.benchmark for run_ in graph.runs}.values()
     notes = {note: None for item in benchmarks for note in (*item.notes, *load_data(item.data).notes)}
     for note in notes:
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
+        console.print(note, highlight=False, soft_wrap=True)
     if beside := told_apart(suite, graph):
-        console.print(f'note: {beside}', markup=False, highlight=False, soft_wrap=True)
+        console.print(f'note: {beside}', highlight=False, soft_wrap=True)
     if dry_run:
         _show_plan(graph, store, console)
         return 0
     carrier = executor_class(store, _runtime(plugin_files, eval_every), slots, **(settings or {}))
     tracking = Tracking(trackers, suite.name)
-    records = _record(unrecorded(graph, suite, store), store, console, tracking)
+    unscored: dict[int, str] = {}  # id of a run -> why
+    records = _record(unrecorded(graph, suite, store), store, console, tracking, unscored)
     needed = needed_stages(graph, store)
     failed: dict[str, StageState] = {}
     if eval_every and (found := sum(stage.kind == 'train' and store.has(key) for key, stage in graph.stages.items())):
@@ -99,9 +101,9 @@ def run(
                 for run_, record in records:
                     view.recorded(run_, record)
                 for states in carrier.run(graph, timeout and 60 * timeout):
-                    recorded = {id(run_) for run_, _ in records}
-                    new = [item for item in just_finished(graph, suite, states) if id(item[0]) not in recorded]
-                    for run_, record in _record(new, store, console, tracking):
+                    settled = {id(run_) for run_, _ in records} | unscored.keys()
+                    new = [item for item in just_finished(graph, suite, states) if id(item[0]) not in settled]
+                    for run_, record in _record(new, store, console, tracking, unscored):
                         view.recorded(run_, record)
                         records.append((run_, record))
                     view.update(states)
@@ -122,13 +124,15 @@ def run(
         write_failure(suite.name, identity_of(run_), stage.kind, failed[stage.fingerprint].reason)
     if trackers:
         _track(filter(Path.exists, (path_of_record(run_, suite) for run_ in graph.runs)), tracking, console)
-    _show_report(suite, bool(records or broken_stages), figures, console)
+    not_reported = _show_report(suite, bool(records or broken_stages), figures, console)
     for line in tracking.summary():
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=True)
     for run_method, text in sorted({(run_.method, text) for run_, record in records for text in record['warnings']}):
         if text not in notes:  # those are of the data and the benchmark, and were shown at the start
-            console.print(f'[yellow]note[/] {escape(f"{run_method}: {text}")}')
-    return _show_failures(graph, failed, broken, store, console) or (EXIT_FAILED if tracking.failed else 0)
+            console.print(f'note: {run_method}: {text}', style='yellow', highlight=False, soft_wrap=True)
+    failures = _show_failures(graph, failed, broken, store, console)
+    lacking = [run_ for run_ in graph.runs if id(run_) in unscored and not is_valid(path_of_record(run_, suite))]
+    return failures or (EXIT_FAILED if tracking.failed or lacking else 0) or not_reported
 
 
 def status(selection: Selection, plugin_files: Iterable[str], watch: bool, as_json: bool) -> None:
@@ -152,18 +156,28 @@ def _runtime(plugin_files: Iterable[str], eval_every: int | None) -> dict[str, o
 
 
 def _record(
-    finished: Iterable[tuple[Run, Path]], store: Store, console: Console, tracking: Tracking
+    finished: Iterable[tuple[Run, Path]],
+    store: Store,
+    console: Console,
+    tracking: Tracking,
+    unscored: dict[int, str],
 ) -> list[tuple[Run, dict]]:
-    """Write records; a run whose stored logits are damaged is left to be carried out again."""
+    """Write records. A run that cannot be scored goes into ``unscored`` and stops nobody; it is carried out again where
+    its stored logits are damaged."""
     written = []
     for run_, path in finished:
         try:
             record = record_run(run_, store, path)
         except DamagedArtifactError as error:
-            console.print(f'{run_}: {error}; it is made again', markup=False)
+            unscored[id(run_)] = f'{error}; it is made again'
+            console.print(f'{run_}: {unscored[id(run_)]}', soft_wrap=True)
+            continue
+        except (ValueError, KeyError, TypeError, BadZipFile, UnreadableFileError) as error:
+            unscored[id(run_)] = f'it cannot be scored: {type(error).__name__}: {error}'
+            console.print(f'{run_}: {unscored[id(run_)]}', style='red', soft_wrap=True)
             continue
         for moved in set_superseded_aside(path, record):
-            console.print(f'{moved.name} was made by other code: moved to {moved.parent}', markup=False)
+            console.print(f'{moved.name} was made by other code: moved to {moved.parent}')
         _track([path], tracking, console)
         written.append((run_, record))
     return written
@@ -172,7 +186,7 @@ def _record(
 def _track(records: Iterable[Path], tracking: Tracking, console: Console) -> None:
     for path in records:
         for line in tracking.log(path):
-            console.print(line, style='red', markup=False, highlight=False, soft_wrap=True)
+            console.print(line, style='red', highlight=False, soft_wrap=True)
 
 
 def _show_plan(graph: Graph, store: Store, console: Console) -> None:
@@ -202,36 +216,38 @@ def _show_plan(graph: Graph, store: Store, console: Console) -> None:
         console.print(f'About {duration(sum(known))} of work, by {costs.records} earlier records{unknown_ones}.')
 
 
-def _show_report(suite: Suite, changed: bool, figures: bool, console: Console) -> None:
+def _show_report(suite: Suite, changed: bool, figures: bool, console: Console) -> int:
+    """Rebuild the report and show its tables; return the exit code of what went wrong, else 0."""
     from ltbench.report import leaderboard_of, read_suite, write_report
     from ltbench.report.environments import footnotes, marks_of
     from ltbench.report.frame import GROUP, title
 
     if not any(any((results_root() / suite.name / kind).glob('*.json')) for kind in ('records', 'failed')):
-        return
+        return 0
     try:
         results = read_suite(suite.name, leave_out=True)
         for reason in results.left_out.values():
-            console.print(f'left out of the report: {reason}', style='yellow', markup=False)
+            console.print(f'left out of the report: {reason}', style='yellow')
         drawn = any((results.folder / 'figures').glob('*.png'))
         if changed or not (results.folder / 'leaderboard.csv').exists() or (figures and not drawn):
             write_report(results, figures)
     except LTBenchError as error:  # the runs themselves are recorded
-        console.print(f'no report: {error}', style='yellow', markup=False)
-        return
+        console.print(f'no report: {error}', style='yellow')
+        return error.exit_code
     columns = ('top1', 'many', 'medium', 'few')
     for group, rows in leaderboard_of(results).groupby(GROUP, sort=False, dropna=False):
-        name = escape(f'{title(*group)}; accuracy in %')
+        name = f'{title(*group)}; accuracy in %'
         table = Table('method', 'seeds', *columns, title=name, title_justify='left')
         for row, sign in zip(rows.to_dict('records'), marks_of(rows), strict=True):
             cells = [_mean_std(row[f'{column}_mean'], row[f'{column}_std']) for column in columns]
             failed = f' ({row["n_failed"]} failed)' if row['n_failed'] else ''
-            table.add_row(escape(row['method'] + sign), f'{row["n_seeds"]}{failed}', *cells)
+            table.add_row(row['method'] + sign, f'{row["n_seeds"]}{failed}', *cells)
         console.print(table)
         for footnote in footnotes(rows):
-            console.print(footnote, markup=False)
+            console.print(footnote)
     drawn = any((results.folder / 'figures').glob('*.png'))
     console.print(f'Leaderboard{" and figures" if figures and drawn else ""}: {results.folder}')
+    return 0
 
 
 def _mean_std(mean: float, std: float) -> str:
@@ -247,15 +263,15 @@ def _show_failures(
         return 0
     runs = [run_ for run_ in graph.runs if any(stage.fingerprint in failed for stage in run_.stages)]
     if runs:
-        console.print(f'[bold red]{len(runs)} of {len(graph.runs)} runs failed:[/]')
+        console.print(f'{len(runs)} of {len(graph.runs)} runs failed:', style='bold red')
     for method, reason in broken.items():
-        console.print(f'[bold red]no plan could be made for {method}:[/] {reason}')
+        console.print(f'no plan could be made for {method}: {reason}', style='bold red', soft_wrap=True)
     for key, state in failed.items():
         if state.state == 'failed':
             names = ', '.join(str(run_) for run_ in graph.runs_of(key))
             log = store.work(key) / 'log.txt'
             last = ''.join(f'\n    | {line}' for line in _last_lines(log))
-            console.print(f'  {names}\n    {state.reason}{last}\n    log: {log}', markup=False, soft_wrap=True)
+            console.print(f'  {names}\n    {state.reason}{last}\n    log: {log}', soft_wrap=True)
     return EXIT_FAILED
 
 

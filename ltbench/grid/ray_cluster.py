@@ -212,4 +212,4 @@ def _check_address(address: str) -> None:
 
 
 def _say(line: str) -> None:
-    make_console().print(line, markup=False, highlight=False)
+    make_console().print(line, highlight=False)

@@ -63,7 +63,7 @@ class PlainView:
 
     def _print(self, line: str) -> None:
         self.last_line = time.monotonic()
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(line, highlight=False, soft_wrap=True)
 
 
 class LiveView:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import shutil
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -158,7 +159,7 @@ def _draw(
     """
     from ltbench.report import figures
 
-    folder, drawing = results.folder / 'figures', results.folder / '.figures'
+    folder, drawing = results.folder / 'figures', results.folder / f'.figures.{uuid.uuid4().hex[:8]}'
     gc.freeze()  # figures are full of cycles, and the records need not be looked through with them
     try:
         drawn = figures.draw_all(results.records, frame, drawing, board, ablations=differences)
@@ -172,5 +173,5 @@ def _draw(
         gc.unfreeze()
         shutil.rmtree(drawing, ignore_errors=True)
     for path in {*folder.glob('*.png'), *folder.glob('*.svg')} - {*drawn}:
-        path.unlink()
+        path.unlink(missing_ok=True)  # two reports at once: the last one wins whole
     return drawn, {name: kind.says for name, kind in figures.FIGURES.items()} | figures.OTHER_CAPTIONS

@@ -55,9 +55,17 @@ def read_suite(suite: str, leave_out: bool = False) -> SuiteResults:
     if wrong and not leave_out:
         raise StoreError('\n'.join([*wrong.values(), _advice(suite, len(wrong))]))
     records = [record for path, record in found.items() if path not in wrong]
+    # another driver of the same grid may have written a failure after the run had succeeded
+    succeeded = {_run_of(record) for record in records}
+    failures = [failure for failure in failures if _run_of(failure) not in succeeded]
     if not records and not failures:
         raise UsageError(_nothing_in(suite, len(wrong)))
     return SuiteResults(suite, records, failures, wrong)
+
+
+def _run_of(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What tells a run from others, whatever code carried it out."""
+    return (*(record[key] for key in ROW), record['run_seed'])
 
 
 def conflicts(records: Mapping[Path, Mapping[str, Any]]) -> dict[Path, str]:
