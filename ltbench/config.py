@@ -181,7 +181,7 @@ class Benchmark:
     def table(self, data: str) -> str:
         """What its results on data of this fingerprint have in common, see :func:`table_of`."""
         if data not in self._tables:
-            self._tables[data] = table_of(PROTOCOL_VERSION, data, self.backbone, self.recipe)
+            self._tables[data] = table_of(PROTOCOL_VERSION, data, self.backbone, self.recipe, self.has_validation)
         return self._tables[data]
 
     @cached_property
@@ -216,7 +216,9 @@ class Benchmark:
         )
 
 
-def table_of(protocol: int, data: str, backbone: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
+def table_of(
+    protocol: int, data: str, backbone: Mapping[str, Any], recipe: Mapping[str, Any], has_validation: bool = False
+) -> str:
     """16 hex digits that all rows of a table share: what was computed before a method changed anything.
 
     Args:
@@ -224,8 +226,10 @@ def table_of(protocol: int, data: str, backbone: Mapping[str, Any], recipe: Mapp
         data: Fingerprint of the images and labels, wherever they lie and however the folder is called.
         backbone: Of the resolved benchmark.
         recipe: Likewise.
+        has_validation: Whether values are chosen on a validation part of the data.
     """
-    return fingerprint({'protocol': protocol, 'data': data, 'backbone': backbone, 'recipe': recipe})[:16]
+    content = {'protocol': protocol, 'data': data, 'backbone': backbone, 'recipe': recipe}
+    return fingerprint(content | ({'has_validation': True} if has_validation else {}))[:16]
 
 
 def private(value: Any) -> Any:

@@ -18,6 +18,7 @@ from ltbench.config import (
     parse_assignment,
     parse_specs,
     read_config,
+    table_of,
 )
 from ltbench.errors import UsageError
 
@@ -368,3 +369,9 @@ def test_a_benchmark_may_stand_beside_a_published_one(configs: Path):
     assert 'stands_beside' not in load_benchmark('toy_lt').resolved
     path.write_text(BENCHMARK + "stands_beside = 'toi_lt'\n", encoding='utf-8')
     refused('did you mean toy_lt', 'jpeg_lt')
+
+
+def test_where_values_are_chosen_is_part_of_a_table() -> None:
+    """Rows whose tau was chosen on other images, with models trained on less, are not to be ranked together."""
+    told = (2, 'f' * 64, {'depth': 8}, {'epochs': 1})
+    assert table_of(*told) == table_of(*told, has_validation=False) != table_of(*told, has_validation=True)

@@ -141,7 +141,9 @@ class LongTailData:
     def fingerprint(self) -> str:
         """Sha256 of what a network is shown: the contents, and the mean and deviation that pixels are normalised by."""
         normalised_by = [[float(value) for value in values] for values in (self.mean, self.std)]
-        return hashlib.sha256(f'{self.contents} {normalised_by}'.encode()).hexdigest()
+        seen = max((int(split.labels.max()) for split in (self.train, self.test) if len(split)), default=-1) + 1
+        more = f' of {self.num_classes} classes' if self.num_classes != seen else ''  # some without an image
+        return hashlib.sha256(f'{self.contents} {normalised_by}{more}'.encode()).hexdigest()
 
     @classmethod
     def check(cls) -> list[FileStatus]:

@@ -40,6 +40,12 @@ def test_the_fingerprint_is_a_hash_of_pixels_labels_mean_and_deviation():
     assert Made().fingerprint == Made(mean=np.array([0.5], np.float32)).fingerprint == expected
 
 
+def test_a_class_without_any_image_is_part_of_the_name():
+    """The network has one more output."""
+    assert Made(class_names=('ant', 'bee', 'cat')).fingerprint != Made().fingerprint
+    assert Made(class_names=('ant', 'wasp')).fingerprint == Made().fingerprint
+
+
 def changes():
     train, test = Made().train, Made().test
     pixels, labels = train.images.copy(), train.labels.copy()
