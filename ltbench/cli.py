@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,8 @@ from typing import Annotated
 import typer
 
 from ltbench.errors import LTBenchError, UsageError
+
+MOST_SEEDS = 10_000  # in one range
 
 app = typer.Typer(
     help='Train long-tailed recognition methods x benchmarks x seeds, and re-make every number with one command.',
@@ -41,6 +44,23 @@ Options = Annotated[
 ]
 Figures = Annotated[bool, typer.Option('--figures/--no-figures', help='Draw, or only make the tables.')]
 Plugins = Annotated[list[Path] | None, typer.Option('--plugin', help='A file with a method of yours; may be repeated.')]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from ltbench import __version__
+
+        typer.echo(f'ltbench {__version__}')
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    version: Annotated[
+        bool, typer.Option('--version', callback=_show_version, is_eager=True, help='Show the version.')
+    ] = False,
+) -> None:
+    """Options of the command itself; each verb has its own."""
 
 
 @app.command()
@@ -102,6 +122,8 @@ def run(
     dry_run: Annotated[bool, typer.Option('--dry-run', help='Show what would be trained and what is found.')] = False,
 ) -> None:
     """Plan, train what is missing, record, report."""
+    if timeout == 0:
+        raise UsageError('--timeout 0 would end every stage at once; leave it out for no limit')
     if gpus_per_stage is not None and executor != 'ray':
         raise UsageError(f'--gpus-per-stage is for --executor ray, not {executor}')
     if slurm and executor != 'slurm':
@@ -377,13 +399,15 @@ def main() -> None:
 
 
 def _seeds(text: str | None) -> tuple[int, ...]:
-    try:
-        seeds = tuple(dict.fromkeys(int(item) for item in text.split(','))) if text is not None else ()
-    except ValueError:
-        raise UsageError(f'cannot read seeds {text!r}: expected numbers like 0,1,2') from None
-    if any(seed < 0 for seed in seeds):
-        raise UsageError(f'seeds are 0 or larger, got {text}')
-    return seeds
+    """``'0,1,5-7'`` -> 0, 1, 5, 6, 7."""
+    seeds: dict[int, None] = {}
+    for item in text.split(',') if text is not None else ():
+        match = re.fullmatch(r'\s*(\d+)\s*(?:-\s*(\d+)\s*)?', item, flags=re.ASCII)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not 0 <= last - first < MOST_SEEDS:
+            raise UsageError(f'cannot read seeds {text!r}: expected whole numbers, 0 or larger, like 0,1,2 or 0-4')
+        seeds |= dict.fromkeys(range(first, last + 1))
+    return tuple(seeds)
 
 
 def _assignments(items: list[str]) -> dict[str, object]:

@@ -92,7 +92,7 @@ def parse_specs(text: str | Mapping[str, Any]) -> tuple[Spec, ...]:
         return tuple(specs)
     specs = []
     for part in _split(text, '+'):
-        match = re.fullmatch(r'([\w./-]+|[^()+]+\.py)\s*(?:\((.*)\))?', part.strip(), flags=re.DOTALL)
+        match = re.fullmatch(r'([\w./~-]+|[^()+]+\.py)\s*(?:\((.*)\))?', part.strip(), flags=re.DOTALL)
         if match is None:
             raise UsageError(f'cannot read {text!r}: expected NAME, NAME(option=value, ...), or several joined by +')
         pairs = [parse_assignment(item) for item in _split(match[2] or '', ',')]
@@ -121,11 +121,17 @@ def parse_assignment(text: str) -> tuple[str, Any]:
 
 
 def _split(text: str, separator: str) -> list[str]:
-    """Split at ``separator`` outside of brackets, dropping empty pieces."""
-    pieces, depth = [''], 0
+    """Split at ``separator`` outside of brackets and quotes, dropping empty pieces."""
+    pieces, depth, quote, before = [''], 0, '', ''
     for character in text:
-        depth += (character in '([{') - (character in ')]}')
-        if character == separator and depth == 0:
+        if quote:
+            quote = '' if character == quote else quote
+        elif character in '\'"' and before in '=([{,: ':  # where a value begins: a name may hold an apostrophe
+            quote = character
+        else:
+            depth += (character in '([{') - (character in ')]}')
+        before = character
+        if character == separator and depth == 0 and not quote:
             pieces.append('')
         else:
             pieces[-1] += character
@@ -373,6 +379,8 @@ def _set(tree: dict[str, Any], path: str, value: Any, name: str) -> None:
     for key in parents:
         tree = tree[key]
     old = tree[last]
+    if isinstance(old, str) and isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)  # a folder may be called 2024
     numbers = all(isinstance(item, int | float) and not isinstance(item, bool) for item in (old, value))
     if old is not None and value is not None and not numbers and type(old) is not type(value):
         raise UsageError(f'{path} of {name} is {old!r}; {value!r} is no {type(old).__name__}')

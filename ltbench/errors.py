@@ -48,7 +48,9 @@ class InterruptedRunError(LTBenchError):
 def unknown(noun: str, name: str, known: Iterable[str], hint: str = '') -> UsageError:
     """The error for a name that is not known, with its near misses."""
     known = sorted(known)
-    near = get_close_matches(name, known, n=3, cutoff=0.5) or [k for k in known if name and name in k][:3]
+    wanted, lower = name.lower(), {k.lower(): k for k in known}
+    near = [lower[k] for k in get_close_matches(wanted, lower, n=3, cutoff=0.5)]
+    near = near or [k for k in known if wanted and wanted in k.lower()][:3]
     if near:
         advice = f'did you mean {" or ".join(near)}?'
     else:

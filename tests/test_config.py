@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ltbench import cli
 from ltbench.config import (
     Spec,
     ablations_of,
@@ -20,7 +21,8 @@ from ltbench.config import (
     read_config,
     table_of,
 )
-from ltbench.errors import UsageError
+from ltbench.errors import UsageError, unknown
+from ltbench.registry import METHODS
 
 BENCHMARK = '''"""A benchmark of the tests."""
 
@@ -375,3 +377,41 @@ def test_where_values_are_chosen_is_part_of_a_table() -> None:
     """Rows whose tau was chosen on other images, with models trained on less, are not to be ranked together."""
     told = (2, 'f' * 64, {'depth': 8}, {'epochs': 1})
     assert table_of(*told) == table_of(*told, has_validation=False) != table_of(*told, has_validation=True)
+
+
+@pytest.mark.parametrize(
+    ('text', 'root'),
+    [
+        ("folder_lt(root='x,y')", 'x,y'),
+        ('folder_lt(root="a(b")', 'a(b'),
+        ("folder_lt(root='a+b', image_size=8)", 'a+b'),
+        ('folder_lt(root=2024)', '2024'),
+        ("folder_lt(root=it's)", "it's"),
+        ('folder_lt(root=~/birds)', '~/birds'),
+    ],
+)
+def test_values_may_be_quoted_and_folders_called_anything(
+    text: str, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv('LTBENCH_CONFIGS', raising=False)
+    assert load_benchmark(text).data['root'] == root
+
+
+@pytest.mark.parametrize(('name', 'meant'), [('ERM', 'erm'), ('Balanced_Softmax', 'balanced_softmax'), ('NBN', 'nbn')])
+def test_near_misses_do_not_mind_the_case(name: str, meant: str) -> None:
+    with pytest.raises(UsageError, match=f'did you mean {meant}'):
+        raise unknown('method', name, METHODS.module_dict)
+
+
+@pytest.mark.parametrize(
+    ('text', 'seeds'),
+    [('0', (0,)), ('0-4', (0, 1, 2, 3, 4)), ('3,1-2,1', (3, 1, 2)), (' 7 , 8 - 9', (7, 8, 9)), (None, ())],
+)
+def test_seeds_may_be_ranges(text: str | None, seeds: tuple[int, ...]) -> None:
+    assert cli._seeds(text) == seeds
+
+
+@pytest.mark.parametrize('text', ['', '-1', '4-0', '1.5', 'a', '0-', '0--3', '0-99999999999', '\u0663', '0,,1'])
+def test_seeds_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match='cannot read seeds'):
+        cli._seeds(text)
