@@ -205,8 +205,11 @@ def evaluate(
             else 'nothing to evaluate: give a recorded RUN (`ltbench ls runs` lists them), '
             'or --checkpoint FILE --from SOURCE -b BENCHMARK'
         )
+    from ltbench import plugins
     from ltbench.config import load_benchmark
     from ltbench.engine.imported import score_checkpoint
+
+    plugins.load()  # those of $LTBENCH_PLUGINS may have the data set or the network
 
     for line in score_checkpoint(
         checkpoint, source, load_benchmark(benchmark, preset, _assignments(option or [])), suite or 'imported'
@@ -394,7 +397,12 @@ def main() -> None:
     try:
         app()
     except LTBenchError as error:
-        print(f'ltbench: {error}', file=sys.stderr)  # noqa: T201
+        from ltbench.console import say
+
+        say(f'ltbench: {error}')
+        if plugins := sys.modules.get('ltbench.plugins'):
+            for line in plugins.not_loaded():
+                say(line)
         sys.exit(error.exit_code)
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from ltbench import plugins
 from ltbench.config import config_names, load_benchmark, load_suite
-from ltbench.console import make_console
+from ltbench.console import make_console, say
 from ltbench.errors import EXIT_FAILED, UsageError, unknown
 from ltbench.record import read_record, results_root
 from ltbench.registry import DATASETS, METHODS, lookup
@@ -27,7 +27,8 @@ def show(what: str, plugin_files: Iterable[str], as_json: bool = False) -> None:
     kinds = {'methods': _methods, 'benchmarks': _benchmarks, 'suites': _suites, 'runs': _runs}
     if what not in kinds:
         raise unknown('thing to list', what, kinds)
-    broken = plugins.load(plugin_files) if what == 'methods' else {}
+    if what == 'methods':
+        plugins.load(plugin_files)
     rows = kinds[what]()
     console = make_console()
     if as_json:
@@ -37,8 +38,8 @@ def show(what: str, plugin_files: Iterable[str], as_json: bool = False) -> None:
         for row in rows:
             table.add_row(*(str(value) for value in row.values() if not isinstance(value, dict)))
         console.print(table)
-    for name, error in broken.items():
-        make_console(stderr=True).print(f'not loaded: {name}: {type(error).__name__}: {error}')
+    for line in plugins.not_loaded():
+        say(line)
 
 
 def show_data() -> None:
@@ -83,8 +84,8 @@ def check_methods(names: list[str], plugin_files: Iterable[str]) -> int:
             console.print(f'FAILED {method}: {check_name.replace("_", " ")}: {wrong}', style='red')
         if number % len(CHECKS) == 0:
             console.print(f'{method}: {len(CHECKS)} checks', highlight=False)
-    for name, error in broken.items():
-        console.print(f'not loaded: {name}: {type(error).__name__}: {error}', style='yellow')
+    for line in plugins.not_loaded():
+        console.print(line, style='yellow', soft_wrap=True)
     return EXIT_FAILED if failures or broken else 0
 
 

@@ -42,7 +42,7 @@ def load(files: Iterable[str | Path] = ()) -> dict[str, Exception]:
         if name not in _broken and point.dist is not None:
             _origins[name] = {'plugin': point.name, 'distribution': point.dist.name, 'version': point.dist.version}
     for path in plugin_files(files):
-        _try(str(path), lambda path=path: _import_file(path))
+        _try(str(path), lambda path=path: _import_file(path), must_register=True)
     return dict(_broken)
 
 
@@ -61,12 +61,9 @@ def origins() -> list[dict[str, str]]:
     return [_origins[name] for name in sorted(_origins)]
 
 
-def broken_hint() -> str:
-    """A sentence for 'unknown method' errors when some files failed to import."""
-    if not _broken:
-        return ''
-    listed = '; '.join(f'{name}: {type(error).__name__}: {error}' for name, error in _broken.items())
-    return f' (not loaded: {listed})'
+def not_loaded() -> list[str]:
+    """A line for each file and plug-in that could not be loaded, with the reason."""
+    return [f'not loaded: {name}: {type(error).__name__}: {error}' for name, error in _broken.items()]
 
 
 def method_names() -> list[str]:
@@ -87,13 +84,15 @@ def _methods_folder() -> Path:
     return folder
 
 
-def _try(name: str, action: object) -> None:
+def _try(name: str, action: object, must_register: bool = False) -> None:
     if name in _loaded:
         return
     _loaded.add(name)
     before = {registry: dict(registry.module_dict) for registry in (METHODS, MODELS, SAMPLERS, DATASETS)}
     try:
         action()  # type: ignore[operator]
+        if must_register and not any(registry.module_dict.keys() - parts for registry, parts in before.items()):
+            raise LTBenchError('it registers nothing, neither a method nor a part; `ltbench new` writes an example')
         for registry, parts in before.items():
             for taken in parts:
                 if registry.module_dict[taken] is not parts[taken]:
@@ -107,6 +106,8 @@ def _try(name: str, action: object) -> None:
 
 def _import_file(path: Path) -> None:
     name = f'ltbench_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}'
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # what it imports may lie beside it; last, so that it shadows nothing
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 GROUPS = ('many', 'medium', 'few')
 ECE_BINS = 15
@@ -24,7 +25,7 @@ def group_members(class_counts: Sequence[int]) -> dict[str, np.ndarray]:
     }
 
 
-def evaluate(logits: np.ndarray, labels: np.ndarray, class_counts: Sequence[int]) -> dict[str, Any]:
+def evaluate(logits: ArrayLike, labels: ArrayLike, class_counts: Sequence[int]) -> dict[str, Any]:
     """All metrics of one run.
 
     Args:
@@ -40,12 +41,11 @@ def evaluate(logits: np.ndarray, labels: np.ndarray, class_counts: Sequence[int]
         ``reliability`` holds, for all images and those of each group, the bins' ``images``, mean ``confidence`` and
         ``accuracy``; ``confusion`` the percentage of each group's images that is taken for classes of each group, and
         ``correct`` of those; ``predicted`` how many images were taken for each class.
+
+    Raises:
+        ValueError: If the arguments do not fit together, or a logit is NaN or infinite.
     """
-    if len(logits) != len(labels) or len(labels) == 0:
-        raise ValueError(f'{len(logits)} rows of logits for {len(labels)} labels')
-    if not np.isfinite(logits).all():
-        raise ValueError('the logits are not all finite')
-    logits = logits.astype(np.float64)
+    logits, labels = _checked(logits, labels, class_counts)
     predictions = logits.argmax(axis=1)
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
@@ -81,6 +81,28 @@ def evaluate(logits: np.ndarray, labels: np.ndarray, class_counts: Sequence[int]
         'reliability': reliability,
         'confusion': confusion,
     }
+
+
+def _checked(
+    logits: ArrayLike, labels: ArrayLike, class_counts: Sequence[int]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Logits and labels as arrays that fit together."""
+    scores, truth = np.asarray(logits), np.asarray(labels)
+    if scores.ndim != 2 or scores.dtype.kind not in 'fiu':
+        raise ValueError(f'logits are real numbers [N, C], got {scores.dtype} {list(scores.shape)}')
+    if scores.shape[1] != len(class_counts):
+        raise ValueError(f'{scores.shape[1]} columns of logits for {len(class_counts)} class counts')
+    if truth.ndim != 1:
+        raise ValueError(f'labels are [N], got {list(truth.shape)}')
+    if len(truth) != len(scores) or len(truth) == 0:
+        raise ValueError(f'{len(scores)} rows of logits for {len(truth)} labels')
+    if truth.dtype.kind not in 'iu':
+        raise ValueError(f'labels are whole numbers, got {truth.dtype}')
+    if truth.min() < 0 or truth.max() >= len(class_counts):
+        raise ValueError(f'labels are 0 to {len(class_counts) - 1}, got {truth.min()} to {truth.max()}')
+    if not np.isfinite(scores).all():
+        raise ValueError('the logits are not all finite')
+    return scores.astype(np.float64), truth.astype(np.int64)
 
 
 def reliability_bins(confidence: np.ndarray, correct: np.ndarray) -> dict[str, list[Any]] | None:

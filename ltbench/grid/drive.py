@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ltbench import plugins
-from ltbench.console import make_console
+from ltbench.console import make_console, say
 from ltbench.data import load_data
 from ltbench.errors import EXIT_FAILED, InterruptedRunError, LTBenchError
 from ltbench.grid.cost import Costs
@@ -142,10 +142,12 @@ def status(selection: Selection, plugin_files: Iterable[str], watch: bool, as_js
 
 
 def _plan(selection: Selection, plugin_files: Iterable[str]) -> tuple[Suite, Graph, dict[str, str]]:
-    for name, error in plugins.load(plugin_files).items():
-        make_console(stderr=True).print(f'not loaded: {name}: {type(error).__name__}: {error}', style='yellow')
+    plugins.load(plugin_files)
     suite = choose_suite(selection)
-    return (suite, *expand(suite, selection.options, selection.scale_lr))
+    planned = expand(suite, selection.options, selection.scale_lr)
+    for line in plugins.not_loaded():  # after an error the command line says the same
+        say(line)
+    return (suite, *planned)
 
 
 def _runtime(plugin_files: Iterable[str], eval_every: int | None) -> dict[str, object]:

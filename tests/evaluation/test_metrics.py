@@ -237,3 +237,33 @@ def test_a_group_without_images_has_no_bins() -> None:
     metrics = evaluate(np.eye(2), np.array([0, 1]), [500, 200])
     assert metrics['reliability']['few'] is None
     assert metrics['confusion']['few'] is None
+
+
+TWO, TRUTH, OF_THREE = [[2.0, 1.0, 0.0], [0.0, 1.0, 2.0]], [0, 1], [200, 50, 5]
+
+
+def test_lists_are_taken_as_arrays_are():
+    assert evaluate(TWO, TRUTH, OF_THREE)['top1'] == 50
+    assert evaluate(np.array(TWO, np.float32), np.array(TRUTH, np.int32), OF_THREE)['top1'] == 50
+
+
+@pytest.mark.parametrize(
+    ('logits', 'labels', 'counts', 'said'),
+    [
+        (TWO, TRUTH, [1, 2], '3 columns of logits for 2 class counts'),
+        (np.zeros((2, 5)), TRUTH, OF_THREE, '5 columns of logits for 3 class counts'),
+        (TWO[0], TRUTH, OF_THREE, r'real numbers \[N, C\], got float64 \[3\]'),
+        (TWO, [0], OF_THREE, '2 rows of logits for 1 labels'),
+        (TWO, [[0], [1]], OF_THREE, r'labels are \[N\]'),
+        (np.zeros((0, 3)), [], OF_THREE, '0 rows of logits'),
+        (TWO, [0.0, 1.0], OF_THREE, 'labels are whole numbers, got float64'),
+        (TWO, [0, 3], OF_THREE, 'labels are 0 to 2, got 0 to 3'),
+        (TWO, [-1, 0], OF_THREE, 'labels are 0 to 2, got -1 to 0'),
+        (np.array(TWO) > 1, TRUTH, OF_THREE, 'got bool'),
+        (np.array(TWO) * 1j, TRUTH, OF_THREE, 'got complex128'),
+        ([['a', 'b', 'c']] * 2, TRUTH, OF_THREE, 'real numbers'),
+    ],
+)
+def test_what_does_not_fit_together_is_said(logits, labels, counts, said):
+    with pytest.raises(ValueError, match=said):
+        evaluate(logits, labels, counts)
