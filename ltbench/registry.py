@@ -35,6 +35,23 @@ class Registry(PlainRegistry):
         names = [module_name] if isinstance(module_name, str) else module_name or [module.__name__]
         self.registered_in |= {(name, module): frame.f_globals['__name__'] for name in names}
 
+    def get(self, key: str) -> Any:
+        """What is registered under a name, here, in a parent, or as ``scope.name`` in another package's registry.
+
+        Nothing else: mmengine would also import a module of that name, and so run a file of the working directory. A
+        plug-in imports the packages whose parts it wants to be found.
+        """
+        self.import_from_location()
+        scope, name = self.split_scope_key(key)
+        if scope not in (None, self.scope):
+            root = self if self.parent is None else self.root
+            registry = root if scope == root.scope else root.children.get(scope)
+            return None if registry is None else registry.module_dict.get(name)
+        registry = self
+        while registry is not None and name not in registry.module_dict:
+            registry = registry.parent if scope is None else None
+        return None if registry is None else registry.module_dict[name]
+
 
 METHODS = Registry('method', scope='ltbench', locations=['ltbench.builtin'])
 DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope='ltbench', locations=['ltbench.data'])
@@ -51,7 +68,7 @@ def lookup(registry: Registry, name: str) -> Any:
     Raises:
         UsageError: If there is none; the message lists near misses.
     """
-    found = registry.module_dict.get(name) or registry.get(name)  # which logs each of its answers
+    found = registry.module_dict.get(name) or registry.get(name)
     if found is None:
         raise unknown(registry.name, name, registry.module_dict)
     return found

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from ltbench.errors import UsageError
-from ltbench.registry import MODELS, SAMPLERS, build
+from ltbench.registry import DATASETS, METHODS, MODELS, SAMPLERS, build, lookup
 
 
 def test_every_loss_of_the_contract_is_found_by_name_alone():
@@ -48,3 +48,21 @@ def test_a_part_that_another_package_registers_can_be_named():
     import mmengine.dataset  # noqa: F401 - registers it
 
     assert SAMPLERS.get('mmengine.DefaultSampler').__name__ == 'DefaultSampler'
+
+
+@pytest.mark.parametrize('name', ['beside_the_data', 'beside_the_data.x', 'beside_the_data.Thing'])
+@pytest.mark.parametrize('registry', [METHODS, MODELS, SAMPLERS, DATASETS])
+def test_a_name_that_is_not_registered_imports_no_file_of_that_name(registry, name, tmp_path, monkeypatch):
+    """mmengine's registries would: `ltbench run -m train` ran the user's train.py."""
+    (tmp_path / 'beside_the_data.py').write_text('class Thing:\n    pass\nraise SystemExit("it was run")\n')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UsageError, match=f"unknown {registry.name} '{name}'"):
+        lookup(registry, name)
+    assert 'beside_the_data' not in sys.modules
+
+
+def test_parts_of_other_packages_are_found_through_the_parent():
+    import mmengine.model  # noqa: F401 - registers it
+
+    assert lookup(MODELS, 'ImgDataPreprocessor') is lookup(MODELS, 'mmengine.ImgDataPreprocessor')
+    assert lookup(MODELS, 'ltbench.LinearHead') is lookup(MODELS, 'LinearHead')

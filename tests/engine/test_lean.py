@@ -146,7 +146,6 @@ def test_files_that_are_written_do_not_grow_with_the_epochs(tmp_path, monkeypatc
         original(path, contents)
 
     monkeypatch.setattr(store_module, 'write_atomically', count)
-    monkeypatch.setattr(hooks, 'write_atomically', count)
     monkeypatch.setattr('ltbench.engine.job.PROGRESS_SECONDS', 1e6)
     numbers = []
     for epochs in (2, 12):

@@ -133,6 +133,8 @@ def test_new_method_trains_and_is_listed_with_nothing_else_edited(ltbench, sandb
         copy = shutil.copytree if (home / part).is_dir() else shutil.copy
         copy(home / part, sandbox / part)
     (sandbox / 'tests' / 'methods').mkdir(parents=True)
+    (sandbox / 'results').mkdir()
+    shutil.copy(home / 'results' / 'published.csv', sandbox / 'results')
     monkeypatch.setenv('PYTHONPATH', str(sandbox))
     printed = ltbench('new', 'my_method')
     assert str(sandbox / 'methods' / 'my_method.py') in printed
