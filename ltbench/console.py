@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import IO, Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.filesize import decimal
@@ -30,7 +30,7 @@ def make_console(stderr: bool = False) -> Console:
 class _Tolerant:
     """A stream to which anything can be written: what it cannot encode is escaped, what it cannot take is lost."""
 
-    def __init__(self, stream: IO[str]) -> None:
+    def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def __getattr__(self, name: str) -> Any:
