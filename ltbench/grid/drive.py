@@ -171,8 +171,7 @@ def _record(
         try:
             record = record_run(run_, store, path)
         except DamagedArtifactError as error:
-            unscored[id(run_)] = f'{error}; it is made again'
-            console.print(f'{run_}: {unscored[id(run_)]}', soft_wrap=True)
+            console.print(f'{run_}: {error}; it is made again', soft_wrap=True)
             continue
         except (ValueError, KeyError, TypeError, BadZipFile, UnreadableFileError) as error:
             unscored[id(run_)] = f'it cannot be scored: {type(error).__name__}: {error}'
