@@ -90,6 +90,9 @@ def run(
     tracking = Tracking(trackers, suite.name)
     unscored: dict[int, str] = {}  # id of a run -> why
     records = _record(unrecorded(graph, suite, store), store, console, tracking, unscored)
+    for run_ in graph.runs:
+        if id(run_) in unscored and not store.has(run_.fingerprint):  # damaged and set aside: made again now
+            del unscored[id(run_)]
     needed = needed_stages(graph, store)
     failed: dict[str, StageState] = {}
     if eval_every and (found := sum(stage.kind == 'train' and store.has(key) for key, stage in graph.stages.items())):
@@ -171,7 +174,8 @@ def _record(
         try:
             record = record_run(run_, store, path)
         except DamagedArtifactError as error:
-            console.print(f'{run_}: {error}; it is made again', soft_wrap=True)
+            unscored[id(run_)] = f'{error}; it is made again'
+            console.print(f'{run_}: {unscored[id(run_)]}', soft_wrap=True)
             continue
         except (ValueError, KeyError, TypeError, BadZipFile, UnreadableFileError) as error:
             unscored[id(run_)] = f'it cannot be scored: {type(error).__name__}: {error}'
