@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,8 +9,6 @@ from typing import Any, cast
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.optim import OptimWrapper
-from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -19,8 +16,8 @@ from ltbench.data.base import Split
 from ltbench.data.batches import BatchPreprocessor, ResidentLoader, example_of, train_loader
 from ltbench.data.samplers import EpochSampler
 from ltbench.engine.analysis import FeatureSums, describe
-from ltbench.engine.distributed import DataParallel
 from ltbench.engine.environment import Meter, size_of
+from ltbench.engine.fit import fit
 from ltbench.engine.hooks import Checkpoints, Curve, EpochStart, Scores
 from ltbench.engine.job import Workbench
 from ltbench.engine.optim import build_optimizer
@@ -33,35 +30,6 @@ from ltbench.seeding import derive_seed
 from ltbench.store import Artifact
 
 STATE = 'state.pt'
-UNUSED_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
-"""mmengine's default hooks that ours replace: they read every loss from the device at every step, or write unsafely."""
-
-
-class NothingDrawn:
-    """What mmengine's Runner asks of a visualizer."""
-
-    dataset_meta: Any = None
-
-    def add_config(self, config: Any) -> None:
-        """The stage's config is in its artifact."""
-
-
-class StageRunner(Runner):
-    """mmengine's Runner without its report on the environment, which takes seconds and which records hold already."""
-
-    def _log_env(self, env_cfg: dict[str, Any]) -> None:
-        pass
-
-    def wrap_model(self, model_wrapper_cfg: Any, model: nn.Module) -> nn.Module:
-        """One of several processes computes its part; one alone needs no wrapper."""
-        return DataParallel(cast(LongTailClassifier, model)) if self.distributed else model
-
-    def build_visualizer(self, visualizer: Any = None) -> Any:
-        """Nothing is drawn while training; mmengine's own would import matplotlib, a second at every start."""
-        return NothingDrawn()
-
-    def dump_config(self) -> None:
-        """Nothing to write: the stage's config is in its artifact."""
 
 
 def train(bench: Workbench, hooks: Sequence[Hook] = ()) -> Artifact | None:
@@ -85,21 +53,10 @@ def train(bench: Workbench, hooks: Sequence[Hook] = ()) -> Artifact | None:
     start = bench.parent.path(STATE) if stage.starts_from else None
     checkpoints = Checkpoints(bench, curve, start)
     scores = [Scores(bench, curve, checkpoints)] if bench.runtime.eval_every else []
-    runner = StageRunner(
-        model=model,
-        work_dir=str(bench.folder / 'mmengine'),
-        train_dataloader=_loader(bench, sampler, model),
-        train_cfg={'by_epoch': True, 'max_epochs': stage.end},
-        optim_wrapper=OptimWrapper(build_optimizer(model, recipe['optimizer'], fused=True)),
-        default_hooks=dict.fromkeys(UNUSED_HOOKS),
-        custom_hooks=[EpochStart(config['seed'], recipe), curve, *scores, checkpoints, *hooks],
-        env_cfg={'mp_cfg': {'mp_start_method': 'forkserver'}, 'dist_cfg': {'backend': 'nccl'}},
-        randomness={'seed': derive_seed(config['seed'], 0, 'global') % 2**32},
-        experiment_name=stage.fingerprint[:16],
-        log_level=logging.WARNING,
-        launcher='pytorch' if bench.share.size > 1 else 'none',
-    )
-    runner.train()
+    optimizer = build_optimizer(model, recipe['optimizer'], fused=True)
+    start_epoch = EpochStart(config['seed'], recipe['schedule'], recipe['optimizer']['lr'], recipe['epochs'])
+    loader = _loader(bench, sampler, model)
+    runner = fit(bench, model, loader, optimizer, stage.end, [start_epoch, curve, *scores, checkpoints, *hooks])
     if bench.share.rank > 0:
         return None
 

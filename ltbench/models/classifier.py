@@ -17,35 +17,20 @@ from ltbench.models.mixing import BatchMixing
 from ltbench.registry import MODELS, build
 
 
-class LongTailClassifier(BaseModel):
-    """Backbone and head, with the loss of the stage that trains them.
+class Classifier(BaseModel):
+    """A backbone and a head that mmengine's Runner trains by a loss.
 
     Args:
-        config: ``backbone``, ``head``, ``normalization``, ``rectification``, ``recipe`` (its ``precision``) and
-            ``seed`` (default 0) as in a stage's config. With ``'bf16'`` the backbone's convolutions are computed in
-            bfloat16; weights, BN statistics, head, loss and optimizer stay in float32.
-        num_classes: C.
-        in_channels: Channels of the images.
-        data_preprocessor: Turns a batch of the data loader into ``images`` (float ``[B, in_channels, H, W]``) and
-            ``labels [B]``.
+        backbone: Images ``[B, channels, H, W]`` -> features ``[B, F]`` (or ``[B, K, F]`` of K experts).
+        head: Features -> logits ``[B, C]`` (or ``[B, K, C]``).
+        data_preprocessor: Turns a batch of the data loader into ``images`` and ``labels [B]``.
     """
 
     def __init__(
-        self,
-        config: Mapping[str, Any],
-        num_classes: int,
-        in_channels: int,
-        data_preprocessor: BaseDataPreprocessor | None = None,
+        self, backbone: nn.Module, head: nn.Module, data_preprocessor: BaseDataPreprocessor | None = None
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor)
-        self.backbone = build(MODELS, config['backbone'], in_channels=in_channels)
-        if config['recipe']['precision'] == 'bf16':
-            compute_in_bf16(self.backbone)
-        if config['normalization']:
-            build(MODELS, config['normalization'], seed=config.get('seed', 0))(self.backbone)
-        self.head = build_head(config['head'], self.backbone, num_classes)
-        if config['rectification']:
-            self.head = RectifiedHead(self.head, build(MODELS, config['rectification'], num_classes=num_classes))
+        self.backbone, self.head = backbone, head
         self.loss: nn.Module | None = None
         self.mixing: BatchMixing | None = None
 
@@ -98,6 +83,59 @@ class LongTailClassifier(BaseModel):
                 f'the backbone has {features.shape[1]} experts and the head {logits.shape[1]}; give both one number'
             )
         return logits
+
+
+class LongTailClassifier(Classifier):
+    """The network of a plan.
+
+    Args:
+        config: ``backbone``, ``head``, ``normalization``, ``rectification``, ``recipe`` (its ``precision``) and
+            ``seed`` (default 0) as in a stage's config. With ``'bf16'`` the backbone's convolutions are computed in
+            bfloat16; weights, BN statistics, head, loss and optimizer stay in float32.
+        num_classes: C.
+        in_channels: Channels of the images.
+        data_preprocessor: Turns a batch of the data loader into ``images`` (float ``[B, in_channels, H, W]``) and
+            ``labels [B]``.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        num_classes: int,
+        in_channels: int,
+        data_preprocessor: BaseDataPreprocessor | None = None,
+    ) -> None:
+        backbone = build(MODELS, config['backbone'], in_channels=in_channels)
+        if config['recipe']['precision'] == 'bf16':
+            compute_in_bf16(backbone)
+        if config['normalization']:
+            build(MODELS, config['normalization'], seed=config.get('seed', 0))(backbone)
+        head = build_head(config['head'], backbone, num_classes)
+        if config['rectification']:
+            head = RectifiedHead(head, build(MODELS, config['rectification'], num_classes=num_classes))
+        super().__init__(backbone, head, data_preprocessor)
+
+
+class HeadOnFeatures(Classifier):
+    """A head alone, trained on features that were extracted before.
+
+    What is frozen in it keeps its statistics, too, while the rest is trained.
+
+    Args:
+        head: The head.
+    """
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__(nn.Identity(), head)
+
+    def train(self, mode: bool = True) -> HeadOnFeatures:
+        """Training mode for all but the frozen parts of the head."""
+        super().train(mode)
+        for module in self.head.modules():
+            parameters = list(module.parameters())
+            if module is not self.head and parameters and not any(part.requires_grad for part in parameters):
+                module.eval()
+        return self
 
 
 def joint(logits: Tensor) -> Tensor:
