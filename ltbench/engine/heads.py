@@ -64,7 +64,7 @@ def _views(
     """Features ``[epochs * N, F]`` of all views, in the order in which they are drawn, and their labels."""
     config, data = bench.config, bench.data
     sampler = build(SAMPLERS, config['sampler'], labels=data.train.labels, seed=seed, epochs=config['epochs'])
-    if isinstance(data.train, Split) and config['bn'] == 'eval':
+    if isinstance(data.train, Split) and config['bn'] == 'eval' and not preprocess.has_policies:
         return _views_once(bench, model, preprocess, sampler, data.train)
     loader = train_loader(data.train, sampler, config['batch_size'], config['augmentation'], bench.loader_workers)
     views: list[Tensor] = []
@@ -109,7 +109,7 @@ def _views_once(
     with torch.inference_mode():
         for number, (indices, *augmentation) in enumerate(parts):
             images = dataset.__getitems__(indices)['images'].to(bench.device)
-            views.append(model.backbone(preprocess.augment(images, *augmentation)).float().cpu())
+            views.append(model.backbone(preprocess.augment(images, augmentation)[0]).float().cpu())
             if number % PROGRESS_BATCHES == 0:
                 bench.progress(epochs * number // len(parts), epochs)
     bench.progress(epochs, epochs)

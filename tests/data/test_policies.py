@@ -18,7 +18,13 @@ STEPS = [
     dict(type='RandAugment', operations=2, strength=10),
     dict(type='TrivialAugmentWide'),
 ]
-ALL = [*STEPS, dict(type='SimAugment'), dict(type='SimAugment', blur=True), dict(type='Cutout', side=8)]
+ALL = [
+    *STEPS,
+    dict(type='SimAugment'),
+    dict(type='SimAugment', blur=True),
+    dict(type='Cutout', side=8),
+    dict(type='RandomResizedCrop'),
+]
 
 REFERENCE = v2.AutoAugment()
 
@@ -124,7 +130,7 @@ def test_colours_are_those_of_torchvision():
 
 
 def test_hue_is_that_of_torchvision_for_every_kind_of_colour():
-    from ltbench.data.policies import _turned
+    from ltbench.data.sim_augment import _turned
 
     values = torch.tensor([0, 1, 63, 128, 200, 254, 255], dtype=torch.uint8)
     colours = torch.cartesian_prod(values, values, values).T.reshape(1, 3, 7, 49)
@@ -132,6 +138,31 @@ def test_hue_is_that_of_torchvision_for_every_kind_of_colour():
         theirs = F.adjust_hue(colours, turn)
         ours = _turned(colours, torch.full((1, 1, 1, 1), turn))
         assert (ours.int() - theirs.int()).abs().max() <= 1, turn
+
+
+def test_random_resized_crops_are_those_of_torchvision():
+    images, policy = pictures(40), build(POLICIES, dict(type='RandomResizedCrop', least=0.2))
+    (boxes,) = drawn(policy, images)
+    ours = policy.apply(images, boxes)
+    for number, (top, left, height, width) in enumerate(boxes.tolist()):
+        theirs = F.resized_crop(images[number], top, left, height, width, [32, 32], antialias=True)
+        assert (ours[number].int() - theirs.int()).abs().max() <= 1, number
+
+
+def test_random_resized_crops_are_drawn_as_torchvision_draws_them():
+    (boxes,) = build(POLICIES, dict(type='RandomResizedCrop', least=0.2)).draw(
+        20_000, (32, 32), torch.Generator().manual_seed(1)
+    )
+    assert (boxes[:, :2] >= 0).all()
+    assert (boxes[:, :2] + boxes[:, 2:] <= 32).all()
+    torch.manual_seed(0)
+    blank = torch.zeros(3, 32, 32)
+    params = [v2.RandomResizedCrop(32, scale=(0.2, 1.0)).make_params([blank]) for _ in range(5_000)]
+    theirs = torch.tensor([[each[key] for key in ('top', 'left', 'height', 'width')] for each in params])
+    assert boxes.float().mean(dim=0) == pytest.approx(theirs.float().mean(dim=0), abs=0.35)
+    assert boxes.float().std(dim=0) == pytest.approx(theirs.float().std(dim=0), abs=0.35)
+    areas = [(part[:, 2] * part[:, 3]).float().quantile(torch.tensor([0.1, 0.5, 0.9])) for part in (boxes, theirs)]
+    assert areas[0] == pytest.approx(areas[1], abs=20)
 
 
 def test_cutout_is_a_square_that_the_border_cuts():
