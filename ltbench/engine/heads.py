@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from mmengine.hooks import Hook
-from torch import Tensor, nn
+from torch import Tensor
 
 from ltbench.data.base import Split
 from ltbench.data.batches import BatchPreprocessor, ResidentDataset, example_of, train_loader
@@ -18,16 +18,14 @@ from ltbench.engine.environment import Meter, size_of
 from ltbench.engine.fit import fit
 from ltbench.engine.hooks import Checkpoints, Constrained, Curve, EpochStart
 from ltbench.engine.job import Workbench
+from ltbench.engine.networks import FEATURES, HEAD, build_model, load_trained, trained_head
 from ltbench.engine.optim import build_optimizer
 from ltbench.engine.outputs import evaluated_splits, predict, save_outputs, save_tensors
-from ltbench.engine.train import build_model, load_trained
 from ltbench.models.classifier import HeadOnFeatures, LongTailClassifier, build_head, build_loss, joint
 from ltbench.registry import MODELS, SAMPLERS, build
 from ltbench.seeding import derive_seed
 from ltbench.store import Artifact
 
-FEATURES = 'features.pt'
-HEAD = 'head.pt'
 PROGRESS_BATCHES = 50
 
 
@@ -184,10 +182,3 @@ class ViewLoader:
         views, labels = self.views[self.epoch], self.labels[self.epoch]
         for images, part in zip(views.split(self.batch_size), labels.split(self.batch_size), strict=True):
             yield {'images': images, 'labels': part}
-
-
-def trained_head(bench: Workbench, state: dict[str, Tensor]) -> nn.Module:
-    """The head of the ``train`` stage with the weights that an artifact holds."""
-    head = build_model(bench).head
-    head.load_state_dict(state)
-    return head

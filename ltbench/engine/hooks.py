@@ -26,6 +26,7 @@ from ltbench.engine.outputs import NonFiniteError, evaluated_splits, predict
 from ltbench.evaluation import evaluate
 from ltbench.fingerprint import canonical
 from ltbench.models.classifier import build_loss
+from ltbench.models.objective import Average
 from ltbench.sealed import DamagedFileError, explained, read_blob, write_blob
 from ltbench.seeding import derive_seed
 
@@ -54,9 +55,12 @@ class EpochStart(Hook):
         seed = derive_seed(self.seed, runner.epoch, 'global') % 2**32
         _seed_generators(seed + get_rank())  # several processes must not drop out the same units
         model = bare(runner.model)
-        for part in (model.data_preprocessor, model.loss, model.mixing, runner.train_dataloader.sampler):
+        for part in (model.data_preprocessor, model.mixing, runner.train_dataloader.sampler):
             if hasattr(part, 'set_epoch'):
                 part.set_epoch(runner.epoch)
+        for part in (model.loss, model.objective):
+            if hasattr(part, 'set_epoch'):
+                part.set_epoch(runner.epoch, self.epochs)
         lr = learning_rate(self.schedule, self.lr, runner.epoch, self.epochs)
         set_learning_rate(runner.optim_wrapper.optimizer, lr)
 
@@ -170,6 +174,27 @@ class Constrained(Hook):
         self.constraint()
 
 
+class Averaged(Hook):
+    """Keep a running average of the network beside its training.
+
+    Args:
+        average: What goes into it, and when.
+    """
+
+    def __init__(self, average: Average) -> None:
+        self.average = average
+
+    def after_train_iter(
+        self, runner: StageRunner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """After a step."""
+        self.average.after_step(list(bare(runner.model).network_state().items()))
+
+    def after_train_epoch(self, runner: StageRunner) -> None:
+        """After an epoch."""
+        self.average.after_epoch(list(bare(runner.model).network_state().items()), runner.epoch)
+
+
 class Checkpoints(Hook):
     """Take up training where it was left; save the state at epoch boundaries, keeping the last two files.
 
@@ -182,8 +207,10 @@ class Checkpoints(Hook):
 
     priority = 'VERY_LOW'
 
-    def __init__(self, bench: Workbench, curve: Curve, start: Path | None = None) -> None:
-        self.bench, self.curve, self.start = bench, curve, start
+    def __init__(
+        self, bench: Workbench, curve: Curve, start: Path | None = None, average: Average | None = None
+    ) -> None:
+        self.bench, self.curve, self.start, self.average = bench, curve, start, average
         self.next_save = time.monotonic() + bench.runtime.checkpoint_seconds
         self.meter = Meter()
 
@@ -211,6 +238,10 @@ class Checkpoints(Hook):
             runner.optim_wrapper.load_state_dict(state['optimizer'])
         else:
             self._carry_over(model, runner.optim_wrapper.optimizer, state['optimizer'], loss)
+        if model.objective is not None:
+            model.objective.load_state_dict(state['objective'])
+        if self.average is not None:
+            self.average.load_state_dict(state['average'])
         runner.train_loop.go_on_from(state['epoch'], state['iteration'])
         self.curve.epochs = state['curve']
         self.bench.first_epoch = state['epoch']
@@ -238,9 +269,14 @@ class Checkpoints(Hook):
                 raise LeftError(f'told to leave: saved after epoch {done}')
 
     def state(self, runner: StageRunner, epoch: int, iteration: int) -> dict[str, Any]:
-        """Everything that training goes on from: epochs done, network, loss, optimizer, curve so far."""
+        """Everything that training goes on from: epochs done, network, loss, optimizer, curve so far; and what the plan
+        has of an objective and an average."""
         model = bare(runner.model)
+        beside = {} if model.objective is None else {'objective': model.objective.state_dict()}
+        if self.average is not None:
+            beside['average'] = self.average.state_dict()
         return {
+            **beside,
             'epoch': epoch,
             'iteration': iteration,
             'model': model.network_state(),
