@@ -146,7 +146,8 @@ def erm(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
 def test_a_stage_that_dies_after_each_epoch_ends_with_the_same_bits(name, tmp_path, monkeypatch, erm) -> None:
     run = run_of(PLANS[name]())
     whole = carry_out_all(Store(tmp_path / 'whole'), run)
-    assert not np.array_equal(whole['logits'], erm)
+    # both passes of the plain update see the same images: its step is the plain one, bit by bit
+    assert np.array_equal(whole['logits'], erm) == (name == 'update')
     assert np.isfinite(whole['logits']).all()
 
     cut, saved = Store(tmp_path / 'cut'), hooks.Checkpoints.after_train_epoch
