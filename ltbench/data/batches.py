@@ -56,6 +56,8 @@ class SharedDataset(Dataset[dict[str, Any]]):
 
     def __init__(self, dataset: Any, share: Share) -> None:
         self.dataset, self.share = dataset, share
+        if hasattr(dataset, 'image_bytes'):
+            self.image_bytes = -(-dataset.image_bytes // share.size)  # of a batch it loads that much for each image
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import multiprocessing
 import os
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from rich.filesize import decimal
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -22,11 +26,16 @@ from ltbench.data.derived import cache_folder, is_sealed, seal
 from ltbench.data.images import decode, decoder
 from ltbench.data.samplers import EpochSampler
 from ltbench.errors import DataError, unknown
+from ltbench.sealed import sha256_of
 from ltbench.seeding import derive_seed
-from ltbench.store import sha256_of
 
 AUGMENTATIONS = ('random_resized_crop', 'flip', 'color_jitter', 'resize', 'center_crop', 'pre_resize')
 CACHE_QUALITY = 95  # of JPEG
+SHARED_MEMORY = Path('/dev/shm')
+BATCHES_A_WORKER = 3  # two that wait to be used, as is torch's default, and one in the making
+STALL_SECONDS = 600
+"""Without a batch, after which a stage fails: its images are on a disk that no longer answers, say."""
+LOGGER = logging.getLogger('ltbench')
 COPY_KIND = 'ltbench copy 1'
 
 
@@ -53,6 +62,7 @@ class FileDataset(Dataset[Any]):
         from torchvision.transforms import v2  # imports all of torchvision, which small images never need
 
         self.split = split
+        self.image_bytes = 3 * augmentation['random_resized_crop' if training else 'center_crop'] ** 2
         steps: list[Any] = []
         if training:
             steps.append(v2.RandomResizedCrop(augmentation['random_resized_crop'], antialias=True))
@@ -174,6 +184,7 @@ def file_loader(
     dataset: Any, sampler: SeededSampler | None, batch_size: int, workers: int
 ) -> DataLoader[dict[str, Any]]:
     """Batches of decoded images, in the sampler's order or in the data set's own."""
+    workers = workers_that_fit(workers, batch_size * dataset.image_bytes)
     context = 'fork' if workers and 'fork' in multiprocessing.get_all_start_methods() else None
     return DataLoader(
         dataset,
@@ -181,10 +192,30 @@ def file_loader(
         sampler=sampler if sampler is not None else [(index, 0) for index in range(len(dataset))],
         num_workers=workers,
         persistent_workers=workers > 0 and sampler is not None,
+        timeout=STALL_SECONDS if workers else 0,
         collate_fn=as_it_is,
         generator=torch.Generator(),  # for what the loader draws itself; our draws come from the sampler
         multiprocessing_context=context,
     )
+
+
+def workers_that_fit(workers: int, batch_bytes: int) -> int:
+    """As many of the wanted workers as have room for their batches in shared memory; 0 decodes in this process.
+
+    A worker whose batch does not fit would wait for ever: containers often have 64 MB there, less than one batch of
+    512 images of 224 x 224 pixels.
+    """
+    if not workers or not SHARED_MEMORY.is_dir():
+        return workers
+    free = shutil.disk_usage(SHARED_MEMORY).free
+    fitting = min(workers, int(free // (BATCHES_A_WORKER * batch_bytes)))
+    if fitting < workers:
+        LOGGER.warning(
+            '%s has %s left, room for the batches of %d of %d decoding processes: %s; give the container more '
+            '(docker run --shm-size=8g)',
+            SHARED_MEMORY, decimal(free), fitting, workers, 'this process decodes' if not fitting else 'fewer are used',
+        )  # fmt: skip
+    return fitting
 
 
 def as_it_is(batch: Any) -> Any:

@@ -1,14 +1,17 @@
-"""Smaller copies of large images: of the image that is there now, and as they were written."""
+"""Smaller copies of large images: of the image that is there now, and as they were written; loaders that get stuck."""
 
 from __future__ import annotations
 
 import os
+import time
+import types
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from ltbench.data import contents
+from ltbench.data import contents, files
 from ltbench.data.base import FileSplit
 from ltbench.data.derived import FOLDER
 from ltbench.data.files import ResizedCopies
@@ -85,3 +88,37 @@ def test_a_copy_that_cannot_be_written_says_what_to_do(split):
     copies.folder.write_text('a file where the folder belongs')
     with pytest.raises(DataError, match=r'cannot be written .*free some space there, or do without .*pre_resize=None'):
         copies.read(0)
+
+
+@pytest.mark.parametrize(
+    ('free', 'workers', 'batch_bytes', 'fitting'),
+    [
+        (64 << 20, 4, 512 * 3 * 224**2, 0),  # Docker's default, and one batch of ImageNet-LT: it hung for ever
+        (64 << 20, 4, 64 * 3 * 224**2, 2),
+        (8 << 30, 4, 512 * 3 * 224**2, 4),
+        (0, 0, 1, 0),
+        (0, 2, 1, 0),
+    ],
+)
+def test_only_as_many_processes_decode_as_shared_memory_has_room_for(
+    free, workers, batch_bytes, fitting, monkeypatch, caplog
+):
+    monkeypatch.setattr(files.shutil, 'disk_usage', lambda path: types.SimpleNamespace(free=free))
+    assert files.workers_that_fit(workers, batch_bytes) == fitting
+    assert ('docker run --shm-size' in caplog.text) == (fitting < workers)
+
+
+class Stalled(torch.utils.data.Dataset):
+    image_bytes = 1
+
+    def __len__(self):
+        return 4
+
+    def __getitems__(self, items):
+        time.sleep(60)
+
+
+def test_a_loader_that_stalls_ends_with_a_reason(monkeypatch):
+    monkeypatch.setattr(files, 'STALL_SECONDS', 1)
+    with pytest.raises(RuntimeError, match='timed out after 1 seconds'):
+        next(iter(files.file_loader(Stalled(), None, 2, workers=1)))
