@@ -15,6 +15,7 @@ from typing import Any
 
 from ltbench.errors import UsageError, unknown
 from ltbench.fingerprint import LOCATION_KEYS, PROTOCOL_VERSION, fingerprint
+from ltbench.recipe import check_contents, check_recipe
 
 ROOT_OF_PACKAGE = Path(__file__).resolve().parent
 
@@ -251,7 +252,6 @@ SECTIONS = ('data', 'backbone', 'recipe')
 OTHER_ENTRIES = ('has_validation', 'caveat', 'stands_beside', 'presets')
 RECIPE = ('epochs', 'batch_size', 'optimizer', 'schedule', 'augmentation', 'precision', 'devices')
 SCHEDULE = ('type', 'warmup_epochs', 'at', 'gamma')
-PRECISIONS = ('fp32', 'bf16')
 
 
 def load_benchmark(
@@ -285,6 +285,7 @@ def load_benchmark(
     missing = [section for section in SECTIONS if section not in contents]
     if missing:
         raise UsageError(f'benchmark {name} does not define {", ".join(missing)}')
+    check_contents(contents, name)
     tree = {section: contents[section] for section in SECTIONS}
     presets = contents.get('presets', {})
     if preset not in (None, 'paper'):
@@ -299,19 +300,15 @@ def load_benchmark(
             _set(tree, path, value, name)
             if path != 'data.imbalance_factor':  # has a column of its own in every table
                 changed[path] = value
+    check_contents({**contents, **tree}, name)  # a whole section may have been replaced
     if scale_lr:
         _scale_lr(tree['recipe'], published, changed)
     _only_known(tree['recipe'], RECIPE, f'entry of the recipe of {name}')
     if lacking := [entry for entry in RECIPE if entry not in tree['recipe']]:
         raise UsageError(f'the recipe of {name} does not define {", ".join(lacking)}')
-    _only_known(tree['recipe']['schedule'], SCHEDULE, f'entry of the schedule of {name}')
-    if tree['recipe']['precision'] not in PRECISIONS:
-        raise unknown(f'precision of {name}', str(tree['recipe']['precision']), PRECISIONS)
-    for key in ('epochs', 'batch_size', 'devices'):
-        if not isinstance(tree['recipe'].get(key), int) or tree['recipe'][key] < 1:
-            raise UsageError(f'recipe.{key} of {name} is a whole number, 1 or larger, got {tree["recipe"].get(key)!r}')
-    if tree['recipe']['devices'] > tree['recipe']['batch_size']:
-        raise UsageError(f'{name}: a batch of {tree["recipe"]["batch_size"]} cannot be divided among more devices')
+    if isinstance(tree['recipe']['schedule'], dict):
+        _only_known(tree['recipe']['schedule'], SCHEDULE, f'entry of the schedule of {name}')
+    check_recipe(tree['recipe'], name)
     return Benchmark(
         name,
         preset or 'paper',

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_type_hints
 
 import numpy as np
 
@@ -18,7 +18,8 @@ from ltbench.data.contents import Contents, contents_of
 from ltbench.data.derived import data_root
 from ltbench.data.download import RemoteFile, complete
 from ltbench.data.profiles import select
-from ltbench.registry import DATASETS, build
+from ltbench.recipe import check_arguments
+from ltbench.registry import DATASETS, build, lookup
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,8 @@ def _load(config: str) -> LongTailData:
     arguments = json.loads(config)
     share = arguments.pop('holdout', None)
     if share is None:
+        kind = lookup(DATASETS, arguments.get('type', ''))
+        check_arguments(kind.__name__, get_type_hints(kind.__init__), arguments)
         return build(DATASETS, arguments)
     whole = _load(json.dumps(arguments, sort_keys=True))
     data = copy.copy(whole)

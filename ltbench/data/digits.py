@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ltbench.data.base import LongTailData, Split
-from ltbench.data.profiles import class_counts, select
+from ltbench.data.profiles import check_whole, class_counts, select
 from ltbench.errors import DataError
 from ltbench.registry import DATASETS
 
@@ -43,6 +43,7 @@ class DigitsLT(LongTailData):
         test_per_class: int = 50,
         split_seed: int = 0,
     ) -> None:
+        check_whole('test_per_class', test_per_class, least=1)
         pixels, labels = read_digits()
         everything = Split((pixels * 15).reshape(-1, 8, 8, 1), labels)  # 0..16 -> 0..240
         counts = class_counts(profile, n_max, imbalance_factor, self.num_classes)

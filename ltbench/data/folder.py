@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -156,8 +157,9 @@ def _find(root: str) -> Path:
         raise DataError(f'{printable(root)} is no plain text; rename the folder, or link it under another name')
     here, there = Path(root).expanduser(), data_root() / root
     for path in (here, there):
-        if path.is_dir():
-            return path
+        with suppress(OSError):  # a name that is too long for any file, say
+            if path.is_dir():
+                return path
     raise DataError(
         f'{printable(root)} is no folder, neither here nor in the data folder ({printable(there)}); name one: '
         'root=/path/to/images'

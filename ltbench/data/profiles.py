@@ -10,6 +10,8 @@ import numpy as np
 
 from ltbench.errors import UsageError
 
+LARGEST_FACTOR = 1e9
+
 
 def class_counts(profile: str, n_max: int, imbalance_factor: float, num_classes: int) -> list[int]:
     """Training images a class, head first.
@@ -56,8 +58,10 @@ def check_profile(imbalance_factor: float, n_max: int | None = None) -> None:
         raise UsageError(
             f'imbalance_factor is largest over smallest class, at least 1, got {imbalance_factor:g}: write {meant}'
         )
-    if not 1 <= imbalance_factor < math.inf:
+    if not imbalance_factor >= 1 or imbalance_factor == math.inf:  # also what is not a number
         raise UsageError(f'imbalance_factor is at least 1, got {imbalance_factor}')
+    if imbalance_factor > LARGEST_FACTOR:
+        raise UsageError(f'imbalance_factor is at most {LARGEST_FACTOR:g}')
     if n_max is not None:
         check_whole('n_max', n_max, least=1)
 
@@ -98,6 +102,7 @@ def select(labels: np.ndarray, counts: list[int], split_seed: int = 0, skip: int
     Raises:
         UsageError: If a class has too few images.
     """
+    check_whole('split_seed', split_seed, least=0, most=2**32 - 1)
     random = np.random.RandomState(split_seed)
     chosen = []
     skipped = [skip] * len(counts) if isinstance(skip, int) else skip
