@@ -287,13 +287,17 @@ def start_only(launcher: Launcher, body: str) -> subprocess.Popen[bytes]:
     return launcher.worker
 
 
+def progress(done: int) -> dict:
+    return {'done': done, 'total': 9, 'first': 0, 'started': 0.0, 'updated': 1.0}
+
+
 def test_an_announced_end_lets_the_worker_save_or_ends_it(tmp_path):
     pytest.importorskip('submitit')
     store = Store(tmp_path / 'store')
     job = {'fingerprint': 'a', 'store': str(store.root)}
     launcher = Launcher(grace_seconds=20)
     saves = start_only(launcher, 'trap "sleep 0.5; exit 75" TERM; echo; while :; do sleep 0.1; done')
-    store.write('a', 'progress', {'done': 7})
+    store.write('a', 'progress', progress(7))
     again = launcher.checkpoint(job)
     assert saves.wait() == 75
     assert again.args == (job,)
@@ -311,7 +315,7 @@ def test_who_never_finishes_an_epoch_is_not_put_back_for_ever(tmp_path):
     pytest.importorskip('submitit')
     store = Store(tmp_path / 'store')
     job = {'fingerprint': 'a', 'store': str(store.root)}
-    store.write('a', 'progress', {'done': 3})
+    store.write('a', 'progress', progress(3))
     again = Launcher(1).checkpoint(job)  # three epochs are a beginning
     for _ in range(FRUITLESS_ATTEMPTS - 1):
         again = again.function.checkpoint(job)
