@@ -90,6 +90,9 @@ def run(
     tracking = Tracking(trackers, suite.name)
     unscored: dict[int, str] = {}  # id of a run -> why
     records = _record(unrecorded(graph, suite, store), store, console, tracking, unscored)
+    for run_ in graph.runs:
+        if id(run_) in unscored and not store.has(run_.fingerprint):  # damaged and set aside: made again now
+            del unscored[id(run_)]
     needed = needed_stages(graph, store)
     failed: dict[str, StageState] = {}
     if eval_every and (found := sum(stage.kind == 'train' and store.has(key) for key, stage in graph.stages.items())):

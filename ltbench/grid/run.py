@@ -24,7 +24,7 @@ from ltbench.method import build_method, make_plan
 from ltbench.models.classifier import LongTailClassifier
 from ltbench.record import SCHEMA_VERSION, is_valid, record_path, write_record
 from ltbench.registry import DATASETS, METHODS, lookup
-from ltbench.store import Store
+from ltbench.store import DamagedArtifactError, Store
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,8 @@ def path_of_record(run: Run, suite: Suite) -> Path:
 def record_run(run: Run, store: Store, path: Path) -> dict[str, Any]:
     """Score a finished run's stored logits and write its record."""
     last = store.find(run.fingerprint)
-    assert last is not None
+    if last is None:
+        raise DamagedArtifactError(f'the artifact {run.fingerprint[:12]} is gone')
     with np.load(last.path('test.npz')) as outputs:
         logits, labels = outputs['logits'], outputs['labels']
     data = load_data(run.benchmark.data)

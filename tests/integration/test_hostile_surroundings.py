@@ -57,7 +57,7 @@ def test_a_killed_fork_server_loses_nothing(ltbench, sandbox, also_its_worker):
         os.kill(worker, signal.SIGKILL)
     printed, _ = driver.communicate(timeout=240)
     assert driver.returncode == 0, printed
-    assert ('was killed; tried once more' in printed) == also_its_worker
+    assert 'was killed; tried once more' in printed or not also_its_worker
     assert printed.count('top-1') >= 2  # what comes after it is carried out by another fork server
 
 

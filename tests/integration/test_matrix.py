@@ -139,8 +139,10 @@ def tiny(name: str, folder: Path, /, **backbone: Any) -> Benchmark:
     if data['type'] in LARGE:
         overrides |= {'batch_size': 8, 'random_resized_crop': 32, 'resize': 36, 'center_crop': 32}
         backbone = {'name': 'resnet10', 'width': 0.125, **backbone}
-    else:
+    elif 'depth' in load_benchmark(name).backbone:
         backbone = {'depth': 8, **backbone}
+    else:
+        backbone = {'width': 0.125, **backbone}
     benchmark = load_benchmark(name, overrides=overrides)
     return replace(benchmark, backbone={**benchmark.backbone, **backbone})
 

@@ -191,7 +191,8 @@ def _evaluate(
         with sums.watching(model):
             logits = predict(model, preprocess, data.test, augmentation, workers)
     except DataError as error:  # of a worker process: its traceback comes first
-        raise DataError(str(error).strip().rpartition('DataError: ')[2]) from error
+        last = str(error).strip().splitlines()[-1]
+        raise DataError(last.removeprefix(f'{type(error).__module__}.{type(error).__name__}: ')) from error
     if not torch.isfinite(logits).all():
         raise DataError('the logits of this checkpoint are not all finite')
     cost: dict[str, Any] = {'evaluation_seconds': meter.read()['wall_seconds']}
