@@ -2,54 +2,95 @@
 
 from __future__ import annotations
 
+import inspect
+import types
 from collections.abc import Mapping
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
 
-from ltbench.errors import UsageError
+from ltbench.errors import UsageError, unknown
 
-MOST_EPOCHS = 100_000
+WORDS = {
+    int: 'a whole number',
+    float: 'a number',
+    str: 'text',
+    bool: 'True or False',
+    type(None): 'None',
+    list: 'a list',
+    tuple: 'a list',
+    dict: 'a dict',
+}
+FAR = 1000
+"""A bound from here on is there to catch slips of the finger; it is named where it is passed."""
 
+Share = Annotated[float, Meta(ge=0, le=1)]
 Rate = Annotated[float, Meta(ge=0, le=1e6)]
+Pixels = Annotated[int, Meta(ge=1, le=4096)]
+
+
+class Optimizer(Struct):
+    """What is common to optimizers; the rest are arguments of the class of ``torch.optim``."""
+
+    type: str
+    lr: Rate
+    weight_decay: Rate = 0.0
+    momentum: Share = 0.0
+    paramwise: dict[str, dict[str, Rate]] | None = None
 
 
 class Schedule(Struct, forbid_unknown_fields=True):
     """How the learning rate changes, see :func:`ltbench.engine.optim.learning_rate`."""
 
-    type: Literal['cosine', 'step', 'constant']  # of ltbench.engine.optim
-    warmup_epochs: Annotated[int, Meta(ge=0, le=MOST_EPOCHS)] = 0
-    at: list[Annotated[float, Meta(ge=0, le=1)]] | None = None
+    type: Literal['cosine', 'step', 'constant']
+    warmup_epochs: Annotated[int, Meta(ge=0, le=100_000)] = 0
+    at: list[Share] | None = None
     gamma: Rate | None = None
+
+
+class SmallImages(Struct, forbid_unknown_fields=True):
+    """Augmentation of images in memory, see :class:`ltbench.data.batches.BatchPreprocessor`."""
+
+    crop_padding: Annotated[int, Meta(ge=0, le=4096)] = 0
+    flip: bool = False
+
+
+class LargeImages(Struct, forbid_unknown_fields=True):
+    """Augmentation of images in files, see :class:`ltbench.data.files.FileDataset`."""
+
+    random_resized_crop: Pixels
+    resize: Pixels
+    center_crop: Pixels
+    flip: bool = False
+    color_jitter: Annotated[list[Annotated[float, Meta(ge=0, le=100)]], Meta(min_length=4, max_length=4)] | None = None
+    pre_resize: Pixels | None = None
 
 
 class Recipe(Struct, forbid_unknown_fields=True):
     """How a plain network is trained."""
 
-    epochs: Annotated[int, Meta(ge=1, le=MOST_EPOCHS)]
+    epochs: Annotated[int, Meta(ge=1, le=100_000)]
     batch_size: Annotated[int, Meta(ge=1, le=1_000_000)]
-    optimizer: dict[str, Any]
+    optimizer: Optimizer
     schedule: Schedule
-    augmentation: dict[str, Any]
+    augmentation: SmallImages | LargeImages
     precision: Literal['fp32', 'bf16']
     devices: Annotated[int, Meta(ge=1, le=4096)]
 
 
-class OptimizerStart(Struct):
-    """What every optimizer needs; the rest are arguments of the class of ``torch.optim``."""
+class Part(Struct):
+    """A registered part; the rest are arguments of its constructor."""
 
     type: str
-    lr: Rate
 
 
 class Contents(Struct, forbid_unknown_fields=True):
-    """A benchmark's file; the recipe is looked at once presets and options are applied."""
+    """A benchmark's file."""
 
-    data: dict[str, Any]
-    backbone: dict[str, Any]
-    recipe: dict[str, Any]
+    data: Part
+    backbone: Part
+    recipe: Recipe
     presets: dict[str, dict[str, dict[str, Any]]] = {}
     has_validation: bool = False
     caveat: str = ''
@@ -57,69 +98,127 @@ class Contents(Struct, forbid_unknown_fields=True):
 
 
 def check_contents(contents: Mapping[str, Any], name: str) -> None:
-    """Refuse a benchmark's file whose entries are not what they are to be.
-
-    Raises:
-        UsageError: Naming the entry.
-    """
-    _check(contents, Contents, f'benchmark {name}', '')
-    for section in ('data', 'backbone'):
-        if not isinstance(contents[section].get('type'), str):
-            raise UsageError(f'benchmark {name}: {section} needs a type, the name of a registered part')
-
-
-def check_recipe(recipe: Mapping[str, Any], name: str) -> None:
-    """Refuse a resolved recipe that no training can follow.
-
-    Raises:
-        UsageError: Naming the entry, what is expected and what is there.
-    """
-    where = f'benchmark {name}'
-    _check(recipe, Recipe, where, 'recipe')
-    _check(recipe['optimizer'], OptimizerStart, where, 'recipe.optimizer')
-    if recipe['schedule']['type'] == 'step' and not recipe['schedule'].keys() >= {'at', 'gamma'}:
-        raise UsageError(f'{where}: recipe.schedule of type step needs at and gamma')
-    if recipe['devices'] > recipe['batch_size']:
-        raise UsageError(f'{where}: a batch of {recipe["batch_size"]} cannot be divided among more devices')
-
-
-def _check(value: Mapping[str, Any], shape: Any, where: str, path: str) -> None:
-    try:
-        msgspec.convert(value, shape)
-    except (ValueError, RecursionError) as error:  # of msgspec; of text that no file can hold
-        said, _, place = str(error).partition(' - at `$')
-        place = path + place.rstrip('`')
-        said = said[:1].lower() + said[1:].replace('`', '').replace('null', 'None').replace('object', 'dict')
-        raise UsageError(f'{where}: {place.lstrip(".") or "it"}: {said}') from error
-
-
-def check_arguments(owner: str, hints: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
-    """Compare arguments with the types that a constructor declares.
+    """Refuse a benchmark that cannot be carried out.
 
     Args:
-        owner: What they are arguments of, for people.
-        hints: Name -> type, of ``typing.get_type_hints``.
+        contents: Of its file, or what presets and options have made of them.
+        name: Of the benchmark.
+
+    Raises:
+        UsageError: In one line that names the entry, what it may be and what it is.
+    """
+    _check(contents, Contents, name, '')
+    recipe = contents['recipe']
+    if recipe['devices'] > recipe['batch_size']:
+        raise UsageError(f'{name}: a batch of {recipe["batch_size"]} cannot be divided among more devices')
+
+
+def check_schedule(schedule: Mapping[str, Any], name: str) -> None:
+    """Refuse a step schedule without its steps, as is left where only the type of another one was changed.
+
+    Raises:
+        UsageError: With what to write.
+    """
+    if schedule['type'] == 'step' and (schedule.get('at') is None or schedule.get('gamma') is None):
+        raise UsageError(
+            f'a step schedule of {name} needs at (shares of the epochs) and gamma (a factor): '
+            """-o "schedule={'type': 'step', 'at': [0.8, 0.9], 'gamma': 0.1}" """.strip()
+        )
+
+
+def check_arguments(part: Any, name: str, arguments: Mapping[str, Any]) -> None:
+    """Compare arguments with the plain types that the constructor of a part declares; its defaults are always right.
+
+    Args:
+        part: A class.
+        name: Of the part, for people.
         arguments: Name -> value.
 
     Raises:
-        UsageError: Naming the argument.
+        UsageError: Naming the argument, what it may be and what it is.
     """
-    for name, value in arguments.items():
-        if name in hints:
-            try:
-                msgspec.convert(value, hints[name])
-            except (ValueError, RecursionError) as error:
-                raise UsageError(f'{name} of {owner} is {_words(hints[name])}, got {_short(value)}') from error
+    try:
+        hints = get_type_hints(part.__init__)
+    except (NameError, TypeError, AttributeError):  # foreign code may name types that exist for its type checker alone
+        return
+    parameters = inspect.signature(part).parameters
+    for key, value in arguments.items():
+        if key not in hints or key not in parameters or value is parameters[key].default or not _is_plain(hints[key]):
+            continue
+        if not _fits(value, hints[key]):
+            raise UsageError(f'{key} of {name} is {_words(hints[key], value)}, got {shortened(value)}')
 
 
-WORDS = {int: 'a whole number', float: 'a number', str: 'text', bool: 'True or False', NoneType: 'None', list: 'a list'}
-
-
-def _words(hint: Any) -> str:
-    kinds = get_args(hint) if isinstance(hint, UnionType) or get_origin(hint) is not None else (hint,)
-    return ' or '.join(WORDS.get(kind, getattr(kind, '__name__', str(kind))) for kind in kinds)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
+def shortened(value: Any) -> str:
+    """What was got, for one line."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits
+        return f'a {type(value).__name__} that cannot be printed'
     return text if len(text) <= 60 else f'{text[:57]}...'
+
+
+def _check(value: Any, shape: type[Struct], name: str, path: str) -> None:
+    """Compare a dict with its shape, entry by entry, so that each error has its own words."""
+    where = f'{path} of {name}' if path else f'benchmark {name}'
+    if not isinstance(value, Mapping):
+        raise UsageError(f'{where} is a dict, got {shortened(value)}')
+    fields = {field.name: field for field in msgspec.structs.fields(shape)}
+    if shape.__struct_config__.forbid_unknown_fields:
+        for key in value:
+            if key not in fields:
+                raise unknown(f'entry of {where}', str(key), fields)
+    if lacking := [key for key, field in fields.items() if field.required and key not in value]:
+        raise UsageError(f'{where} does not define {", ".join(lacking)}')
+    for key in fields.keys() & value.keys():
+        _check_entry(value[key], fields[key].type, name, f'{path}.{key}'.lstrip('.'))
+
+
+def _check_entry(value: Any, hint: Any, name: str, path: str) -> None:
+    if hint == SmallImages | LargeImages:  # the one that is meant
+        is_large = isinstance(value, Mapping) and value.keys() & {'random_resized_crop', 'resize', 'center_crop'}
+        hint = LargeImages if is_large else SmallImages
+    if isinstance(hint, type) and issubclass(hint, Struct):
+        _check(value, hint, name, path)
+    elif get_origin(hint) is Literal and isinstance(value, str):
+        if value not in get_args(hint):
+            raise unknown(f'{path.removeprefix("recipe.")} of {name}', value, get_args(hint))
+    elif not _fits(value, hint):
+        raise UsageError(f'{path} of {name} is {_words(hint, value)}, got {shortened(value)}')
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    try:
+        msgspec.convert(value, hint)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _is_plain(hint: Any) -> bool:
+    if get_origin(hint) in (types.UnionType, Union):
+        return all(map(_is_plain, get_args(hint)))
+    return hint in WORDS
+
+
+def _words(hint: Any, value: Any) -> str:
+    """What an entry may be; ``value`` is what it is instead."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (types.UnionType, Union):
+        return ' or '.join(_words(kind, value) for kind in inner)
+    if origin is Literal:
+        return ' or '.join(map(repr, inner))
+    if origin is Annotated:
+        return _words(inner[0], value) + _range(inner[1], value)
+    if origin is list:
+        return f'a list, each entry {_words(inner[0], None)}'
+    return WORDS[origin or hint]
+
+
+def _range(meta: Meta, value: Any) -> str:
+    if meta.max_length is not None:
+        return f' ({meta.max_length} entries)'
+    low, high = int(meta.ge or 0), int(meta.le or 0)
+    if isinstance(value, int | float) and value > high >= FAR:
+        return f', at most {high}'
+    return f', {low} or larger' if high >= FAR else f', {low} to {high}'

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, get_type_hints
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -199,8 +199,7 @@ def _load(config: str) -> LongTailData:
     arguments = json.loads(config)
     share = arguments.pop('holdout', None)
     if share is None:
-        kind = lookup(DATASETS, arguments.get('type', ''))
-        check_arguments(kind.__name__, get_type_hints(kind.__init__), arguments)
+        check_arguments(lookup(DATASETS, arguments['type']), arguments['type'], arguments)
         return build(DATASETS, arguments)
     whole = _load(json.dumps(arguments, sort_keys=True))
     data = copy.copy(whole)

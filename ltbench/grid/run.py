@@ -22,6 +22,7 @@ from ltbench.grid.graph import Graph, Run
 from ltbench.grid.status import StageState
 from ltbench.method import build_method, make_plan
 from ltbench.models.classifier import LongTailClassifier
+from ltbench.recipe import check_schedule
 from ltbench.record import SCHEMA_VERSION, is_valid, record_path, write_record
 from ltbench.registry import DATASETS, METHODS, lookup
 from ltbench.store import DamagedArtifactError, Store
@@ -107,6 +108,7 @@ def check_parts(benchmark: Benchmark) -> None:
     """
     lookup(DATASETS, benchmark.data['type'])
     recipe = benchmark.recipe
+    check_schedule(recipe['schedule'], benchmark.name)
     try:
         with torch.device('meta'):
             model = LongTailClassifier(make_plan('erm', benchmark, '', 0).settings, num_classes=2, in_channels=3)
