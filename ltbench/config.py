@@ -380,11 +380,10 @@ def _set(tree: dict[str, Any], path: str, value: Any) -> tuple[Any, Any]:
 
 def _refuse_another_kind(path: str, old: Any, value: Any, name: str) -> None:
     """What no type is declared for is of the kind that the benchmark's file has."""
-    numbers = all(isinstance(item, int | float) and not isinstance(item, bool) for item in (old, value))
-    if old is not None and value is not None and not numbers and type(old) is not type(value):
-        raise UsageError(
-            f'{path} of {name} is {WORDS.get(type(old), type(old).__name__)}, as {shortened(old)}, got {shortened(value)}'
-        )
+    kinds = [float if type(item) is int else tuple if type(item) is list else type(item) for item in (old, value)]
+    if old is not None and value is not None and kinds[0] is not kinds[1]:
+        kind = WORDS.get(kinds[0], kinds[0].__name__)
+        raise UsageError(f'{path} of {name} is {kind}, as {shortened(old)}, got {shortened(value)}')
 
 
 # ---------------------------------------------------------------------------------------------- suites

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Mapping
+from functools import lru_cache, reduce
+from operator import or_
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -22,6 +24,7 @@ WORDS = {
     tuple: 'a list',
     dict: 'a dict',
 }
+PLAIN = frozenset((int, float, str, bool, type(None)))
 FAR = 1000
 """A bound from here on is there to catch slips of the finger; it is named where it is passed."""
 
@@ -126,27 +129,44 @@ def check_schedule(schedule: Mapping[str, Any], name: str) -> None:
         )
 
 
+def check_augmentation(augmentation: Mapping[str, Any], is_in_files: bool, name: str) -> None:
+    """Refuse the augmentation of images in memory for those that stay in files, and the other way round.
+
+    Raises:
+        UsageError: With what it may be.
+    """
+    if is_in_files != ('center_crop' in augmentation):
+        known = ', '.join((LargeImages if is_in_files else SmallImages).__struct_fields__)
+        where = 'stay in files' if is_in_files else 'are held in memory'
+        raise UsageError(f'the images of {name} {where}: recipe.augmentation is a dict of {known}')
+
+
 def check_arguments(part: Any, name: str, arguments: Mapping[str, Any]) -> None:
-    """Compare arguments with the plain types that the constructor of a part declares; its defaults are always right.
+    """Compare arguments with the plain types that a part declares; ranges are its own business.
 
     Args:
-        part: A class.
+        part: A class or function.
         name: Of the part, for people.
         arguments: Name -> value.
 
     Raises:
         UsageError: Naming the argument, what it may be and what it is.
     """
-    try:
-        hints = get_type_hints(part.__init__)
-    except (NameError, TypeError, AttributeError):  # foreign code may name types that exist for its type checker alone
-        return
+    for key, (kind, hint, default) in _declared(part).items():
+        if key in arguments and arguments[key] is not default and not _fits(arguments[key], kind):
+            raise UsageError(f'{key} of {name} is {_words(hint, arguments[key])}, got {shortened(arguments[key])}')
+
+
+@lru_cache(maxsize=1024)
+def _declared(part: Any) -> dict[str, tuple[Any, Any, Any]]:
+    """Plain type, type with its range, and default of each parameter that declares a plain type."""
     parameters = inspect.signature(part).parameters
-    for key, value in arguments.items():
-        if key not in hints or key not in parameters or value is parameters[key].default or not _is_plain(hints[key]):
-            continue
-        if not _fits(value, hints[key]):
-            raise UsageError(f'{key} of {name} is {_words(hints[key], value)}, got {shortened(value)}')
+    try:
+        hints = get_type_hints(part.__init__ if inspect.isclass(part) else part, include_extras=True)
+    except (NameError, TypeError, AttributeError):  # foreign code may name types that exist for its type checker alone
+        return {}
+    kinds = {key: _without_range(hint) for key, hint in hints.items() if key in parameters}
+    return {key: (kind, hints[key], parameters[key].default) for key, kind in kinds.items() if _is_plain(kind)}
 
 
 def shortened(value: Any) -> str:
@@ -154,7 +174,7 @@ def shortened(value: Any) -> str:
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # a number of thousands of digits
-        return f'a {type(value).__name__} that cannot be printed'
+        return 'what is too long to print'
     return text if len(text) <= 60 else f'{text[:57]}...'
 
 
@@ -196,28 +216,38 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _is_plain(hint: Any) -> bool:
-    if get_origin(hint) in (types.UnionType, Union):
-        return all(map(_is_plain, get_args(hint)))
-    return hint in WORDS
+    return all(map(_is_plain, get_args(hint))) if _is_union(hint) else hint in PLAIN
+
+
+def _is_union(hint: Any) -> bool:
+    return get_origin(hint) in (types.UnionType, Union)
+
+
+def _without_range(hint: Any) -> Any:
+    if _is_union(hint):
+        return reduce(or_, map(_without_range, get_args(hint)))
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
 
 
 def _words(hint: Any, value: Any) -> str:
     """What an entry may be; ``value`` is what it is instead."""
     origin, inner = get_origin(hint), get_args(hint)
-    if origin in (types.UnionType, Union):
-        return ' or '.join(_words(kind, value) for kind in inner)
+    if _is_union(hint):
+        return ' or '.join(sorted((_words(kind, value) for kind in inner), key='None'.__ne__))
     if origin is Literal:
         return ' or '.join(map(repr, inner))
     if origin is Annotated:
         return _words(inner[0], value) + _range(inner[1], value)
     if origin is list:
-        return f'a list, each entry {_words(inner[0], None)}'
+        return f'a list of numbers{_range(get_args(inner[0])[1], None)}'
+    if origin is dict and inner[1] is not Any:
+        return f'a dict, each entry {_words(inner[1], None)}'
     return WORDS[origin or hint]
 
 
 def _range(meta: Meta, value: Any) -> str:
     if meta.max_length is not None:
-        return f' ({meta.max_length} entries)'
+        return f' ({meta.max_length} of them)'
     low, high = int(meta.ge or 0), int(meta.le or 0)
     if isinstance(value, int | float) and value > high >= FAR:
         return f', at most {high}'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +51,22 @@ def changed(tree: dict[str, Any], chance: random.Random) -> dict[str, Any]:
     return tree
 
 
-def plan(benchmark: str, method: str = 'erm') -> None:
-    """As `ltbench run --dry-run` does."""
+def plan(benchmark: str, method: str = 'erm', options: dict[str, object] | None = None) -> str:
+    """As `ltbench run --dry-run` does; what is said if that is refused."""
     try:
-        expand(Suite('odd', (benchmark,), (method,), (0,)))
+        expand(Suite('odd', (benchmark,), (method,), (0,)), options)
     except LTBenchError as error:
-        assert str(error).strip()
-        assert '\n' not in str(error).strip()
+        said = str(error)
+        assert said.strip()
+        assert '\n' not in said.strip()
+        return said
+    return ''
+
+
+def refused(benchmark: str, method: str = 'erm') -> str:
+    said = plan(benchmark, method)
+    assert said, 'it was planned'
+    return said
 
 
 def written(contents: dict[str, Any], folder: Path, number: int) -> str:
@@ -84,29 +94,105 @@ def test_an_odd_option_is_planned_or_refused_in_words(sandbox):
         key, value = chance.choice(keys), chance.choice(ODD)
         try:
             options = cli._assignments([f'{key}={value}'])
-            expand(Suite('odd', ('digits_lt',), ('erm',), (0,)), options)
-        except LTBenchError as error:
-            assert str(error).strip(), (key, value)
+        except LTBenchError:
+            continue
+        plan('digits_lt', options=options)
+
+
+WRONG = [
+    ('recipe=None', 'recipe of digits_lt is a dict, got None'),
+    (
+        'recipe={}',
+        'recipe of digits_lt does not define epochs, batch_size, optimizer, schedule, augmentation, precision',
+    ),
+    ('data={}', 'data of digits_lt does not define type'),
+    ('data=None', 'data of digits_lt is a dict, got None'),
+    (f'epochs={10**30}', f'recipe.epochs of digits_lt is a whole number, at most 100000, got {10**30}'),
+    ('epochs=10**30', "recipe.epochs of digits_lt is a whole number, 1 or larger, got '10**30'"),
+    ('epochs=-1', 'recipe.epochs of digits_lt is a whole number, 1 or larger, got -1'),
+    ('epochs=2.0', 'recipe.epochs of digits_lt is a whole number, 1 or larger, got 2.0'),
+    ('batch_size=True', 'recipe.batch_size of digits_lt is a whole number, 1 or larger, got True'),
+    ('n_max=None', 'n_max of DigitsLT is a whole number, 1 or larger, got None'),
+    ('n_max=0', 'n_max is a whole number, 1 or larger, got 0'),
+    ('split_seed=-1', 'split_seed is a whole number, 0 to 4294967295, got -1'),
+    (f'split_seed={2**32}', f'split_seed is a whole number, 0 to 4294967295, got {2**32}'),
+    ('test_per_class=-0.0', 'test_per_class of DigitsLT is a whole number, 1 or larger, got -0.0'),
+    ('test_per_class=0', 'test_per_class is a whole number, 1 or larger, got 0'),
+    ('imbalance_factor=None', 'imbalance_factor of DigitsLT is a number, 1 or larger, got None'),
+    (f'imbalance_factor={10**40}', 'imbalance_factor is at most 1e+09'),
+    (f'imbalance_factor={10**400}', 'imbalance_factor of DigitsLT is a number, at most 1000000000, got 1000'),
+    ('imbalance_factor=True', 'data.imbalance_factor of digits_lt is a number, as 40, got True'),
+    ('profile=xp', "unknown profile 'xp': did you mean exp?"),
+    ('precision=None', "recipe.precision of digits_lt is 'fp32' or 'bf16', got None"),
+    ('lr=many', "recipe.optimizer.lr of digits_lt is a number, 0 or larger, got 'many'"),
+    ('momentum=2', 'recipe.optimizer.momentum of digits_lt is a number, 0 to 1, got 2'),
+    ("optimizer={'type': 'SGD'}", 'recipe.optimizer of digits_lt does not define lr'),
+    ('optimizer.type=None', 'recipe.optimizer.type of digits_lt is text, got None'),
+    ('schedule.type=cosin', "unknown schedule.type of digits_lt 'cosin': did you mean cosine?"),
+    ("schedule={'typ': 'step'}", "unknown entry of recipe.schedule of digits_lt 'typ': did you mean type?"),
+    (
+        'schedule.type=step',
+        'a step schedule of digits_lt needs at (shares of the epochs) and gamma (a factor): -o "sched',
+    ),
+    (
+        "schedule={'type': 'step', 'at': [2], 'gamma': 1}",
+        'schedule.at of digits_lt is None or a list of numbers, 0 to 1',
+    ),
+    ("augmentation={'flipp': True}", "unknown entry of recipe.augmentation of digits_lt 'flipp': did you mean flip?"),
+    ('flip=yes', "recipe.augmentation.flip of digits_lt is True or False, got 'yes'"),
+    ("augmentation={'random_resized_crop': 8, 'resize': 8, 'center_crop': 8}", 'a dict of crop_padding, flip'),
+    ('depth=None', 'depth of CIFARResNet is a whole number, got None'),
+    ('data.type=digitslt', "unknown dataset 'digitslt': did you mean DigitsLT"),
+    (f'crop_padding={"9" * 5000}', 'recipe.augmentation.crop_padding of digits_lt is a whole number, 0 or larger, got'),
+]
+
+
+@pytest.mark.parametrize(('option', 'message'), WRONG, ids=[option[:40] for option, _ in WRONG])
+def test_what_a_benchmark_cannot_be_is_refused_with_what_it_may_be(option, message, sandbox):
+    assert message in refused(f'digits_lt({option})')
 
 
 @pytest.mark.parametrize(
-    'benchmark',
+    ('root', 'message'),
     [
-        'digits_lt(n_max=None)', 'digits_lt(split_seed=-1)', 'digits_lt(test_per_class=-0.0)', 'folder_lt(root=None)',
-        'digits_lt(imbalance_factor=None)', f'folder_lt(root={"x" * 300})', 'folder_lt(root=/proc/1)', '.', '..',
-        'digits_lt(', 'digits_lt()', '()', '+', 'digits_lt(a)', 'digits_lt(a=)', "digits_lt(a='", 'digits_lt(type=os)',
-        'digits_lt(type=DigitsLT)', 'digits_lt(epochs=10**30)', f'digits_lt(epochs={10**30})', 'digits_lt(lr=nan)',
-        'digits_lt(optimizer=None)', 'digits_lt(schedule=None)', 'digits_lt(augmentation=None)', 'digits_lt(type=None)',
-        'digits_lt(n_max=1e308)', f'digits_lt(imbalance_factor={10**400})', 'digits_lt(recipe=None)',
-        'digits_lt(data={})', '../x',
+        ('None', 'root of FolderLT is text, got None'),
+        ('x' * 300, 'is no folder, neither here nor in the data folder'),
+        ('/proc/1', '/proc/1/'),
+        ('/dev/null', '/dev/null is no folder'),
+        ("''", 'name one: -b "folder_lt(root=/path/to/images)"'),
     ],
-)  # fmt: skip
-def test_what_was_a_traceback_is_a_sentence(benchmark, sandbox):
-    plan(benchmark)
+    ids=['None', 'too long', 'proc', 'device', 'empty'],
+)
+def test_no_root_is_a_traceback(root, message, sandbox):
+    assert message in refused(f'folder_lt(root={root})')
+    if root != "''":
+        assert root in refused(f'imagenet_lt(root={root})')
 
 
 @pytest.mark.parametrize(
-    'method', ['../erm', '.', '..', '', '+', 'erm+', 'erm(', 'os', 'nbn(scope=3)', '\udcff', 'a' * 300]
+    'benchmark', ['.', '..', '../digits_lt', '/proc/1', 'digits_lt.py', '()', '+', '', 'digits_lt(']
 )
-def test_no_name_of_a_method_is_a_traceback(method, sandbox):
-    plan('digits_lt', method)
+def test_no_name_of_a_benchmark_is_a_traceback(benchmark, sandbox):
+    assert re.match(r"(unknown benchmark|no such file|cannot read|'')", refused(benchmark))
+
+
+@pytest.mark.parametrize(
+    ('method', 'message'),
+    [
+        ('../erm', "unknown method '../erm': did you mean erm?"),
+        ('.', "unknown method '.': known: "),
+        ('..', "unknown method '..': known: "),
+        ('./erm', "unknown method './erm': did you mean erm?"),
+        ('erm.', "unknown method 'erm.': did you mean erm?"),
+        ('os', "unknown method 'os': "),
+        ('/proc/1', "unknown method '/proc/1': "),
+        ('a' * 300, "unknown method 'aaa"),
+        ('', 'a name is missing'),
+        ('+', 'a name is missing'),
+        ('erm(', "cannot read 'erm(': expected NAME"),
+        ('\udcff', r"cannot read '\udcff': expected NAME"),
+        ('nbn(scope=3)', "unknown value for option scope of nbn '3': known: all, last_stage"),
+    ],
+)
+def test_no_name_of_a_method_is_a_traceback(method, message, sandbox):
+    assert message in refused('digits_lt', method)

@@ -18,8 +18,7 @@ from ltbench.data.contents import Contents, contents_of
 from ltbench.data.derived import data_root
 from ltbench.data.download import RemoteFile, complete
 from ltbench.data.profiles import select
-from ltbench.recipe import check_arguments
-from ltbench.registry import DATASETS, build, lookup
+from ltbench.registry import DATASETS, build
 
 
 @dataclass(frozen=True)
@@ -199,7 +198,6 @@ def _load(config: str) -> LongTailData:
     arguments = json.loads(config)
     share = arguments.pop('holdout', None)
     if share is None:
-        check_arguments(lookup(DATASETS, arguments['type']), arguments['type'], arguments)
         return build(DATASETS, arguments)
     whole = _load(json.dumps(arguments, sort_keys=True))
     data = copy.copy(whole)

@@ -12,7 +12,17 @@ from ltbench.data.base import LongTailData, Split, data_root
 from ltbench.data.cache import cached_array
 from ltbench.data.class_folders import ClassFolders, read_parts, some
 from ltbench.data.images import ImageError, decode, decode_all, decoder, mean_and_std
-from ltbench.data.profiles import check_profile, check_whole, class_counts, largest_fit, select
+from ltbench.data.profiles import (
+    LARGEST_SEED,
+    Count,
+    Factor,
+    Seed,
+    check_profile,
+    check_whole,
+    class_counts,
+    largest_fit,
+    select,
+)
 from ltbench.errors import DataError, UsageError, unknown
 from ltbench.registry import DATASETS
 
@@ -58,16 +68,16 @@ class FolderLT(LongTailData):
         self,
         root: str,
         image_size: int = 32,
-        imbalance_factor: float | None = None,
+        imbalance_factor: Factor | None = None,
         profile: str = 'natural',
-        n_max: int | None = None,
-        test_per_class: int = 100,
-        split_seed: int = 0,
+        n_max: Count | None = None,
+        test_per_class: Count = 100,
+        split_seed: Seed = 0,
         skip_unreadable: bool = False,
     ) -> None:
         check_whole('image_size', image_size, least=1, most=LARGEST)
         check_whole('test_per_class', test_per_class, least=1)
-        check_whole('split_seed', split_seed, least=0, most=2**32 - 1)
+        check_whole('split_seed', split_seed, least=0, most=LARGEST_SEED)
         if not isinstance(skip_unreadable, bool):
             raise UsageError(f'skip_unreadable is True or False, got {skip_unreadable!r}')
         profile = _profile(profile, imbalance_factor, n_max)
