@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import logging
 import multiprocessing
 import os
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,11 +20,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ltbench.data.base import FileSplit
 from ltbench.data.contents import contents_of
-from ltbench.data.derived import cache_folder, is_sealed, seal
+from ltbench.data.derived import cache_folder
 from ltbench.data.images import decode, decoder
 from ltbench.data.samplers import EpochSampler
 from ltbench.errors import DataError, unknown
-from ltbench.sealed import sha256_of
+from ltbench.sealed import is_stream, sha256_of, write_stream
 from ltbench.seeding import derive_seed
 
 AUGMENTATIONS = ('random_resized_crop', 'flip', 'color_jitter', 'resize', 'center_crop', 'pre_resize')
@@ -36,7 +34,7 @@ BATCHES_A_WORKER = 3  # two that wait to be used, as is torch's default, and one
 STALL_SECONDS = 600
 """Without a batch, after which a stage fails: its images are on a disk that no longer answers, say."""
 LOGGER = logging.getLogger('ltbench')
-COPY_KIND = 'ltbench copy 1'
+COPY_KIND = 'copy'
 
 
 class FileDataset(Dataset[Any]):
@@ -128,9 +126,9 @@ class ResizedCopies:
         """
         source, sha256 = self.split.path(index), self.hashes[index].tobytes().hex()
         copy = self.folder / f'{os.fsdecode(self.split.names[index])}.jpg'
-        kind = f'{COPY_KIND} by {decoder()} of {sha256}'
+        owner = f'{sha256} by {decoder()}'
         try:
-            if is_sealed(copy, kind):
+            if is_stream(copy, COPY_KIND, owner):
                 return decode(copy)
         except OSError:
             pass  # not there yet
@@ -143,18 +141,13 @@ class ResizedCopies:
         size = [round(length * self.side / shorter) for length in image.size]
         buffer = io.BytesIO()
         image.resize((size[0], size[1]), Image.Resampling.BILINEAR).save(buffer, 'JPEG', quality=CACHE_QUALITY)
-        temporary = copy.with_name(f'.{copy.name}.{uuid.uuid4().hex[:8]}')
         try:
             copy.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(seal(buffer.getvalue(), kind))
-            temporary.replace(copy)
+            write_stream(copy, COPY_KIND, owner, lambda file: file.write(buffer.getbuffer()), durable=False)
         except OSError as error:
             raise DataError(
                 f'{copy} cannot be written ({error}); free some space there, or do without copies: pre_resize=None'
             ) from error
-        finally:
-            with contextlib.suppress(OSError):  # its folder may be missing: the first error is the one to show
-                temporary.unlink(missing_ok=True)
         return decode(copy)
 
 
