@@ -57,7 +57,7 @@ class SharedDataset(Dataset[dict[str, Any]]):
     def __init__(self, dataset: Any, share: Share) -> None:
         self.dataset, self.share = dataset, share
         if hasattr(dataset, 'image_bytes'):
-            self.image_bytes = -(-dataset.image_bytes // share.size)  # of a batch it loads that much for each image
+            self.image_bytes = dataset.image_bytes  # the processes of a run have one shared memory for all their parts
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -173,13 +173,32 @@ class SeededSampler(Sampler[tuple[int, int]]):
         return len(self.sampler)
 
 
+class FileLoader(DataLoader[dict[str, Any]]):
+    """A data loader that says in words why it ends when no batch comes.
+
+    Raises:
+        DataError: While it is iterated, once no process has decoded a batch for ``STALL_SECONDS``.
+    """
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        try:
+            yield from super().__iter__()
+        except RuntimeError as error:
+            if 'timed out' not in str(error):
+                raise
+            raise DataError(
+                f'no batch of images has come for {STALL_SECONDS:g} s; look whether the disk with the images still '
+                'answers, then run the same command again'
+            ) from error
+
+
 def file_loader(
     dataset: Any, sampler: SeededSampler | None, batch_size: int, workers: int
 ) -> DataLoader[dict[str, Any]]:
     """Batches of decoded images, in the sampler's order or in the data set's own."""
     workers = workers_that_fit(workers, batch_size * dataset.image_bytes)
     context = 'fork' if workers and 'fork' in multiprocessing.get_all_start_methods() else None
-    return DataLoader(
+    return FileLoader(
         dataset,
         batch_size,
         sampler=sampler if sampler is not None else [(index, 0) for index in range(len(dataset))],

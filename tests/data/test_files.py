@@ -13,6 +13,7 @@ from PIL import Image
 
 from ltbench.data import contents, files
 from ltbench.data.base import FileSplit
+from ltbench.data.batches import Share, SharedDataset
 from ltbench.data.derived import FOLDER
 from ltbench.data.files import ResizedCopies
 from ltbench.errors import DataError
@@ -115,10 +116,41 @@ class Stalled(torch.utils.data.Dataset):
         return 4
 
     def __getitems__(self, items):
-        time.sleep(60)
+        time.sleep(1)
 
 
 def test_a_loader_that_stalls_ends_with_a_reason(monkeypatch):
-    monkeypatch.setattr(files, 'STALL_SECONDS', 1)
-    with pytest.raises(RuntimeError, match='timed out after 1 seconds'):
+    monkeypatch.setattr(files, 'STALL_SECONDS', 0.2)
+    with pytest.raises(DataError, match='no batch of images has come for 0.2 s; look whether the disk'):
         next(iter(files.file_loader(Stalled(), None, 2, workers=1)))
+
+
+class Broken(Stalled):
+    def __getitems__(self, items):
+        raise RuntimeError('out of ideas')
+
+
+def test_other_errors_of_a_loader_stay_what_they_are(monkeypatch):
+    with pytest.raises(RuntimeError, match='out of ideas'):
+        next(iter(files.file_loader(Broken(), None, 2, workers=1)))
+
+
+class Black(Stalled):
+    image_bytes = 3 * 224 * 224
+
+    def __getitems__(self, items):
+        return {'images': torch.zeros(len(items), 224, 224, 3, dtype=torch.uint8)}
+
+
+@pytest.mark.parametrize(('free', 'workers'), [(64 << 20, 0), (8 << 30, 2)])
+def test_a_loader_decodes_here_where_shared_memory_is_too_small(free, workers, monkeypatch):
+    """One batch of ImageNet-LT in a container of Docker's default size: it waited for ever."""
+    monkeypatch.setattr(files.shutil, 'disk_usage', lambda path: types.SimpleNamespace(free=free))
+    loader = files.file_loader(Black(), None, 512, workers=2)
+    assert (loader.num_workers, loader.timeout) == (workers, files.STALL_SECONDS if workers else 0)
+    assert [batch['images'].shape for batch in loader] == [(4, 224, 224, 3)]
+
+
+def test_the_processes_of_a_run_have_one_shared_memory():
+    """Each loads a part of the batch, and all parts together need room for the whole."""
+    assert SharedDataset(Black(), Share(1, 4)).image_bytes == Black.image_bytes
