@@ -82,6 +82,8 @@ def parse_specs(text: str | Mapping[str, Any]) -> tuple[Spec, ...]:
     A mapping ``dict(type='a+b', **{'a.x': 1})`` is accepted too; an option without a prefix belongs to the first part.
     """
     if isinstance(text, Mapping):
+        if not all(isinstance(key, str) for key in text):
+            raise UsageError(f'cannot read {shortened(text)}: options have names')
         options = dict(text)
         specs = list(parse_specs(options.pop('type', '')))
         for key, value in options.items():
@@ -91,6 +93,8 @@ def parse_specs(text: str | Mapping[str, Any]) -> tuple[Spec, ...]:
                 raise unknown('part of ' + str(text['type']), owner, [spec.name for spec in specs])
             specs[index] = Spec(specs[index].name, {**specs[index].options, option: value})
         return tuple(specs)
+    if not isinstance(text, str):
+        raise UsageError(f'cannot read {shortened(text)}: expected a name, with options in brackets')
     specs = []
     for part in _split(text, '+'):
         match = re.fullmatch(r'([\w./~-]+|[^()+]+\.py)\s*(?:\((.*)\))?', part.strip(), flags=re.DOTALL)
@@ -408,20 +412,24 @@ def load_suite(name: str) -> Suite:
         UsageError: If it is unknown or lacks ``benchmarks``, ``methods`` or ``seeds``.
     """
     contents, doc = read_config('suites', name)
+    name = Path(name).stem
     _only_known(contents, ('benchmarks', 'methods', 'seeds', 'preset', 'ablate'), f'entry of suite {name}')
     for key in ('benchmarks', 'methods', 'seeds'):
         if not contents.get(key) or not isinstance(contents[key], list | tuple):
-            raise UsageError(f'suite {name} needs a list {key}, got {contents.get(key)!r}')
+            raise UsageError(f'suite {name} needs a list {key}, got {shortened(contents.get(key))}')
     if not all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in contents['seeds']):
-        raise UsageError(f'seeds of suite {name} are whole numbers, 0 or larger, got {contents["seeds"]}')
-    if not isinstance(contents.get('ablate', []), list):
-        raise UsageError(f'ablate of suite {name} is a list of options, got {contents["ablate"]!r}')
+        raise UsageError(f'seeds of suite {name} are whole numbers, 0 or larger, got {shortened(contents["seeds"])}')
+    ablate, preset = contents.get('ablate', []), contents.get('preset')
+    if not isinstance(ablate, list) or not all(isinstance(option, str) for option in ablate):
+        raise UsageError(f'ablate of suite {name} is a list of options, got {shortened(ablate)}')
+    if not isinstance(preset, str | None):
+        raise UsageError(f'preset of suite {name} is text, got {shortened(preset)}')
     return Suite(
-        name=Path(name).stem,
-        benchmarks=tuple(contents['benchmarks']),
+        name=name,
+        benchmarks=tuple(text if isinstance(text, str) else str(*parse_specs(text)) for text in contents['benchmarks']),
         methods=tuple('+'.join(map(str, parse_specs(method))) for method in contents['methods']),
         seeds=tuple(contents['seeds']),
-        preset=contents.get('preset'),
+        preset=preset,
         doc=doc,
     )
 

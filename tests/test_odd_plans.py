@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from ltbench import cli
-from ltbench.config import Suite, load_benchmark, read_config
-from ltbench.errors import LTBenchError
+from ltbench.config import Suite, load_benchmark, load_suite, read_config
+from ltbench.errors import LTBenchError, UsageError
 from ltbench.grid.run import expand
 
-PLANS = int(os.environ.get('ODD_PLANS', 300))
-"""Of each kind; the long form is `ODD_PLANS=2000 pytest -n 0 tests/test_odd_plans.py`."""
+PLANS = int(os.environ.get('ODD_PLANS', 80))
+"""Of options, and as many of files; the long form is `ODD_PLANS=2000 ODD_SEED=1 pytest -n 0 tests/test_odd_plans.py`."""
+SEED = os.environ.get('ODD_SEED', '0')
 
 ODD: list[Any] = [
     None, True, False, 0, -1, 1, 7, 10**30, -0.0, 0.5, 1e308, -1e308, 1e-320, '', ' ', 'x' * 300, '/proc/1', '../..',
@@ -79,13 +80,13 @@ def written(contents: dict[str, Any], folder: Path, number: int) -> str:
 @pytest.mark.parametrize('name', ['digits_lt', 'cifar10_lt', 'folder_lt', 'imagenet_lt'])
 def test_an_odd_benchmark_file_is_planned_or_refused_in_words(name, tmp_path, sandbox):
     contents, _ = read_config('benchmarks', name)
-    chance = random.Random(name)
+    chance = random.Random(SEED + name)
     for number in range(PLANS // 4):
         plan(written(changed(contents, chance), tmp_path, number))
 
 
 def test_an_odd_option_is_planned_or_refused_in_words(sandbox):
-    chance = random.Random(0)
+    chance = random.Random(SEED)
     benchmark = load_benchmark('digits_lt')
     tree = {'data': benchmark.data, 'backbone': benchmark.backbone, 'recipe': benchmark.recipe}
     keys = ['.'.join(path) for path in places(tree) if all(isinstance(key, str) for key in path)]
@@ -97,6 +98,47 @@ def test_an_odd_option_is_planned_or_refused_in_words(sandbox):
         except LTBenchError:
             continue
         plan('digits_lt', options=options)
+
+
+def test_an_odd_suite_file_is_planned_or_refused_in_words(tmp_path, sandbox):
+    contents: dict[str, Any] = {
+        'benchmarks': ['digits_lt', 'digits_lt(epochs=3)'],
+        'methods': ['erm', {'type': 'nbn+la_loss', 'nbn.scope': 'all'}, 'crt'],
+        'seeds': [0, 1],
+        'preset': 'paper',
+        'ablate': ['nbn.scope'],
+    }
+    chance = random.Random(SEED)
+    for number in range(PLANS // 4):
+        path = written(changed(contents, chance), tmp_path, number)
+        try:
+            expand(load_suite(path))
+        except LTBenchError as error:
+            assert str(error).strip()
+            assert '\n' not in str(error).strip()
+
+
+@pytest.mark.parametrize(
+    ('entry', 'message'),
+    [
+        ('benchmarks = [3]', 'cannot read 3: expected a name, with options in brackets'),
+        ('methods = [None]', 'cannot read None: expected a name'),
+        ("methods = [{1: 'erm'}]", "cannot read {1: 'erm'}: options have names"),
+        ("methods = [{'type': None}]", 'cannot read None: expected a name'),
+        ('seeds = [-1]', 'seeds of suite odd are whole numbers, 0 or larger, got [-1]'),
+        ('seeds = [True]', 'seeds of suite odd are whole numbers, 0 or larger, got [True]'),
+        ("seeds = '01'", "suite odd needs a list seeds, got '01'"),
+        ('preset = 3', 'preset of suite odd is text, got 3'),
+        ('ablate = [3]', 'ablate of suite odd is a list of options, got [3]'),
+        ('seed = [1]', "unknown entry of suite odd 'seed': did you mean seeds?"),
+    ],
+)
+def test_a_wrong_entry_of_a_suite_is_named(entry, message, tmp_path):
+    path = tmp_path / 'odd.py'
+    path.write_text(f"benchmarks = ['digits_lt']\nmethods = ['erm']\nseeds = [0]\n{entry}\n")
+    with pytest.raises(UsageError) as error:
+        load_suite(str(path))
+    assert message in str(error.value)
 
 
 WRONG = [
