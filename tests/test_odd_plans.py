@@ -17,7 +17,7 @@ from ltbench.errors import LTBenchError, UsageError
 from ltbench.grid.run import expand
 
 PLANS = int(os.environ.get('ODD_PLANS', 80))
-"""Of options, and as many of files; the long form is `ODD_PLANS=2000 ODD_SEED=1 pytest -n 0 tests/test_odd_plans.py`."""
+"""Of options, and as many of files; long form: `ODD_PLANS=2000 ODD_SEED=1 pytest -n 0 tests/test_odd_plans.py`."""
 SEED = os.environ.get('ODD_SEED', '0')
 
 ODD: list[Any] = [
