@@ -15,6 +15,7 @@ from typing import Any
 
 from ltbench.errors import UsageError, unknown
 from ltbench.fingerprint import LOCATION_KEYS, PROTOCOL_VERSION, fingerprint
+from ltbench.recipe import WORDS, check_contents, shortened
 
 ROOT_OF_PACKAGE = Path(__file__).resolve().parent
 
@@ -81,6 +82,8 @@ def parse_specs(text: str | Mapping[str, Any]) -> tuple[Spec, ...]:
     A mapping ``dict(type='a+b', **{'a.x': 1})`` is accepted too; an option without a prefix belongs to the first part.
     """
     if isinstance(text, Mapping):
+        if not all(isinstance(key, str) for key in text):
+            raise UsageError(f'cannot read {shortened(text)}: options have names')
         options = dict(text)
         specs = list(parse_specs(options.pop('type', '')))
         for key, value in options.items():
@@ -90,6 +93,8 @@ def parse_specs(text: str | Mapping[str, Any]) -> tuple[Spec, ...]:
                 raise unknown('part of ' + str(text['type']), owner, [spec.name for spec in specs])
             specs[index] = Spec(specs[index].name, {**specs[index].options, option: value})
         return tuple(specs)
+    if not isinstance(text, str):
+        raise UsageError(f'cannot read {shortened(text)}: expected a name, with options in brackets')
     specs = []
     for part in _split(text, '+'):
         match = re.fullmatch(r'([\w./~-]+|[^()+]+\.py)\s*(?:\((.*)\))?', part.strip(), flags=re.DOTALL)
@@ -248,10 +253,6 @@ def private(value: Any) -> Any:
 
 
 SECTIONS = ('data', 'backbone', 'recipe')
-OTHER_ENTRIES = ('has_validation', 'caveat', 'stands_beside', 'presets')
-RECIPE = ('epochs', 'batch_size', 'optimizer', 'schedule', 'augmentation', 'precision', 'devices')
-SCHEDULE = ('type', 'warmup_epochs', 'at', 'gamma')
-PRECISIONS = ('fp32', 'bf16')
 
 
 def load_benchmark(
@@ -279,46 +280,41 @@ def load_benchmark(
             f'benchmark {name} has an entry version; remove it: results are told apart by what they were made from '
             '(data, backbone and recipe), so versions are no longer needed'
         )
-    _only_known(contents, (*SECTIONS, *OTHER_ENTRIES), f'entry of benchmark {name}')
-    if contents.get('stands_beside', name) not in (name, *config_names('benchmarks')):
-        raise unknown(f'benchmark that {name} stands beside', contents['stands_beside'], config_names('benchmarks'))
-    missing = [section for section in SECTIONS if section not in contents]
-    if missing:
-        raise UsageError(f'benchmark {name} does not define {", ".join(missing)}')
+    check_contents(contents, name)
+    beside = contents.get('stands_beside')
+    if beside is not None and beside not in (name, *config_names('benchmarks')):
+        raise unknown(f'benchmark that {name} stands beside', beside, config_names('benchmarks'))
     tree = {section: contents[section] for section in SECTIONS}
     presets = contents.get('presets', {})
     if preset not in (None, 'paper'):
         if preset not in presets:
             raise unknown(f'preset of {name}', str(preset), ['paper', *presets])
         _merge(tree, presets[preset], f'preset {preset} of {name}')
+        check_contents({**contents, **tree}, name)
     published = copy.deepcopy(tree['recipe'])
-    changed = {}
+    changed, replaced = {}, {}
     for key, value in {**specs[0].options, **(overrides or {})}.items():
         path = _full_path(tree, key, name)
         if _get(tree, path) != value:
-            _set(tree, path, value, name)
+            replaced[path] = _set(tree, path, value)
             if path != 'data.imbalance_factor':  # has a column of its own in every table
                 changed[path] = value
+    check_contents({**contents, **tree}, name)
+    for path, (old, new) in replaced.items():
+        _refuse_another_kind(path, old, new, name)
     if scale_lr:
         _scale_lr(tree['recipe'], published, changed)
-    _only_known(tree['recipe'], RECIPE, f'entry of the recipe of {name}')
-    if lacking := [entry for entry in RECIPE if entry not in tree['recipe']]:
-        raise UsageError(f'the recipe of {name} does not define {", ".join(lacking)}')
-    _only_known(tree['recipe']['schedule'], SCHEDULE, f'entry of the schedule of {name}')
-    if tree['recipe']['precision'] not in PRECISIONS:
-        raise unknown(f'precision of {name}', str(tree['recipe']['precision']), PRECISIONS)
-    for key in ('epochs', 'batch_size', 'devices'):
-        if not isinstance(tree['recipe'].get(key), int) or tree['recipe'][key] < 1:
-            raise UsageError(f'recipe.{key} of {name} is a whole number, 1 or larger, got {tree["recipe"].get(key)!r}')
-    if tree['recipe']['devices'] > tree['recipe']['batch_size']:
-        raise UsageError(f'{name}: a batch of {tree["recipe"]["batch_size"]} cannot be divided among more devices')
+    try:
+        fingerprint(tree)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(f'benchmark {name} holds something else than plain finite data: {error}') from error
     return Benchmark(
         name,
         preset or 'paper',
         **tree,
         overrides=changed,
         has_validation=contents.get('has_validation', False),
-        stands_beside=contents.get('stands_beside'),
+        stands_beside=beside,
         doc=doc,
         caveat=contents.get('caveat', ''),
     )
@@ -374,17 +370,24 @@ def _get(tree: Any, path: str) -> Any:
     return tree
 
 
-def _set(tree: dict[str, Any], path: str, value: Any, name: str) -> None:
+def _set(tree: dict[str, Any], path: str, value: Any) -> tuple[Any, Any]:
+    """Put a value in its place; returns what was there and what is there now."""
     *parents, last = path.split('.')
     for key in parents:
         tree = tree[key]
     old = tree[last]
     if isinstance(old, str) and isinstance(value, int) and not isinstance(value, bool):
         value = str(value)  # a folder may be called 2024
-    numbers = all(isinstance(item, int | float) and not isinstance(item, bool) for item in (old, value))
-    if old is not None and value is not None and not numbers and type(old) is not type(value):
-        raise UsageError(f'{path} of {name} is {old!r}; {value!r} is no {type(old).__name__}')
     tree[last] = value
+    return old, value
+
+
+def _refuse_another_kind(path: str, old: Any, value: Any, name: str) -> None:
+    """What no type is declared for is of the kind that the benchmark's file has."""
+    kinds = [float if type(item) is int else tuple if type(item) is list else type(item) for item in (old, value)]
+    if old is not None and value is not None and kinds[0] is not kinds[1]:
+        kind = WORDS.get(kinds[0], kinds[0].__name__)
+        raise UsageError(f'{path} of {name} is {kind}, as {shortened(old)}, got {shortened(value)}')
 
 
 # ---------------------------------------------------------------------------------------------- suites
@@ -409,20 +412,24 @@ def load_suite(name: str) -> Suite:
         UsageError: If it is unknown or lacks ``benchmarks``, ``methods`` or ``seeds``.
     """
     contents, doc = read_config('suites', name)
+    name = Path(name).stem
     _only_known(contents, ('benchmarks', 'methods', 'seeds', 'preset', 'ablate'), f'entry of suite {name}')
     for key in ('benchmarks', 'methods', 'seeds'):
         if not contents.get(key) or not isinstance(contents[key], list | tuple):
-            raise UsageError(f'suite {name} needs a list {key}, got {contents.get(key)!r}')
+            raise UsageError(f'suite {name} needs a list {key}, got {shortened(contents.get(key))}')
     if not all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in contents['seeds']):
-        raise UsageError(f'seeds of suite {name} are whole numbers, 0 or larger, got {contents["seeds"]}')
-    if not isinstance(contents.get('ablate', []), list):
-        raise UsageError(f'ablate of suite {name} is a list of options, got {contents["ablate"]!r}')
+        raise UsageError(f'seeds of suite {name} are whole numbers, 0 or larger, got {shortened(contents["seeds"])}')
+    ablate, preset = contents.get('ablate', []), contents.get('preset')
+    if not isinstance(ablate, list) or not all(isinstance(option, str) for option in ablate):
+        raise UsageError(f'ablate of suite {name} is a list of options, got {shortened(ablate)}')
+    if not isinstance(preset, str | None):
+        raise UsageError(f'preset of suite {name} is text, got {shortened(preset)}')
     return Suite(
-        name=Path(name).stem,
-        benchmarks=tuple(contents['benchmarks']),
+        name=name,
+        benchmarks=tuple(text if isinstance(text, str) else str(*parse_specs(text)) for text in contents['benchmarks']),
         methods=tuple('+'.join(map(str, parse_specs(method))) for method in contents['methods']),
         seeds=tuple(contents['seeds']),
-        preset=contents.get('preset'),
+        preset=preset,
         doc=doc,
     )
 

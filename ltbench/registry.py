@@ -16,6 +16,7 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import Registry as PlainRegistry
 
 from ltbench.errors import UsageError, unknown
+from ltbench.recipe import check_arguments
 
 
 class Registry(PlainRegistry):
@@ -87,7 +88,7 @@ def build(registry: Registry, config: Mapping[str, Any], **context: Any) -> Any:
     its constructor names, unless the config already sets them.
 
     Raises:
-        UsageError: If the type is unknown or an argument does not fit its constructor.
+        UsageError: If the type is unknown, or an argument does not fit its constructor or the plain type it has there.
     """
     arguments = dict(config)
     part = lookup(registry, arguments.pop('type'))
@@ -106,4 +107,5 @@ def build(registry: Registry, config: Mapping[str, Any], **context: Any) -> Any:
     ]
     if missing:
         raise UsageError(f'{config["type"]} needs {", ".join(missing)}')
+    check_arguments(part, config['type'], {key: value for key, value in config.items() if key != 'type'})
     return part(**arguments)

@@ -11,10 +11,10 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
@@ -22,6 +22,7 @@ from ltbench.errors import StoreError
 
 BLOB = b'ltbench-blob-1'
 """First word of a binary file; its kind, owner and sha256 follow in the first line, its contents after that."""
+BLOCK = 1 << 20
 
 
 class DamagedFileError(StoreError):
@@ -93,6 +94,54 @@ def read_blob(path: Path, kind: str, owner: str) -> bytes:
     return payload
 
 
+def write_stream(path: Path, kind: str, owner: str, write: Callable[[Any], object], durable: bool = True) -> Path:
+    """Write a file that is too large for memory, or that others read from its first byte: its seal is its end.
+
+    Args:
+        path: The file; returned.
+        kind: What it is.
+        owner: Whose it is.
+        write: Is given an open binary file.
+        durable: Wait until the disk has it; without that a crash may cost the file, but is seen by its seal.
+    """
+    with _replacing(path, durable) as file:
+        sealing = _Sealing(file)
+        write(sealing)
+        file.write(_tail(sealing.digest, kind, owner))
+    return path
+
+
+def is_stream(path: Path, kind: str, owner: str) -> bool:
+    """Whether a file is as :func:`write_stream` wrote it; it is not held in memory.
+
+    Raises:
+        OSError: If there is none, or it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open('rb') as file:
+        left = os.fstat(file.fileno()).st_size - digest.digest_size
+        while left > 0 and (block := file.read(min(left, BLOCK))):
+            digest.update(block)
+            left -= len(block)
+        return left == 0 and file.read() == _tail(digest, kind, owner)
+
+
+class _Sealing:
+    """A file that also hashes what is written to it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.digest = file, hashlib.sha256()
+
+    def write(self, block: bytes) -> int:
+        self.digest.update(block)
+        return self.file.write(block)
+
+
+def _tail(digest: Any, kind: str, owner: str) -> bytes:
+    digest.update(f'\0{kind}\0{owner}'.encode())
+    return digest.digest()
+
+
 def _seal(kind: str, owner: str, content: Any) -> str:
     text = json.dumps([kind, owner, content], sort_keys=True, separators=(',', ':'), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -121,15 +170,24 @@ def unreadable(path: Path, error: OSError) -> UnreadableFileError:
 
 def write_atomically(path: Path, contents: str | bytes) -> None:
     """Write a file so that readers see the old or the new contents, never a part, even after a crash."""
+    with _replacing(path) as file:
+        file.write(contents.encode() if isinstance(contents, str) else contents)
+
+
+@contextmanager
+def _replacing(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
+    """A new file that takes the place of ``path`` once it is whole."""
     temporary = path.with_name(f'.{path.name}.{uuid.uuid4().hex[:8]}')
     try:
         with temporary.open('wb') as file:
-            file.write(contents.encode() if isinstance(contents, str) else contents)
+            yield file
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # its folder may be missing: the first error is the one to show
+            temporary.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

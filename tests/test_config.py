@@ -217,7 +217,7 @@ def test_a_version_is_refused_and_the_mend_is_said(configs: Path) -> None:
 def test_settings_differ_where_benchmarks_do() -> None:
     """Two options with one last name: the label must tell them apart."""
     one = load_benchmark('toy_lt', overrides={'recipe.optimizer.type': 'Adam'})
-    other = load_benchmark('toy_lt', overrides={'recipe.schedule.type': 'Adam'})
+    other = load_benchmark('toy_lt', overrides={'recipe.schedule.type': 'cosine'})
     assert one.setting != other.setting
 
 

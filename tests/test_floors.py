@@ -25,6 +25,7 @@ FLOORS = [
     {'claims'},
     {'sealed'},
     {'registry', 'console', 'seeding', 'garbage', 'places'},
+    {'recipe'},
     {'errors'},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

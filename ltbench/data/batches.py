@@ -58,6 +58,8 @@ class SharedDataset(Dataset[dict[str, Any]]):
 
     def __init__(self, dataset: Any, share: Share) -> None:
         self.dataset, self.share = dataset, share
+        if hasattr(dataset, 'image_bytes'):
+            self.image_bytes = dataset.image_bytes  # the processes of a run have one shared memory for all their parts
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -113,6 +115,7 @@ def train_loader(
     dataset: Any
     if isinstance(split, FileSplit):
         dataset = FileDataset(split, augmentation, True, views)
+        dataset.image_bytes *= 2 if isinstance(sampler, Paired) else 1
     else:
         dataset = ResidentDataset(split)
     if share.size > 1:

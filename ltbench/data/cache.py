@@ -12,10 +12,11 @@ import numpy as np
 
 from ltbench.console import say
 from ltbench.data.contents import contents_of
-from ltbench.data.derived import cache_places, is_sealed, write_sealed
+from ltbench.data.derived import cache_places, in_first_place
 from ltbench.errors import DataError
+from ltbench.sealed import is_stream, write_stream
 
-KIND = 'ltbench array 1'
+KIND = 'array'
 ATTEMPTS = 3
 
 
@@ -31,7 +32,7 @@ def cached_array(
 
     The cache stands beside the source, or under the data folder where the source cannot be written to. Its name holds
     the hash of all files' contents, see :func:`~ltbench.data.contents.contents_of`, so a changed byte makes another
-    cache. At its end stands the sha256 of all before: what was cut off, changed or put there by others is made again.
+    cache. It is sealed with that hash: what was cut off, changed, renamed or put there by others is made again.
 
     Args:
         source: Folder the files are in.
@@ -58,7 +59,7 @@ def cached_array(
     for _ in range(ATTEMPTS):
         key = key_now()
         for folder in cache_places(source):
-            array = _load(folder / f'{name}-{key}.npy')
+            array = _load(folder / f'{name}-{key}.npy', key)
             if array is not None:
                 return array
         made = make()
@@ -67,19 +68,24 @@ def cached_array(
         say(f'files in {source} changed while they were decoded: they are decoded again')
     else:
         raise DataError(f'files in {source} change all the time; wait until they are complete')
-    path = write_sealed(source, f'{name}-{key}.npy', KIND, lambda file: np.save(file, made, allow_pickle=False))
+    file_name = f'{name}-{key}.npy'
+
+    def write(folder: Path) -> Path:
+        return write_stream(folder / file_name, KIND, key, lambda file: np.save(file, made, allow_pickle=False))
+
+    path = in_first_place(source, file_name, write)
     for old in path.parent.iterdir():
         if old != path and re.fullmatch(re.escape(name) + r'-[0-9a-f]{32}\.npy', old.name):
             old.unlink(missing_ok=True)
     return np.load(path, mmap_mode='c', allow_pickle=False)
 
 
-def _load(path: Path) -> np.ndarray | None:
+def _load(path: Path, key: str) -> np.ndarray | None:
     """The array at ``path``; None, with a word, if it is not as it was written."""
     try:
-        if is_sealed(path, KIND):
+        if is_stream(path, KIND, key):
             return np.load(path, mmap_mode='c', allow_pickle=False)
-        reason = 'damaged'
+        reason = 'damaged, or of another version'
     except FileNotFoundError:
         return None
     except OSError as error:

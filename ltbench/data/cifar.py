@@ -12,7 +12,7 @@ from ltbench.data.base import FileStatus, LongTailData, Split, data_root
 from ltbench.data.cache import cached_array
 from ltbench.data.cifar_files import Binary, Pickles, Version
 from ltbench.data.download import DownloadError, RemoteFile, complete
-from ltbench.data.profiles import class_counts, select
+from ltbench.data.profiles import Factor, Seed, class_counts, select
 from ltbench.errors import DataError
 from ltbench.registry import DATASETS
 
@@ -45,7 +45,7 @@ class _CIFARLT(LongTailData):
     pickles: ClassVar[Pickles]
     binary: ClassVar[Binary]
 
-    def __init__(self, imbalance_factor: float = 100, profile: str = 'exp', split_seed: int = 0) -> None:
+    def __init__(self, imbalance_factor: Factor = 100, profile: str = 'exp', split_seed: Seed = 0) -> None:
         version, statuses = self._nearest()
         if lacking := [status for status in statuses if status.state != 'whole']:
             detail = '; '.join(status.detail for status in lacking)

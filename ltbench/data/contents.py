@@ -17,11 +17,12 @@ from typing import NamedTuple
 import numpy as np
 
 from ltbench.console import printable, say, transfer
-from ltbench.data.derived import cache_places, unseal, write_sealed
+from ltbench.data.derived import cache_places, in_first_place
 from ltbench.errors import DataError
+from ltbench.sealed import DamagedFileError, UnreadableFileError, read_blob, write_blob
 
-INDEX = 'contents.npz'
-KIND = 'ltbench contents 1'
+INDEX = 'contents.index'
+KIND, OWNER = 'index', 'files'
 WORKERS = 16  # threads: on network disks each look and each read waits for an answer
 LOOKS_AT_ONCE = 2000
 READS_AT_ONCE = 16
@@ -100,15 +101,14 @@ class _Index:
     def load(cls, path: Path) -> _Index | None:
         """The index at ``path``; None, with a word, if it is not one or damaged."""
         try:
-            body = unseal(path.read_bytes(), KIND)
-            if body is not None:
-                with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
-                    return cls(arrays['names'].tobytes().split(b'\0'), arrays['stamps'], arrays['hashes'])
-            reason = 'damaged, or of another version'
+            with np.load(io.BytesIO(read_blob(path, KIND, OWNER)), allow_pickle=False) as arrays:
+                return cls(arrays['names'].tobytes().split(b'\0'), arrays['stamps'], arrays['hashes'])
         except FileNotFoundError:
             return None
-        except OSError as error:
-            reason = f'not readable ({error})'
+        except DamagedFileError:
+            reason = 'damaged, or of another version'
+        except UnreadableFileError as error:
+            reason = f'not readable ({error.__cause__})'
         say(f'{path} is {reason}: the files are hashed again')
         return None
 
@@ -117,7 +117,8 @@ class _Index:
         arrays = io.BytesIO()
         joined = np.frombuffer(b'\0'.join(self.names), np.uint8)
         np.savez_compressed(arrays, names=joined, stamps=self.stamps, hashes=self.hashes)
-        write_sealed(root, INDEX, KIND, lambda file: file.write(arrays.getvalue()))
+        body = arrays.getvalue()
+        in_first_place(root, INDEX, lambda folder: write_blob(folder / INDEX, KIND, OWNER, body))
 
     def take(self, rows: np.ndarray) -> _Index:
         """The files of these rows, positions or a mask."""

@@ -1,22 +1,20 @@
-"""Files that are derived from data: where they are kept, how they are written, and how they are verified when read."""
+"""Where files that are derived from data are kept; :mod:`ltbench.sealed` writes and reads them."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import os
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import TypeVar
 
 from ltbench.console import say
 from ltbench.errors import DataError
 
 FOLDER = '.ltbench-cache'
-SEAL_BYTES = 32
-_BLOCK = 1 << 20
+Written = TypeVar('Written')
 _REASONS = {
     errno.ENOSPC: 'the disk is full',
     errno.EDQUOT: 'your quota is used up',
@@ -50,79 +48,21 @@ def cache_folder(source: Path) -> Path:
         file.unlink()
         return folder
 
-    return _in_first_place(source, 'caches', probe)
+    return in_first_place(source, 'caches', probe)
 
 
-def write_sealed(source: Path, name: str, kind: str, write: Callable[[Any], None]) -> Path:
-    """Write a file derived from ``source``, whole or not at all, with a seal at its end; returns where it is.
+def in_first_place(source: Path, what: str, act: Callable[[Path], Written]) -> Written:
+    """Write a file derived from ``source`` where that is possible; returns what ``act`` returns.
 
     Args:
-        source: Folder of the data; the file stands in the first of :func:`cache_places` that takes it.
-        name: Of the file.
-        kind: What the file is; :func:`is_sealed` must be told the same.
-        write: Is given an open binary file.
+        source: Folder of the data.
+        what: The file's name, for people.
+        act: Writes it into the folder that it is given: the first of :func:`cache_places`, and if that raises an
+            OSError the second.
 
     Raises:
         DataError: If it can be written in neither place; the message says why and what to do.
     """
-
-    def whole(folder: Path) -> Path:
-        temporary = folder / f'.{name}.{uuid.uuid4().hex[:8]}'
-        try:
-            with temporary.open('wb') as file:
-                sealing = _Sealing(file)
-                write(sealing)
-                sealing.digest.update(kind.encode())
-                file.write(sealing.digest.digest())
-                file.flush()
-                os.fsync(file.fileno())
-            return temporary.replace(folder / name)
-        finally:
-            with contextlib.suppress(OSError):  # the folder itself may be missing: the first error is the one to show
-                temporary.unlink(missing_ok=True)
-
-    return _in_first_place(source, name, whole)
-
-
-def seal(body: bytes, kind: str) -> bytes:
-    """``body`` with its seal behind it: the sha256 of body and kind."""
-    return body + hashlib.sha256(body + kind.encode()).digest()
-
-
-def unseal(sealed: bytes, kind: str) -> bytes | None:
-    """What :func:`seal` was given, or None if that was something else."""
-    body = sealed[:-SEAL_BYTES]
-    return body if sealed == seal(body, kind) else None
-
-
-def is_sealed(path: Path, kind: str) -> bool:
-    """Whether the file at ``path`` is as :func:`write_sealed` wrote it, without holding it in memory.
-
-    Raises:
-        OSError: If it cannot be read.
-    """
-    digest = hashlib.sha256()
-    with path.open('rb') as file:
-        left = os.fstat(file.fileno()).st_size - SEAL_BYTES
-        while left > 0 and (block := file.read(min(left, _BLOCK))):
-            digest.update(block)
-            left -= len(block)
-        digest.update(kind.encode())
-        return left == 0 and file.read() == digest.digest()
-
-
-class _Sealing:
-    """A file that also hashes what is written to it."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file, self.digest = file, hashlib.sha256()
-
-    def write(self, block: bytes) -> int:
-        self.digest.update(block)
-        return self.file.write(block)
-
-
-def _in_first_place(source: Path, what: str, act: Callable[[Path], Path]) -> Path:
     beside, elsewhere = cache_places(source)
     failures = []
     for folder in (beside, elsewhere):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ltbench.data.base import LongTailData, Split
-from ltbench.data.profiles import class_counts, select
+from ltbench.data.profiles import Count, Factor, Seed, check_whole, class_counts, select
 from ltbench.errors import DataError
 from ltbench.registry import DATASETS
 
@@ -37,12 +37,13 @@ class DigitsLT(LongTailData):
 
     def __init__(
         self,
-        imbalance_factor: float = 40,
+        imbalance_factor: Factor = 40,
         profile: str = 'exp',
-        n_max: int = 120,
-        test_per_class: int = 50,
-        split_seed: int = 0,
+        n_max: Count = 120,
+        test_per_class: Count = 50,
+        split_seed: Seed = 0,
     ) -> None:
+        check_whole('test_per_class', test_per_class, least=1)
         pixels, labels = read_digits()
         everything = Split((pixels * 15).reshape(-1, 8, 8, 1), labels)  # 0..16 -> 0..240
         counts = class_counts(profile, n_max, imbalance_factor, self.num_classes)

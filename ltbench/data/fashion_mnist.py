@@ -12,7 +12,7 @@ import numpy as np
 
 from ltbench.data.base import FileStatus, LongTailData, Split, data_root
 from ltbench.data.download import RemoteFile
-from ltbench.data.profiles import class_counts, select
+from ltbench.data.profiles import Count, Factor, Seed, class_counts, select
 from ltbench.errors import DataError
 from ltbench.registry import DATASETS
 
@@ -54,7 +54,7 @@ class FashionMNISTLT(LongTailData):
     )  # fmt: skip
 
     def __init__(
-        self, imbalance_factor: float = 100, profile: str = 'exp', n_max: int = 6000, split_seed: int = 0
+        self, imbalance_factor: Factor = 100, profile: str = 'exp', n_max: Count = 6000, split_seed: Seed = 0
     ) -> None:
         train = Split(_images('train-images-idx3-ubyte'), _labels('train-labels-idx1-ubyte'))
         counts = class_counts(profile, n_max, imbalance_factor, self.num_classes)

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
+import logging
 import multiprocessing
 import os
-import uuid
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from rich.filesize import decimal
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ltbench.data.base import FileSplit
 from ltbench.data.contents import contents_of
-from ltbench.data.derived import cache_folder, is_sealed, seal
+from ltbench.data.derived import cache_folder
 from ltbench.data.images import decode, decoder
 from ltbench.data.samplers import EpochSampler, Paired
 from ltbench.data.views import resolve
 from ltbench.errors import DataError, unknown
 from ltbench.registry import POLICIES, build
+from ltbench.sealed import is_stream, sha256_of, write_stream
 from ltbench.seeding import derive_seed
-from ltbench.store import sha256_of
 
 AUGMENTATIONS = ('random_resized_crop', 'flip', 'color_jitter', 'policies', 'resize', 'center_crop', 'pre_resize')
 CACHE_QUALITY = 95  # of JPEG
-COPY_KIND = 'ltbench copy 1'
+SHARED_MEMORY = Path('/dev/shm')
+BATCHES_A_WORKER = 3  # two that wait to be used, as is torch's default, and one in the making
+STALL_SECONDS = 600
+"""Without a batch, after which a stage fails: its images are on a disk that no longer answers, say."""
+LOGGER = logging.getLogger('ltbench')
+COPY_KIND = 'copy'
 PARTNER = 0x5DEECE66D  # a partner's draws are not those of the image it is paired with
 
 
@@ -61,6 +68,8 @@ class FileDataset(Dataset[Any]):
         self.split = split
         wanted = views or ('plain',) if training else ('plain',)
         self.views = [transform_of(resolve(view, augmentation), training) for view in wanted]
+        pixels = augmentation['random_resized_crop' if training else 'center_crop'] ** 2
+        self.image_bytes = 3 * pixels * len(self.views)
         small = augmentation.get('pre_resize') if training else None
         self.copies = ResizedCopies(split, small) if small else None
 
@@ -147,9 +156,9 @@ class ResizedCopies:
         """
         source, sha256 = self.split.path(index), self.hashes[index].tobytes().hex()
         copy = self.folder / f'{os.fsdecode(self.split.names[index])}.jpg'
-        kind = f'{COPY_KIND} by {decoder()} of {sha256}'
+        owner = f'{sha256} by {decoder()}'
         try:
-            if is_sealed(copy, kind):
+            if is_stream(copy, COPY_KIND, owner):
                 return decode(copy)
         except OSError:
             pass  # not there yet
@@ -162,18 +171,13 @@ class ResizedCopies:
         size = [round(length * self.side / shorter) for length in image.size]
         buffer = io.BytesIO()
         image.resize((size[0], size[1]), Image.Resampling.BILINEAR).save(buffer, 'JPEG', quality=CACHE_QUALITY)
-        temporary = copy.with_name(f'.{copy.name}.{uuid.uuid4().hex[:8]}')
         try:
             copy.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(seal(buffer.getvalue(), kind))
-            temporary.replace(copy)
+            write_stream(copy, COPY_KIND, owner, lambda file: file.write(buffer.getbuffer()), durable=False)
         except OSError as error:
             raise DataError(
                 f'{copy} cannot be written ({error}); free some space there, or do without copies: pre_resize=None'
             ) from error
-        finally:
-            with contextlib.suppress(OSError):  # its folder may be missing: the first error is the one to show
-                temporary.unlink(missing_ok=True)
         return decode(copy)
 
 
@@ -199,21 +203,61 @@ class SeededSampler(Sampler[tuple[Any, int]]):
         return len(self.sampler)
 
 
+class FileLoader(DataLoader[dict[str, Any]]):
+    """A data loader that says in words why it ends when no batch comes.
+
+    Raises:
+        DataError: While it is iterated, once no process has decoded a batch for ``STALL_SECONDS``.
+    """
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        try:
+            yield from super().__iter__()
+        except RuntimeError as error:
+            if 'timed out' not in str(error):
+                raise
+            raise DataError(
+                f'no batch of images has come for {STALL_SECONDS:g} s; look whether the disk with the images still '
+                'answers, then run the same command again'
+            ) from error
+
+
 def file_loader(
     dataset: Any, sampler: SeededSampler | None, batch_size: int, workers: int
 ) -> DataLoader[dict[str, Any]]:
     """Batches of decoded images, in the sampler's order or in the data set's own."""
+    workers = workers_that_fit(workers, batch_size * dataset.image_bytes)
     context = 'fork' if workers and 'fork' in multiprocessing.get_all_start_methods() else None
-    return DataLoader(
+    return FileLoader(
         dataset,
         batch_size,
         sampler=sampler if sampler is not None else [(index, 0) for index in range(len(dataset))],
         num_workers=workers,
         persistent_workers=workers > 0 and sampler is not None,
+        timeout=STALL_SECONDS if workers else 0,
         collate_fn=as_it_is,
         generator=torch.Generator(),  # for what the loader draws itself; our draws come from the sampler
         multiprocessing_context=context,
     )
+
+
+def workers_that_fit(workers: int, batch_bytes: int) -> int:
+    """As many of the wanted workers as have room for their batches in shared memory; 0 decodes in this process.
+
+    A worker whose batch does not fit would wait for ever: containers often have 64 MB there, less than one batch of
+    512 images of 224 x 224 pixels.
+    """
+    if not workers or not SHARED_MEMORY.is_dir():
+        return workers
+    free = shutil.disk_usage(SHARED_MEMORY).free
+    fitting = min(workers, int(free // (BATCHES_A_WORKER * batch_bytes)))
+    if fitting < workers:
+        LOGGER.warning(
+            '%s has %s left, room for the batches of %d of %d decoding processes: %s; give the container more '
+            '(docker run --shm-size=8g)',
+            SHARED_MEMORY, decimal(free), fitting, workers, 'this process decodes' if not fitting else 'fewer are used',
+        )  # fmt: skip
+    return fitting
 
 
 def as_it_is(batch: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,17 @@ from ltbench.data.base import LongTailData, Split, data_root
 from ltbench.data.cache import cached_array
 from ltbench.data.class_folders import ClassFolders, read_parts, some
 from ltbench.data.images import ImageError, decode, decode_all, decoder, mean_and_std
-from ltbench.data.profiles import check_profile, check_whole, class_counts, largest_fit, select
+from ltbench.data.profiles import (
+    LARGEST_SEED,
+    Count,
+    Factor,
+    Seed,
+    check_profile,
+    check_whole,
+    class_counts,
+    largest_fit,
+    select,
+)
 from ltbench.errors import DataError, UsageError, unknown
 from ltbench.registry import DATASETS
 
@@ -57,16 +68,16 @@ class FolderLT(LongTailData):
         self,
         root: str,
         image_size: int = 32,
-        imbalance_factor: float | None = None,
+        imbalance_factor: Factor | None = None,
         profile: str = 'natural',
-        n_max: int | None = None,
-        test_per_class: int = 100,
-        split_seed: int = 0,
+        n_max: Count | None = None,
+        test_per_class: Count = 100,
+        split_seed: Seed = 0,
         skip_unreadable: bool = False,
     ) -> None:
         check_whole('image_size', image_size, least=1, most=LARGEST)
         check_whole('test_per_class', test_per_class, least=1)
-        check_whole('split_seed', split_seed, least=0, most=2**32 - 1)
+        check_whole('split_seed', split_seed, least=0, most=LARGEST_SEED)
         if not isinstance(skip_unreadable, bool):
             raise UsageError(f'skip_unreadable is True or False, got {skip_unreadable!r}')
         profile = _profile(profile, imbalance_factor, n_max)
@@ -156,8 +167,9 @@ def _find(root: str) -> Path:
         raise DataError(f'{printable(root)} is no plain text; rename the folder, or link it under another name')
     here, there = Path(root).expanduser(), data_root() / root
     for path in (here, there):
-        if path.is_dir():
-            return path
+        with suppress(OSError):  # a name that is too long for any file, say
+            if path.is_dir():
+                return path
     raise DataError(
         f'{printable(root)} is no folder, neither here nor in the data folder ({printable(there)}); name one: '
         'root=/path/to/images'

@@ -64,7 +64,8 @@ class ListedLT(LongTailData):
 
     def __init__(self, root: str = '', verify: bool = True) -> None:
         self.root = Path(root) if root else self.home()
-        splits = {part: self._read(part, verify) for part in self.lists}
+        with readable(self.root):
+            splits = {part: self._read(part, verify) for part in self.lists}
         self.train, self.test = splits['train'], splits['test']
         self.validation = splits.get('validation')
         number = int(max(split.labels.max() for split in splits.values())) + 1

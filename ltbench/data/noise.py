@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ltbench.data.base import LongTailData, Split
-from ltbench.data.profiles import class_counts
+from ltbench.data.profiles import Count, Factor, check_whole, class_counts
 from ltbench.registry import DATASETS
 
 
@@ -25,8 +25,10 @@ class NoiseLT(LongTailData):
     std = (0.2023, 0.1994, 0.2010)
 
     def __init__(
-        self, n_max: int = 500, imbalance_factor: float = 100, num_classes: int = 100, test_per_class: int = 100
+        self, n_max: Count = 500, imbalance_factor: Factor = 100, num_classes: int = 100, test_per_class: Count = 100
     ) -> None:
+        check_whole('num_classes', num_classes, least=2, most=100_000)
+        check_whole('test_per_class', test_per_class, least=1)
         self.class_names = tuple(str(label) for label in range(num_classes))
         random = np.random.default_rng(0)
 

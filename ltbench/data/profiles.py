@@ -5,10 +5,20 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
+from msgspec import Meta
 
-from ltbench.errors import UsageError
+from ltbench.errors import UsageError, unknown
+
+LARGEST_FACTOR = 1e9
+LARGEST_SEED = 2**32 - 1
+
+Factor = Annotated[float, Meta(ge=1, le=LARGEST_FACTOR)]
+"""Images of the largest over the smallest class."""
+Count = Annotated[int, Meta(ge=1, le=10**9)]
+Seed = Annotated[int, Meta(ge=0, le=LARGEST_SEED)]
 
 
 def class_counts(profile: str, n_max: int, imbalance_factor: float, num_classes: int) -> list[int]:
@@ -56,8 +66,10 @@ def check_profile(imbalance_factor: float, n_max: int | None = None) -> None:
         raise UsageError(
             f'imbalance_factor is largest over smallest class, at least 1, got {imbalance_factor:g}: write {meant}'
         )
-    if not 1 <= imbalance_factor < math.inf:
+    if not imbalance_factor >= 1 or imbalance_factor == math.inf:  # also what is not a number
         raise UsageError(f'imbalance_factor is at least 1, got {imbalance_factor}')
+    if imbalance_factor > LARGEST_FACTOR:
+        raise UsageError(f'imbalance_factor is at most {LARGEST_FACTOR:g}')
     if n_max is not None:
         check_whole('n_max', n_max, least=1)
 
@@ -80,7 +92,7 @@ def _counts(profile: str, n_max: int, imbalance_factor: float, num_classes: int)
     if profile == 'step':
         half = num_classes // 2
         return [n_max] * half + [int(n_max / imbalance_factor)] * (num_classes - half)
-    raise UsageError(f"profile is 'exp' or 'step', got {profile!r}")
+    raise unknown('profile', str(profile), ('exp', 'step'))
 
 
 def select(labels: np.ndarray, counts: list[int], split_seed: int = 0, skip: int | Sequence[int] = 0) -> np.ndarray:
@@ -98,6 +110,7 @@ def select(labels: np.ndarray, counts: list[int], split_seed: int = 0, skip: int
     Raises:
         UsageError: If a class has too few images.
     """
+    check_whole('split_seed', split_seed, least=0, most=LARGEST_SEED)
     random = np.random.RandomState(split_seed)
     chosen = []
     skipped = [skip] * len(counts) if isinstance(skip, int) else skip

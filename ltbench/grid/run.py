@@ -13,6 +13,7 @@ import torch
 from ltbench import __version__
 from ltbench.config import Benchmark, Suite, load_benchmark, load_suite, parse_specs
 from ltbench.data import load_data
+from ltbench.data.base import FileSplit
 from ltbench.engine.optim import build_optimizer, learning_rate
 from ltbench.errors import LTBenchError, UsageError
 from ltbench.evaluation import evaluate
@@ -22,6 +23,7 @@ from ltbench.grid.graph import Graph, Run
 from ltbench.grid.status import StageState
 from ltbench.method import build_method, make_plan
 from ltbench.models.classifier import LongTailClassifier
+from ltbench.recipe import check_augmentation, check_schedule
 from ltbench.record import SCHEMA_VERSION, is_valid, record_path, write_record
 from ltbench.registry import DATASETS, METHODS, lookup
 from ltbench.store import DamagedArtifactError, Store
@@ -91,7 +93,9 @@ def expand(
                 broken[method] = f'{type(error).__name__} while planning on {benchmark.name}: {error}'
     runs = []
     for benchmark in benchmarks:
-        fingerprint = load_data(benchmark.data).fingerprint
+        data = load_data(benchmark.data)
+        check_augmentation(benchmark.recipe['augmentation'], isinstance(data.train, FileSplit), benchmark.name)
+        fingerprint = data.fingerprint
         for method in methods:
             if method not in broken:
                 for seed in suite.seeds:
@@ -107,6 +111,7 @@ def check_parts(benchmark: Benchmark) -> None:
     """
     lookup(DATASETS, benchmark.data['type'])
     recipe = benchmark.recipe
+    check_schedule(recipe['schedule'], benchmark.name)
     try:
         with torch.device('meta'):
             model = LongTailClassifier(make_plan('erm', benchmark, '', 0).settings, num_classes=2, in_channels=3)

@@ -133,10 +133,21 @@ def test_what_is_not_as_it_was_written_is_made_again_with_a_word(source, get, ca
     (path,) = arrays(source)
     damage(path)
     assert get() == [[1, 2, 3], [4, 5, 6]]
-    assert f'{path} is damaged: the images are decoded again' in capsys.readouterr().err
+    assert f'{path} is damaged, or of another version: the images are decoded again' in capsys.readouterr().err
     assert get() == [[1, 2, 3], [4, 5, 6]]
     assert len(get.made) == 2
     assert capsys.readouterr().err == ''
+
+
+def test_the_array_of_other_files_is_not_taken_under_this_name(source, get, capsys):
+    get()
+    (mine,) = arrays(source)
+    get('other', decoder='2')
+    (theirs,) = set(arrays(source)) - {mine}
+    mine.write_bytes(theirs.read_bytes())  # whole, and of other files
+    assert get() == [[1, 2, 3], [4, 5, 6]]
+    assert f'{mine} is damaged, or of another version' in capsys.readouterr().err
+    assert get.made == ['32', 'other', '32']
 
 
 def test_files_that_change_while_they_are_decoded_are_decoded_again(source, capsys):

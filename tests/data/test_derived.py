@@ -7,8 +7,9 @@ import os
 
 import pytest
 
-from ltbench.data.derived import FOLDER, cache_folder, cache_places, is_sealed, seal, unseal, write_sealed
+from ltbench.data.derived import FOLDER, cache_folder, cache_places, in_first_place
 from ltbench.errors import DataError
+from ltbench.sealed import is_stream, write_stream
 
 
 @pytest.fixture
@@ -36,22 +37,17 @@ def refuse(monkeypatch):
     return refuse_
 
 
-def put(source, body=b'body'):
-    return write_sealed(source, 'x.npy', 'kind', lambda file: file.write(body))
+def put(source):
+    def write(file):
+        file.write(b'body')
+
+    return in_first_place(source, 'x.npy', lambda folder: write_stream(folder / 'x.npy', 'kind', 'owner', write))
 
 
-def test_a_sealed_file_is_known_by_contents_and_kind(source):
+def test_the_first_place_is_beside_the_source(source):
     path = put(source)
     assert path == source / FOLDER / 'x.npy'
-    assert path.read_bytes() == seal(b'body', 'kind')
-    assert is_sealed(path, 'kind')
-    assert not is_sealed(path, 'kin')
-    assert unseal(path.read_bytes(), 'kind') == b'body'
-    assert unseal(path.read_bytes(), 'other') is None
-    for body in (b'', b'body', seal(b'body', 'kind')[:-1], seal(b'body', 'kind') + b'x', seal(b'bodx', 'kind')[:4]):
-        path.write_bytes(body)
-        assert not is_sealed(path, 'kind')
-        assert unseal(body, 'kind') is None
+    assert is_stream(path, 'kind', 'owner')
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -60,7 +56,7 @@ def test_a_folder_that_takes_nothing_has_its_caches_under_the_data_folder(source
     path = put(source)
     assert path.parent == cache_places(source)[1] == cache_folder(source)
     assert path.parent.is_relative_to(source.parent / 'data' / 'cache')
-    assert is_sealed(path, 'kind')
+    assert is_stream(path, 'kind', 'owner')
 
 
 @pytest.mark.parametrize('number', [errno.EROFS, errno.EACCES, errno.EPERM])

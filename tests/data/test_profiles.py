@@ -90,7 +90,7 @@ def test_counts_never_grow_along_the_tail(n_max: int, classes: int, factor: int)
 @pytest.mark.parametrize(
     ('arguments', 'words'),
     [
-        (('exponential', 500, 100, 10), ("'exp'", "'step'", 'exponential')),
+        (('exponential', 500, 100, 10), ("unknown profile 'exponential'", 'known: exp, step')),
         (('exp', 500, 0.01, 10), ('at least 1', '0.01', 'write 100')),  # the factor of LDAM's script, upside down
         (('exp', 500, None, 10), ('imbalance_factor is a number', 'None')),
         (('exp', 500, float('nan'), 10), ('at least 1', 'nan')),

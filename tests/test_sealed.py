@@ -1,0 +1,89 @@
+"""Sealed files: whole, of the right kind and owner, or not taken."""
+
+from __future__ import annotations
+
+import os
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from ltbench.sealed import DamagedFileError, is_stream, read_blob, write_blob, write_stream
+
+LARGE = 32 << 20
+
+
+def stream(path, body=b'body', kind='array', owner='a', **options):
+    return write_stream(path, kind, owner, lambda file: file.write(body), **options)
+
+
+def test_a_stream_is_known_by_contents_kind_and_owner(tmp_path):
+    path = stream(tmp_path / 'x')
+    whole = path.read_bytes()
+    assert whole[:4] == b'body'  # others read it from its first byte
+    assert is_stream(path, 'array', 'a')
+    for kind, owner in (('array', 'b'), ('copy', 'a'), ('arraya', ''), ('', 'arraya'), ('arra', 'ya')):
+        assert not is_stream(path, kind, owner)
+    for body in (b'', b'body', whole[:-1], whole[1:], whole + b'x', b'bodx' + whole[4:], whole[:-1] + b'\0'):
+        path.write_bytes(body)
+        assert not is_stream(path, 'array', 'a')
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_empty_stream_is_one(tmp_path):
+    assert is_stream(stream(tmp_path / 'x', b''), 'array', 'a')
+
+
+def test_a_stream_that_ends_in_an_error_leaves_what_was_there(tmp_path):
+    path = stream(tmp_path / 'x')
+
+    def write(file):
+        file.write(b'half')
+        raise OSError('the disk is gone')
+
+    with pytest.raises(OSError, match='the disk is gone'):
+        write_stream(path, 'array', 'a', write)
+    assert is_stream(path, 'array', 'a')
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(FileNotFoundError):  # of the folder, not of what was to be tidied up
+        stream(tmp_path / 'nowhere' / 'x')
+
+
+def test_only_what_must_survive_a_crash_waits_for_the_disk(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, 'fsync', synced.append)
+    stream(tmp_path / 'x', durable=False)
+    assert synced == []
+    stream(tmp_path / 'x')
+    assert len(synced) == 1
+
+
+def test_streams_take_no_memory(tmp_path):
+    source = tmp_path / 'source.npy'
+    np.save(source, np.zeros(LARGE, np.uint8))
+    array = np.load(source, mmap_mode='r')
+    tracemalloc.start()
+    path = write_stream(tmp_path / 'x', 'array', 'a', lambda file: np.save(file, array, allow_pickle=False))
+    assert is_stream(path, 'array', 'a')
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < LARGE
+    assert np.load(path, mmap_mode='r').size == LARGE
+
+
+def test_a_blob_is_no_stream_and_the_other_way_round(tmp_path):
+    write_blob(tmp_path / 'blob', 'array', 'a', b'body')
+    assert not is_stream(tmp_path / 'blob', 'array', 'a')
+    with pytest.raises(DamagedFileError, match='does not begin as this version'):
+        read_blob(stream(tmp_path / 'x'), 'array', 'a')
+
+
+@pytest.mark.parametrize('kind', ['array', 'copy'])
+def test_every_flipped_bit_of_a_stream_is_seen(tmp_path, kind):
+    path = stream(tmp_path / 'x', b'ab', kind)
+    whole = path.read_bytes()
+    for place in range(8 * len(whole)):
+        body = bytearray(whole)
+        body[place // 8] ^= 1 << place % 8
+        path.write_bytes(body)
+        assert not is_stream(path, kind, 'a')
