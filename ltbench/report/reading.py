@@ -21,7 +21,7 @@ class SuiteResults:
     Attributes:
         suite: Its name.
         records: The records of the report, in order of file name.
-        failures: Runs that failed and have not succeeded since, see :data:`ltbench.record.FAILURE_FIELDS`.
+        failures: Runs that failed and have not succeeded since, see :class:`ltbench.record_schema.Failure`.
         left_out: Files that the report does not use, and what is wrong with each, on one line that names the file.
     """
 
