@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -23,7 +23,6 @@ from ltbench.errors import LTBenchError
 SCHEMA_VERSION = 4
 ROUNDING = 1e-9  # of a percentage: exp(log(100)) is a little more than 100
 DEEPEST = 16  # lists and objects within each other, of plain data
-LARGEST = 2**63  # of whole numbers in plain data; what pandas and numpy hold
 SHOWN = 60  # characters of a value in a message
 
 # ---------------------------------------------------------------------------------------------- values
@@ -35,7 +34,7 @@ Factor = Annotated[float, Meta(ge=1, le=1e12, description='a number from 1 to 1e
 Count = Annotated[int, Meta(ge=0, le=10**18, description='a whole number, 0 or larger')]
 Images = Annotated[int, Meta(ge=0, le=10**9, description='a whole number from 0 to 1e9')]
 AtLeastOne = Annotated[int, Meta(ge=1, le=10**9, description='a whole number from 1 to 1e9')]
-Seed = Annotated[int, Meta(ge=0, le=LARGEST - 1, description='a whole number from 0 to 2^63 - 1')]
+Seed = Annotated[int, Meta(ge=0, le=2**63 - 1, description='a whole number from 0 to 2^63 - 1')]
 Hash = Annotated[str, Meta(pattern=r'\A[0-9a-f]{1,64}\Z', description='1 to 64 hexadecimal digits')]
 HashIfKnown = Annotated[str, Meta(pattern=r'\A[0-9a-f]{0,64}\Z', description='hexadecimal digits, or empty')]
 Name = Annotated[str, Meta(pattern=r'\A[^/\x00-\x1f\x7f]{1,100}\Z', description='a name of 1 to 100 characters, no /')]
@@ -359,23 +358,18 @@ def check_failure(failure: Any) -> None:
 def _disagreements(record: Mapping[str, Any]) -> Iterator[str]:
     """What does not fit together, or has no type of its own; nothing where all is well."""
     metrics, classes = record['metrics'], len(record['class_counts'])
-    lists = {'class_names': record['class_names']}
-    lists |= {f'metrics.{name}': metrics[name] for name in ('per_class', 'test_images', 'predicted')}
-    for name, values in lists.items():
-        if len(values) != classes:
-            yield f'{name} has {len(values)} entries, class_counts has {classes}'
-    if sum(record['groups'].values()) != classes:
-        yield f'groups has {sum(record["groups"].values())} classes, class_counts has {classes}'
+    for name in ('per_class', 'test_images', 'predicted'):
+        if len(metrics[name]) != classes:
+            yield f'metrics.{name} has {len(metrics[name])} entries, class_counts has {classes}'
+    if len(record['class_names']) != classes:
+        yield f'class_names has {len(record["class_names"])} entries, class_counts has {classes}'
+    if (number := sum(record['groups'].values())) != classes:
+        yield f'groups has {number} classes, class_counts has {classes}'
     if not any(metrics['test_images']):
         yield 'metrics.test_images has no image'
     for place, (accuracy, images) in enumerate(zip(metrics['per_class'], metrics['test_images'], strict=False)):
         if (accuracy is None) != (images == 0):
             yield f'metrics.per_class[{place}] is {_short(accuracy)}, of {images} test images'
-    for name, bins in metrics['reliability'].items():
-        for place, images in enumerate(bins['images'] if bins else ()):
-            for entry in ('confidence', 'accuracy'):
-                if ((mean := bins[entry][place]) is None) != (images == 0):
-                    yield f'metrics.reliability.{name}.{entry}[{place}] is {_short(mean)}, of {images} images'
     last = record['analysis'].get('bn', {}).get('last')
     if last and (len(last['weight']) != len(last['bias']) or not last['weight']):
         yield f'analysis.bn.last has {len(last["weight"])} weights and {len(last["bias"])} biases'
@@ -386,9 +380,9 @@ def _disagreements(record: Mapping[str, Any]) -> Iterator[str]:
         names = [part['name'] for part in record['methods']]
         if names != _parts_of(record['method']):
             yield f'methods has the parts {_short(names)}, method is {_short(record["method"])}'
-    for name in PLAIN_DATA:
-        if _too_large(record[name], DEEPEST):
-            yield f'{name} holds a whole number beyond 2^63, or is nested more than {DEEPEST} deep'
+    if _too_deep([record[name] for name in PLAIN_DATA]):
+        name = next(name for name in PLAIN_DATA if _too_deep([record[name]]))
+        yield f'{name} is nested more than {DEEPEST} deep'
 
 
 @cache
@@ -400,13 +394,13 @@ def _parts_of(method: str) -> list[str] | None:
         return None
 
 
-def _too_large(value: Any, depth: int) -> bool:
-    kind = type(value)
-    if kind is dict:
-        value = value.values()
-    elif kind is not list:
-        return kind is int and not -LARGEST <= value < LARGEST
-    return depth == 0 or any(_too_large(inner, depth - 1) for inner in value)
+def _too_deep(values: Sequence[Any]) -> bool:
+    """Whether lists and objects are nested more than :data:`DEEPEST` deep."""
+    nested = list(values)
+    for _ in range(DEEPEST):
+        inside = [inner for value in nested for inner in (value.values() if type(value) is dict else value)]
+        nested = [value for value in inside if type(value) is dict or type(value) is list]
+    return bool(nested)
 
 
 # ---------------------------------------------------------------------------------------------- messages
