@@ -2,7 +2,7 @@
 
 Every entry of real records, at whatever depth, is deleted or replaced by each of :data:`ODD`; the record is sealed
 again and lies under its own name among good ones. A few of these, always the same, are tried at each run of the tests.
-The long form tries as many as one likes, draws the figures of every twentieth, and compares and lists it too:
+The long form tries as many as one likes, draws the figures of every fortieth, and compares and lists it too:
 
     ODD_RECORDS=1400 python -m pytest -n 0 -q tests/report/test_odd_records.py
 """
@@ -34,11 +34,11 @@ from ltbench.report.escaping import FORMULA, NUMBER
 RECORDS = Path(__file__).parents[2] / 'results' / 'fashion_mnist' / 'records'
 ROW = 'fashion_mnist_lt-if100-{}-s{}-*.json'
 PLAIN, NBN = ROW.format('erm', 0), ROW.format('nbn', 0)
-BESIDE = [ROW.format(method, seed) for method in ('erm', 'nbn', 'ldam_drw') for seed in (1, 2)]
+BESIDE = [ROW.format(method, seed) for method in ('erm', 'nbn') for seed in (1, 2)]
 
 SAMPLE = int(os.environ.get('ODD_RECORDS', '20'))
 IS_LONG = 'ODD_RECORDS' in os.environ
-DRAWN = 20  # one in so many, in the long form
+DRAWN = 40  # one in so many, in the long form
 
 DELETED = object()
 ODD: list[Any] = [
@@ -139,7 +139,7 @@ def try_out(results: Path, odd_file: Path, entry: str, number: int) -> str:
             assert entry in said or 'JSON object' in said, said
         left = read_suite('odd', leave_out=True)
         assert odd_file in left.left_out
-        assert len(left.records) >= 4
+        assert len(left.records) >= 2
         return 'named'
     Costs()
     if figures:
@@ -193,7 +193,7 @@ def write_odd(folder: Path, content: Any, at: Place) -> Path:
     except (TypeError, KeyError, ValueError, AttributeError):
         pass
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / (name if '/' not in name and len(name) < 200 else 'odd.json')
+    path = folder / (name if '/' not in name and name.isprintable() and len(name) < 200 else 'odd.json')
     path.write_text(json.dumps(content))
     return path
 
