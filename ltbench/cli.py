@@ -256,13 +256,15 @@ def report(
     ] = None,
 ) -> None:
     """Rebuild the tables and figures of a suite from its records. Trains nothing."""
+    from ltbench.console import make_console, printable, say
     from ltbench.report import read_suite, write_report
 
     results = read_suite(suite or 'digits', leave_out)
     for reason in results.left_out.values():
-        typer.echo(f'left out: {reason}', err=True)
+        say(f'left out: {reason}')
+    console = make_console()
     for path in write_report(results, figures, latex, ablate or (), into, strict):
-        typer.echo(path)
+        console.print(printable(path), highlight=False, soft_wrap=True)
 
 
 @app.command()

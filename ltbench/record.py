@@ -14,54 +14,25 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ltbench.console import printable
 from ltbench.errors import StoreError
 from ltbench.fingerprint import fingerprint
 from ltbench.places import place
-from ltbench.sealed import explained, write_atomically
+from ltbench.record_schema import SCHEMA_VERSION, check_failure, check_record, parse
+from ltbench.sealed import contents_of, explained, write_atomically
 
-SCHEMA_VERSION = 4
-
-FIELDS: dict[str, type | tuple[type, ...]] = {
-    'schema': int,
-    'ltbench': str,  # version of the software
-    'protocol': int,  # version of the computation
-    'benchmark': str,
-    'imbalance_factor': (int, float, type(None)),
-    'setting': str,  # preset, and what was overridden by hand, for people
-    'table': str,  # hash of what all its rows share: data, backbone, recipe and protocol, see ltbench.config.table_of
-    'data': str,  # fingerprint of the images and labels; '' where it is not known
-    'code': str,  # hash of the code of ltbench; '' where it is not known
-    'method': str,  # as typed, options included
-    'methods': list,  # its parts, each with its name and all options
-    'run_seed': int,
-    'fingerprint': str,  # of the last stage
-    'computation': str,  # the same without the seed: runs that differ here are of other code
-    'stages': list,  # kind, fingerprint and cost of each
-    'config': dict,  # the resolved benchmark and the configs of all stages
-    'class_names': list,
-    'class_counts': list,
-    'groups': dict,
-    'metrics': dict,
-    'curve': list,  # by epoch: training loss, accuracy, learning rate, and scores on the way where asked for
-    'analysis': dict,  # BN vectors and strength of channels of the network, see ltbench/engine/analysis.py
-    'chosen': dict,  # values chosen on validation images
-    'warnings': list,  # what parts had to say about themselves
-    'cost': dict,
-    'environment': dict,
-    'checksum': str,  # of all the rest
-}
-"""Every field of a record and its type; all are required and no other is allowed."""
-
+__all__ = [
+    'IDENTITY', 'ROW', 'SCHEMA_VERSION', 'InvalidRecordError', 'Recorded', 'checksum', 'is_valid', 'read_failures',
+    'read_record', 'read_records', 'record_name', 'record_path', 'results_root', 'set_superseded_aside',
+    'write_failure', 'write_record',
+]  # fmt: skip
 
 IDENTITY = ('benchmark', 'imbalance_factor', 'setting', 'table', 'method', 'run_seed', 'fingerprint')
 """What tells a run apart from others."""
 
-FAILURE_FIELDS: dict[str, type | tuple[type, ...]] = {
-    **{name: FIELDS[name] for name in IDENTITY},
-    'stage': str,  # kind of the one that failed
-    'reason': str,
-}
-"""What is kept of a run that failed: every field and its type."""
+
+class InvalidRecordError(StoreError, ValueError):
+    """A record or failure that does not fit its schema was to be written; the message names the entry."""
 
 
 def results_root() -> Path:
@@ -90,13 +61,16 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
 
     Raises:
         StoreError: If it cannot be written.
-        ValueError: If a field is missing, unknown or of another type.
+        InvalidRecordError: If an entry is missing, unknown, of another type or beyond its range; it is named.
     """
-    sealed = {**record, 'checksum': checksum(record)}
-    validate(sealed)
+    try:
+        text = _as_json({**record, 'checksum': checksum(record)})
+        check_record(parse(text.encode()))  # as it will be read
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidRecordError(f'no valid record of {record.get("method")}: {error}') from error
     with explained(f'record {path.name}', path.parent, 'LTBENCH_RESULTS'):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(sealed, indent=1, sort_keys=True, allow_nan=False) + '\n')
+        write_atomically(path, text)
         for failure in _failures_of(path, record):
             failure.unlink(missing_ok=True)
 
@@ -105,22 +79,35 @@ def read_record(path: Path) -> dict[str, Any]:
     """Read and check one record.
 
     Raises:
-        StoreError: If the file is unreadable, truncated, of another schema or changed by hand; the message names it.
+        StoreError: If the file is unreadable, truncated, of another schema or changed by hand; the message names it,
+            and the entry that is wrong.
     """
     try:
-        record = json.loads(path.read_text(encoding='utf-8'))
-        validate(record)
-        if record['checksum'] != checksum(record):
+        record = parse(contents_of(path))
+        check_record(record)
+        if not _is_sealed(record):
             raise ValueError('its checksum does not fit: it was changed after it was written')
-    except (OSError, ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
-        raise StoreError(f'{path} is no valid record: {error}') from error
+    except (OSError, ValueError, RecursionError) as error:  # JSON and Unicode errors are ValueErrors
+        raise StoreError(f'{printable(path)} is no valid record: {error}') from error
     return record
 
 
 def checksum(record: Mapping[str, Any]) -> str:
     """Sha256 over all fields but the checksum itself, however they are laid out in the file."""
+    return _sum(record, _SORTED)
+
+
+def _is_sealed(record: Mapping[str, Any]) -> bool:
+    """Whether the checksum fits. The entries of our own files are in order as they are, which spares the sorting."""
+    return record['checksum'] == _sum(record, _AS_READ) or record['checksum'] == checksum(record)
+
+
+def _sum(record: Mapping[str, Any], encoder: json.JSONEncoder) -> str:
     rest = {key: value for key, value in record.items() if key != 'checksum'}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(encoder.encode(rest).encode()).hexdigest()
+
+
+_SORTED, _AS_READ = json.JSONEncoder(sort_keys=True), json.JSONEncoder()
 
 
 def write_failure(suite: str, identity: Mapping[str, Any], stage: str, reason: str) -> None:
@@ -128,14 +115,20 @@ def write_failure(suite: str, identity: Mapping[str, Any], stage: str, reason: s
 
     Raises:
         StoreError: If it cannot be written.
+        InvalidRecordError: If an entry is not what it should be; it is named.
     """
     path = record_path(suite, identity)
     path = path.parent.parent / 'failed' / path.name
-    failure = {name: identity[name] for name in IDENTITY} | {'stage': stage, 'reason': reason}
-    _check_fields(failure, FAILURE_FIELDS)
+    # foreign text: bytes that are no Unicode are kept as escapes
+    said = {'stage': stage, 'reason': reason.encode('utf-8', 'backslashreplace').decode()}
+    try:
+        text = _as_json({name: identity[name] for name in IDENTITY} | said)
+        check_failure(parse(text.encode()))
+    except (TypeError, ValueError) as error:
+        raise InvalidRecordError(f'no valid failure of {identity.get("method")}: {error}') from error
     with explained(f'failure {path.name}', path.parent, 'LTBENCH_RESULTS'):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(failure, indent=1, sort_keys=True) + '\n')
+        write_atomically(path, text)
 
 
 def read_failures(suite: str) -> tuple[list[dict[str, Any]], dict[Path, str]]:
@@ -143,13 +136,17 @@ def read_failures(suite: str) -> tuple[list[dict[str, Any]], dict[Path, str]]:
     failures, wrong = [], {}
     for path in sorted((results_root() / suite / 'failed').glob('*.json')):
         try:
-            failure = json.loads(path.read_text(encoding='utf-8'))
-            _check_fields(failure, FAILURE_FIELDS)
+            failure = parse(contents_of(path))
+            check_failure(failure)
         except (OSError, ValueError, RecursionError) as error:
-            wrong[path] = f'{path} is damaged: {error}'
+            wrong[path] = f'{printable(path)} is damaged: {error}'
         else:
             failures.append(failure)
     return failures, wrong
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, indent=1, sort_keys=True) + '\n'
 
 
 def _failures_of(path: Path, record: Mapping[str, Any]) -> Iterator[Path]:
@@ -171,12 +168,12 @@ def _glance(path: Path) -> dict[str, Any] | None:
     names what cannot be read.
     """
     try:
-        text = path.read_text(encoding='utf-8')
+        text = contents_of(path).decode()
         found = {name: _line(text, name) for name in (*GLANCED, 'data', 'protocol')} if text.endswith('}\n') else {}
         if any(found.get(name) is None for name in GLANCED):
             found = json.loads(text)
         return {name: found[name] for name in GLANCED} | {name: found.get(name) for name in ('data', 'protocol')}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
@@ -277,25 +274,5 @@ def read_records(suite: str) -> tuple[dict[Path, dict[str, Any]], dict[Path, str
         if path.name == own:
             records[path] = record
         else:
-            wrong[path] = f'{path} is a renamed copy: its run is recorded as {own}'
+            wrong[path] = f'{printable(path)} is a renamed copy: its run is recorded as {printable(own)}'
     return records, wrong
-
-
-def validate(record: Any) -> None:
-    """Raise ValueError unless ``record`` fits :data:`FIELDS`."""
-    if not isinstance(record, dict):
-        raise ValueError('not a JSON object')
-    if record.get('schema') != SCHEMA_VERSION:
-        raise ValueError(f'schema {record.get("schema")}, this version of ltbench reads {SCHEMA_VERSION}')
-    _check_fields(record, FIELDS)
-
-
-def _check_fields(told: Any, fields: Mapping[str, type | tuple[type, ...]]) -> None:
-    if not isinstance(told, dict):
-        raise ValueError('not a JSON object')
-    missing, extra = fields.keys() - told.keys(), told.keys() - fields.keys()
-    if missing or extra:
-        raise ValueError(f'missing {sorted(missing)}, unknown {sorted(extra)}')
-    for name, kind in fields.items():
-        if not isinstance(told[name], kind):
-            raise ValueError(f'field {name} is a {type(told[name]).__name__}')

@@ -15,6 +15,7 @@ import numpy as np
 from ltbench.config import Spec, config_names
 from ltbench.errors import StoreError, UsageError
 from ltbench.record import read_record, results_root
+from ltbench.sealed import contents_of
 from ltbench.store import Store
 
 SHORTEST_PREFIX = 6  # hex digits of a fingerprint
@@ -114,7 +115,10 @@ def no_logits(run: RecordedRun, store: Store) -> StoreError:
 
 def _has_fingerprint(path: Path, prefix: str) -> bool:
     """Whether a record is of this fingerprint; looks at its text first, since there may be thousands of records."""
-    text = path.read_text(encoding='utf-8', errors='replace')
+    try:
+        text = contents_of(path).decode(errors='replace')
+    except (OSError, ValueError):
+        return False
     return f'"fingerprint": "{prefix}' in text and read_record(path)['fingerprint'].startswith(prefix)
 
 

@@ -130,7 +130,7 @@ def recorded(sandbox):
     ) -> Path:
         """Write a record of ten digits and, unless told otherwise, store its logits; return the record's path."""
         record = copy.deepcopy(template) | {'method': method, 'run_seed': seed} | changed
-        record['methods'] = [{'name': method, 'options': {}}]
+        record['methods'] = [{'name': name.partition('(')[0], 'options': {}} for name in method.split('+')]
         record['fingerprint'] = key or fingerprint([suite, method, seed])
         labels = np.arange(200) % 10 if labels is None else labels
         if logits is None:

@@ -72,6 +72,7 @@ def _write_records(example: dict[str, Any]) -> list[Path]:
             name = f'method_{number:02d}'
             record = {**example, 'method': name, 'run_seed': seed, 'fingerprint': f'{number * SEEDS + seed:064x}'}
             record['computation'] = f'{number:064x}'
+            record['methods'] = [{'name': name, 'options': {}}]
             top1 = example['metrics']['top1'] + random.normal()
             record['metrics'] = {**example['metrics'], 'top1': top1}
             path = record_path(SUITE, record)

@@ -31,7 +31,7 @@ class Costs:
             for stage in record['stages']:
                 if stage['fingerprint'] not in seen and (stage['kind'] != 'train' or stage['epochs']):
                     seen.add(stage['fingerprint'])
-                    wall = stage['cost']['wall_seconds'] + stage['cost'].get('evaluation_seconds', 0.0)
+                    wall = stage['cost'].get('wall_seconds', 0.0) + stage['cost'].get('evaluation_seconds', 0.0)
                     epochs = stage['epochs'] if stage['kind'] == 'train' else 1
                     self.seconds[(stage['kind'], *_like(record['config']['benchmark']))].append(wall / epochs)
 

@@ -14,6 +14,7 @@ import pandas as pd
 from ltbench.config import ablations_of
 from ltbench.report import ablation, latex, page, published, statistics, tables, text
 from ltbench.report.environments import check_strictly
+from ltbench.report.escaping import in_file_name
 from ltbench.report.excerpt import Places, excerpts, table_names
 from ltbench.report.frame import caveats, distinguish
 from ltbench.report.reading import SuiteResults, read_suite
@@ -89,7 +90,7 @@ def write_report(
         contents['published.csv'] = tables.csv(beside)
     if len(order):
         contents['published_order.csv'] = tables.csv(order)
-    contents |= {f'ablation_{name}.csv': tables.csv(table) for name, table in ablations.items()}
+    contents |= {f'ablation_{in_file_name(name)}.csv': tables.csv(table) for name, table in ablations.items()}
     if with_latex:
         contents |= latex.latex(board, caveats(results.records))
     drawn: list[Path] = []
@@ -125,7 +126,7 @@ def write_report(
         contents['README.md'] = text.readme(results, files, short)
         for name, said in contents.items():
             write_atomically(results.folder / name, said)
-        perhaps = (f'ablation_{name}.csv' for name in (*ablation.ABLATIONS, *declared))
+        perhaps = (f'ablation_{in_file_name(name)}.csv' for name in (*ablation.ABLATIONS, *declared))
         for name in {'published.csv', 'published_order.csv', *perhaps} - {*contents}:
             (results.folder / name).unlink(missing_ok=True)  # of records that are no longer here
     if places is not None:

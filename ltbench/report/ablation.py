@@ -14,10 +14,10 @@ from scipy import stats
 from ltbench.config import Benchmark, Spec, parse_specs
 from ltbench.errors import UsageError
 from ltbench.fingerprint import fingerprint
+from ltbench.report.escaping import in_markdown
 from ltbench.report.frame import GROUP, title
 from ltbench.report.holm import holm
 from ltbench.report.options import SECTIONS, as_text, check_known, leaves, options_of, place
-from ltbench.report.text import plain
 
 SCORES = ('top1', 'many', 'medium', 'few', 'macro')
 PLAIN = 'erm'
@@ -136,19 +136,21 @@ def markdown(table: pd.DataFrame, name: str) -> str:
     start = list(table.columns).index('score')
     what = [column for column in table.columns[:start] if column not in GROUP]
     lines = [
-        f'## Ablation: {name}',
+        f'## Ablation: {in_markdown(name)}',
         '',
         'Accuracy in %, mean ± standard deviation (ddof = 1) over seeds; difference to the reference row (ref.), '
         f'in points, paired by seed; p: {TEST}. Empty where there is nothing to compare with, or one pair only.',
     ]
     for group, rows in table.groupby(GROUP, sort=False, dropna=False):
         shown = [score for score in SCORES if rows.loc[rows['score'] == score, 'mean'].notna().any()]
-        lines += ['', f'### {plain(title(*group))}', '']
-        lines += ['| ' + ' | '.join([*what, 'seeds', *(f'{s} | difference | p' for s in shown)]) + ' |']
+        lines += ['', f'### {in_markdown(title(*group))}', '']
+        lines += [
+            '| ' + ' | '.join([*map(in_markdown, what), 'seeds', *(f'{s} | difference | p' for s in shown)]) + ' |'
+        ]
         lines += ['|---' * (len(what) + 1 + 3 * len(shown)) + '|']
         for combination, scores in rows.groupby(what, sort=False, dropna=False):
             of = {row['score']: row for row in scores.to_dict('records')}
-            cells = [*(plain(str(value)) for value in combination), str(of['top1']['n'])]
+            cells = [*(in_markdown(str(value)) for value in combination), str(of['top1']['n'])]
             lines.append('| ' + ' | '.join([*cells, *(_cells(of[score]) for score in shown)]) + ' |')
     return '\n'.join(lines) + '\n'
 

@@ -6,17 +6,20 @@ import os
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 import pandas as pd
 
 from ltbench.errors import UsageError, unknown
 from ltbench.report.environments import footnotes, marks_of
+from ltbench.report.escaping import in_markdown
 from ltbench.report.frame import GROUP, caveats, slug, title
 from ltbench.report.reading import SuiteResults
-from ltbench.report.text import plain, rows_to_markdown, score, selection_of
-from ltbench.sealed import explained, write_atomically
+from ltbench.report.text import rows_to_markdown, score, selection_of
+from ltbench.sealed import contents_of, explained, write_atomically
 
 COLUMNS = {'top1': 'top-1', 'many': 'many', 'medium': 'medium', 'few': 'few'}
+SAFE = '/=+,'  # in the address of a figure
 MARK = re.compile(r'(?m)^<!-- (/?)ltbench(?: ([^\s/]+)/(\S+))? -->[ \t]*\r?$')
 """Where an excerpt goes: between ``<!-- ltbench SUITE/TABLE -->`` and ``<!-- /ltbench -->``, each on its own line."""
 
@@ -35,8 +38,8 @@ class Places:
     def __init__(self, file: Path, suite: str) -> None:
         self.file, self.suite = file.resolve(), suite
         try:
-            self.text = self.file.read_bytes().decode()  # as it is, also where its lines end otherwise
-        except (OSError, UnicodeDecodeError) as error:
+            self.text = contents_of(self.file).decode()  # as it is, also where its lines end otherwise
+        except (OSError, ValueError) as error:
             raise UsageError(f'cannot read {file}: {error}') from error
         marks = list(MARK.finditer(self.text))
         for number, mark in enumerate(marks):
@@ -95,12 +98,12 @@ def excerpts(results: SuiteResults, board: pd.DataFrame, beside: Path, drawn: Co
         name, shown = slug(*group), title(*group)
         imported = [run for run in results.records if run['benchmark'] == group[0] and 'imported' in run['config']]
         mine = [run for run in imported if run['method'] in set(rows['method'])]
-        parts = [f'**{plain(shown)}**; {_how_to_read(rows)}']
-        parts += [f'**{said[group[0]]}**'] if group[0] in said else []
+        parts = [f'**{in_markdown(shown)}**; {_how_to_read(rows)}']
+        parts += [f'**{in_markdown(said[group[0]])}**'] if group[0] in said else []
         parts += [f'Imported: {selection_of(mine)}.'] if mine else []
         if f'leaderboard-{name}.png' in drawn:
             path = os.path.relpath(results.folder / 'figures' / f'leaderboard-{name}.png', beside)
-            parts.append(f'![Top-1 of methods, {shown}]({Path(path).as_posix()})')
+            parts.append(f'![Top-1 of methods, {in_markdown(shown)}]({quote(Path(path).as_posix(), SAFE)})')
         found[name] = '\n\n'.join([*parts, _table(rows)])
     return found
 
@@ -120,9 +123,9 @@ def _table(rows: pd.DataFrame) -> str:
     table = []
     for row, sign in zip(rows.to_dict('records'), marks_of(rows), strict=True):
         failed = f' ({row["n_failed"]} failed)' if row['n_failed'] else ''
-        cells = {'method': plain(row['method']) + sign, 'seeds': f'{row["n_seeds"]}{failed}'}
+        cells = {'method': in_markdown(row['method']) + sign, 'seeds': f'{row["n_seeds"]}{failed}'}
         for column in scores:
             cell = score(row, column)
             cells[COLUMNS[column]] = f'**{cell}**' if column == 'top1' and row['best'] else cell
         table.append(cells)
-    return '\n\n'.join([rows_to_markdown(table), *footnotes(rows)])
+    return '\n\n'.join([rows_to_markdown(table), *map(in_markdown, footnotes(rows))])

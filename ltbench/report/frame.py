@@ -9,8 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from ltbench.fingerprint import canonical
+from ltbench.fingerprint import canonical, fingerprint
 from ltbench.record import ROW
+from ltbench.report.escaping import in_file_name
 from ltbench.report.options import as_text, leaves
 
 GROUP = list(ROW[:-1])
@@ -21,6 +22,7 @@ COSTS = ('parameters', 'flops', *TRAINING)
 DECIMALS = 9
 """Of means that are ranked: methods tie where the mean is the same, whatever the order in which floats were added."""
 COPIED = (*ROW, 'run_seed', 'fingerprint', 'computation', 'class_counts')
+LONGEST_SLUG = 120  # bytes; a file name has 255 at most, and more than this in it
 MOST_WORDS = 3
 """Differences of protocol, backbone and recipe that a title names; of more, it names the first ones and the table."""
 IN_PROCESSOR = re.compile(r' \(((?:DEFAULT|NO AVX|AVX|SVE|VSX|Z VECTOR)[A-Z0-9 ]*)\)$')
@@ -153,5 +155,8 @@ def title(benchmark: str, imbalance_factor: float | None, setting: str, table: s
 def slug(benchmark: str, imbalance_factor: float | None, setting: str, table: str = '') -> str:
     """Of a group, for file names; likewise."""
     factor = f'-if{imbalance_factor:g}' if pd.notna(imbalance_factor) else ''
-    text = f'{benchmark}{factor}' + ('' if setting == 'paper' else f'-{setting}')
-    return ''.join(character if character.isalnum() or character in '-_.=' else '_' for character in text)
+    text = in_file_name(f'{benchmark}{factor}' + ('' if setting == 'paper' else f'-{setting}'))
+    if len(text.encode()) <= LONGEST_SLUG:
+        return text
+    hashed = fingerprint([benchmark, factor, setting])[:8]
+    return f'{text.encode()[: LONGEST_SLUG - 9].decode(errors="ignore")}-{hashed}'

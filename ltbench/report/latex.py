@@ -9,15 +9,10 @@ from typing import Any
 import pandas as pd
 
 from ltbench.report.environments import footnotes, marks_of
+from ltbench.report.escaping import in_latex
 from ltbench.report.frame import GROUP, slug, title
 from ltbench.report.text import SCORES, score
 
-SPECIAL = {
-    '\\': r'\textbackslash{}', '&': r'\&', '%': r'\%', '$': r'\$', '#': r'\#', '_': r'\_', '{': r'\{', '}': r'\}',
-    '~': r'\textasciitilde{}', '^': r'\textasciicircum{}', '<': r'\textless{}',
-    '>': r'\textgreater{}', '|': r'\textbar{}', '†': r'\textdagger{}', '‡': r'\textdaggerdbl{}', '§': r'\S{}',
-    '¶': r'\P{}', '‖': r'$\|$',
-}  # fmt: skip
 CAPTION = (
     'accuracy and ECE in \\%, mean $\\pm$ standard deviation over seeds (ddof = 1), or for one seed the 95\\,\\% '
     'bootstrap interval over test images; last epoch, test set. Bold: the best top-1 and all that is not told '
@@ -45,15 +40,10 @@ def latex(board: pd.DataFrame, caveats: Mapping[str, str]) -> dict[str, str]:
     return files
 
 
-def escape(text: str) -> str:
-    """Text with the characters that mean something to LaTeX made plain."""
-    return ''.join(SPECIAL.get(character, character) for character in text)
-
-
 def _table(name: str, label: str, rows: pd.DataFrame, caveat: str) -> str:
     shown = {metric: title for metric, title in SCORES.items() if rows[f'{metric}_mean'].notna().any()}
     body = [
-        ' & '.join([escape(row['method'] + sign), str(row['n_seeds']), *_cells(row, shown)]) + r' \\'
+        ' & '.join([in_latex(row['method'] + sign), str(row['n_seeds']), *_cells(row, shown)]) + r' \\'
         for row, sign in zip(rows.to_dict('records'), marks_of(rows), strict=True)
     ]
     said = [caveat, *footnotes(rows)]
@@ -61,7 +51,7 @@ def _table(name: str, label: str, rows: pd.DataFrame, caveat: str) -> str:
         r'% \usepackage{booktabs}',
         r'\begin{table}',
         r'\centering',
-        rf'\caption{{{escape(name)}: {CAPTION}{"".join(f" {escape(text)}" for text in said if text)}}}',
+        rf'\caption{{{in_latex(name)}: {CAPTION}{"".join(f" {in_latex(text)}" for text in said if text)}}}',
         rf'\label{{tab:{label}}}',
         rf'\begin{{tabular}}{{lr{"c" * len(shown)}}}',
         r'\toprule',

@@ -16,6 +16,7 @@ import pandas as pd
 from ltbench.garbage import uncollected
 from ltbench.record import results_root
 from ltbench.report import frame, page_data, page_tables
+from ltbench.report.escaping import in_script
 from ltbench.report.published import HOW_ORDERED
 from ltbench.report.text import selection_of
 
@@ -34,11 +35,11 @@ class Contents:
         suite: Name of the suite.
         commands: Command lines that make the records and the report anew.
         records: Those that the leaderboard was made from.
-        failures: Runs that failed, see :data:`ltbench.record.FAILURE_FIELDS`.
+        failures: Runs that failed, see :class:`ltbench.record_schema.Failure`.
         left_out: What is wrong with each file that is no valid record.
         leaderboard: See :func:`ltbench.report.tables.leaderboard`. Its column ``best`` (best, not told apart or empty)
             marks what cannot be told from the best top-1; without it the best mean alone is marked.
-        failures: Runs that failed, see :data:`ltbench.record.FAILURE_FIELDS`.
+        failures: Runs that failed, see :class:`ltbench.record_schema.Failure`.
         left_out: What is wrong with each file that the report does not use.
         statistics: Comparisons of each method with others.
         ranks: What is said of mean ranks over benchmarks.
@@ -117,7 +118,7 @@ def page(contents: Contents) -> str:
         },
         left_out=[message.replace(f'{results_root() / contents.suite}/', '') for message in contents.left_out],
         figures=_figures(contents),
-        data=page_data.as_json(data | {'metrics': [column.for_script() for column in page_tables.METRIC_COLUMNS]}),
+        data=in_script(data | {'metrics': [column.for_script() for column in page_tables.METRIC_COLUMNS]}),
         css=_read(loader, environment, 'page.css'),
         script=_read(loader, environment, 'page.js'),
     )

@@ -5,7 +5,6 @@ A configuration, an environment, a list of classes or a curve is kept once and n
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,12 +62,6 @@ def details(suite: str, records: Sequence[Mapping[str, Any]], rows: Sequence[int
     runs = [_run(record, row, pools) for record, row in zip(records, rows, strict=True)]
     shared = {name: pool.values for name, pool in pools.items()}
     return {'suite': suite, 'fields': list(RUN_FIELDS), 'metric_names': list(METRIC_NAMES), **shared, 'runs': runs}
-
-
-def as_json(value: Any) -> str:
-    """JSON that can stand in a script element, whatever the strings in it are."""
-    text = json.dumps(value, sort_keys=True, allow_nan=False, ensure_ascii=False, separators=(',', ':'))
-    return text.replace('<', '\\u003c').replace('\u2028', '\\u2028').replace('\u2029', '\\u2029')
 
 
 def run_id(record: Mapping[str, Any]) -> str:

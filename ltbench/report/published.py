@@ -6,6 +6,7 @@ and where it differs from the plain recipe of our benchmark is said by the colum
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from statistics import fmean
@@ -17,8 +18,8 @@ from scipy.stats import kendalltau
 from ltbench.config import ROOT_OF_PACKAGE, parse_specs
 from ltbench.errors import StoreError
 from ltbench.record import ROW
+from ltbench.report.escaping import in_markdown
 from ltbench.report.frame import GROUP, title
-from ltbench.report.text import plain
 
 TOLERANCE_POINTS = 1.0
 TOLERANCE_STDS = 2.0
@@ -198,11 +199,11 @@ def markdown(table: pd.DataFrame, order: pd.DataFrame, records: Sequence[Record]
         if part.empty:
             lines += ['None.']
         for group, rows in part.groupby(GROUP, sort=False, dropna=False):
-            lines += [f'**{plain(title(*group))}**', '', *draw(rows), '']
+            lines += [f'**{in_markdown(title(*group))}**', '', *draw(rows), '']
         lines = lines if lines[-1] else lines[:-1]
     for number, (group, rows) in enumerate(order.groupby(GROUP, sort=False, dropna=False)):
         lines += ['', f'### Order of methods\n\n{HOW_ORDERED}\n'] if number == 0 else ['']
-        lines += [f'**{plain(title(*group))}**', '', *_ordered(rows)]
+        lines += [f'**{in_markdown(title(*group))}**', '', *_ordered(rows)]
     return '\n'.join(lines) + '\n'
 
 
@@ -319,6 +320,8 @@ def _unlike_options(record: Record, published: Mapping[str, Any]) -> Iterator[st
 
 def _name_of(backbone: Mapping[str, Any]) -> str:
     pattern = BACKBONES.get(backbone['type'], '{type}')
+    if not all(name in backbone for name in re.findall(r'{(\w+)}', pattern)):
+        pattern = '{type}'
     rest = [f'{k}={_show(v)}' for k, v in backbone.items() if k != 'type' and f'{{{k}}}' not in pattern]
     return ' with '.join([pattern.format_map(backbone), *([', '.join(rest)] if rest else [])])
 
@@ -344,7 +347,7 @@ def _compared(rows: pd.DataFrame) -> Iterator[str]:
     for row in rows.to_dict('records'):
         verdict = f'{row["verdict"]} (± {row["tolerance"]:.1f})'
         yield (
-            f'| {plain(row["method"])} | {row["score"]} | {_published_value(row)} | {_measured_value(row)} '
+            f'| {in_markdown(row["method"])} | {row["score"]} | {_published_value(row)} | {_measured_value(row)} '
             f'| {row["n_seeds"]} | {row["difference"]:+.1f} | {verdict} | {row["source"]} |'
         )
 
@@ -354,8 +357,8 @@ def _apart(rows: pd.DataFrame) -> Iterator[str]:
     yield '|---|---|---|---|---|---|---|'
     for row in rows.to_dict('records'):
         yield (
-            f'| {plain(row["method"])} | {row["score"]} | {_published_value(row)} | {_measured_value(row)} '
-            f'| {row["n_seeds"]} | {plain(row["differs"])} | {row["source"]} |'
+            f'| {in_markdown(row["method"])} | {row["score"]} | {_published_value(row)} | {_measured_value(row)} '
+            f'| {row["n_seeds"]} | {in_markdown(row["differs"])} | {row["source"]} |'
         )
 
 
@@ -367,7 +370,7 @@ def _ordered(rows: pd.DataFrame) -> Iterator[str]:
         test = ' | |' if pd.isna(row['kendall_tau']) else f' {row["kendall_tau"]:+.2f} | {row["p"]:.2g} |'
         yield (
             f'| {row["source"]} ({row["backbone"]}, {epochs}) | {row["n_methods"]} |{test}'
-            f' {plain(row["published_order"])} | {plain(row["measured_order"])} |'
+            f' {in_markdown(row["published_order"])} | {in_markdown(row["measured_order"])} |'
         )
 
 

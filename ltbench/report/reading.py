@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from ltbench.console import printable
 from ltbench.errors import StoreError, UsageError
 from ltbench.garbage import uncollected
 from ltbench.record import ROW, read_failures, read_records, results_root
@@ -21,7 +22,7 @@ class SuiteResults:
     Attributes:
         suite: Its name.
         records: The records of the report, in order of file name.
-        failures: Runs that failed and have not succeeded since, see :data:`ltbench.record.FAILURE_FIELDS`.
+        failures: Runs that failed and have not succeeded since, see :class:`ltbench.record_schema.Failure`.
         left_out: Files that the report does not use, and what is wrong with each, on one line that names the file.
     """
 
@@ -69,9 +70,10 @@ def _run_of(record: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def conflicts(records: Mapping[Path, Mapping[str, Any]]) -> dict[Path, str]:
-    """Valid records that cannot be reported together, and why: of one run, or of one row but of other code.
+    """Valid records that cannot be reported together, and why: of one run, of one row but of other code, or of one
+    table but of other classes or images.
 
-    Which of them is right cannot be known from the records, so all are named.
+    Which of them is right cannot be known from the records, so all are named; of a table, those unlike most of it.
     """
     wrong: dict[Path, str] = {}
     runs: dict[tuple[Any, ...], list[Path]] = defaultdict(list)
@@ -83,16 +85,51 @@ def conflicts(records: Mapping[Path, Mapping[str, Any]]) -> dict[Path, str]:
             rows[tuple(row)].extend(paths)
         for path in paths if len(paths) > 1 else ():
             run = f'{_named(records[path])}, seed {seed}'
-            wrong[path] = f'{path} is one of {len(paths)} records of the same run ({run}): keep one'
+            wrong[path] = f'{printable(path)} is one of {len(paths)} records of the same run ({run}): keep one'
     for paths in rows.values():
         computations = {records[path]['computation'] for path in paths}
         for path in paths if len(computations) > 1 else ():
             wrong[path] = (
-                f'{path} is of a row ({_named(records[path])}) whose {len(paths)} records were made by '
+                f'{printable(path)} is of a row ({_named(records[path])}) whose {len(paths)} records were made by '
                 f'{len(computations)} different codes, this one by {records[path]["computation"][:12]}: '
                 'keep those of one, or run that method again for all seeds'
             )
+    return wrong | _unlike_their_table({path: record for path, record in records.items() if path not in wrong})
+
+
+def _unlike_their_table(records: Mapping[Path, Mapping[str, Any]]) -> dict[Path, str]:
+    """Records with other values than most of their table, or row, of what is the same in all of it."""
+    wrong: dict[Path, str] = {}
+    for where, key, alike in (('table', ROW[:-1], SAME_IN_TABLE), ('row', ROW, SAME_IN_ROW)):
+        together: dict[tuple[Any, ...], list[Path]] = defaultdict(list)
+        for path, record in records.items():
+            together[tuple(record[name] for name in key)].append(path)
+        for paths in together.values():
+            for name, value_of in alike.items():
+                values = [value_of(records[path]) for path in paths]
+                if all(value == values[0] for value in values):
+                    continue
+                [(most, number)] = Counter(map(repr, values)).most_common(1)
+                for path, value in zip(paths, values, strict=True):
+                    if repr(value) != most or 2 * number <= len(paths):
+                        wrong[path] = (
+                            f'{printable(path)} is of a {where} ({_named(records[path])}) whose {len(paths)} records '
+                            f'differ in {name}, which is the same in all of it: keep those with one'
+                        )
     return wrong
+
+
+def _width(record: Mapping[str, Any]) -> int:
+    return len(record['analysis'].get('bn', {}).get('last', {}).get('weight', ()))
+
+
+SAME_IN_TABLE: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+    'class_names': lambda record: record['class_names'],
+    'class_counts': lambda record: record['class_counts'],
+    'groups': lambda record: record['groups'],
+    'metrics.test_images': lambda record: record['metrics']['test_images'],
+}
+SAME_IN_ROW: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {'analysis.bn.last.weight (channels)': _width}
 
 
 def _named(record: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ltbench.report.environments import as_text as environments_as_text
+from ltbench.report.escaping import in_csv
 from ltbench.report.frame import COSTS, DECIMALS, GROUP, METRICS, runs_frame
 from ltbench.report.intervals import BOUNDED, image_intervals
 from ltbench.report.statistics import against, pairs_by_images, standing
@@ -32,7 +33,7 @@ def leaderboard(
 
     Args:
         frame: Of :func:`runs_frame`.
-        failures: Runs that failed, see :data:`ltbench.record.FAILURE_FIELDS`, with settings of
+        failures: Runs that failed, see :class:`ltbench.record_schema.Failure`, with settings of
             :func:`ltbench.report.frame.distinguish`. A method all of whose runs failed has a row with ``n_seeds`` 0 and
             nothing else.
         tests: Of :func:`ltbench.report.statistics.against`, where they have been made.
@@ -65,11 +66,13 @@ def leaderboard(
 
 def csv(frame: pd.DataFrame) -> str:
     """A table as CSV: four decimals (p values: four digits), whole numbers without any, empty cells for what is not."""
-    text = frame.copy()
+    text = frame.rename(columns=lambda name: in_csv(str(name)))
+    for column in text.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in text.dtypes]]:
+        text[column] = [in_csv(value) if isinstance(value, str) else value for value in text[column]]
     for column in text.columns.intersection(list(FORMATS)):
         text[column] = [('' if pd.isna(value) else format(value, FORMATS[column])) for value in text[column]]
     if 'environments' in text:
-        text['environments'] = text['environments'].map(environments_as_text)
+        text['environments'] = text['environments'].map(environments_as_text).map(in_csv)
     return text.to_csv(index=False, float_format='%.4f', lineterminator='\n')
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -10,7 +10,9 @@ from typing import Any
 import pandas as pd
 
 from ltbench.config import config_names
+from ltbench.console import printable
 from ltbench.report.environments import footnotes, marks_of
+from ltbench.report.escaping import in_markdown
 from ltbench.report.frame import GROUP, processor_of, title
 from ltbench.report.reading import SuiteResults
 from ltbench.report.statistics import ALPHA, BASELINE, Ranks, by_score
@@ -55,13 +57,13 @@ def markdown(results: SuiteResults, board: pd.DataFrame, tests: pd.DataFrame, ra
         ranks: Of :func:`ltbench.report.statistics.mean_ranks`.
         frame: Of :func:`ltbench.report.frame.runs_frame`, of the same records.
     """
-    parts = [f'# {results.suite}', HOW_TO_READ, *_left_out(results)]
+    parts = [f'# {in_markdown(results.suite)}', HOW_TO_READ, *_left_out(results)]
     runs, tested = dict(list(frame.groupby(_key(frame)))), dict(list(tests.groupby(_key(tests))))
     failed = pd.Series([title(*_group_of(failure)) for failure in results.failures], dtype=object)
     for group, rows in board.groupby(GROUP, sort=False, dropna=False):
         key = title(*group)
         mine = [results.records[position] for position in runs[key]['record']] if key in runs else []
-        parts += [f'## {plain(key)}', _header(mine), _table(rows)]
+        parts += [f'## {in_markdown(key)}', _header(mine), _table(rows)]
         failures = [results.failures[index] for index in failed.index[failed == key]]
         if failures:
             parts.append('Failed runs:\n' + '\n'.join(_failure(failure) for failure in failures))
@@ -82,7 +84,7 @@ def readme(results: SuiteResults, files: Sequence[str], short_tables: Iterable[s
     made_by = commands(results)
     widest = max(map(len, made_by))
     lines = [
-        f'# {results.suite}',
+        f'# {in_markdown(results.suite)}',
         '',
         f'{counted(len(records), "run")}, {len(results.failures)} failed, of {counted(methods, "method")} in '
         f'{counted(tables, "table")} (benchmark, imbalance factor, setting, data and recipe).',
@@ -105,7 +107,7 @@ def commands(results: SuiteResults) -> list[str]:
     """What makes the suite's folder again: its runs, where it is a suite that can be run by name, and the report."""
     trained = not results.records or any('imported' not in record['config'] for record in results.records)
     runs = [f'ltbench run {results.suite}'] if trained and results.suite in config_names('suites') else []
-    return [*runs, f'ltbench report {results.suite}']
+    return [*runs, shlex.join(['ltbench', 'report', results.suite])]
 
 
 def selection_of(records: Iterable[Mapping[str, Any]]) -> str:
@@ -121,11 +123,11 @@ def _made_with(records: Sequence[Mapping[str, Any]]) -> list[str]:
     spent = ('wall_seconds', 'evaluation_seconds')  # an imported checkpoint has the latter alone
     seconds = sum(cost.get(name, 0.0) for cost in stages.values() for name in spent)
     versions = {name: _distinct(record['environment'].get(name) for record in records) for name in SOFTWARE}
-    commits = _distinct(record['environment'].get('git_commit') for record in records)
+    commits = in_markdown(_distinct(record['environment'].get('git_commit') for record in records))
     return [
         f'- Stages: {len(stages)}, {_duration(seconds)} one after the other; a stage that runs share is counted once.',
-        *[f'- Machine: {machine}, {counted(count, "run")}.' for machine, count in _machines(records)],
-        '- Versions: ' + '; '.join(f'{name} {said}' for name, said in versions.items() if said) + '.',
+        *[f'- Machine: {in_markdown(machine)}, {counted(count, "run")}.' for machine, count in _machines(records)],
+        '- Versions: ' + '; '.join(f'{name} {in_markdown(said)}' for name, said in versions.items() if said) + '.',
         f'- Protocol {_distinct(record["protocol"] for record in records)}; record schema '
         f'{_distinct(record["schema"] for record in records)}' + (f'; commit {commits}.' if commits else '.'),
         '',
@@ -142,19 +144,21 @@ def _header(records: Sequence[Mapping[str, Any]]) -> str:
     for record in records:
         if record['chosen']:
             chosen.setdefault(record['method'], set()).update(record['chosen'])
-    values = '; '.join(f'{plain(method)} ({", ".join(sorted(chosen[method]))})' for method in sorted(chosen))
+    values = '; '.join(
+        f'{in_markdown(method)} ({in_markdown(", ".join(sorted(chosen[method])))})' for method in sorted(chosen)
+    )
     selection = f'{selection_of(records)}; values chosen on validation images: {values or "none"}'
-    machines = '; '.join(machine for machine, _ in _machines(records))
+    machines = in_markdown('; '.join(machine for machine, _ in _machines(records)))
     caveat = first['config']['benchmark'].get('caveat')
     return '\n'.join(
         [
-            *([f'- **{caveat}**'] if caveat else []),
+            *([f'- **{in_markdown(caveat)}**'] if caveat else []),
             f'- Selection: {selection}.',
-            f'- Setting: {plain(first["setting"])}; protocol {first["protocol"]}; table {first["table"]}.',
+            f'- Setting: {in_markdown(first["setting"])}; protocol {first["protocol"]}; table {first["table"]}.',
             f'- Data: {_data(records)}.',
             f'- Classes: {len(first["class_counts"])}: {groups}.',
             f'- Recorded on: {machines}.',
-            *(f'- Note: {plain(note)}.' for note in _notes(records)),
+            *(f'- Note: {in_markdown(note)}.' for note in _notes(records)),
         ]
     )
 
@@ -167,7 +171,7 @@ def _notes(records: Sequence[Mapping[str, Any]]) -> list[str]:
 def _data(records: Sequence[Mapping[str, Any]]) -> str:
     """What the runs of one table were trained and tested on, and where it lay, where that was chosen."""
     roots = _distinct(record['config']['benchmark']['data'].get('root') or None for record in records)
-    return f'{records[0]["data"][:12] or "unknown"}' + (f', read from {plain(roots)}' if roots else '')
+    return f'{records[0]["data"][:12] or "unknown"}' + (f', read from {in_markdown(roots)}' if roots else '')
 
 
 def _table(rows: pd.DataFrame) -> str:
@@ -175,7 +179,7 @@ def _table(rows: pd.DataFrame) -> str:
     table = [
         {
             '': '' if pd.isna(row['rank']) else f'{row["rank"]:.0f}',
-            'method': plain(row['method']) + sign,
+            'method': in_markdown(row['method']) + sign,
             'n': row['n_seeds'],
             'failed': row['n_failed'] or '',
         }
@@ -188,19 +192,17 @@ def _table(rows: pd.DataFrame) -> str:
         }
         for row, sign in zip(rows.to_dict('records'), marks_of(rows), strict=True)
     ]
-    said = [*footnotes(rows), *(['One method: there is nothing to compare it with.'] if alone else [])]
+    said = [
+        *map(in_markdown, footnotes(rows)),
+        *(['One method: there is nothing to compare it with.'] if alone else []),
+    ]
     return '\n\n'.join([rows_to_markdown(table), *said])
 
 
 def rows_to_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows with the same keys as a Markdown table; cells are Markdown, see :func:`plain`."""
+    """Rows with the same keys as a Markdown table; cells are Markdown, see :func:`in_markdown`."""
     lines = [list(rows[0]), ['---'] * len(rows[0]), *(row.values() for row in rows)]
     return '\n'.join('| ' + ' | '.join(map(str, line)) + ' |' for line in lines)
-
-
-def plain(text: str) -> str:
-    """Text on one line with the characters that mean something to Markdown, also in a table, made plain."""
-    return re.sub(r'([\\`*|<]|\b_|_\b)', r'\\\1', ' '.join(text.split()))
 
 
 def counted(count: int, noun: str) -> str:
@@ -240,11 +242,11 @@ def _comparison(tests: pd.DataFrame) -> str:
     """Methods against one other: a row a method, a difference and a p value for each score."""
     table = []
     for row in by_score(tests).to_dict('records'):
-        cells = {'method': plain(row['method']), 'common seeds': row['n']}
+        cells = {'method': in_markdown(row['method']), 'common seeds': row['n']}
         for score in tests['score'].unique():
             cells |= {SCORES[score]: _difference(row, score), f'p {SCORES[score]}': _p(row, score)}
         table.append(cells)
-    against = plain(tests['against'].iloc[0]) + (', the best' if tests['reference'].iloc[0] == 'best' else '')
+    against = in_markdown(tests['against'].iloc[0]) + (', the best' if tests['reference'].iloc[0] == 'best' else '')
     return f'Against {against}:\n\n{rows_to_markdown(table)}'
 
 
@@ -277,9 +279,11 @@ def said_of_ranks(ranks: Ranks) -> str:
 
 
 def _mean_ranks(ranks: Ranks) -> str:
-    lines = ['## Mean ranks over tables', '', said_of_ranks(ranks)]
+    lines = ['## Mean ranks over tables', '', in_markdown(said_of_ranks(ranks))]
     if len(ranks.mean_ranks):
-        table = [{'method': plain(method), 'mean rank': f'{rank:.2f}'} for method, rank in ranks.mean_ranks.items()]
+        table = [
+            {'method': in_markdown(method), 'mean rank': f'{rank:.2f}'} for method, rank in ranks.mean_ranks.items()
+        ]
         lines += ['', rows_to_markdown(table)]
     return '\n'.join(lines)
 
@@ -288,13 +292,13 @@ def _left_out(results: SuiteResults) -> list[str]:
     count = len(results.left_out)
     if not count:
         return []
-    files = '\n'.join(f'- {path.parent.name}/{path.name}' for path in results.left_out)
+    files = '\n'.join(f'- {in_markdown(printable(f"{path.parent.name}/{path.name}"))}' for path in results.left_out)
     return [f'{counted(count, "file")} left out, as not valid or in conflict with others:\n\n{files}\n']
 
 
 def _failure(failure: Mapping[str, Any]) -> str:
-    method, reason = plain(failure['method']), plain(failure['reason'])
-    return f'- {method}, seed {failure["run_seed"]}, stage {failure["stage"]}: {reason}'
+    method, reason = in_markdown(failure['method']), in_markdown(failure['reason'])
+    return f'- {method}, seed {failure["run_seed"]}, stage {in_markdown(failure["stage"])}: {reason}'
 
 
 def _group_of(told: Mapping[str, Any]) -> tuple[str, float, str, str]:

@@ -14,11 +14,10 @@ from made_records import make_record, write
 from ltbench.errors import StoreError, UsageError
 from ltbench.record import write_failure
 from ltbench.report import build_report, read_suite
+from ltbench.report.escaping import in_latex, in_markdown
 from ltbench.report.frame import runs_frame
-from ltbench.report.latex import escape
 from ltbench.report.statistics import against, mean_ranks
 from ltbench.report.tables import csv, leaderboard
-from ltbench.report.text import plain
 
 
 def everything(results):
@@ -121,7 +120,7 @@ def test_latex_is_escaped_and_marks_the_best(results):
     text = (results / 'made/leaderboard-cifar10_lt-if100.tex').read_text()
     assert r'nbn\_x & 1 & \textbf{100.0 [100.0, 100.0]} &' in text
     assert text.count(r'\textbf') == 1
-    assert escape('a_b%{c}\\') == r'a\_b\%\{c\}\textbackslash{}'
+    assert in_latex('a_b%{c}\\') == r'a\_b\%\{c\}\textbackslash{}'
 
 
 def test_csv_writes_small_p_values_and_nothing_for_nothing():
@@ -173,7 +172,7 @@ def test_markdown_shows_methods_as_typed(results):
     write(make_record('m(a="p|<b>*_x_")', 0))
     build_report('made', figures=False)
     assert r'| m(a="p\|\<b>\*\_x\_") |' in (results / 'made/leaderboard.md').read_text()
-    assert plain('resample_class_balanced(bias_init=zeros)') == 'resample_class_balanced(bias_init=zeros)'
+    assert in_markdown('resample_class_balanced(bias_init=zeros)') == 'resample_class_balanced(bias_init=zeros)'
     assert 'nan' not in (results / 'made/leaderboard.md').read_text()
 
 

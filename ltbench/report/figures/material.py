@@ -160,7 +160,7 @@ def _material(rows: pd.DataFrame, records: Sequence[Mapping[str, Any]], interval
         pd.concat([rows.drop(columns=columns.columns, errors='ignore'), columns.astype(float)], axis=1),
         {method: sorted(several, key=lambda one: one.run_seed) for method, several in details.items()},
         np.asarray(first['class_counts']), tuple(method for method in related if method != BASELINE), intervals,
-        next((one['rare_group'] for one in strength if one), 'few'),
+        next((one['rare_group'] for one in strength if one and 'rare_group' in one), 'few'),
         'CPU seconds' if clock == 'cpu' else f'wall seconds on {" or ".join(devices)}',
         caveat=first['config']['benchmark'].get('caveat', ''), source=_source(first),
     )  # fmt: skip
@@ -191,7 +191,8 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, float | None]:
 
 def _details(record: Mapping[str, Any]) -> Details:
     curve = record['curve']
-    names = [name for name in ('loss', 'accuracy', 'bn_scale', 'test_top1') if any(name in epoch for epoch in curve)]
+    names = ('loss', 'accuracy', 'bn_scale', 'test_top1')
+    names = [name for name in names if any(epoch.get(name) is not None for epoch in curve)]
     reached = np.cumsum([stage['epochs'] for stage in record['stages'] if stage['kind'] == 'train'])
     return Details(
         record['run_seed'],
@@ -204,7 +205,7 @@ def _details(record: Mapping[str, Any]) -> Details:
 
 
 def _is_related(record: Mapping[str, Any]) -> bool:
-    if any('bn_scale' in epoch for epoch in record['curve']):
+    if any(epoch.get('bn_scale') is not None for epoch in record['curve']):
         return True
     for stage in record['config']['stages']:
         optimizer = (stage.get('recipe') or {}).get('optimizer') or {}

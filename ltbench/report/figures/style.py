@@ -5,6 +5,7 @@ Axes are placed in inches by hand: an automatic layout would draw everything sev
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -27,6 +28,8 @@ from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from PIL import Image
 
+from ltbench.report.escaping import in_svg
+
 DPI = 150
 TEXT = 8.5  # points, of everything but the title
 TITLE = 9.5
@@ -46,6 +49,7 @@ def style() -> Iterator[None]:
     look: Any = {
         'svg.hashsalt': 'ltbench',
         'svg.fonttype': 'none',
+        'text.parse_math': False,  # a name with two $ is no formula
         'savefig.dpi': DPI,
         'font.size': TEXT,
         'axes.labelsize': TEXT,
@@ -77,7 +81,9 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert('RGB')
     picture.save(paths[0], dpi=(DPI, DPI), compress_level=3)
     with mpl.rc_context({'svg.hashsalt': 'ltbench', 'svg.fonttype': 'none'}):
-        figure.savefig(paths[1], metadata={'Date': None})
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format='svg', metadata={'Date': None})
+    paths[1].write_bytes(in_svg(buffer.getvalue()))
     return paths
 
 
@@ -159,6 +165,8 @@ def draw_bars(axes: Axes, lefts: np.ndarray, lengths: np.ndarray, **look: Any) -
 
 def legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], columns: int | None = None) -> None:
     """A legend under everything; the figure grows by its height, and gets as many columns as it has room for."""
+    if not labels:
+        return
     widths = [text_width(label) + 0.65 for label in labels]
     width = figure.get_size_inches()[0]
     fitting = len(labels) if sum(widths) < width - 0.2 else int((width - 0.2) / max(widths))
@@ -179,7 +187,7 @@ def add_title(figure: Figure, first: str, *others: str) -> None:
         size = TITLE if number == 0 else TEXT
         average = text_width(text, size, 'bold' if number == 0 else 'normal') / max(len(text), 1)
         text = text.replace('< ', '<\N{NO-BREAK SPACE}')
-        lines += [(line, size, number == 0) for line in wrap(text, max(20, int(0.97 * width / average)))]
+        lines += [(line, size, number == 0) for line in wrap(text, max(20, int(0.97 * width / max(average, 0.01))))]
     grow(figure, top=0.165 * len(lines) + 0.14)
     wide, tall = figure.get_size_inches()
     for number, (line, size, is_first) in enumerate(lines):

@@ -1,0 +1,488 @@
+"""What records and failures may hold: the type and range of every entry that anything reads, declared once.
+
+Checked when one is written and when it is read. Where methods, benchmarks or later versions add entries, a dict is
+open: its further entries are plain data of any shape, which are shown and compared as they are, and never computed
+with.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType, ValidationError
+
+from ltbench.config import parse_specs
+from ltbench.errors import LTBenchError
+
+SCHEMA_VERSION = 4
+ROUNDING = 1e-9  # of a percentage: exp(log(100)) is a little more than 100
+DEEPEST = 16  # lists and objects within each other, of plain data
+SHOWN = 60  # characters of a value in a message
+
+# ---------------------------------------------------------------------------------------------- values
+
+Real = Annotated[float, Meta(ge=-1e39, le=1e39, description='a number that single precision can hold')]
+Amount = Annotated[float, Meta(ge=0, le=1e39, description='a number, 0 or larger')]
+Percent = Annotated[float, Meta(ge=-ROUNDING, le=100 + ROUNDING, description='a number from 0 to 100')]
+Factor = Annotated[float, Meta(ge=1, le=1e12, description='a number from 1 to 1e12')]
+Count = Annotated[int, Meta(ge=0, le=10**18, description='a whole number, 0 or larger')]
+Images = Annotated[int, Meta(ge=0, le=10**9, description='a whole number from 0 to 1e9')]
+AtLeastOne = Annotated[int, Meta(ge=1, le=10**9, description='a whole number from 1 to 1e9')]
+Seed = Annotated[int, Meta(ge=0, le=2**63 - 1, description='a whole number from 0 to 2^63 - 1')]
+Hash = Annotated[str, Meta(pattern=r'\A[0-9a-f]{1,64}\Z', description='1 to 64 hexadecimal digits')]
+HashIfKnown = Annotated[str, Meta(pattern=r'\A[0-9a-f]{0,64}\Z', description='hexadecimal digits, or empty')]
+Name = Annotated[str, Meta(pattern=r'\A[^/\x00-\x1f\x7f]{1,100}\Z', description='a name of 1 to 100 characters, no /')]
+Line = Annotated[str, Meta(max_length=1000, description='text of at most 1000 characters')]
+"""What figures show: of longer text they would be larger than a picture can be."""
+
+# ---------------------------------------------------------------------------------------------- parts of a record
+
+
+class Closed(Struct, forbid_unknown_fields=True):
+    """A part whose entries are all known."""
+
+
+class Groups(Closed):
+    """Number of classes in each group."""
+
+    many: Count
+    medium: Count
+    few: Count
+
+
+class Bins(Closed):
+    """15 bins of confidence, see :func:`ltbench.evaluation.metrics.reliability_bins`."""
+
+    images: Annotated[list[Images], Meta(min_length=15, max_length=15, description='a list of 15 numbers')]
+    confidence: Annotated[list[Percent | None], Meta(min_length=15, max_length=15, description='a list of 15 numbers')]
+    accuracy: Annotated[list[Percent | None], Meta(min_length=15, max_length=15, description='a list of 15 numbers')]
+
+
+class Reliability(Closed):
+    """Of all images and of those of each group; none of a group without images."""
+
+    all: Bins
+    many: Bins | None
+    medium: Bins | None
+    few: Bins | None
+
+
+class Shares(Closed):
+    """Percent of a group's images that are taken for classes of each group, and that are right."""
+
+    many: Percent
+    medium: Percent
+    few: Percent
+    correct: Percent
+
+
+class Confusion(Closed):
+    """Of the images of each group."""
+
+    many: Shares | None
+    medium: Shares | None
+    few: Shares | None
+
+
+class Metrics(Struct):
+    """Open: see :func:`ltbench.evaluation.evaluate`."""
+
+    top1: Percent
+    macro: Percent
+    geometric_mean: Percent
+    balanced_error: Percent
+    nll: Amount
+    ece: Percent
+    many: Percent | None
+    medium: Percent | None
+    few: Percent | None
+    ece_many: Percent | None
+    ece_medium: Percent | None
+    ece_few: Percent | None
+    per_class: list[Percent | None]
+    test_images: list[Images]
+    predicted: list[Images]
+    reliability: Reliability
+    confusion: Confusion
+
+
+class Part(Closed):
+    """A part of the method, with all its options."""
+
+    name: Line
+    options: dict[str, Any]
+
+
+class StageDone(Closed):
+    """A stage that the run was made from, and what it took."""
+
+    kind: Line
+    fingerprint: Hash
+    epochs: Images
+    cost: dict[str, Amount]
+
+
+class Cost(Closed):
+    """What a run took; of the network, and of all its stages."""
+
+    parameters: Count
+    flops: Count
+    wall_seconds: Amount
+    cpu_seconds: Amount
+    images_per_second: Amount
+    peak_memory_mb: Amount
+
+
+class Backbone(Struct):
+    """Open: arguments of the network."""
+
+    type: Line
+
+
+class Data(Struct):
+    """Open: arguments of the data set."""
+
+    root: str | None = None
+
+
+class Recipe(Struct):
+    """Open: optimizer, schedule, augmentation, ..."""
+
+    epochs: AtLeastOne
+    batch_size: AtLeastOne
+
+
+class ResolvedBenchmark(Struct):
+    """Open."""
+
+    name: str
+    preset: str
+    data: Data
+    backbone: Backbone
+    recipe: Recipe
+    overrides: dict[str, Any]
+    caveat: Line = ''
+    stands_beside: str = ''
+
+
+class Optimizer(Struct):
+    """Open."""
+
+    paramwise: dict[str, Any] | None = None
+
+
+class StageRecipe(Struct):
+    """Open."""
+
+    optimizer: Optimizer | None = None
+
+
+class StageConfig(Struct):
+    """Open: the whole config of a stage."""
+
+    kind: str
+    recipe: StageRecipe | None = None
+    seed: Seed | None = None
+
+
+class Imported(Struct):
+    """Open: where a checkpoint came from."""
+
+    source: str
+    backbone: Backbone
+
+
+class Config(Struct):
+    """Open: the resolved benchmark and the configs of all stages; ``imported`` of a checkpoint that was not trained."""
+
+    benchmark: ResolvedBenchmark
+    stages: list[StageConfig]
+    imported: Imported | UnsetType = UNSET
+
+
+class Environment(Struct):
+    """Open: software and hardware, see :func:`ltbench.engine.environment.describe`."""
+
+    ltbench: str
+    python: str
+    torch: str
+    torchvision: str
+    mmengine: str
+    numpy: str
+    processor: Line
+    device: Line
+    threads: Count
+    git_commit: str | None
+    instructions: Line = ''  # older records have them in the name of the processor
+
+
+class Layer(Struct):
+    """A BN layer over its channels."""
+
+    name: Line
+    weight_mean: Real
+    weight_std: Amount
+    bias_mean: Real
+    bias_std: Amount
+
+
+class LastLayer(Struct):
+    """All values of the last BN layer."""
+
+    name: Line
+    weight: list[Real]
+    bias: list[Real]
+
+
+class BN(Struct):
+    """Empty where no layer has a weight."""
+
+    layers: list[Layer] = []
+    last: LastLayer | UnsetType = UNSET
+
+
+class Channels(Struct):
+    """Channels of one kind: how many, and what they answer to images of rare classes."""
+
+    channels: Count
+    mean: Real
+    std: Amount
+
+
+class Strength(Struct):
+    """Empty where there are no two groups."""
+
+    rare_group: Literal['medium', 'few'] = 'few'
+    frequent: Channels | UnsetType = UNSET
+    rare: Channels | UnsetType = UNSET
+
+
+class Analysis(Struct):
+    """Open: what the network looks like inside, see ``ltbench/engine/analysis.py``."""
+
+    bn: BN | UnsetType = UNSET
+    strength: Strength | UnsetType = UNSET
+
+
+# ---------------------------------------------------------------------------------------------- wholes
+
+
+class Record(Closed):
+    """One run's result. All entries are required and no other is allowed."""
+
+    schema: Literal[4]
+    ltbench: str  # version of the software
+    protocol: Count  # version of the computation
+    benchmark: Name
+    imbalance_factor: Factor | None
+    setting: Line  # preset, and what was overridden by hand, for people
+    table: Hash  # of what all its rows share: data, backbone, recipe and protocol, see ltbench.config.table_of
+    data: HashIfKnown  # fingerprint of the images and labels
+    code: HashIfKnown  # of ltbench
+    method: Line  # as typed, options included
+    methods: Annotated[list[Part], Meta(min_length=1, description='a list of one part or more')]
+    run_seed: Seed
+    fingerprint: Hash  # of the last stage
+    computation: Hash  # the same without the seed: runs that differ here are of other code
+    stages: Annotated[list[StageDone], Meta(min_length=1, description='a list of one stage or more')]
+    config: Config
+    class_names: list[str]
+    class_counts: Annotated[list[Images], Meta(min_length=1, description='a list of one class or more')]
+    groups: Groups
+    metrics: Metrics
+    curve: list[dict[str, Real | None]]  # by epoch: training loss, accuracy, learning rate, and scores where asked for
+    analysis: Analysis
+    chosen: dict[str, Any]  # values chosen on validation images
+    warnings: list[str]  # what parts had to say about themselves
+    cost: Cost
+    environment: Environment
+    checksum: Hash  # of all the rest
+
+
+class Failure(Closed):
+    """What is kept of a run that failed; the first seven entries as in a record."""
+
+    benchmark: Name
+    imbalance_factor: Factor | None
+    setting: Line
+    table: Hash
+    method: Line
+    run_seed: Seed
+    fingerprint: Hash
+    stage: Line  # kind of the one that failed
+    reason: str
+
+
+PLAIN_DATA = ('methods', 'config', 'chosen', 'environment')
+"""Entries of a record that hold plain data of any shape."""
+
+
+def parse(text: bytes) -> Any:
+    """JSON, of which every number is finite and every text can be written down.
+
+    Raises:
+        ValueError: If it is not; the message names the entry, or the place in the file.
+        RecursionError: If it is nested too deeply for any reader.
+    """
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        value = json.loads(text.decode())  # says better what is wrong, or reads what we do not allow
+        raise ValueError(next(_unwritable(value), str(error))) from error
+
+
+def check_record(record: Any) -> None:
+    """Raise ValueError, naming the entry, unless ``record``, read by :func:`parse`, is a valid :class:`Record`."""
+    if not isinstance(record, dict):
+        raise ValueError('not a JSON object')
+    if record.get('schema') != SCHEMA_VERSION:
+        raise ValueError(f'schema {_short(record.get("schema"))}, this version of ltbench reads {SCHEMA_VERSION}')
+    _check(record, Record)
+    for wrong in _disagreements(record):
+        raise ValueError(wrong)
+
+
+def check_failure(failure: Any) -> None:
+    """The same for a :class:`Failure`."""
+    if not isinstance(failure, dict):
+        raise ValueError('not a JSON object')
+    _check(failure, Failure)
+
+
+def _disagreements(record: Mapping[str, Any]) -> Iterator[str]:
+    """What does not fit together, or has no type of its own; nothing where all is well."""
+    metrics, classes = record['metrics'], len(record['class_counts'])
+    for name in ('per_class', 'test_images', 'predicted'):
+        if len(metrics[name]) != classes:
+            yield f'metrics.{name} has {len(metrics[name])} entries, class_counts has {classes}'
+    if len(record['class_names']) != classes:
+        yield f'class_names has {len(record["class_names"])} entries, class_counts has {classes}'
+    if (number := sum(record['groups'].values())) != classes:
+        yield f'groups has {number} classes, class_counts has {classes}'
+    if not any(metrics['test_images']):
+        yield 'metrics.test_images has no image'
+    for place, (accuracy, images) in enumerate(zip(metrics['per_class'], metrics['test_images'], strict=False)):
+        if (accuracy is None) != (images == 0):
+            yield f'metrics.per_class[{place}] is {_short(accuracy)}, of {images} test images'
+    last = record['analysis'].get('bn', {}).get('last')
+    if last and (len(last['weight']) != len(last['bias']) or not last['weight']):
+        yield f'analysis.bn.last has {len(last["weight"])} weights and {len(last["bias"])} biases'
+    for place, point in enumerate(record['curve']):
+        if type(epoch := point.get('epoch')) is not int or epoch < 0:
+            yield f'curve[{place}].epoch is a whole number, 0 or larger, got {_short(epoch)}'
+    if 'imported' not in record['config']:
+        names = [part['name'] for part in record['methods']]
+        if names != _parts_of(record['method']):
+            yield f'methods has the parts {_short(names)}, method is {_short(record["method"])}'
+    if _too_deep([record[name] for name in PLAIN_DATA]):
+        name = next(name for name in PLAIN_DATA if _too_deep([record[name]]))
+        yield f'{name} is nested more than {DEEPEST} deep'
+
+
+@cache
+def _parts_of(method: str) -> list[str] | None:
+    """Names of the parts of a method as typed; None where nothing can be read."""
+    try:
+        return [spec.name for spec in parse_specs(method)]
+    except (LTBenchError, ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # those of literal_eval
+        return None
+
+
+def _too_deep(values: Sequence[Any]) -> bool:
+    """Whether lists and objects are nested more than :data:`DEEPEST` deep."""
+    nested = list(values)
+    for _ in range(DEEPEST):
+        inside = [inner for value in nested for inner in (value.values() if type(value) is dict else value)]
+        nested = [value for value in inside if type(value) is dict or type(value) is list]
+    return bool(nested)
+
+
+# ---------------------------------------------------------------------------------------------- messages
+
+
+def _check(value: Any, kind: Any) -> None:
+    try:
+        msgspec.convert(value, kind)
+    except ValidationError as error:
+        raise ValueError(_explained(str(error), value, kind)) from error
+
+
+def _explained(message: str, value: Any, kind: Any) -> str:
+    """An error of msgspec in the words of the schema: ``metrics.top1 is a number from 0 to 100, got null``."""
+    said, _, place = message.partition(' - at `$')
+    path = ''
+    for key, index in re.findall(r'\.(\w+)|\[(\d+|\.\.\.)\]', place):
+        kind = _arm(kind, value)
+        if key:
+            kind, value, path = get_type_hints(kind, include_extras=True)[key], value[key], f'{path}.{key}'
+        elif index != '...':
+            kind, value, path = get_args(kind)[0], value[int(index)], f'{path}[{index}]'
+        else:
+            kind = get_args(kind)[1]
+            key = next((name for name, inner in value.items() if not _fits(inner, kind)), '')
+            value, path = value.get(key), f'{path}.{key}'
+    path = path.lstrip('.')
+    if named := re.fullmatch(r'Object (missing required|contains unknown) field `(.*)`', said):
+        what = 'is missing' if named[1] == 'missing required' else 'is no entry of a record'
+        return f'{path}.{named[2]} {what}'.lstrip('.')
+    return f'{path} is {_words(kind)}, got {_short(value)}'
+
+
+def _arm(kind: Any, value: Any) -> Any:
+    """Of what may stand in a place, that which the value is meant to be: an object or a list."""
+    if get_origin(kind) is Annotated:
+        return _arm(get_args(kind)[0], value)
+    if isinstance(kind, type) or get_origin(kind) in (list, dict):
+        return kind
+    arms = [_arm(arm, value) for arm in get_args(kind) if arm not in (type(None), UnsetType)]
+    return next(arm for arm in arms if (get_origin(arm) is list) == isinstance(value, list))
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    try:
+        msgspec.convert(value, kind)
+    except ValidationError:
+        return False
+    return True
+
+
+def _words(kind: Any) -> str:
+    if get_origin(kind) is Annotated:
+        return get_args(kind)[1].description
+    if get_origin(kind) is Literal:
+        return ' or '.join(map(_short, get_args(kind)))
+    if get_origin(kind) in (list, dict):
+        return 'a list' if get_origin(kind) is list else 'an object'
+    if isinstance(kind, type):
+        return {str: 'text', type(None): 'null'}.get(kind, 'an object')
+    return ' or '.join(_words(arm) for arm in get_args(kind) if arm is not UnsetType)
+
+
+def _short(value: Any) -> str:
+    """A value as JSON on one line, cut."""
+    text = json.dumps(value)
+    return text if len(text) <= SHOWN else f'{text[: SHOWN - 1]}…'
+
+
+def _unwritable(value: Any, path: str = '') -> Iterator[str]:
+    """The entries that no JSON of ours holds: numbers that are not finite, text with half of a surrogate pair."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in inside:
+        name = f'{path}[{key}]' if isinstance(key, int) else f'{path}.{_escaped(key)}'.lstrip('.')
+        if isinstance(key, str) and _escaped(key) != key:
+            yield f'{name} is a name with characters that are no Unicode'
+        yield from _unwritable(inner, name)
+    if isinstance(value, float) and not math.isfinite(value):
+        yield f'{path} is {value}, no finite number'
+    if isinstance(value, str) and _escaped(value) != value:
+        yield f'{path} is text with characters that are no Unicode, got {_short(value)}'
+
+
+def _escaped(text: str) -> str:
+    return text.encode('utf-8', 'backslashreplace').decode()
