@@ -177,6 +177,14 @@ def evaluate(
     option: Annotated[
         list[str] | None, typer.Option('-o', '--option', help='backbone.name=resnext50_32x4d; may be repeated.')
     ] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option(
+            metavar='NUMBERS',
+            help="What its pixels (0 to 1) were normalised by: 0.49,0.48,0.45; default: the source's.",
+        ),
+    ] = None,
+    std: Annotated[str | None, typer.Option(metavar='NUMBERS', help='Likewise, with --mean.')] = None,
     suite: Annotated[
         str | None, typer.Option(help='Suite that the record of a checkpoint goes to; default: imported.')
     ] = None,
@@ -189,7 +197,7 @@ def evaluate(
     imported.
     """
     needed = {'--checkpoint': checkpoint, '--from': source, '-b': benchmark}
-    given = needed | {'--preset': preset, '-o': option, '--suite': suite}
+    given = needed | {'--preset': preset, '-o': option, '--mean': mean, '--std': std, '--suite': suite}
     extra = [name for name, value in given.items() if value]
     if run is not None:
         if extra:
@@ -205,15 +213,17 @@ def evaluate(
             else 'nothing to evaluate: give a recorded RUN (`ltbench ls runs` lists them), '
             'or --checkpoint FILE --from SOURCE -b BENCHMARK'
         )
+    if (mean is None) != (std is None):
+        raise UsageError('--mean and --std belong together: give both, or none for those of the source')
+    pixels = (_numbers('--mean', mean), _numbers('--std', std)) if mean is not None and std is not None else None
     from ltbench import plugins
     from ltbench.config import load_benchmark
     from ltbench.engine.imported import score_checkpoint
 
     plugins.load()  # those of $LTBENCH_PLUGINS may have the data set or the network
 
-    for line in score_checkpoint(
-        checkpoint, source, load_benchmark(benchmark, preset, _assignments(option or [])), suite or 'imported'
-    ):
+    chosen = load_benchmark(benchmark, preset, _assignments(option or []))
+    for line in score_checkpoint(checkpoint, source, chosen, suite or 'imported', pixels):
         typer.echo(line)
 
 
@@ -416,6 +426,14 @@ def _seeds(text: str | None) -> tuple[int, ...]:
             raise UsageError(f'cannot read seeds {text!r}: expected whole numbers, 0 or larger, like 0,1,2 or 0-4')
         seeds |= dict.fromkeys(range(first, last + 1))
     return tuple(seeds)
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...]:
+    """``'0.5,0.4'`` -> 0.5, 0.4."""
+    try:
+        return tuple(float(item) for item in text.split(','))
+    except ValueError:
+        raise UsageError(f'cannot read {option} {text!r}: expected numbers with commas, like 0.49,0.48,0.45') from None
 
 
 def _assignments(items: list[str]) -> dict[str, object]:

@@ -50,7 +50,10 @@ class _Tolerant:
 
 def printable(name: str | bytes | os.PathLike[str]) -> str:
     """A path or name that any terminal and file takes: bytes that are no UTF-8, and line breaks, as ``\\x`` escapes."""
-    text = os.fsencode(name).decode('utf-8', 'backslashreplace')
+    try:
+        text = os.fsencode(name).decode('utf-8', 'backslashreplace')
+    except UnicodeEncodeError:  # half a character, as a pickle or JSON may hold
+        text = str(name).encode('utf-8', 'backslashreplace').decode()
     return ''.join(letter if letter.isprintable() else letter.encode('unicode_escape').decode() for letter in text)
 
 
