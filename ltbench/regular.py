@@ -5,15 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from pathlib import Path
-from typing import BinaryIO
+from io import BufferedReader
 
 
 class NotAFileError(OSError):
     """Something else than a regular file: a named pipe, a device, a socket or a folder."""
 
 
-def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
     """Open a regular file to read bytes from it.
 
     Raises:

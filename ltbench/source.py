@@ -26,8 +26,8 @@ DEPENDENCIES = frozenset((
 
 COMPUTES_NOTHING = frozenset((
     'report', 'tracking', 'bench', 'grid', 'cli', 'listing', 'scaffold', 'storekeeping', 'rescore', 'compare',
-    'contract', 'console', 'runs', 'record', 'store', 'sealed', 'claims', 'places', 'regular', 'errors', 'garbage', 'builtin',
-    'configs',
+    'contract', 'console', 'runs', 'record', 'store', 'sealed', 'claims', 'places', 'errors', 'garbage', 'builtin',
+    'configs', 'regular',
 ))  # fmt: skip
 """Modules and folders of ``ltbench`` that no trained number goes through; all others are the engine.
 

@@ -1,13 +1,15 @@
-"""A file that somebody else wrote, as tensors and plain data: verified, nothing in it executed, nothing taken for real."""
+"""A file that somebody else wrote, as tensors and plain data: verified first, and nothing in it is executed."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import pickle
 import warnings
 import zipfile
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,6 +51,7 @@ def read_plain(path: Path) -> tuple[dict[str, Any], str]:
         raise DataError(f'{printable(path)} cannot be read: {error.strerror or error}') from error
     except pickle.UnpicklingError as error:
         reason = str(error).partition('WeightsUnpickler error:')[2].strip() or str(error)
+        reason = reason.partition('. Please use')[0]  # torch's advice is to let the code run
         raise DataError(
             f'{printable(path)} is refused: it is damaged, or holds more than tensors and plain data, which could run '
             f'code ({short(reason)}). If you trust it, load it with its own code and save the weights alone.'
@@ -65,7 +68,7 @@ def read_plain(path: Path) -> tuple[dict[str, Any], str]:
     return content, sha256
 
 
-def _verify(path: Path, file: BinaryIO) -> None:
+def _verify(path: Path, file: BufferedReader) -> None:
     """Compare every entry of a zip archive with its checksum, and its sizes with that of the file."""
     file.seek(0)
     if file.read(len(ZIP)) != ZIP:
@@ -84,6 +87,8 @@ def _verify(path: Path, file: BinaryIO) -> None:
     except DataError:
         raise
     except Exception as error:  # so does zipfile
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # the disk's, not of a place before the file
+            raise
         reason = short(str(error)) or type(error).__name__
         unsummed = '; or it was saved without checksums, by set_crc32_options(False): save it again with them'
         raise DataError(
