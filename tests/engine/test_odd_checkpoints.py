@@ -1,7 +1,7 @@
 """Checkpoints that are damaged, odd or hostile: each is scored properly or refused in one line; none is a traceback.
 
-The fast form tries 60 files of a fixed seed. The long form tries as many as you say (900 take a minute) and prints how many
-were scored and refused; `ODD_CHECKPOINTS_SEED=1` chooses others:
+The fast form tries 60 files of a fixed seed. The long form tries as many as you say (900 take a minute) and prints
+how many were scored and refused; `ODD_CHECKPOINTS_SEED=1` chooses others:
 
     ODD_CHECKPOINTS=900 python -m pytest -n 0 tests/engine/test_odd_checkpoints.py
 """
