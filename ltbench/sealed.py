@@ -10,11 +10,12 @@ import errno
 import hashlib
 import json
 import os
+import stat
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -130,6 +131,38 @@ def write_atomically(path: Path, contents: str | bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def contents_of(path: Path) -> bytes:
+    """The bytes of a regular file; nothing else is waited for, as one would for ever for those of a FIFO.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is a folder, FIFO, socket or device.
+    """
+    with open_regular(path) as file:
+        return file.read()
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read its bytes; raises as :func:`contents_of`."""
+    try:
+        # a terminal must not become ours, and a FIFO that nobody writes to must not be waited for
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise ValueError('it is a socket or device, no regular file') from error
+        raise
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        kind = next((name for is_kind, name in KINDS.items() if is_kind(mode)), 'device')
+        raise ValueError(f'it is a {kind}, no regular file')
+    return os.fdopen(descriptor, 'rb')
+
+
+KINDS = {stat.S_ISDIR: 'folder', stat.S_ISFIFO: 'FIFO', stat.S_ISSOCK: 'socket'}
+"""What may stand in a file's place."""
 
 
 def sync(path: Path) -> None:

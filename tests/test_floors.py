@@ -24,7 +24,7 @@ FLOORS = [
     {'store', 'fingerprint', 'source'},
     {'claims'},
     {'sealed'},
-    {'registry', 'console', 'seeding', 'garbage', 'places', 'regular'},
+    {'registry', 'console', 'seeding', 'garbage', 'places'},
     {'errors'},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import pickle
 import warnings
 import zipfile
-from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
 from ltbench.console import printable
 from ltbench.errors import DataError
-from ltbench.regular import open_regular
+from ltbench.sealed import open_regular, sha256_of
 
 REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """Types of numbers that weights are read from. Integers and float8 are nothing without the scale they belong to."""
@@ -36,8 +34,15 @@ def read_plain(path: Path) -> tuple[dict[str, Any], str]:
             dict of names.
     """
     try:
-        with open_regular(path) as file:
-            sha256 = hashlib.file_digest(file, 'sha256').hexdigest()
+        file = open_regular(path)
+    except FileNotFoundError as error:
+        raise DataError(f'no such file: {printable(path)}') from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, 'strerror', None) or error
+        raise DataError(f'{printable(path)} cannot be read: {reason}') from error
+    try:
+        with file:
+            sha256 = sha256_of(path)
             _verify(path, file)
             file.seek(0)
             with warnings.catch_warnings():
@@ -45,8 +50,6 @@ def read_plain(path: Path) -> tuple[dict[str, Any], str]:
                 content = torch.load(file, map_location='cpu', weights_only=True)
     except DataError:
         raise
-    except FileNotFoundError as error:
-        raise DataError(f'no such file: {printable(path)}') from error
     except OSError as error:
         raise DataError(f'{printable(path)} cannot be read: {error.strerror or error}') from error
     except pickle.UnpicklingError as error:
@@ -68,7 +71,7 @@ def read_plain(path: Path) -> tuple[dict[str, Any], str]:
     return content, sha256
 
 
-def _verify(path: Path, file: BufferedReader) -> None:
+def _verify(path: Path, file: BinaryIO) -> None:
     """Compare every entry of a zip archive with its checksum, and its sizes with that of the file."""
     file.seek(0)
     if file.read(len(ZIP)) != ZIP:
