@@ -315,9 +315,9 @@ def check(
     plugin: Plugins = None,
 ) -> None:
     """Test that methods keep the contract: yours as well as the built-in ones."""
-    from ltbench import listing
+    from ltbench.checking import check_methods
 
-    raise typer.Exit(listing.check_methods(method or [], [str(p) for p in plugin or ()]))
+    raise typer.Exit(check_methods(method or [], [str(p) for p in plugin or ()]))
 
 
 @app.command()

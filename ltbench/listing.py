@@ -69,26 +69,6 @@ def check_data(benchmark: str) -> int:
     return 0 if all(status.state == 'whole' for status in statuses) else EXIT_FAILED
 
 
-def check_methods(names: list[str], plugin_files: Iterable[str]) -> int:
-    """Print whether each method keeps the contract; return 0 if all do, else 1."""
-    broken = plugins.load(plugin_files)
-    for name in names:
-        lookup(METHODS, name)
-    from ltbench.contract import CHECKS, check
-
-    console = make_console()
-    failures = 0
-    for number, (method, check_name, wrong) in enumerate(check(names or plugins.method_names()), start=1):
-        if wrong:
-            failures += 1
-            console.print(f'FAILED {method}: {check_name.replace("_", " ")}: {wrong}', style='red')
-        if number % len(CHECKS) == 0:
-            console.print(f'{method}: {len(CHECKS)} checks', highlight=False)
-    for line in plugins.not_loaded():
-        console.print(line, style='yellow', soft_wrap=True)
-    return EXIT_FAILED if failures or broken else 0
-
-
 def _data_class(benchmark: str) -> type[LongTailData]:
     from ltbench.data.listed import ListedLT
 

@@ -10,7 +10,7 @@ import pytest
 HOME = Path(__file__).parents[1]
 FLOORS = [
     {'cli'},
-    {'listing', 'scaffold', 'storekeeping', 'rescore', 'compare'},
+    {'listing', 'scaffold', 'storekeeping', 'rescore', 'compare', 'checking'},
     {'contract', 'bench'},
     {'grid'},
     {'report', 'tracking'},
