@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import TypeVar
+
+_T = TypeVar('_T')
 
 EXIT_FAILED = 1
 """At least one stage failed."""
@@ -43,6 +46,13 @@ class InterruptedRunError(LTBenchError):
     """Ctrl-C."""
 
     exit_code = 130
+
+
+def given(value: _T | None) -> _T:
+    """A value that is there unless ltbench itself is wrong, for which ``python -O`` would leave an assertion out."""
+    if value is None:
+        raise RuntimeError('a value that has to be there is missing: a fault of ltbench')
+    return value
 
 
 def unknown(noun: str, name: str, known: Iterable[str], hint: str = '') -> UsageError:

@@ -61,6 +61,13 @@ def test_no_import_runs_upwards(path):
             assert FLOOR[mine] < FLOOR[other], other
 
 
+@pytest.mark.parametrize('path', FILES, ids=lambda path: str(path.relative_to(HOME)))
+def test_nothing_is_checked_by_an_assertion(path):
+    """`python -O` leaves them out. Those that only tell mypy of a type stay in methods, whose code names results."""
+    found = [ast.unparse(node.test) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Assert)]
+    assert all(part_of(path) == 'methods' and test.endswith(' is not None') for test in found), found
+
+
 def test_the_engine_names_no_method():
     names = {path.stem for path in HOME.glob('methods/*.py') if path.stem not in ('__init__', 'erm')}
     for path in HOME.glob('ltbench/engine/*.py'):

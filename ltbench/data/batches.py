@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from ltbench.data.base import FileSplit, LongTailData, Split
 from ltbench.data.files import FileDataset, SeededSampler, as_it_is, file_loader
 from ltbench.data.samplers import EpochSampler
-from ltbench.errors import UsageError
+from ltbench.errors import UsageError, given
 from ltbench.seeding import derive_seed
 
 PREPARED_BYTES = 4 << 20
@@ -130,8 +130,7 @@ class ResidentLoader(DataLoader[dict[str, Tensor]]):
         self.at_once = max(1, PREPARED_BYTES // (4 * batch_size * split.images[0].size))
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:  # type: ignore[override]
-        preprocess, device, size = self.preprocess, self.preprocess.mean.device, self.batch_size
-        assert size is not None
+        preprocess, device, size = self.preprocess, self.preprocess.mean.device, given(self.batch_size)
         torch.empty((), dtype=torch.int64).random_()  # as any DataLoader does: others go on with the global generator
         for indices in torch.tensor(list(self.sampler)).split(size * self.at_once):
             several = self.split.__getitems__(indices)

@@ -9,7 +9,7 @@ import torch
 from mmengine.model import BaseDataPreprocessor, BaseModel
 from torch import Tensor, nn
 
-from ltbench.errors import UsageError
+from ltbench.errors import UsageError, given
 from ltbench.models.bf16 import compute_in_bf16
 from ltbench.models.heads import linear_weight
 from ltbench.models.losses import Loss
@@ -75,18 +75,19 @@ class LongTailClassifier(BaseModel):
         """
         if mode == 'tensor':
             return joint(self._logits(images))
-        assert self.loss is not None
-        assert labels is not None
+        criterion, labels = given(self.loss), given(labels)
         if self.mixing is None:
             logits = self._logits(images)
-            loss = self.loss(logits, labels)
+            loss = criterion(logits, labels)
         else:
             images, others, share = self.mixing(images, labels)
             logits = self._logits(images)
-            assert isinstance(self.loss, Loss)
-            loss = self.loss.mixed(logits, labels, others, share)
+            if not isinstance(criterion, Loss):
+                name = type(criterion).__name__
+                raise UsageError(f'{name} cannot be mixed; derive it from ltbench.models.losses.Loss')
+            loss = criterion.mixed(logits, labels, others, share)
         if loss.dim() != 0:
-            raise UsageError(f'{type(self.loss).__name__} gives {tuple(loss.shape)}; a loss is one number a batch')
+            raise UsageError(f'{type(criterion).__name__} gives {tuple(loss.shape)}; a loss is one number a batch')
         correct = (joint(logits.detach()).argmax(dim=1) == labels).float().sum()
         return {'loss': loss, 'correct': correct}
 
