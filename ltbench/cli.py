@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ltbench.errors import LTBenchError, UsageError
+from ltbench.errors import EXIT_FAILED, LTBenchError, UsageError
 
 MOST_SEEDS = 10_000  # in one range
 
@@ -42,6 +43,20 @@ Options = Annotated[
     list[str] | None,
     typer.Option('-o', '--option', help='recipe.epochs=5, epochs=5, or nbn.normalize=weight; may be repeated.'),
 ]
+ScaleLR = Annotated[
+    bool, typer.Option('--scale-lr', help='With -o batch_size=N: scale the learning rate in proportion.')
+]
+DevicesPerRun = Annotated[
+    int | None, typer.Option(min=1, help='Processes that train one run together, each on a GPU of its own.')
+]
+SkipRecorded = Annotated[
+    bool,
+    typer.Option(
+        '--skip-recorded',
+        help='Leave runs alone that have a record, whatever the store has: for grids '
+        'that several machines share through their results.',
+    ),
+]
 Figures = Annotated[bool, typer.Option('--figures/--no-figures', help='Draw, or only make the tables.')]
 Plugins = Annotated[list[Path] | None, typer.Option('--plugin', help='A file with a method of yours; may be repeated.')]
 
@@ -72,12 +87,8 @@ def run(
     preset: Preset = None,
     option: Options = None,
     plugin: Plugins = None,
-    scale_lr: Annotated[
-        bool, typer.Option('--scale-lr', help='With -o batch_size=N: scale the learning rate in proportion.')
-    ] = False,
-    devices_per_run: Annotated[
-        int | None, typer.Option(min=1, help='Processes that train one run together, each on a GPU of its own.')
-    ] = None,
+    scale_lr: ScaleLR = False,
+    devices_per_run: DevicesPerRun = None,
     executor: Annotated[
         str, typer.Option(help='Who carries the stages out: local, ray (a Ray cluster) or slurm (Slurm jobs).')
     ] = 'local',
@@ -110,14 +121,7 @@ def run(
             help='Also score the network on the way, for training curves; default: after the last epoch alone.',
         ),
     ] = None,
-    skip_recorded: Annotated[
-        bool,
-        typer.Option(
-            '--skip-recorded',
-            help='Leave runs alone that have a record, whatever the store has: for grids '
-            'that several machines share through their results.',
-        ),
-    ] = False,
+    skip_recorded: SkipRecorded = False,
     figures: Figures = True,
     dry_run: Annotated[bool, typer.Option('--dry-run', help='Show what would be trained and what is found.')] = False,
 ) -> None:
@@ -139,9 +143,7 @@ def run(
     from ltbench.grid import drive
     from ltbench.grid.run import Selection
 
-    options = _assignments(option or [])
-    if devices_per_run is not None:
-        options['recipe.devices'] = devices_per_run
+    options = _run_options(option, devices_per_run)
     selection = Selection(
         suite, tuple(benchmark or ()), tuple(method or ()), _seeds(seeds), preset, options, scale_lr, skip_recorded
     )
@@ -284,17 +286,23 @@ def status(
     preset: Preset = None,
     option: Options = None,
     plugin: Plugins = None,
+    scale_lr: ScaleLR = False,
+    devices_per_run: DevicesPerRun = None,
+    skip_recorded: SkipRecorded = False,
     watch: Annotated[bool, typer.Option('--watch', help='Draw it again every two seconds.')] = False,
     as_json: Annotated[bool, typer.Option('--json', help='For programs.')] = False,
 ) -> None:
     """Show which runs are done, recorded, running, pending, stale, blocked or failed, with reasons."""
+    from ltbench.console import machine_output
     from ltbench.grid import drive
     from ltbench.grid.run import Selection
 
+    options = _run_options(option, devices_per_run)
     selection = Selection(
-        suite, tuple(benchmark or ()), tuple(method or ()), _seeds(seeds), preset, _assignments(option or [])
+        suite, tuple(benchmark or ()), tuple(method or ()), _seeds(seeds), preset, options, scale_lr, skip_recorded
     )
-    drive.status(selection, [str(p) for p in plugin or ()], watch, as_json)
+    with machine_output() if as_json else nullcontext() as write:
+        drive.status(selection, [str(p) for p in plugin or ()], watch, write)
 
 
 @app.command('ls')
@@ -305,8 +313,10 @@ def list_things(
 ) -> None:
     """List methods, benchmarks, suites or recorded runs, one line each."""
     from ltbench import listing
+    from ltbench.console import machine_output
 
-    listing.show(what, [str(p) for p in plugin or ()], as_json)
+    with machine_output() if as_json else nullcontext() as write:
+        listing.show(what, [str(p) for p in plugin or ()], write)
 
 
 @app.command()
@@ -404,16 +414,24 @@ def store_gc(
 
 def main() -> None:
     """Entry of the console script: errors a user can mend are one line, everything else is a traceback."""
-    try:
-        app()
-    except LTBenchError as error:
-        from ltbench.console import say
+    from ltbench.console import say, tolerant_streams
 
-        say(f'ltbench: {error}')
-        if plugins := sys.modules.get('ltbench.plugins'):
-            for line in plugins.not_loaded():
-                say(line)
-        sys.exit(error.exit_code)
+    with tolerant_streams() as lost:
+        code: object = 0
+        try:
+            app()
+        except LTBenchError as error:
+            say(f'ltbench: {error}')
+            if plugins := sys.modules.get('ltbench.plugins'):
+                for line in plugins.not_loaded():
+                    say(line)
+            code = error.exit_code
+        except SystemExit as end:
+            code = end.code
+        if not code and (reason := lost()):
+            say(f'ltbench: standard output could not take all that was to be shown: {reason}')
+            code = EXIT_FAILED
+    sys.exit(code)  # type: ignore[arg-type]
 
 
 def _seeds(text: str | None) -> tuple[int, ...]:
@@ -426,6 +444,11 @@ def _seeds(text: str | None) -> tuple[int, ...]:
             raise UsageError(f'cannot read seeds {text!r}: expected whole numbers, 0 or larger, like 0,1,2 or 0-4')
         seeds |= dict.fromkeys(range(first, last + 1))
     return tuple(seeds)
+
+
+def _run_options(items: list[str] | None, devices: int | None) -> dict[str, object]:
+    """What ``-o`` and ``--devices-per-run`` change in a benchmark or a method."""
+    return _assignments(items or []) | ({} if devices is None else {'recipe.devices': devices})
 
 
 def _numbers(option: str, text: str) -> tuple[float, ...]:

@@ -58,11 +58,16 @@ def given(value: _T | None) -> _T:
 def unknown(noun: str, name: str, known: Iterable[str], hint: str = '') -> UsageError:
     """The error for a name that is not known, with its near misses."""
     known = sorted(known)
-    wanted, lower = name.lower(), {k.lower(): k for k in known}
-    near = [lower[k] for k in get_close_matches(wanted, lower, n=3, cutoff=0.5)]
-    near = near or [k for k in known if wanted and wanted in k.lower()][:3]
-    if near:
+    if near := near_misses(name, known):
         advice = f'did you mean {" or ".join(near)}?'
     else:
         advice = f'known: {", ".join(known)}' if known else 'none is known'
     return UsageError(f'unknown {noun} {name!r}: {advice}{hint}')
+
+
+def near_misses(name: str, known: Iterable[str]) -> list[str]:
+    """The known names that are most like one, or contain it, whatever the case; three at most."""
+    known = sorted(known)
+    wanted, lower = name.lower(), {k.lower(): k for k in known}
+    near = [lower[k] for k in get_close_matches(wanted, lower, n=3, cutoff=0.5)]
+    return near or [k for k in known if wanted and wanted in k.lower()][:3]

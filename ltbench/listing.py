@@ -5,10 +5,9 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.table import Table
 
 from ltbench import plugins
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
     from ltbench.data import LongTailData  # brings torch, which lists of configs and records do without
 
 
-def show(what: str, plugin_files: Iterable[str], as_json: bool = False) -> None:
-    """Print one line for each thing of a kind, or all of them as JSON."""
+def show(what: str, plugin_files: Iterable[str], write: Callable[[str], None] | None = None) -> None:
+    """Print one line for each thing of a kind; or ``write`` all that is known of them as JSON."""
     kinds = {'methods': _methods, 'benchmarks': _benchmarks, 'suites': _suites, 'runs': _runs}
     if what not in kinds:
         raise unknown('thing to list', what, kinds)
@@ -31,8 +30,8 @@ def show(what: str, plugin_files: Iterable[str], as_json: bool = False) -> None:
         plugins.load(plugin_files)
     rows = kinds[what]()
     console = make_console()
-    if as_json:
-        typer.echo(json.dumps(rows, indent=1))
+    if write is not None:
+        write(json.dumps(rows, indent=1) + '\n')
     elif rows:
         table = Table(*(name for name, value in rows[0].items() if not isinstance(value, dict)), box=None)
         for row in rows:

@@ -57,6 +57,7 @@ def choose_suite(selection: Selection) -> Suite:
         methods=selection.methods or suite.methods,
         seeds=selection.seeds or suite.seeds,
         preset=selection.preset or suite.preset,
+        source=selection.suite if selection.suite and selection.suite.endswith('.py') else '',
     )
 
 

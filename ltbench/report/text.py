@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -104,8 +105,9 @@ def readme(results: SuiteResults, files: Sequence[str], short_tables: Iterable[s
 def commands(results: SuiteResults) -> list[str]:
     """What makes the suite's folder again: its runs, where it is a suite that can be run by name, and the report."""
     trained = not results.records or any('imported' not in record['config'] for record in results.records)
-    runs = [f'ltbench run {results.suite}'] if trained and results.suite in config_names('suites') else []
-    return [*runs, f'ltbench report {results.suite}']
+    named = shlex.quote(results.source) if results.source else results.suite
+    runs = [f'ltbench run {named}'] if trained and (results.source or named in config_names('suites')) else []
+    return [*runs, f'ltbench report {named}']
 
 
 def selection_of(records: Iterable[Mapping[str, Any]]) -> str:

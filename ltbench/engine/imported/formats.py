@@ -74,7 +74,7 @@ class Checkpoint:
 
     def take(self, state: dict[str, Tensor], key: str, name: str) -> None:
         """Move the tensor ``key`` of the file to ``name``; one that is not there will be found missing later."""
-        self.names[name] = key
+        self.names[name] = short(key)
         if key in state:
             self.weights[name] = state.pop(key)
 
