@@ -316,7 +316,8 @@ def list_things(
     from ltbench.console import machine_output
 
     with machine_output() if as_json else nullcontext() as write:
-        listing.show(what, [str(p) for p in plugin or ()], write)
+        code = listing.show(what, [str(p) for p in plugin or ()], write)
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -374,7 +375,7 @@ def data_get(benchmark: Annotated[str, typer.Argument(help='Name of a benchmark.
     """Download what is missing or damaged, from where it was cut, and check it; or say what to put where."""
     from ltbench import listing
 
-    listing.get_data(benchmark)
+    raise typer.Exit(listing.get_data(benchmark))
 
 
 @data_app.command('check')

@@ -21,8 +21,12 @@ if TYPE_CHECKING:
     from ltbench.data import LongTailData  # brings torch, which lists of configs and records do without
 
 
-def show(what: str, plugin_files: Iterable[str], write: Callable[[str], None] | None = None) -> None:
-    """Print one line for each thing of a kind; or ``write`` all that is known of them as JSON."""
+def show(what: str, plugin_files: Iterable[str], write: Callable[[str], None] | None = None) -> int:
+    """Print one line for each thing of a kind; or ``write`` all that is known of them as JSON.
+
+    Returns:
+        0; or 1 if a plug-in did not load, so that its methods are not among them.
+    """
     kinds = {'methods': _methods, 'benchmarks': _benchmarks, 'suites': _suites, 'runs': _runs}
     if what not in kinds:
         raise unknown('thing to list', what, kinds)
@@ -37,8 +41,12 @@ def show(what: str, plugin_files: Iterable[str], write: Callable[[str], None] | 
         for row in rows:
             table.add_row(*(str(value) for value in row.values() if not isinstance(value, dict)))
         console.print(table)
-    for line in plugins.not_loaded():
+    else:
+        say(f'there are no {what}' + (f' in {results_root()}' if what == 'runs' else ''))
+    not_loaded = plugins.not_loaded()
+    for line in not_loaded:
         say(line)
+    return EXIT_FAILED if not_loaded else 0
 
 
 def show_data() -> None:
@@ -51,10 +59,10 @@ def show_data() -> None:
     make_console().print(table)
 
 
-def get_data(benchmark: str) -> None:
-    """Download what a benchmark's data lack."""
+def get_data(benchmark: str) -> int:
+    """Download what a benchmark's data lack; return 0 if all is whole then, else 1."""
     _data_class(benchmark).get()
-    check_data(benchmark)
+    return check_data(benchmark)
 
 
 def check_data(benchmark: str) -> int:
