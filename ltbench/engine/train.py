@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import torch
 from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import nn
@@ -59,6 +60,10 @@ class StageRunner(Runner):
     def build_visualizer(self, visualizer: Any = None) -> Any:
         """Nothing is drawn while training; mmengine's own would import matplotlib, a second at every start."""
         return NothingDrawn()
+
+    def build_logger(self, log_level: int | str = 'INFO', log_file: str | None = None, **_: Any) -> MMLogger:
+        """One without a file of its own, which nobody would close: what it says goes to the stage's log."""
+        return MMLogger.get_instance(self._experiment_name, log_level=log_level)
 
     def dump_config(self) -> None:
         """Nothing to write: the stage's config is in its artifact."""
