@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ltbench.errors import LTBenchError, UsageError
+from ltbench.errors import EXIT_FAILED, LTBenchError, UsageError
 
 MOST_SEEDS = 10_000  # in one range
 
@@ -42,6 +43,20 @@ Options = Annotated[
     list[str] | None,
     typer.Option('-o', '--option', help='recipe.epochs=5, epochs=5, or nbn.normalize=weight; may be repeated.'),
 ]
+ScaleLR = Annotated[
+    bool, typer.Option('--scale-lr', help='With -o batch_size=N: scale the learning rate in proportion.')
+]
+DevicesPerRun = Annotated[
+    int | None, typer.Option(min=1, help='Processes that train one run together, each on a GPU of its own.')
+]
+SkipRecorded = Annotated[
+    bool,
+    typer.Option(
+        '--skip-recorded',
+        help='Leave runs alone that have a record, whatever the store has: for grids '
+        'that several machines share through their results.',
+    ),
+]
 Figures = Annotated[bool, typer.Option('--figures/--no-figures', help='Draw, or only make the tables.')]
 Plugins = Annotated[list[Path] | None, typer.Option('--plugin', help='A file with a method of yours; may be repeated.')]
 
@@ -72,12 +87,8 @@ def run(
     preset: Preset = None,
     option: Options = None,
     plugin: Plugins = None,
-    scale_lr: Annotated[
-        bool, typer.Option('--scale-lr', help='With -o batch_size=N: scale the learning rate in proportion.')
-    ] = False,
-    devices_per_run: Annotated[
-        int | None, typer.Option(min=1, help='Processes that train one run together, each on a GPU of its own.')
-    ] = None,
+    scale_lr: ScaleLR = False,
+    devices_per_run: DevicesPerRun = None,
     executor: Annotated[
         str, typer.Option(help='Who carries the stages out: local, ray (a Ray cluster) or slurm (Slurm jobs).')
     ] = 'local',
@@ -110,14 +121,7 @@ def run(
             help='Also score the network on the way, for training curves; default: after the last epoch alone.',
         ),
     ] = None,
-    skip_recorded: Annotated[
-        bool,
-        typer.Option(
-            '--skip-recorded',
-            help='Leave runs alone that have a record, whatever the store has: for grids '
-            'that several machines share through their results.',
-        ),
-    ] = False,
+    skip_recorded: SkipRecorded = False,
     figures: Figures = True,
     dry_run: Annotated[bool, typer.Option('--dry-run', help='Show what would be trained and what is found.')] = False,
 ) -> None:
@@ -139,9 +143,7 @@ def run(
     from ltbench.grid import drive
     from ltbench.grid.run import Selection
 
-    options = _assignments(option or [])
-    if devices_per_run is not None:
-        options['recipe.devices'] = devices_per_run
+    options = _run_options(option, devices_per_run)
     selection = Selection(
         suite, tuple(benchmark or ()), tuple(method or ()), _seeds(seeds), preset, options, scale_lr, skip_recorded
     )
@@ -177,6 +179,14 @@ def evaluate(
     option: Annotated[
         list[str] | None, typer.Option('-o', '--option', help='backbone.name=resnext50_32x4d; may be repeated.')
     ] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option(
+            metavar='NUMBERS',
+            help="What its pixels (0 to 1) were normalised by: 0.49,0.48,0.45; default: the source's.",
+        ),
+    ] = None,
+    std: Annotated[str | None, typer.Option(metavar='NUMBERS', help='Likewise, with --mean.')] = None,
     suite: Annotated[
         str | None, typer.Option(help='Suite that the record of a checkpoint goes to; default: imported.')
     ] = None,
@@ -189,7 +199,7 @@ def evaluate(
     imported.
     """
     needed = {'--checkpoint': checkpoint, '--from': source, '-b': benchmark}
-    given = needed | {'--preset': preset, '-o': option, '--suite': suite}
+    given = needed | {'--preset': preset, '-o': option, '--mean': mean, '--std': std, '--suite': suite}
     extra = [name for name, value in given.items() if value]
     if run is not None:
         if extra:
@@ -205,15 +215,17 @@ def evaluate(
             else 'nothing to evaluate: give a recorded RUN (`ltbench ls runs` lists them), '
             'or --checkpoint FILE --from SOURCE -b BENCHMARK'
         )
+    if (mean is None) != (std is None):
+        raise UsageError('--mean and --std belong together: give both, or none for those of the source')
+    pixels = (_numbers('--mean', mean), _numbers('--std', std)) if mean is not None and std is not None else None
     from ltbench import plugins
     from ltbench.config import load_benchmark
     from ltbench.engine.imported import score_checkpoint
 
     plugins.load()  # those of $LTBENCH_PLUGINS may have the data set or the network
 
-    for line in score_checkpoint(
-        checkpoint, source, load_benchmark(benchmark, preset, _assignments(option or [])), suite or 'imported'
-    ):
+    chosen = load_benchmark(benchmark, preset, _assignments(option or []))
+    for line in score_checkpoint(checkpoint, source, chosen, suite or 'imported', pixels):
         typer.echo(line)
 
 
@@ -276,17 +288,23 @@ def status(
     preset: Preset = None,
     option: Options = None,
     plugin: Plugins = None,
+    scale_lr: ScaleLR = False,
+    devices_per_run: DevicesPerRun = None,
+    skip_recorded: SkipRecorded = False,
     watch: Annotated[bool, typer.Option('--watch', help='Draw it again every two seconds.')] = False,
     as_json: Annotated[bool, typer.Option('--json', help='For programs.')] = False,
 ) -> None:
     """Show which runs are done, recorded, running, pending, stale, blocked or failed, with reasons."""
+    from ltbench.console import machine_output
     from ltbench.grid import drive
     from ltbench.grid.run import Selection
 
+    options = _run_options(option, devices_per_run)
     selection = Selection(
-        suite, tuple(benchmark or ()), tuple(method or ()), _seeds(seeds), preset, _assignments(option or [])
+        suite, tuple(benchmark or ()), tuple(method or ()), _seeds(seeds), preset, options, scale_lr, skip_recorded
     )
-    drive.status(selection, [str(p) for p in plugin or ()], watch, as_json)
+    with machine_output() if as_json else nullcontext() as write:
+        drive.status(selection, [str(p) for p in plugin or ()], watch, write)
 
 
 @app.command('ls')
@@ -297,8 +315,11 @@ def list_things(
 ) -> None:
     """List methods, benchmarks, suites or recorded runs, one line each."""
     from ltbench import listing
+    from ltbench.console import machine_output
 
-    listing.show(what, [str(p) for p in plugin or ()], as_json)
+    with machine_output() if as_json else nullcontext() as write:
+        code = listing.show(what, [str(p) for p in plugin or ()], write)
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -307,9 +328,9 @@ def check(
     plugin: Plugins = None,
 ) -> None:
     """Test that methods keep the contract: yours as well as the built-in ones."""
-    from ltbench import listing
+    from ltbench.checking import check_methods
 
-    raise typer.Exit(listing.check_methods(method or [], [str(p) for p in plugin or ()]))
+    raise typer.Exit(check_methods(method or [], [str(p) for p in plugin or ()]))
 
 
 @app.command()
@@ -356,7 +377,7 @@ def data_get(benchmark: Annotated[str, typer.Argument(help='Name of a benchmark.
     """Download what is missing or damaged, from where it was cut, and check it; or say what to put where."""
     from ltbench import listing
 
-    listing.get_data(benchmark)
+    raise typer.Exit(listing.get_data(benchmark))
 
 
 @data_app.command('check')
@@ -396,16 +417,24 @@ def store_gc(
 
 def main() -> None:
     """Entry of the console script: errors a user can mend are one line, everything else is a traceback."""
-    try:
-        app()
-    except LTBenchError as error:
-        from ltbench.console import say
+    from ltbench.console import say, tolerant_streams
 
-        say(f'ltbench: {error}')
-        if plugins := sys.modules.get('ltbench.plugins'):
-            for line in plugins.not_loaded():
-                say(line)
-        sys.exit(error.exit_code)
+    with tolerant_streams() as lost:
+        code: object = 0
+        try:
+            app()
+        except LTBenchError as error:
+            say(f'ltbench: {error}')
+            if plugins := sys.modules.get('ltbench.plugins'):
+                for line in plugins.not_loaded():
+                    say(line)
+            code = error.exit_code
+        except SystemExit as end:
+            code = end.code
+        if not code and (reason := lost()):
+            say(f'ltbench: standard output could not take all that was to be shown: {reason}')
+            code = EXIT_FAILED
+    sys.exit(code)  # type: ignore[arg-type]
 
 
 def _seeds(text: str | None) -> tuple[int, ...]:
@@ -418,6 +447,19 @@ def _seeds(text: str | None) -> tuple[int, ...]:
             raise UsageError(f'cannot read seeds {text!r}: expected whole numbers, 0 or larger, like 0,1,2 or 0-4')
         seeds |= dict.fromkeys(range(first, last + 1))
     return tuple(seeds)
+
+
+def _run_options(items: list[str] | None, devices: int | None) -> dict[str, object]:
+    """What ``-o`` and ``--devices-per-run`` change in a benchmark or a method."""
+    return _assignments(items or []) | ({} if devices is None else {'recipe.devices': devices})
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...]:
+    """``'0.5,0.4'`` -> 0.5, 0.4."""
+    try:
+        return tuple(float(item) for item in text.split(','))
+    except ValueError:
+        raise UsageError(f'cannot read {option} {text!r}: expected numbers with commas, like 0.49,0.48,0.45') from None
 
 
 def _assignments(items: list[str]) -> dict[str, object]:

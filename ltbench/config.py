@@ -395,7 +395,7 @@ def _refuse_another_kind(path: str, old: Any, value: Any, name: str) -> None:
 
 @dataclass(frozen=True)
 class Suite:
-    """A grid of runs: every benchmark x method x seed."""
+    """A grid of runs: every benchmark x method x seed; ``source`` is its file where that was given by a path."""
 
     name: str
     benchmarks: tuple[str, ...]
@@ -403,6 +403,7 @@ class Suite:
     seeds: tuple[int, ...]
     preset: str | None = None
     doc: str = ''
+    source: str = ''
 
 
 def load_suite(name: str) -> Suite:
@@ -438,10 +439,24 @@ def ablations_of(suite: str) -> list[str]:
     """The options whose values a suite's report compares, ``ablate = [...]`` in its file; none without such a file.
 
     The file is read as text: the report need not wait for mmengine, which takes a second to import.
+
+    Args:
+        suite: Its name, or the path of its file.
+
+    Raises:
+        UsageError: If the file cannot be read, or the options in it are no plain list.
     """
-    if suite not in config_names('suites'):
-        return []
-    tree = ast.parse((configs_root() / 'suites' / f'{suite}.py').read_text(encoding='utf-8'))
+    path = Path(suite)
+    if path.suffix != '.py':
+        if suite not in config_names('suites'):
+            return []
+        path = configs_root() / 'suites' / f'{suite}.py'
+    elif not path.is_file():
+        raise UsageError(f'no such file: {path}')
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UsageError(f'{path} does not load: {type(error).__name__}: {error}') from error
     for node in tree.body:
         if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ['ablate']:
             try:

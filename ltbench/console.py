@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console
 from rich.filesize import decimal
 
 WIDTH_ELSEWHERE = 300  # of pipes and files, which have none of their own
+STDOUT, STDERR = 1, 2  # descriptors
 LINE_EVERY_SECONDS = 60  # on a transfer of bytes, where there is no terminal
 
 
@@ -28,10 +31,15 @@ def make_console(stderr: bool = False) -> Console:
 
 
 class _Tolerant:
-    """A stream to which anything can be written: what it cannot encode is escaped, what it cannot take is lost."""
+    """A stream to which anything can be written: what it cannot encode is escaped, what it cannot take is lost.
+
+    Attributes:
+        lost: Why something was lost; '' where nothing was, or nobody reads any more, as after ``| head``.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self.lost = ''
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -40,17 +48,89 @@ class _Tolerant:
         encoding = self._stream.encoding or 'utf-8'
         try:
             return self._stream.write(text.encode(encoding, 'backslashreplace').decode(encoding))
-        except (OSError, ValueError):  # full; closed
+        except (OSError, ValueError) as error:  # full; closed
+            self._lose(error)
             return len(text)
 
     def flush(self) -> None:
-        with suppress(OSError, ValueError):
+        try:
             self._stream.flush()
+        except (OSError, ValueError) as error:
+            self._lose(error)
+
+    def _lose(self, error: Exception) -> None:
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            self.lost = self.lost or error.strerror or str(error)
+
+
+@contextmanager
+def tolerant_streams() -> Iterator[Callable[[], str]]:
+    """Let standard output and standard error take anything, whoever writes to them, also where they are full or closed.
+
+    Yields:
+        To be called for the reason why standard output could not take all; '' where it could.
+    """
+    before = sys.stdout, sys.stderr
+    out, err = (_Tolerant(stream if stream is not None else _nowhere()) for stream in before)
+    streams: Any = (out, err)
+    sys.stdout, sys.stderr = streams
+
+    def why() -> str:
+        out.flush()
+        return out.lost
+
+    try:
+        yield why
+    finally:
+        for stream in streams:
+            stream.flush()
+            if stream.lost:  # what is still in its buffer would be tried once more as Python ends
+                with suppress(OSError, ValueError):
+                    os.dup2(_nowhere().fileno(), stream.fileno())
+        sys.stdout, sys.stderr = before
+
+
+def _nowhere() -> TextIO:
+    return Path(os.devnull).open('w', encoding='utf-8')
+
+
+@contextmanager
+def machine_output() -> Iterator[Callable[[str], None]]:
+    """Keep standard output for what a program reads: all that foreign code prints meanwhile goes to standard error.
+
+    Yields:
+        To be called with the text, which is written at the end.
+    """
+    out, texts = sys.stdout, list[str]()
+    out.flush()
+    own = None
+    with suppress(OSError, ValueError):
+        if out.fileno() == STDOUT:  # not when it is captured
+            own = os.dup(STDOUT)
+    if own is not None:
+        os.dup2(STDERR, STDOUT)  # also for what does not go through Python
+    sys.stdout = sys.stderr
+    try:
+        yield texts.append
+    finally:
+        sys.stdout.flush()
+        out.flush()  # what was written to it by way of a reference
+        sys.stdout = out
+        if own is not None:
+            os.dup2(own, STDOUT)
+            os.close(own)
+    out.write(''.join(texts))
+    out.flush()
+    if own is not None:
+        atexit.register(os.dup2, STDERR, STDOUT)  # before what was registered meanwhile
 
 
 def printable(name: str | bytes | os.PathLike[str]) -> str:
     """A path or name that any terminal and file takes: bytes that are no UTF-8, and line breaks, as ``\\x`` escapes."""
-    text = os.fsencode(name).decode('utf-8', 'backslashreplace')
+    try:
+        text = os.fsencode(name).decode('utf-8', 'backslashreplace')
+    except UnicodeEncodeError:  # half a character, as a pickle or JSON may hold
+        text = str(name).encode('utf-8', 'backslashreplace').decode()
     return ''.join(letter if letter.isprintable() else letter.encode('unicode_escape').decode() for letter in text)
 
 

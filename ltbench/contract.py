@@ -1,20 +1,19 @@
 """The contract of a method, as checks that find out by themselves; `ltbench check` runs them on anybody's method.
 
-Each check takes a method's name and raises AssertionError, or whatever the method raises, if it does not hold. They
-train for three epochs on a hundred real images, so a method is checked in seconds.
+Each check takes a method's name and raises BrokenContractError, or whatever the method raises, if it does not hold.
+They train for three epochs on a hundred real images, so a method is checked in seconds.
 """
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import tempfile
-import traceback
-import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,12 +23,12 @@ from ltbench.config import Benchmark, Spec, load_benchmark
 from ltbench.data import LongTailData, Split, load_data
 from ltbench.data.batches import ResidentDataset
 from ltbench.engine import hooks
-from ltbench.engine.job import Job, Runtime, Workbench
+from ltbench.engine.job import Runtime, Workbench
 from ltbench.engine.networks import build_model, load_trained
 from ltbench.engine.optim import build_optimizer
 from ltbench.engine.outputs import predict
 from ltbench.engine.train import equip
-from ltbench.engine.worker import carry_out
+from ltbench.engine.worker import CARRY_OUT, noted
 from ltbench.errors import DataError
 from ltbench.grid.graph import Graph, Run
 from ltbench.method import Method, Option, make_plan
@@ -49,19 +48,36 @@ SMALL = {
 }
 
 
+UNFINISHED = 'TODO'
+"""What the template of `ltbench new` leaves to its user."""
+
+
+class BrokenContractError(Exception):
+    """A method does not keep the contract; an exception and no assertion, which ``python -O`` leaves out."""
+
+
 def check_says_what_it_is(name: str) -> None:
-    """The docstring begins with one line and names a source."""
-    doc = inspect.getdoc(lookup(METHODS, name)) or ''
-    assert doc, 'it has no docstring'
-    assert doc.splitlines()[0].endswith('.'), f'the docstring begins with more than one line: {doc.splitlines()[0]!r}'
-    assert name == 'erm' or 'http' in doc or '(' in doc, 'the docstring names no source'
+    """The docstring begins with one line and names a source; none of its file says TODO."""
+    method = lookup(METHODS, name)
+    doc = inspect.getdoc(method) or ''
+    _must(doc, 'it has no docstring')
+    _must(doc.splitlines()[0].endswith('.'), f'the docstring begins with more than one line: {doc.splitlines()[0]!r}')
+    _must(name == 'erm' or 'http' in doc or '(' in doc, 'the docstring names no source')
+    for line, text in _docstrings(Path(inspect.getfile(method))):
+        _must(UNFINISHED not in text, f'a docstring still says {UNFINISHED} ({inspect.getfile(method)}:{line})')
+
+
+def check_has_a_plan(name: str) -> None:
+    """It can be planned on a benchmark."""
+    for stage in _run(name).stages:
+        _must(stage.fingerprint, f'the {stage.kind} stage has no fingerprint')
 
 
 def check_travels_as_plain_data(name: str) -> None:
     """Every stage survives being written down and read again."""
     for stage in _run(name).stages:
         again = Stage.from_json(json.loads(json.dumps(stage.to_json())))
-        assert again.fingerprint == stage.fingerprint, f'the {stage.kind} stage changes when written down'
+        _must(again.fingerprint == stage.fingerprint, f'the {stage.kind} stage changes when written down')
 
 
 def check_loss_and_gradients_are_finite(name: str) -> None:
@@ -69,9 +85,11 @@ def check_loss_and_gradients_are_finite(name: str) -> None:
     for model, batch in _models(name):
         model.forward(**batch, mode='loss')['loss'].backward()
         for parameter_name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                assert parameter.grad is not None, f'{parameter_name} gets no gradient'
-                assert torch.isfinite(parameter.grad).all(), f'the gradient of {parameter_name} is not finite'
+            if parameter.requires_grad and parameter.grad is None:
+                raise BrokenContractError(f'{parameter_name} gets no gradient')
+            if parameter.grad is not None:
+                finite = bool(torch.isfinite(parameter.grad).all())
+                _must(finite, f'the gradient of {parameter_name} is not finite')
 
 
 def check_loss_falls(name: str) -> None:
@@ -85,7 +103,7 @@ def check_loss_falls(name: str) -> None:
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert np.mean(losses[-4:]) < np.mean(losses[:2]), f'the loss went from {losses[0]:.3f} to {losses[-1]:.3f}'
+    _must(np.mean(losses[-4:]) < np.mean(losses[:2]), f'the loss went from {losses[0]:.3f} to {losses[-1]:.3f}')
 
 
 def check_class_counts_reach_it(name: str) -> None:
@@ -94,27 +112,28 @@ def check_class_counts_reach_it(name: str) -> None:
     for config in _loss_configs(_run(name)):
         loss = build_loss(config['loss'], config['class_weights'], counts)
         if isinstance(loss, Loss):
-            assert loss.class_counts.tolist() == counts
+            found = loss.class_counts.tolist()
+            _must(found == counts, f'{type(loss).__name__} has class_counts {found}, the training images {counts}')
             try:
                 build_loss(config['loss'], config['class_weights'], [*counts[:-1], 0])
             except DataError as error:
-                assert str(len(counts) - 1) in str(error), f'the error does not name the empty class: {error}'
+                _must(str(len(counts) - 1) in str(error), f'the error does not name the empty class: {error}')
             else:
-                raise AssertionError('a class without training images is accepted')
+                raise BrokenContractError(f'{type(loss).__name__} accepts a class without training images')
 
 
 def check_seed_decides(name: str) -> None:
     """The same seed gives the same logits bit for bit, another seed gives others."""
     first, again, other = (_logits(_run(name, seed=seed)) for seed in (0, 0, 1))
-    assert np.array_equal(first, again), 'two runs with one seed differ'
-    assert not np.array_equal(first, other), 'the seed changes nothing'
+    _must(np.array_equal(first, again), 'two runs with one seed differ')
+    _must(not np.array_equal(first, other), 'the seed changes nothing')
 
 
 def check_interrupted_equals_uninterrupted(name: str) -> None:
     """Killed after the first epoch of every training stage and continued: the same logits bit for bit."""
     with _dies_after_an_epoch():
         interrupted = _logits(_run(name), interrupted=True)
-    assert np.array_equal(interrupted, _logits(_run(name))), 'an interrupted run ends with other logits'
+    _must(np.array_equal(interrupted, _logits(_run(name))), 'an interrupted run ends with other logits')
 
 
 def check_state_loads_again(name: str) -> None:
@@ -129,7 +148,7 @@ def check_state_loads_again(name: str) -> None:
         model = load_trained(bench, artifact)
         with np.load(artifact.path('test.npz')) as stored:
             logits = predict(model, model.data_preprocessor, bench.data.test, {}).numpy()
-            assert np.allclose(logits, stored['logits'], atol=1e-5), 'the saved weights give other logits'
+            _must(np.allclose(logits, stored['logits'], atol=1e-5), 'the saved weights give other logits')
 
 
 def check_every_option_acts(name: str) -> None:
@@ -137,23 +156,25 @@ def check_every_option_acts(name: str) -> None:
     for key, option in _method(name).options().items():
         value = _other_value(option, _method(name)(_benchmark()).values[key])
         run = _run(name, **{key: value})
-        assert run.fingerprint != _run(name).fingerprint, f'{key}={value} does not change the fingerprint'
+        _must(run.fingerprint != _run(name).fingerprint, f'{key}={value} does not change the fingerprint')
         for depth in (8, 14):  # how something is shared between layers shows only where there are several
             deep = {'depth': depth}
             acts = not np.array_equal(_logits(_run(name, data=deep, **{key: value})), _logits(_run(name, data=deep)))
             if acts:
                 break
-        assert acts, f'{key}={value} does not change the result'
+        _must(acts, f'{key}={value} does not change the result')
 
 
 def check_balanced_data_work(name: str) -> None:
     """Imbalance factor 1 gives finite logits."""
-    assert np.isfinite(_logits(_run(name, data={'imbalance_factor': 1, 'n_max': 12}))).all()
+    logits = _logits(_run(name, data={'imbalance_factor': 1, 'n_max': 12}))
+    _must(bool(np.isfinite(logits).all()), 'its logits are not all finite')
 
 
 def check_a_class_with_one_image_works(name: str) -> None:
     """The rarest class may have a single image."""
-    assert np.isfinite(_logits(_run(name, data={'imbalance_factor': 30}))).all()
+    logits = _logits(_run(name, data={'imbalance_factor': 30}))
+    _must(bool(np.isfinite(logits).all()), 'its logits are not all finite')
 
 
 CHECKS: dict[str, Callable[[str], None]] = {
@@ -161,25 +182,19 @@ CHECKS: dict[str, Callable[[str], None]] = {
 }
 
 
-def check(names: Iterable[str]) -> Iterator[tuple[str, str, str]]:
-    """Run every check on every method; yield (method, check, what went wrong: empty if it holds)."""
-    torch.set_num_threads(1)
-    warnings.filterwarnings('ignore', message='.*instance named of.*has been created')  # several Runners a second
-    for name in names:
-        lookup(METHODS, name)
-        for check_name, function in CHECKS.items():
-            try:
-                function(name)
-                wrong = ''
-            except AssertionError as error:
-                wrong = str(error)
-            except Exception as error:  # noqa: BLE001 - the method is foreign code
-                where = traceback.extract_tb(error.__traceback__)[-1]
-                wrong = f'{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})'
-            yield name, check_name, wrong
-
-
 # ---------------------------------------------------------------------------------------------- helpers
+
+
+def _must(holds: object, wrong: str) -> None:
+    if not holds:
+        raise BrokenContractError(wrong)
+
+
+def _docstrings(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and text of every docstring of a file."""
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and (text := ast.get_docstring(node)):
+            yield node.body[0].lineno, text
 
 
 def _method(name: str) -> type[Method]:
@@ -200,17 +215,29 @@ def _run(name: str, seed: int = 0, data: dict[str, Any] | None = None, **options
 
 
 def _carry_out(run: Run, store: Store, interrupted: bool = False) -> None:
+    """Every stage of a run, in this process, so that what a method raises comes through as it is."""
     for stage in Graph([run]).stages.values():
-        runtime = Runtime(device='cpu', checkpoint_seconds=0)
         if interrupted and stage.kind == 'train' and stage.end - stage.begin > 1:
             try:
-                carry_out(Job(stage, str(store.root), runtime))
+                _carry_out_stage(stage, store)
             except _Death:
                 pass
             else:
-                raise AssertionError('training ended before it could be interrupted')
-        if carry_out(Job(stage, str(store.root), runtime)) != 0:
-            raise AssertionError((store.read(stage.fingerprint, 'failure') or {}).get('reason', 'a stage failed'))
+                raise BrokenContractError('training ended before it could be interrupted')
+        _carry_out_stage(stage, store)
+
+
+def _carry_out_stage(stage: Stage, store: Store) -> None:
+    claim = store.claim(stage.fingerprint)
+    if claim is None:
+        raise BrokenContractError(f'the {stage.kind} stage is in other hands')
+    try:
+        bench = Workbench(stage, store, Runtime(device='cpu', checkpoint_seconds=0))
+        with noted(bench.warnings):
+            CARRY_OUT[stage.kind](bench)
+    finally:
+        claim.release()
+    store.finish_work(stage.fingerprint)
 
 
 def _logits(run: Run, interrupted: bool = False) -> np.ndarray:
@@ -218,7 +245,8 @@ def _logits(run: Run, interrupted: bool = False) -> np.ndarray:
         store = Store(folder)
         _carry_out(run, store, interrupted)
         artifact = store.find(run.fingerprint)
-        assert artifact is not None
+        if artifact is None:
+            raise BrokenContractError('its last stage leaves nothing behind')
         with np.load(artifact.path('test.npz')) as outputs:
             return outputs['logits']
 
@@ -239,9 +267,9 @@ def _models(name: str) -> Iterator[tuple[Any, dict[str, torch.Tensor]]]:
 
 
 def _batch(data: LongTailData, paired: bool = False) -> dict[str, torch.Tensor]:
-    assert isinstance(data.train, Split)
-    chosen = list(range(0, len(data.train), max(len(data.train) // 32, 1)))
-    return ResidentDataset(data.train).__getitems__(list(zip(chosen, chosen[::-1], strict=True)) if paired else chosen)
+    images = cast(Split, data.train)  # digits are held in memory
+    chosen = list(range(0, len(images), max(len(images) // 32, 1)))
+    return ResidentDataset(images).__getitems__(list(zip(chosen, chosen[::-1], strict=True)) if paired else chosen)
 
 
 def _loss_configs(run: Run) -> Iterator[dict[str, Any]]:

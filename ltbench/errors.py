@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import TypeVar
+
+_T = TypeVar('_T')
 
 EXIT_FAILED = 1
 """At least one stage failed."""
@@ -45,14 +48,26 @@ class InterruptedRunError(LTBenchError):
     exit_code = 130
 
 
+def given(value: _T | None) -> _T:
+    """A value that is there unless ltbench itself is wrong, for which ``python -O`` would leave an assertion out."""
+    if value is None:
+        raise RuntimeError('a value that has to be there is missing: a fault of ltbench')
+    return value
+
+
 def unknown(noun: str, name: str, known: Iterable[str], hint: str = '') -> UsageError:
     """The error for a name that is not known, with its near misses."""
     known = sorted(known)
-    wanted, lower = name.lower(), {k.lower(): k for k in known}
-    near = [lower[k] for k in get_close_matches(wanted, lower, n=3, cutoff=0.5)]
-    near = near or [k for k in known if wanted and wanted in k.lower()][:3]
-    if near:
+    if near := near_misses(name, known):
         advice = f'did you mean {" or ".join(near)}?'
     else:
         advice = f'known: {", ".join(known)}' if known else 'none is known'
     return UsageError(f'unknown {noun} {name!r}: {advice}{hint}')
+
+
+def near_misses(name: str, known: Iterable[str]) -> list[str]:
+    """The known names that are most like one, or contain it, whatever the case; three at most."""
+    known = sorted(known)
+    wanted, lower = name.lower(), {k.lower(): k for k in known}
+    near = [lower[k] for k in get_close_matches(wanted, lower, n=3, cutoff=0.5)]
+    return near or [k for k in known if wanted and wanted in k.lower()][:3]

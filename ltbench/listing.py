@@ -5,10 +5,9 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.table import Table
 
 from ltbench import plugins
@@ -22,8 +21,12 @@ if TYPE_CHECKING:
     from ltbench.data import LongTailData  # brings torch, which lists of configs and records do without
 
 
-def show(what: str, plugin_files: Iterable[str], as_json: bool = False) -> None:
-    """Print one line for each thing of a kind, or all of them as JSON."""
+def show(what: str, plugin_files: Iterable[str], write: Callable[[str], None] | None = None) -> int:
+    """Print one line for each thing of a kind; or ``write`` all that is known of them as JSON.
+
+    Returns:
+        0; or 1 if a plug-in did not load, so that its methods are not among them.
+    """
     kinds = {'methods': _methods, 'benchmarks': _benchmarks, 'suites': _suites, 'runs': _runs}
     if what not in kinds:
         raise unknown('thing to list', what, kinds)
@@ -31,15 +34,19 @@ def show(what: str, plugin_files: Iterable[str], as_json: bool = False) -> None:
         plugins.load(plugin_files)
     rows = kinds[what]()
     console = make_console()
-    if as_json:
-        typer.echo(json.dumps(rows, indent=1))
+    if write is not None:
+        write(json.dumps(rows, indent=1) + '\n')
     elif rows:
         table = Table(*(name for name, value in rows[0].items() if not isinstance(value, dict)), box=None)
         for row in rows:
             table.add_row(*(str(value) for value in row.values() if not isinstance(value, dict)))
         console.print(table)
-    for line in plugins.not_loaded():
+    else:
+        say(f'there are no {what}' + (f' in {results_root()}' if what == 'runs' else ''))
+    not_loaded = plugins.not_loaded()
+    for line in not_loaded:
         say(line)
+    return EXIT_FAILED if not_loaded else 0
 
 
 def show_data() -> None:
@@ -52,10 +59,10 @@ def show_data() -> None:
     make_console().print(table)
 
 
-def get_data(benchmark: str) -> None:
-    """Download what a benchmark's data lack."""
+def get_data(benchmark: str) -> int:
+    """Download what a benchmark's data lack; return 0 if all is whole then, else 1."""
     _data_class(benchmark).get()
-    check_data(benchmark)
+    return check_data(benchmark)
 
 
 def check_data(benchmark: str) -> int:
@@ -67,26 +74,6 @@ def check_data(benchmark: str) -> int:
     for status in statuses:
         console.print(f'{status.state:8} {status.name}  {status.detail}', soft_wrap=True)
     return 0 if all(status.state == 'whole' for status in statuses) else EXIT_FAILED
-
-
-def check_methods(names: list[str], plugin_files: Iterable[str]) -> int:
-    """Print whether each method keeps the contract; return 0 if all do, else 1."""
-    broken = plugins.load(plugin_files)
-    for name in names:
-        lookup(METHODS, name)
-    from ltbench.contract import CHECKS, check
-
-    console = make_console()
-    failures = 0
-    for number, (method, check_name, wrong) in enumerate(check(names or plugins.method_names()), start=1):
-        if wrong:
-            failures += 1
-            console.print(f'FAILED {method}: {check_name.replace("_", " ")}: {wrong}', style='red')
-        if number % len(CHECKS) == 0:
-            console.print(f'{method}: {len(CHECKS)} checks', highlight=False)
-    for line in plugins.not_loaded():
-        console.print(line, style='yellow', soft_wrap=True)
-    return EXIT_FAILED if failures or broken else 0
 
 
 def _data_class(benchmark: str) -> type[LongTailData]:

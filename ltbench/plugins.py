@@ -109,8 +109,8 @@ def _import_file(path: Path) -> None:
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))  # what it imports may lie beside it; last, so that it shadows nothing
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
+    if spec is None or spec.loader is None:
+        raise LTBenchError('it is no Python file: its name does not end in .py')
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)

@@ -99,8 +99,11 @@ def how_to_make(run: RecordedRun) -> str:
     spec = str(Spec(record['benchmark'], {**factor, **benchmark['overrides']}))
     preset = [] if benchmark['preset'] == 'paper' else ['--preset', benchmark['preset']]
     if 'imported' in record['config']:
-        source = record['config']['imported']['source']
-        return shlex.join(['ltbench', 'eval', '--checkpoint', 'FILE', '--from', source, '-b', spec, *preset])
+        imported = record['config']['imported']
+        words = ['ltbench', 'eval', '--checkpoint', 'FILE', '--from', imported['source'], '-b', spec, *preset]
+        for name in ('mean', 'std') if 'pixels' in imported else ():
+            words += [f'--{name}', ','.join(map(str, imported[name]))]
+        return shlex.join(words)
     suite = [run.suite] if run.suite in config_names('suites') else []
     seed = str(record['run_seed'])
     return shlex.join(['ltbench', 'run', *suite, '-b', spec, '-m', record['method'], '--seeds', seed, *preset])

@@ -14,8 +14,9 @@ import stat
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any
 
 import msgspec
 
@@ -119,12 +120,15 @@ def is_stream(path: Path, kind: str, owner: str) -> bool:
         OSError: If there is none, or it cannot be read.
     """
     digest = hashlib.sha256()
-    with path.open('rb') as file:
-        left = os.fstat(file.fileno()).st_size - digest.digest_size
-        while left > 0 and (block := file.read(min(left, BLOCK))):
-            digest.update(block)
-            left -= len(block)
-        return left == 0 and file.read() == _tail(digest, kind, owner)
+    try:
+        with open_regular(path) as file:
+            left = os.fstat(file.fileno()).st_size - digest.digest_size
+            while left > 0 and (block := file.read(min(left, BLOCK))):
+                digest.update(block)
+                left -= len(block)
+            return left == 0 and file.read() == _tail(digest, kind, owner)
+    except ValueError:  # a FIFO, socket, device or folder in its place
+        return False
 
 
 class _Sealing:
@@ -204,7 +208,7 @@ def contents_of(path: Path) -> bytes:
         return file.read()
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a file to read its bytes; raises as :func:`contents_of`."""
     try:
         # a terminal must not become ours, and a FIFO that nobody writes to must not be waited for

@@ -27,7 +27,7 @@ DEPENDENCIES = frozenset((
 COMPUTES_NOTHING = frozenset((
     'report', 'tracking', 'bench', 'grid', 'cli', 'listing', 'scaffold', 'storekeeping', 'rescore', 'compare',
     'contract', 'console', 'runs', 'record', 'store', 'sealed', 'claims', 'places', 'errors', 'garbage', 'builtin',
-    'configs',
+    'configs', 'checking',
 ))  # fmt: skip
 """Modules and folders of ``ltbench`` that no trained number goes through; all others are the engine.
 

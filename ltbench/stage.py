@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from ltbench.errors import given
 from ltbench.fingerprint import PROTOCOL_VERSION, fingerprint
 from ltbench.source import foreign_code
 
@@ -111,6 +112,5 @@ def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
 def train_stage_of(stage: Stage) -> Stage:
     """The ``train`` stage at the root of a stage's parents."""
     while stage.kind != 'train':
-        assert stage.needs is not None
-        stage = stage.needs
+        stage = given(stage.needs)
     return stage

@@ -23,8 +23,14 @@ SECONDS_A_DAY = 86_400
 
 
 def show_store() -> None:
-    """Print every artifact: its kind, its size, its age, and how many records rest on it."""
+    """Print every artifact: its kind, its size, its age, and how many records rest on it.
+
+    Raises:
+        StoreError: If there is no such folder.
+    """
     store, resting = Store(), _resting_records()
+    if not store.root.is_dir():
+        raise StoreError(f'there is no store in {store.root}; is LTBENCH_STORE right? `ltbench run` makes one')
     table = Table('artifact', 'kind', 'epochs', 'size', 'age', 'records', box=None)
     total = count = 0
     for fingerprint in store.fingerprints():

@@ -26,8 +26,8 @@ class NearestClassMean(PostHoc):
 
     def logits(self, outputs: Outputs) -> Tensor:
         """Similarities ``[N, C]``."""
-        assert outputs.train is not None
-        assert outputs.train.labels is not None
+        assert outputs.train is not None  # noqa: S101 - narrows the type
+        assert outputs.train.labels is not None  # noqa: S101 - narrows the type
         train = features_of(outputs.train)
         center = train.mean(dim=0) if self.distance == 'cl2n' else torch.zeros_like(train[0])
         images, train = functional.normalize(features_of(outputs) - center), functional.normalize(train - center)

@@ -23,7 +23,7 @@ class TauNormalization(PostHoc):
 
     def logits(self, outputs: Outputs) -> Tensor:
         """Logits ``[N, C]`` of the normalised classifier."""
-        assert outputs.head is not None
+        assert outputs.head is not None  # noqa: S101 - narrows the type
         weight = linear_weight(outputs.head).detach()
         return features_of(outputs) @ (weight / weight.norm(dim=1, keepdim=True) ** self.tau).T
 

@@ -10,7 +10,7 @@ import pytest
 HOME = Path(__file__).parents[1]
 FLOORS = [
     {'cli'},
-    {'listing', 'scaffold', 'storekeeping', 'rescore', 'compare'},
+    {'listing', 'scaffold', 'storekeeping', 'rescore', 'compare', 'checking'},
     {'contract', 'bench'},
     {'grid'},
     {'report', 'tracking'},
@@ -62,6 +62,13 @@ def test_no_import_runs_upwards(path):
     for other in imports(path):
         if other != mine:
             assert FLOOR[mine] < FLOOR[other], other
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: str(path.relative_to(HOME)))
+def test_nothing_is_checked_by_an_assertion(path):
+    """`python -O` leaves them out. Those that only tell mypy of a type stay in methods, whose code names results."""
+    found = [ast.unparse(node.test) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Assert)]
+    assert all(part_of(path) == 'methods' and test.endswith(' is not None') for test in found), found
 
 
 def test_the_engine_names_no_method():

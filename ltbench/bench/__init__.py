@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import json
 import platform
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 
 from ltbench.engine.environment import describe, keep_freed_memory
-from ltbench.errors import UsageError, unknown
+from ltbench.errors import LTBenchError, UsageError, unknown
 from ltbench.sealed import write_atomically
 
 PARTS = ('train', 'data', 'stage2', 'grid', 'start', 'report')
@@ -39,6 +40,8 @@ def bench(part: str, out: Path | None = None, rounds: int = 7, **options: Any) -
         raise unknown('part to measure', part, PARTS)
     if rounds < LEAST_ROUNDS:
         raise UsageError(f'{rounds} rounds say little on a machine that does other things too: {LEAST_ROUNDS} or more')
+    if out is not None:
+        _check_writable(out)  # now, not when all has been measured
     measure: Callable[..., list[dict[str, Any]]] = import_module(f'ltbench.bench.{part}').measure
     given = {name: value for name, value in options.items() if value is not None}
     _only_what_acts(part, measure, given)
@@ -59,9 +62,19 @@ def bench(part: str, out: Path | None = None, rounds: int = 7, **options: Any) -
         'environment': describe(torch.device('cpu'), threads) | {'machine': platform.machine()},
     }
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, json.dumps(result, indent=1, sort_keys=True) + '\n')
     return result
+
+
+def _check_writable(out: Path) -> None:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(out.with_name(f'.{out.name}.probe'), '')
+        out.with_name(f'.{out.name}.probe').unlink()
+        if out.is_dir():
+            raise IsADirectoryError(errno.EISDIR, 'it is a folder')
+    except OSError as error:
+        raise LTBenchError(f'cannot write {out}: {error.strerror}') from error
 
 
 def show(result: Mapping[str, Any]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, cast
 
 import torch
 from PIL import Image
@@ -26,11 +26,11 @@ def measure(rounds: int) -> list[dict[str, Any]]:
     """
     torch.manual_seed(0)
     data = NoiseLT(n_max=1650, num_classes=10)
-    assert isinstance(data.train, Split)
-    images = data.train.images
+    split = cast(Split, data.train)
+    images = split.images
     preprocess = BatchPreprocessor(data, {'crop_padding': 4, 'flip': True}, seed=0)
-    sampler = InstanceBalanced(data.train.labels)
-    loader = ResidentLoader(data.train, sampler, BATCH_SIZE, preprocess)
+    sampler = InstanceBalanced(split.labels)
+    loader = ResidentLoader(split, sampler, BATCH_SIZE, preprocess)
     one_by_one = transforms.Compose(
         [
             transforms.RandomCrop(32, padding=4),

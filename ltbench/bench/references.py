@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -34,10 +34,10 @@ def bare_loop(benchmark: Benchmark, data: LongTailData, epochs: int = 1) -> Call
     recipe = benchmark.recipe
     network = _network(benchmark, data).to(memory_format=torch.channels_last)
     optimizer = _optimizer(network, recipe, fused=True)
-    assert isinstance(data.train, Split)
-    pixels = torch.from_numpy(data.train.images).float().div_(255)
+    split = cast(Split, data.train)
+    pixels = torch.from_numpy(split.images).float().div_(255)
     images = ((pixels - torch.tensor(data.mean)) / torch.tensor(data.std)).permute(0, 3, 1, 2)
-    labels = torch.from_numpy(data.train.labels)
+    labels = torch.from_numpy(split.labels)
 
     def train() -> float:
         network.train()
@@ -111,7 +111,6 @@ class _PILImages(Dataset[tuple[Tensor, int]]):
     """One image after another, as torchvision's CIFAR classes give them."""
 
     def __init__(self, split: Any, steps: list[Any]) -> None:
-        assert isinstance(split, Split)
         self.images, self.labels = np.asarray(split.images), split.labels.tolist()
         self.transform = transforms.Compose(steps)
 

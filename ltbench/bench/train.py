@@ -18,7 +18,7 @@ from ltbench.config import Benchmark, load_benchmark
 from ltbench.data.base import load_data
 from ltbench.engine.job import Runtime, Workbench
 from ltbench.engine.train import train
-from ltbench.errors import unknown
+from ltbench.errors import given, unknown
 
 EPOCHS_OF_A_RUN = 200  # of the CIFAR recipe: so many epochs share one evaluation
 WORTH_IT = 1.1  # times as fast as the published recipes' fp32
@@ -93,8 +93,7 @@ def train_by_turns(
     (stage,) = graph_of(benchmark, 'erm').stages.values()
     turns = _Turns(ways, epochs)
     with scratch_store() as store:
-        artifact = train(Workbench(stage, store, Runtime(threads=threads)), [turns])
-        assert artifact is not None
+        artifact = given(train(Workbench(stage, store, Runtime(threads=threads)), [turns]))
         return turns.seconds[1:], artifact.meta['cost']['evaluation_seconds']
 
 

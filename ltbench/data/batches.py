@@ -16,6 +16,7 @@ from ltbench.data.base import FileSplit, LongTailData, Split
 from ltbench.data.files import FileDataset, SeededSampler, as_it_is, file_loader
 from ltbench.data.samplers import EpochSampler, Paired
 from ltbench.data.views import View, resolve
+from ltbench.errors import given
 from ltbench.seeding import derive_seed
 
 PREPARED_BYTES = 4 << 20
@@ -145,8 +146,7 @@ class ResidentLoader(DataLoader[dict[str, Any]]):
         self.at_once = max(1, prepared // (4 * batch_size * split.images[0].size))
 
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
-        preprocess, device, size = self.preprocess, self.preprocess.mean.device, self.batch_size
-        assert size is not None
+        preprocess, device, size = self.preprocess, self.preprocess.mean.device, given(self.batch_size)
         torch.empty((), dtype=torch.int64).random_()  # as any DataLoader does: others go on with the global generator
         for indices in torch.tensor(list(self.sampler)).split(size * self.at_once):
             streams = indices.unbind(1) if indices.dim() == 2 else [indices]  # of images, and of their partners

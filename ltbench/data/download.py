@@ -13,6 +13,7 @@ import ssl
 import tarfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from rich.filesize import decimal
 
-from ltbench.console import say, transfer
+from ltbench.console import printable, say, transfer
 from ltbench.errors import DataError, InterruptedRunError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ WAITS = (1, 3, 10, 30, 60)  # seconds before a server is asked again; from the f
 # what another try will not mend, as long as a server has given nothing
 HOPELESS = (socket.gaierror, ConnectionRefusedError, ssl.SSLCertVerificationError, FileNotFoundError, str)
 RETRIED = {408, 429, 500, 502, 503, 504}
+LEAST_ROOM = 1_000_000_000  # bytes that stay free on the disk where a server does not say how much it sends
 
 
 @dataclass(frozen=True)
@@ -234,20 +236,29 @@ def _request(url: str, part: Path, size: int) -> None:
     if size and have > size:
         part.unlink()
         have = 0
+    if url.startswith('file:'):
+        local = Path(urllib.request.url2pathname(urllib.parse.urlsplit(url).path))
+        if local.exists() and not local.is_file():
+            raise _UselessError('no regular file')  # a named pipe would be waited for, for ever
     headers = {'User-Agent': 'ltbench', **({'Range': f'bytes={have}-'} if have else {})}
     try:
         response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing comes after what is here: either that is all, or it is not of this file
+        error.close()
+        if (
+            error.code == 416 and have
+        ):  # nothing comes after what is here: either that is all, or it is not of this file
             if error.headers.get('Content-Range') in (None, f'bytes */{have}'):
                 return
             part.unlink()
             raise _BrokenError(f'{part.name} does not belong to the file there, and is deleted') from error
         kind = _BrokenError if error.code in RETRIED else _UselessError
-        raise kind(f'the server says {error.code} {error.reason}') from error
+        raise kind(f'the server says {error.code} {printable(error.reason)}') from error
+    except (ValueError, http.client.InvalidURL) as error:
+        raise _UselessError(f'it is, or leads to, no address that can be asked ({printable(str(error))})') from error
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, 'reason', error)
-        broken = _BrokenError(f'cannot be reached ({reason})')
+        broken = _BrokenError(f'cannot be reached ({printable(str(reason))})')
         broken.lasting = isinstance(reason, HOPELESS)
         raise broken from error
     with response:
@@ -258,20 +269,32 @@ def _request(url: str, part: Path, size: int) -> None:
             total = int(sent[2])
         else:
             have = 0  # it knows no ranges: all comes once more
-            total = int(response.headers.get('Content-Length') or size)
+            total = _length(response.headers.get('Content-Length')) or size
         if size and total != size:
             raise _UselessError(f'the file there has {total} bytes, expected {size}')
         # contents take at least as much as the archive, which stays until they have been checked
         _need_room(part.parent, 2 * total - have, f'{part.stem} ({decimal(total)}) and what is unpacked from it')
+        came = have
         with (
             part.open('ab' if have else 'wb') as file,
             transfer(f'downloading {part.stem}', total, have) as advance,
         ):
             for chunk in _chunks(response):
+                came += len(chunk)
+                if total and came > total:
+                    part.unlink()
+                    raise _UselessError(f'it sends more than the {total} bytes of the file, and is not read to its end')
+                if not total:
+                    _need_room(part.parent, LEAST_ROOM, f'{part.stem}, of which nobody says how long it is')
                 file.write(chunk)
                 advance(len(chunk))
     if _size_of(part) < total:
         raise _BrokenError(f'the connection ended after {decimal(_size_of(part))} of {decimal(total)}')
+
+
+def _length(text: str | None) -> int:
+    """Bytes that a server announces; 0 where it does not, or announces nonsense."""
+    return int(text) if text and re.fullmatch(r'\s*\d{1,18}\s*', text, re.ASCII) else 0
 
 
 def _chunks(response: Any) -> Iterator[bytes]:
@@ -280,7 +303,7 @@ def _chunks(response: Any) -> Iterator[bytes]:
         try:
             chunk = response.read1(CHUNK)
         except (OSError, http.client.HTTPException) as error:
-            raise _BrokenError(f'the connection broke ({error})') from error
+            raise _BrokenError(f'the connection broke ({printable(str(error))})') from error
         if not chunk:
             return
         yield chunk

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 
@@ -147,9 +147,9 @@ class ListedLT(LongTailData):
         """The folder of the first training image of each class."""
         names = [str(label) for label in range(number)]
         labels, first = np.unique(self.train.labels, return_index=True)
-        assert isinstance(self.train, FileSplit)
+        train = cast(FileSplit, self.train)  # as its lists are read
         for label, index in zip(labels, first, strict=True):
-            names[label] = printable(self.train.path(index).parent.name)
+            names[label] = printable(train.path(index).parent.name)
         return tuple(names)
 
     def _compare(self, number: int) -> None:

@@ -8,8 +8,8 @@ Used as they are: the Runner, its order of events and priorities of hooks, the l
   a pure function of the epoch.
 - :class:`StageLoop`: begins after any epoch, as a state says that was saved by our hook.
 - ``wrap_model``: with several devices the gradient is that of the whole batch, whatever the sizes of its parts.
-- ``build_visualizer``, ``dump_config``, ``_log_env``: nothing is drawn or written beside the artifact; mmengine's own
-  import matplotlib and ask for compilers, seconds at every start.
+- ``build_visualizer``, ``build_logger``, ``dump_config``, ``_log_env``: nothing is drawn or written beside the artifact
+  and the stage's log; mmengine's own import matplotlib and ask for compilers, seconds at every start.
 
 mmengine's AmpOptimWrapper wants a GPU; which operations are computed in bfloat16 is a matter of the backbone here
 (:mod:`ltbench.models.bf16`), the same on every device.
@@ -23,6 +23,7 @@ from typing import Any, cast
 
 import torch
 from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
@@ -66,6 +67,10 @@ class StageRunner(Runner):
     def build_visualizer(self, visualizer: Any = None) -> Any:
         """Nothing is drawn while training."""
         return NothingDrawn()
+
+    def build_logger(self, log_level: int | str = 'INFO', log_file: str | None = None, **_: Any) -> MMLogger:
+        """One without a file of its own, which nobody would close: what it says goes to the stage's log."""
+        return MMLogger.get_instance(self._experiment_name, log_level=log_level)
 
     def dump_config(self) -> None:
         """Nothing to write."""

@@ -21,6 +21,7 @@ from ltbench.engine.job import Workbench
 from ltbench.engine.networks import FEATURES, HEAD, build_model, load_trained, trained_head
 from ltbench.engine.optim import build_optimizer
 from ltbench.engine.outputs import evaluated_splits, predict, save_outputs, save_tensors
+from ltbench.errors import given
 from ltbench.models.classifier import HeadOnFeatures, LongTailClassifier, build_head, build_loss, joint
 from ltbench.registry import MODELS, SAMPLERS, build
 from ltbench.seeding import derive_seed
@@ -119,8 +120,7 @@ def _views_once(
 def train_head(bench: Workbench) -> Artifact:
     """Train a head on extracted features, batch by batch in the order in which they were drawn."""
     config, data = bench.config, bench.data
-    assert bench.stage.needs is not None
-    views_config, artifact = bench.stage.needs.config, bench.parent
+    views_config, artifact = given(bench.stage.needs).config, bench.parent
     features = torch.load(artifact.path(FEATURES), map_location=bench.device, weights_only=True)
     base, backbone_shape = trained_head(bench, features['head']), build_model(bench).backbone
     torch.manual_seed(derive_seed(config['seed'], 0, 'head'))

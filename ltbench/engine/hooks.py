@@ -23,6 +23,7 @@ from ltbench.engine.fit import StageRunner
 from ltbench.engine.job import LeftError, Workbench
 from ltbench.engine.optim import build_optimizer, learning_rate, set_learning_rate
 from ltbench.engine.outputs import NonFiniteError, evaluated_splits, predict
+from ltbench.errors import given
 from ltbench.evaluation import evaluate
 from ltbench.fingerprint import canonical
 from ltbench.models.classifier import build_loss
@@ -94,7 +95,7 @@ class Curve(Hook):
         self, runner: StageRunner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
         """Add a batch."""
-        assert outputs is not None
+        outputs = given(outputs)
         batch = outputs.get('images', len(data_batch['labels']))
         # detached, else the graphs of all steps live on in the sum: two gigabytes an epoch
         self.loss.add_(outputs['loss'].detach(), alpha=batch)
@@ -137,8 +138,7 @@ class Scores(Hook):
 
     def after_train_epoch(self, runner: StageRunner) -> None:
         """Score if it is time."""
-        assert self.bench.runtime.eval_every is not None
-        due = (runner.epoch + 1) % self.bench.runtime.eval_every == 0
+        due = (runner.epoch + 1) % given(self.bench.runtime.eval_every) == 0
         if self.bench.share.rank > 0 or not due or self.bench.told_to_leave.is_set():
             return
         model, data = bare(runner.model), self.bench.data

@@ -15,6 +15,7 @@ from ltbench.engine.environment import Meter
 from ltbench.engine.job import Workbench
 from ltbench.engine.networks import FEATURES, trained_head
 from ltbench.engine.outputs import check_logits, evaluated_splits, load_outputs, save_outputs
+from ltbench.errors import given
 from ltbench.evaluation import evaluate
 from ltbench.models.classifier import joint
 from ltbench.models.posthoc import Outputs, PostHoc
@@ -26,11 +27,11 @@ from ltbench.store import Artifact
 def apply_posthoc(bench: Workbench) -> Artifact:
     """Choose the step's values if it asks for that, then apply it to the test images."""
     meter, stage = Meter(), bench.stage
-    assert stage.needs is not None
+    needs = given(stage.needs)
     chosen, tried = _choose(bench) if stage.tuned_on is not None else ({}, [])
     step = _build_step(bench, {**bench.config['step'], **chosen}, bench.data.class_counts)
     splits = evaluated_splits(bench.data)
-    outputs = {name: replace(outputs_of(bench, stage.needs, name), labels=None) for name in splits}
+    outputs = {name: replace(outputs_of(bench, needs, name), labels=None) for name in splits}
     logits = {name: step.logits(output) for name, output in outputs.items()}
 
     def write(folder: Path) -> None:
@@ -42,18 +43,16 @@ def apply_posthoc(bench: Workbench) -> Artifact:
 
 def _choose(bench: Workbench) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The values with the best mean class accuracy on validation images (the first of equals), and all tried."""
-    assert bench.stage.tuned_on is not None
-    data = load_data(train_stage_of(bench.stage.tuned_on).config['data'])
-    outputs = outputs_of(bench, bench.stage.tuned_on, 'validation')
-    assert data.validation is not None
-    assert outputs.labels is not None
-    labels = data.validation.labels
+    tuned_on = given(bench.stage.tuned_on)
+    data = load_data(train_stage_of(tuned_on).config['data'])
+    outputs = outputs_of(bench, tuned_on, 'validation')
+    shown, labels = given(outputs.labels), given(None if data.validation is None else data.validation.labels)
     names, grids = zip(*bench.config['choose'].items(), strict=True)
     tried = []
     for values in itertools.product(*grids):
         candidate = dict(zip(names, values, strict=True))
         step = _build_step(bench, {**bench.config['step'], **candidate}, data.class_counts)
-        logits = step.logits(replace(outputs, labels=outputs.labels.clone()))
+        logits = step.logits(replace(outputs, labels=shown.clone()))
         check_logits(logits, len(labels), data.num_classes)
         metrics = evaluate(logits.numpy(), labels, data.class_counts)
         tried.append({**candidate, 'macro': metrics['macro']})

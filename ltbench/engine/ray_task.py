@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ltbench.errors import EXIT_FAILED
+from ltbench.errors import EXIT_FAILED, given
 from ltbench.store import Store
 
 LOOK_SECONDS = 0.1
@@ -48,11 +48,11 @@ def carry_out_apart(
             stdin=subprocess.PIPE, stdout=output, stderr=output,
             cwd=folder if Path(folder).is_dir() else None, env={**os.environ, **environment},
         )  # fmt: skip
-    assert worker.stdin is not None
+    pipe = given(worker.stdin)
     try:
         with suppress(BrokenPipeError):  # it could not even start: the exit code and the log say more
-            worker.stdin.write(json.dumps(job).encode() + b'\n')
-            worker.stdin.flush()
+            pipe.write(json.dumps(job).encode() + b'\n')
+            pipe.flush()
         while worker.poll() is None:  # no blocking wait: that would not hear of an interrupt from another thread
             time.sleep(LOOK_SECONDS)
     finally:

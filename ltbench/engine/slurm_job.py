@@ -14,7 +14,7 @@ import tempfile
 import time
 from typing import Any
 
-from ltbench.errors import EXIT_CLAIMED
+from ltbench.errors import EXIT_CLAIMED, given
 from ltbench.store import Store
 
 FRUITLESS_ATTEMPTS = 5
@@ -52,8 +52,7 @@ class Launcher:
             command = [sys.executable, '-P', '-m', 'ltbench.engine.worker', '/dev/stdin']
             self.worker = subprocess.Popen(command, stdin=file, preexec_fn=_ignore_announcements)
         signal.signal(signal.SIGTERM, lambda *_: self._tell_worker())  # submitit would pass over it
-        code = _await(self.worker.pid)
-        assert code is not None
+        code = given(_await(self.worker.pid))
         if code == -signal.SIGTERM:
             return EXIT_CLAIMED  # Slurm ends the job, and knows why
         store, key = Store(job['store']), job['fingerprint']

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -138,10 +138,14 @@ def run(
     return failures or (EXIT_FAILED if tracking.failed or lacking else 0) or not_reported
 
 
-def status(selection: Selection, plugin_files: Iterable[str], watch: bool, as_json: bool) -> None:
-    """Print the state of every run of a selection."""
+def status(
+    selection: Selection, plugin_files: Iterable[str], watch: bool, write: Callable[[str], None] | None = None
+) -> None:
+    """Print the state of every run of a selection, or ``write`` it as JSON."""
     suite, graph, broken = _plan(selection, plugin_files)
-    show_status(suite, graph, broken, watch, as_json)
+    if selection.skip_recorded:
+        graph = without_recorded(graph, suite)
+    show_status(suite, graph, broken, watch, write)
 
 
 def _plan(selection: Selection, plugin_files: Iterable[str]) -> tuple[Suite, Graph, dict[str, str]]:
@@ -230,7 +234,7 @@ def _show_report(suite: Suite, changed: bool, figures: bool, console: Console) -
     if not any(any((results_root() / suite.name / kind).glob('*.json')) for kind in ('records', 'failed')):
         return 0
     try:
-        results = read_suite(suite.name, leave_out=True)
+        results = read_suite(suite.source or suite.name, leave_out=True)
         for reason in results.left_out.values():
             console.print(f'left out of the report: {reason}', style='yellow')
         drawn = any((results.folder / 'figures').glob('*.png'))

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import typer
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table
@@ -29,7 +28,13 @@ from ltbench.store import Store
 WATCH_SECONDS = 2.0
 
 
-def show_status(suite: Suite, graph: Graph, broken: Mapping[str, str], watch: bool, as_json: bool) -> None:
+def show_status(
+    suite: Suite,
+    graph: Graph,
+    broken: Mapping[str, str],
+    watch: bool,
+    write: Callable[[str], None] | None = None,
+) -> None:
     """Print the state of every run.
 
     Args:
@@ -37,13 +42,13 @@ def show_status(suite: Suite, graph: Graph, broken: Mapping[str, str], watch: bo
         graph: The runs.
         broken: Methods without a plan, with their reasons.
         watch: Draw it again every two seconds until nothing is left to do.
-        as_json: For programs; one JSON list of runs.
+        write: Takes the text for programs, one JSON list of runs; nothing is printed then.
     """
     store = Store()
-    if as_json:
+    if write is not None:
         rows = read_rows(suite, graph, store)
         rows += [{'method': method, 'state': 'failed', 'detail': reason} for method, reason in broken.items()]
-        typer.echo(json.dumps(rows, indent=1))
+        write(json.dumps(rows, indent=1) + '\n')
         return
     console = make_console()
     if not watch or not console.is_terminal:

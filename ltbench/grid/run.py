@@ -15,7 +15,7 @@ from ltbench.config import Benchmark, Suite, load_benchmark, load_suite, parse_s
 from ltbench.data import load_data
 from ltbench.data.base import FileSplit
 from ltbench.engine.optim import build_optimizer, learning_rate
-from ltbench.errors import LTBenchError, UsageError
+from ltbench.errors import LTBenchError, UsageError, given
 from ltbench.evaluation import evaluate
 from ltbench.evaluation.metrics import describe_groups
 from ltbench.fingerprint import PROTOCOL_VERSION
@@ -59,6 +59,7 @@ def choose_suite(selection: Selection) -> Suite:
         methods=selection.methods or suite.methods,
         seeds=selection.seeds or suite.seeds,
         preset=selection.preset or suite.preset,
+        source=selection.suite if selection.suite and selection.suite.endswith('.py') else '',
     )
 
 
@@ -86,7 +87,7 @@ def expand(
         for method in methods:
             try:
                 for stage in make_plan(method, benchmark, '', 0).stages():
-                    assert stage.fingerprint
+                    given(stage.fingerprint)  # the code of its parts is read for it
             except LTBenchError:
                 raise
             except (Exception, SystemExit) as error:  # noqa: BLE001 - a method is foreign code; it fails alone

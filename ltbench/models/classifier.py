@@ -11,7 +11,7 @@ from mmengine.model import BaseDataPreprocessor, BaseModel
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
-from ltbench.errors import UsageError
+from ltbench.errors import UsageError, given
 from ltbench.models.bf16 import compute_in_bf16
 from ltbench.models.heads import linear_weight
 from ltbench.models.losses import Loss
@@ -72,8 +72,7 @@ class Classifier(BaseModel):
         """
         if mode == 'tensor':
             return joint(self.logits(images))
-        assert labels is not None
-        return self.loss_of(self.mixed(batch_of(images, labels, **beside)))
+        return self.loss_of(self.mixed(batch_of(images, given(labels), **beside)))
 
     def train_step(self, data: dict[str, Any], optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         """One step of training, in the way that is declared."""
@@ -97,19 +96,20 @@ class Classifier(BaseModel):
 
     def loss_of(self, batch: Batch) -> dict[str, Tensor]:
         """``loss`` and ``correct`` of a batch."""
-        assert self.loss is not None
+        criterion = given(self.loss)
         if self.objective is not None:
             loss, logits = self.objective(self, batch)
         elif batch.share is None:
             logits = self.logits(batch.images)
-            loss = self.loss(logits, batch.labels)
+            loss = criterion(logits, batch.labels)
         else:
             logits = self.logits(batch.images)
-            assert isinstance(self.loss, Loss)
-            assert batch.second_labels is not None
-            loss = self.loss.mixed(logits, batch.labels, batch.second_labels, batch.share)
+            if not isinstance(criterion, Loss):
+                name = type(criterion).__name__
+                raise UsageError(f'{name} cannot be mixed; derive it from ltbench.models.losses.Loss')
+            loss = criterion.mixed(logits, batch.labels, given(batch.second_labels), batch.share)
         if loss.dim() != 0:
-            name = type(self.loss if self.objective is None else self.objective).__name__
+            name = type(self.objective or criterion).__name__
             raise UsageError(f'{name} gives {tuple(loss.shape)}; a loss is one number a batch')
         correct = (joint(logits.detach()).argmax(dim=1) == batch.labels).float().sum()
         return {'loss': loss, 'correct': correct}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ltbench.errors import unknown
+from ltbench.errors import given, unknown
 from ltbench.registry import MODELS
 from ltbench.seeding import derive_seed
 
@@ -52,8 +52,7 @@ class NormalizedBatchNorm2d(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, H, W]`` -> the same shape."""
         if self.training:
-            assert self.num_batches_tracked is not None
-            self.num_batches_tracked.add_(1)
+            given(self.num_batches_tracked).add_(1)
         return functional.batch_norm(
             x, self.running_mean, self.running_var, self.gamma, self.beta, self.training, self.momentum or 0.0, self.eps
         )

@@ -35,7 +35,7 @@ def build_report(
     """Read a suite's records and rebuild everything in ``results/SUITE/`` but them; return the paths of the files made.
 
     Args:
-        suite: Its name.
+        suite: Its name, or the path of its file.
         figures: Whether to draw.
         with_latex: Also write the leaderboard as LaTeX tables.
         ablate: Options, ``METHOD.option``, to make an ablation of each, beside those that the suite declares.
@@ -74,7 +74,7 @@ def write_report(
     beside, order = published.beside(results.records), published.orders(results.records)
     differences = {name: ablation.part_differences(results.records, name) for name in ablation.ABLATIONS}
     ablations = {name: ablation.summarise(table) for name, table in differences.items()}
-    declared = ablations_of(results.suite) if results.records else ()
+    declared = ablations_of(results.source or results.suite) if results.records else ()
     ablations |= {option: ablation.ablate(results.records, option, required=False) for option in declared}
     ablations |= {option: ablation.ablate(results.records, option) for option in ablate}
     ablations = {name: table for name, table in ablations.items() if len(table)}

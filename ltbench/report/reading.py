@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from ltbench.config import config_names
 from ltbench.console import printable
-from ltbench.errors import StoreError, UsageError
+from ltbench.errors import StoreError, UsageError, near_misses
 from ltbench.garbage import uncollected
 from ltbench.record import ROW, read_failures, read_records, results_root
 
@@ -24,12 +24,14 @@ class SuiteResults:
         records: The records of the report, in order of file name.
         failures: Runs that failed and have not succeeded since, see :class:`ltbench.record_schema.Failure`.
         left_out: Files that the report does not use, and what is wrong with each, on one line that names the file.
+        source: Path of the suite's file, where it was given by one; it may say what to compare.
     """
 
     suite: str
     records: list[dict[str, Any]]
     failures: list[dict[str, Any]]
     left_out: dict[Path, str]
+    source: str = ''
 
     @property
     def folder(self) -> Path:
@@ -42,14 +44,20 @@ def read_suite(suite: str, leave_out: bool = False) -> SuiteResults:
     """Read and check every record and failure of a suite.
 
     Args:
-        suite: Its name.
+        suite: Its name, or the path of its file.
         leave_out: Leave out what is not right, instead of raising.
 
     Raises:
-        UsageError: If there is neither a record nor a failed run; near misses among other suites are named.
+        UsageError: If there is neither a record nor a failed run; near misses among other suites are named. If there
+            is no such file.
         StoreError: If a file is damaged, changed, a copy or of another version, if two are of the same run, or if
             those of one row were made by different code; every such file has a line of its own.
     """
+    source = suite if suite.endswith('.py') else ''
+    if source:
+        if not Path(source).is_file():
+            raise UsageError(f'no such file: {source}')
+        suite = Path(source).stem
     found, wrong = read_records(suite)
     failures, damaged = read_failures(suite)
     wrong = wrong | damaged | conflicts(found)
@@ -61,7 +69,7 @@ def read_suite(suite: str, leave_out: bool = False) -> SuiteResults:
     failures = [failure for failure in failures if _run_of(failure) not in succeeded]
     if not records and not failures:
         raise UsageError(_nothing_in(suite, len(wrong)))
-    return SuiteResults(suite, records, failures, wrong)
+    return SuiteResults(suite, records, failures, wrong, source)
 
 
 def _run_of(record: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -146,8 +154,14 @@ def _nothing_in(suite: str, wrong: int) -> str:
     if wrong:
         return f'no valid records in {folder}: all {wrong} files are left out; `ltbench run` makes them again'
     known = sorted({path.parent.name for path in results_root().glob('*/records') if any(path.glob('*.json'))})
-    near = get_close_matches(suite, known, n=3, cutoff=0.5)
-    if near:
+    if near := near_misses(suite, known):
         return f'no records in {folder}: did you mean {" or ".join(near)}?'
+    suites = config_names('suites')
     others = f'; suites with records: {", ".join(known)}' if known else ''
-    return f'no records in {folder}; run `ltbench run {suite}` first{others}'
+    if suite in suites:
+        return f'no records in {folder}; run `ltbench run {suite}` first{others}'
+    if suite in config_names('benchmarks'):
+        return f'no records in {folder}: {suite} is a benchmark, `ltbench run -b {suite}` makes some{others}'
+    near = near_misses(suite, suites)
+    advice = f'did you mean {" or ".join(near)}, still to be run?' if near else '`ltbench ls suites` lists all'
+    return f'no records in {folder}, and no suite is called so: {advice}{others}'

@@ -106,8 +106,13 @@ def readme(results: SuiteResults, files: Sequence[str], short_tables: Iterable[s
 def commands(results: SuiteResults) -> list[str]:
     """What makes the suite's folder again: its runs, where it is a suite that can be run by name, and the report."""
     trained = not results.records or any('imported' not in record['config'] for record in results.records)
-    runs = [f'ltbench run {results.suite}'] if trained and results.suite in config_names('suites') else []
-    return [*runs, shlex.join(['ltbench', 'report', results.suite])]
+    named = results.source or results.suite
+    runs = (
+        [shlex.join(['ltbench', 'run', named])]
+        if trained and (results.source or named in config_names('suites'))
+        else []
+    )
+    return [*runs, shlex.join(['ltbench', 'report', named])]
 
 
 def selection_of(records: Iterable[Mapping[str, Any]]) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gzip
 import hashlib
 import io
+import os
 import shutil
 import socket
 import tarfile
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -280,3 +283,100 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path, remote):
         complete(
             lambda: [FileStatus('data', 'missing', '')], {'data': dataclasses.replace(remote, folder='sub')}, tmp_path
         )
+
+
+# ---------------------------------------------------------------------------------------------- servers that lie
+
+
+@pytest.fixture
+def odd_server(monkeypatch, naps):
+    """A server that answers every connection with the same bytes, whatever it is asked; ``more`` is sent for ever."""
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
+    listening = socket.create_server(('127.0.0.1', 0))
+    answer = SimpleNamespace(head=b'', more=b'', asked=0, url=f'http://127.0.0.1:{listening.getsockname()[1]}')
+
+    def serve():
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            answer.asked += 1
+            with connection, contextlib.suppress(OSError):
+                connection.recv(10_000)
+                connection.sendall(answer.head.replace(b'URL', answer.url.encode()))
+                while answer.more:
+                    connection.sendall(answer.more)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield answer
+    listening.shutdown(socket.SHUT_RDWR)
+    listening.close()
+    thread.join(5)
+
+
+MD5 = hashlib.md5(CONTENTS).hexdigest()
+
+
+@pytest.mark.parametrize('length', [b'abc', b'-5', b'1e3', '٣'.encode(), b'9' * 5000, b''])
+@pytest.mark.parametrize('size', [0, len(CONTENTS)])
+def test_a_length_that_is_no_number_is_passed_over(odd_server, tmp_path, length, size):
+    odd_server.head = b'HTTP/1.0 200 OK\r\nContent-Length: ' + length + b'\r\n\r\n' + CONTENTS
+    path = fetch(RemoteFile(f'{odd_server.url}/data.bin', MD5, size), tmp_path)
+    assert path.read_bytes() == CONTENTS
+
+
+@pytest.mark.parametrize(
+    ('head', 'said'),
+    [
+        (b'302 Found\r\nLocation: http://[::1/x', r'no address that can be asked \(Invalid IPv6 URL\)'),
+        (b'302 Found\r\nLocation: http://host:port/', 'no address that can be asked .*nonnumeric port'),
+        (b'302 Found\r\nLocation: URL/data.bin', 'the server says 302 .*infinite loop'),
+        (b'302 Found\r\nLocation: file:///etc/passwd', "the server says 302 .*'file:///etc/passwd' is not allowed"),
+        (b'302 Found', 'the server says 302 Found'),
+        (b'416 Range Not Satisfiable', 'the server says 416'),
+        (b'416 Range Not Satisfiable\r\nContent-Range: bytes */0', 'the server says 416'),
+        (b'206 Partial Content\r\nContent-Range: bytes 5-9/300000', 'another part of the file than it was asked for'),
+        (b'206 Partial Content\r\nContent-Range: bytes 0-9/*', 'another part of the file than it was asked for'),
+        (b'204 No Content', r'the connection ended after 0 bytes of 300\.0 kB'),
+        (b'2OO', 'cannot be reached'),
+        (b'200 OK\r\n' + b'X: y\r\n' * 200, 'cannot be reached'),
+        (b'200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz', 'the connection broke'),
+        (b'200 OK\r\nContent-Length: 10', 'the file there has 10 bytes, expected 300000'),
+    ],
+)
+def test_answers_that_make_no_sense_are_one_line(odd_server, tmp_path, head, said):
+    odd_server.head = b'HTTP/1.1 ' + head + b'\r\n\r\n'
+    with pytest.raises(DownloadError, match=said) as error:
+        fetch(RemoteFile(f'{odd_server.url}/data.bin', MD5, len(CONTENTS)), tmp_path)
+    assert len(str(error.value).splitlines()) == 1
+    assert not (tmp_path / 'data.bin').exists()
+
+
+@pytest.mark.parametrize('length', [b'', b'Content-Length: abc\r\n'])
+def test_an_endless_file_ends_at_its_published_size(odd_server, tmp_path, length):
+    odd_server.head, odd_server.more = b'HTTP/1.0 200 OK\r\n' + length + b'\r\n', b'x' * 65_536
+    with pytest.raises(DownloadError, match='sends more than the 300000 bytes of the file'):
+        fetch(RemoteFile(f'{odd_server.url}/data.bin', MD5, len(CONTENTS)), tmp_path)
+    assert names(tmp_path) == []
+    assert odd_server.asked == 1
+
+
+def test_an_endless_file_of_unknown_size_leaves_room_on_the_disk(odd_server, tmp_path, monkeypatch):
+    odd_server.head, odd_server.more = b'HTTP/1.0 200 OK\r\n\r\n', b'x' * 65_536
+
+    def shrinking(folder):
+        used = sum(path.stat().st_size for path in tmp_path.iterdir())
+        return SimpleNamespace(free=download.LEAST_ROOM + 3_000_000 - used)
+
+    monkeypatch.setattr(shutil, 'disk_usage', shrinking)
+    with pytest.raises(DataError, match=r'data.bin, of which nobody says how long it is; free some space'):
+        fetch(RemoteFile(f'{odd_server.url}/data.bin', MD5), tmp_path)
+
+
+def test_a_mirror_that_is_a_pipe_is_not_waited_for(tmp_path, remote, monkeypatch):
+    (tmp_path / 'mirror').mkdir()
+    os.mkfifo(tmp_path / 'mirror' / 'data.bin')
+    monkeypatch.setenv('LTBENCH_MIRROR', (tmp_path / 'mirror').as_uri())
+    assert fetch(remote, tmp_path / 'data').read_bytes() == CONTENTS  # from the next address

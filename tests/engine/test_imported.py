@@ -23,6 +23,7 @@ from ltbench.errors import DataError, UsageError
 from ltbench.models.resnet_cifar import CIFARResNet
 from ltbench.record import read_records, write_record
 from ltbench.report import build_report
+from ltbench.runs import RecordedRun, how_to_make
 
 CLASSES = 5
 SMALL = {'type': 'TorchvisionResNet', 'name': 'resnet10'}
@@ -309,7 +310,7 @@ def test_a_truncated_file_says_so(tmp_path, legacy, kept):
     torch.save(ldam_content()[0], path, _use_new_zipfile_serialization=not legacy)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(kept * len(whole))])
-    with pytest.raises(DataError, match=r'model\.pth (cannot be read|is refused).*(truncated|damaged)'):
+    with pytest.raises(DataError, match=r'model\.pth (cannot be read|is refused|is).* (truncated|damaged)'):
         read_checkpoint(path, 'ldam-drw')
 
 
@@ -323,8 +324,11 @@ def test_files_that_are_no_checkpoints(tmp_path):
     content, _ = ldam_content()
     with pytest.raises(DataError, match='not in the format of classifier-balancing: no state_dict_best, but arch'):
         read_checkpoint(saved(tmp_path, content), 'classifier-balancing')
-    with pytest.raises(DataError, match='is no state dict, it holds optimizer, state_dict; other sources'):
+    with pytest.raises(UsageError, match="unknown network in .* 'resnet20'"):
         read_checkpoint(saved(tmp_path, content), 'torchvision')
+    best = {'state_dict_best': {'feat_model': {}, 'classifier': {}}}
+    with pytest.raises(DataError, match='no state_dict or model or .*, but state_dict_best; other sources: classifier'):
+        read_checkpoint(saved(tmp_path, best), 'torchvision')
     with pytest.raises(DataError, match=r'state_dict\.conv1\.weight is a str, expected a tensor'):
         read_checkpoint(saved(tmp_path, {'state_dict': {'conv1.weight': 'x'}}), 'nbn')
 
@@ -495,3 +499,122 @@ def test_imagenet_lt_from_the_command_line(tmp_path, results, imagenet, ltbench)
     (imagenet / 'val' / 'n01' / 'test2.JPEG').write_bytes(b'no image')
     printed = ltbench('eval', '--checkpoint', path, '--from', 'nbn', *small, code=3)
     assert 'test2.JPEG cannot be decoded' in printed
+
+
+@pytest.mark.parametrize('container', ['state_dict', 'model', 'model_state_dict', None])
+@pytest.mark.parametrize('prefix', ['module.', 'model.', '_orig_mod.', 'module.model.'])
+def test_keys_of_other_trainers_give_the_same_network(tmp_path, container, prefix):
+    content, state = ldam_content(prefix, cosine=False)
+    weights = content['state_dict']
+    others = {'best_prec1': 77.0, 'lr_scheduler': {}, 'global_step': 3, 'optimizer': {'state': {}}}
+    checkpoint, ours = logits(
+        saved(tmp_path, weights if container is None else {container: weights, **others}), 'ldam-drw', CIFAR, side=32
+    )
+    assert checkpoint.ignored.keys() >= (set() if container is None else {'best_prec1', 'lr_scheduler', 'global_step'})
+    expected = cifar_features(state, images(32)) @ state['linear.weight'].T + state['linear.bias']
+    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_two_networks_in_a_file_are_not_chosen_between(tmp_path):
+    content, _ = ldam_content()
+    content['model'] = content['state_dict']
+    with pytest.raises(
+        DataError, match=r'holds several networks \(state_dict, model\); save the one that counts alone'
+    ):
+        read_checkpoint(saved(tmp_path, content), 'ldam-drw')
+
+
+def test_torchvision_under_the_arch_of_its_training_script(tmp_path):
+    network = network_of_torchvision('resnet18')
+    content = {'epoch': 1, 'arch': 'resnet18', 'state_dict': network.state_dict(), 'best_acc1': 70.0}
+    checkpoint, ours = logits(saved(tmp_path, content), 'torchvision', SMALL)
+    assert checkpoint.backbone == {'type': 'TorchvisionResNet', 'name': 'resnet18'}
+    with torch.no_grad():
+        torch.testing.assert_close(ours, network(images()), rtol=1e-5, atol=1e-5)
+
+
+def test_a_flipped_bit_is_found_by_the_checksum_that_torch_leaves_out(tmp_path):
+    path = saved(tmp_path, ldam_content()[0])
+    whole = path.read_bytes()
+    spot = whole.index(ldam_content()[1]['layer3.0.conv1.weight'].numpy().tobytes()) + 5001
+    path.write_bytes(whole[:spot] + bytes([whole[spot] ^ 1]) + whole[spot + 1 :])
+    torch.load(path, weights_only=True)  # torch takes it as it is
+    with pytest.raises(DataError, match=r'truncated or damaged \(Bad CRC-32 for file .*bring a whole copy'):
+        read_checkpoint(path, 'ldam-drw')
+
+
+@pytest.mark.parametrize('kind', ['pipe', 'device', 'folder', 'no permission'])
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path, kind):
+    path = {'device': Path('/dev/zero')}.get(kind, tmp_path / 'model.pth')
+    if kind == 'pipe':
+        os.mkfifo(path)
+    elif kind == 'folder':
+        path.mkdir()
+    elif kind == 'no permission':
+        path.touch(mode=0o000)
+        if os.access(path, os.R_OK):
+            pytest.skip('the superuser may read everything')
+    with pytest.raises(DataError, match=f'{path} cannot be read: (it is a .*, no regular file|Permission denied)'):
+        read_checkpoint(path, 'nbn')
+
+
+@pytest.mark.parametrize(
+    ('made', 'said'),
+    [
+        (lambda value: value.to_sparse(), 'is sparse_coo; save it dense'),
+        (lambda value: value.to(torch.float8_e4m3fn), 'is float8_e4m3fn, expected real numbers'),
+        (lambda value: value.long(), 'is int64, expected real numbers'),
+        (lambda value: value.to('meta'), 'has no values, it was saved from the device meta'),
+        (
+            lambda value: torch.zeros(1).expand(10**7, 10**7),
+            'declares 400,000,000,000,000 bytes, and the file has 4 of',
+        ),
+        (lambda value: value.double() * 1e300, 'is not finite in float32'),
+    ],
+)
+def test_tensors_that_are_no_weights_say_what_they_are(tmp_path, made, said):
+    content, _ = ldam_content()
+    content['state_dict']['bn1.bias'] = made(content['state_dict']['bn1.bias'])
+    with pytest.raises(DataError, match=rf'state_dict\.bn1\.bias {said}'):
+        read_checkpoint(saved(tmp_path, content), 'ldam-drw')
+
+
+def test_an_attribute_saved_along_is_not_called(tmp_path):
+    content, _ = ldam_content(cosine=False)
+    weight = torch.nn.Parameter(content['state_dict']['linear.weight'])
+    weight.dim = weight.numel = weight.detach = 'mine'  # kept by torch.save, set again by torch.load
+    content['state_dict']['linear.weight'] = weight
+    checkpoint, _ = logits(saved(tmp_path, content), 'ldam-drw', CIFAR, side=32)
+    assert checkpoint.weights['head.weight'].dim() == 2
+
+
+def test_pixels_given_by_hand(tmp_path, results):
+    path, benchmark = digits_file(tmp_path, cosine=False)[0], load_benchmark('digits_lt')
+    data = load_data(benchmark.data)
+
+    def score(pixels):
+        list(score_checkpoint(path, 'ldam-drw', benchmark, pixels=pixels))
+        return {record['method'].partition(', mean=')[2]: record for record in read_records('imported')[0].values()}
+
+    plain = score(None)['']
+    assert 'pixels' not in plain['config']['imported']
+    own = score((tuple(data.mean), tuple(data.std)))['0.2876, std=0.3536)']
+    assert own['metrics'] == plain['metrics']
+    other = score(((0.5,), (0.25,)))['0.5, std=0.25)']  # a row of its own, beside the two
+    images_ = (torch.from_numpy(data.test.images).float() / 255 - 0.5) / 0.25
+    state = torch.load(path, weights_only=True)['state_dict']
+    scores = cifar_features(state, images_.permute(0, 3, 1, 2), blocks=1) @ state['linear.weight'].T
+    predicted = (scores + state['linear.bias']).argmax(dim=1).numpy()
+    assert other['metrics']['top1'] == pytest.approx(100 * (predicted == data.test.labels).mean())
+    assert other['metrics'] != plain['metrics']
+    assert other['methods'][0]['options']['std'] == [0.25]
+    again = how_to_make(RecordedRun(path, other))
+    assert again.endswith('--mean 0.5 --std 0.25')
+    for wrong, said in (
+        (((0.5, 0.5, 0.5), (0.2,)), 'the images have 1 channel, and the mean given is 0.5, 0.5, 0.5'),
+        (((123.7,), (58.4,)), 'the mean given is 123.7: expected numbers between 0 and 1'),
+        (((0.5,), (0.0,)), 'the standard deviation given is 0'),
+        (((float('nan'),), (0.2,)), 'the mean given is nan'),
+    ):
+        with pytest.raises(UsageError, match=said):
+            score(wrong)

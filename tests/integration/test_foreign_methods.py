@@ -75,4 +75,4 @@ def test_a_plug_in_that_does_not_load_is_named_by_every_verb(ltbench, sandbox, s
         printed = ltbench(*verb, '--plugin', 'mine.py', code=2)
         assert "unknown method 'mine'" in printed
         assert printed.count(said) == 1
-    assert said in ltbench('ls', 'methods', '--plugin', 'mine.py')
+    assert said in ltbench('ls', 'methods', '--plugin', 'mine.py', code=1)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from ltbench.engine.imported.reading import as_weight, read_plain, short
 from ltbench.errors import DataError, UsageError, unknown
 
 TORCHVISION_NETWORKS = {
@@ -23,17 +21,21 @@ TORCHVISION_NETWORKS = {
     'resnext50': 'resnext50_32x4d',
     'resnext50_32x4d': 'resnext50_32x4d',
 }
+LISTED = 8  # names a message shows
 CIFAR_DEPTHS = {f'resnet{depth}': depth for depth in (20, 32, 44, 56, 110)}
+CONTAINERS = ('state_dict', 'model', 'model_state_dict', 'net', 'network')
+"""Where trainers put the weights of one network; other files are these weights alone."""
+PREFIXES = ('module.', '_orig_mod.', 'model.')
+"""What DataParallel, torch.compile and Lightning put before the names of all weights."""
+_WHEN, _SCORE, _GOES_ON = 'tells when it was saved', "the source's own score", 'nothing is trained on'
 NOT_WEIGHTS = {
-    'epoch': 'tells when it was saved',
-    'best_epoch': 'tells when it was saved',
-    'best_acc': "the source's own score",
-    'best_acc1': "the source's own score",
-    'optimizer': 'nothing is trained on',
-    'scheduler': 'nothing is trained on',
+    **dict.fromkeys(('epoch', 'best_epoch', 'iteration', 'iter', 'step', 'global_step'), _WHEN),
+    **dict.fromkeys(('best_acc', 'best_acc1', 'best_acc5', 'best_prec', 'best_prec1', 'best_prec5'), _SCORE),
+    **dict.fromkeys(('acc', 'acc1', 'prec1', 'top1', 'best_top1', 'loss', 'best_loss'), _SCORE),
+    **dict.fromkeys(('optimizer', 'optimizer_state_dict', 'scheduler', 'lr_scheduler', 'scaler', 'lr'), _GOES_ON),
     'centroids': 'class means of other losses; not part of the classifier',
 }
-"""Entries beside the weights that official code writes, and why an import does without each."""
+"""Entries beside the weights that official code and common trainers write, and why an import does without each."""
 
 
 @dataclass
@@ -44,6 +46,7 @@ class Checkpoint:
         path: Where it is.
         source: One of :data:`SOURCES`.
         sha256: Of the file, 64 hex digits.
+        size: Of the file, bytes.
         weights: Name in :class:`LongTailClassifier` -> tensor. ``nbn_scalar`` stands for every shared scalar.
         arch: As the file says; None where it does not.
         backbone: Config of the network that ``arch`` means; None without ``arch``.
@@ -58,6 +61,7 @@ class Checkpoint:
     path: Path
     source: str
     sha256: str
+    size: int
     weights: dict[str, Tensor] = field(default_factory=dict)
     arch: str | None = None
     backbone: dict[str, Any] | None = None
@@ -70,7 +74,7 @@ class Checkpoint:
 
     def take(self, state: dict[str, Tensor], key: str, name: str) -> None:
         """Move the tensor ``key`` of the file to ``name``; one that is not there will be found missing later."""
-        self.names[name] = key
+        self.names[name] = short(key)
         if key in state:
             self.weights[name] = state.pop(key)
 
@@ -89,30 +93,10 @@ def read_checkpoint(path: Path, source: str) -> Checkpoint:
     """
     if source not in SOURCES:
         raise unknown('source of checkpoints', source, SOURCES)
-    content = _load(path)
-    with path.open('rb') as file:
-        checkpoint = Checkpoint(path, source, hashlib.file_digest(file, 'sha256').hexdigest())
+    content, sha256 = read_plain(path)
+    checkpoint = Checkpoint(path, source, sha256, path.stat().st_size)
     SOURCES[source](checkpoint, content)
     return checkpoint
-
-
-def _load(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise DataError(f'no such file: {path}')
-    try:
-        content = torch.load(path, map_location='cpu', weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).partition('WeightsUnpickler error:')[2].strip().split('\n')[0] or str(error).split('\n')[0]
-        raise DataError(
-            f'{path} is refused: it is damaged, or holds more than tensors and plain data, which could run code '
-            f'({reason}). If you trust it, load it with its own code and save the weights alone.'
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
-        reason = str(error).split('\n')[0]
-        raise DataError(f'{path} cannot be read, it is truncated or no checkpoint: {reason}') from error
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise DataError(f'{path} holds a {type(content).__name__}, not a dict of names')
-    return content
 
 
 # ---------------------------------------------------------------------------------------------- sources
@@ -120,8 +104,7 @@ def _load(path: Path) -> dict[str, Any]:
 
 def _from_nbn(checkpoint: Checkpoint, content: dict[str, Any]) -> None:
     """yuxiangbao/NBN: torchvision's names, ``scale_factor``, perhaps a batch norm on the logits."""
-    state = _plain_names(checkpoint, _part(checkpoint, content, 'state_dict'), 'state_dict.')
-    _no_more(checkpoint, content, {'state_dict', 'arch'})
+    state = _weights(checkpoint, content)
     arch = _read_arch(checkpoint, content)
     normalized = 'scale_factor' in state
     if arch is not None:
@@ -151,7 +134,7 @@ def _from_classifier_balancing(checkpoint: Checkpoint, content: dict[str, Any]) 
     features = _plain_names(checkpoint, _part(checkpoint, best, 'feat_model'), 'state_dict_best.feat_model.')
     classifier = _plain_names(checkpoint, _part(checkpoint, best, 'classifier'), 'state_dict_best.classifier.')
     if more := sorted(map(str, best.keys() - {'feat_model', 'classifier'})):
-        raise DataError(f'{checkpoint.path}: state_dict_best holds networks that are not known: {", ".join(more)}')
+        raise DataError(f'{checkpoint.path}: state_dict_best holds networks that are not known: {_listed(more)}')
     checkpoint.scaled = 'scales' in classifier
     if checkpoint.scaled:
         checkpoint.take(classifier, 'scales', 'head.scale')
@@ -162,12 +145,11 @@ def _from_classifier_balancing(checkpoint: Checkpoint, content: dict[str, Any]) 
 
 def _from_ldam_drw(checkpoint: Checkpoint, content: dict[str, Any]) -> None:
     """kaidic/LDAM-DRW: a CIFAR ResNet whose classifier is linear, or cosine where it has no bias."""
-    state = _plain_names(checkpoint, _part(checkpoint, content, 'state_dict'), 'state_dict.')
-    _no_more(checkpoint, content, {'state_dict', 'arch'})
+    state = _weights(checkpoint, content)
     arch = _read_arch(checkpoint, content)
     if arch is not None:
         if arch not in CIFAR_DEPTHS:
-            raise unknown(f'network in {checkpoint.path}', arch, CIFAR_DEPTHS)
+            raise unknown(f'network in {checkpoint.path}', short(arch), CIFAR_DEPTHS)
         checkpoint.backbone = {'type': 'CIFARResNet', 'depth': CIFAR_DEPTHS[arch]}
     if 'linear.bias' in state:
         _linear(checkpoint, state, 'linear', 'head.')
@@ -183,14 +165,11 @@ def _from_ldam_drw(checkpoint: Checkpoint, content: dict[str, Any]) -> None:
 
 
 def _from_torchvision(checkpoint: Checkpoint, content: dict[str, Any]) -> None:
-    """pytorch/vision: a state dict of its own networks."""
-    wrapped = [key for key, value in content.items() if isinstance(value, Mapping)]
-    if wrapped:
-        others = ', '.join(sorted(SOURCES.keys() - {checkpoint.source}))
-        raise DataError(
-            f'{checkpoint.path} is no state dict, it holds {", ".join(sorted(wrapped))}; other sources: {others}'
-        )
-    state = _plain_names(checkpoint, content, '')
+    """pytorch/vision, and whoever trains its networks: their own names."""
+    state = _weights(checkpoint, content)
+    arch = _read_arch(checkpoint, content)
+    if arch is not None:
+        checkpoint.backbone = _torchvision_backbone(checkpoint, arch)
     _linear(checkpoint, state, 'fc', 'head.')
     _backbone(checkpoint, state)
 
@@ -206,18 +185,40 @@ SOURCES: dict[str, Callable[[Checkpoint, dict[str, Any]], None]] = {
 # ---------------------------------------------------------------------------------------------- parts of a file
 
 
+def _weights(checkpoint: Checkpoint, content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights of one network, in one of :data:`CONTAINERS` or alone; what stands beside them is accounted for."""
+    found = [key for key in CONTAINERS if isinstance(content.get(key), Mapping)]
+    if len(found) > 1:
+        raise DataError(
+            f'{checkpoint.path} holds several networks ({", ".join(found)}); save the one that counts alone'
+        )
+    if found:
+        _no_more(checkpoint, content, {found[0], 'arch'})
+        return _plain_names(checkpoint, content[found[0]], f'{found[0]}.')
+    if any(isinstance(value, Mapping) for value in content.values()):
+        others = ', '.join(sorted(SOURCES.keys() - {checkpoint.source}))
+        raise _no_part(checkpoint, content, ' or '.join(CONTAINERS), f'; other sources: {others}')
+    return _plain_names(checkpoint, content, '')
+
+
 def _part(checkpoint: Checkpoint, content: Mapping[str, Any], key: str) -> dict[str, Any]:
     if not isinstance(content.get(key), Mapping):
-        found = ', '.join(sorted(map(str, content))[:8])
-        raise DataError(f'{checkpoint.path} is not in the format of {checkpoint.source}: no {key}, but {found}')
+        raise _no_part(checkpoint, content, key)
     return dict(content[key])
+
+
+def _no_part(checkpoint: Checkpoint, content: Mapping[str, Any], wanted: str, advice: str = '') -> DataError:
+    found = ', '.join(sorted(short(str(key)) for key in content)[:8]) or 'nothing'
+    return DataError(f'{checkpoint.path} is not in the format of {checkpoint.source}: no {wanted}, but {found}{advice}')
 
 
 def _no_more(checkpoint: Checkpoint, content: Mapping[str, Any], used: set[str]) -> None:
     """Account for the entries beside the weights."""
     for key in content.keys() - used:
         if key not in NOT_WEIGHTS:
-            raise DataError(f'{checkpoint.path} holds {key!r}, which the format of {checkpoint.source} does not have')
+            raise DataError(
+                f'{checkpoint.path} holds {short(key)!r}, which the format of {checkpoint.source} does not have'
+            )
         checkpoint.ignored[key] = NOT_WEIGHTS[key]
 
 
@@ -231,27 +232,32 @@ def _read_arch(checkpoint: Checkpoint, content: Mapping[str, Any]) -> str | None
 
 def _torchvision_backbone(checkpoint: Checkpoint, arch: str) -> dict[str, Any]:
     if 'ride' in arch.lower():
-        raise UsageError(f'{checkpoint.path} holds {checkpoint.arch}, a network of several experts: not supported')
+        raise UsageError(f'{checkpoint.path} holds {short(arch)}, a network of several experts: not supported')
     if arch not in TORCHVISION_NETWORKS:
-        raise unknown(f'network in {checkpoint.path}', arch, TORCHVISION_NETWORKS)
+        raise unknown(f'network in {checkpoint.path}', short(arch), TORCHVISION_NETWORKS)
     return {'type': 'TorchvisionResNet', 'name': TORCHVISION_NETWORKS[arch]}
 
 
 def _plain_names(checkpoint: Checkpoint, state: Mapping[str, Any], where: str) -> dict[str, Tensor]:
-    """The tensors without ``module.``, without counters."""
+    """The tensors without :data:`PREFIXES`, without counters."""
     plain: dict[str, Tensor] = {}
     for key, value in state.items():
-        name = str(key).removeprefix('module.')
-        if not isinstance(value, Tensor):
-            raise DataError(f'{checkpoint.path}: {where}{key} is a {type(value).__name__}, expected a tensor')
+        if not isinstance(key, str):
+            raise DataError(
+                f'{checkpoint.path}: a key of {where.rstrip(".")} is a {type(key).__name__}, expected a name'
+            )
+        name, shown = key, short(where + key)
+        while prefix := next((prefix for prefix in PREFIXES if name.startswith(prefix)), ''):
+            name = name.removeprefix(prefix)
         if name in plain:
-            raise DataError(f'{checkpoint.path}: {where}{name} is there twice, with and without module.')
+            raise DataError(f'{checkpoint.path}: {short(where + name)} is there twice, with and without module.')
         if name.endswith('num_batches_tracked'):
-            checkpoint.ignored[where + str(key)] = 'a counter; evaluation reads the running statistics alone'
-        else:
-            if not torch.isfinite(value).all():
-                raise DataError(f'{checkpoint.path}: {where}{key} is not finite')
-            plain[name] = value
+            checkpoint.ignored[shown] = 'a counter; evaluation reads the running statistics alone'
+            continue
+        try:
+            plain[name] = as_weight(value, checkpoint.size)
+        except ValueError as error:
+            raise DataError(f'{checkpoint.path}: {shown} {error}') from error
     return plain
 
 
@@ -282,5 +288,11 @@ def _too_many(checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> None:
     if state:
         raise DataError(
             f'{checkpoint.path} holds weights that {checkpoint.arch or "the network"} in the format of '
-            f'{checkpoint.source} does not have: {", ".join(sorted(state))}'
+            f'{checkpoint.source} does not have: {_listed(state)}'
         )
+
+
+def _listed(names: Iterable[str]) -> str:
+    """The first of some names, fit to be shown."""
+    shown = sorted(short(name) for name in names)
+    return ', '.join(shown[:LISTED]) + (f' and {len(shown) - LISTED} more' if len(shown) > LISTED else '')

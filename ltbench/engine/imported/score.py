@@ -21,7 +21,7 @@ from ltbench.engine.environment import Meter, compute_exactly, describe, peak_me
 from ltbench.engine.imported.formats import Checkpoint, read_checkpoint
 from ltbench.engine.imported.network import build_imported, check_order_of_labels, choose_backbone
 from ltbench.engine.outputs import predict
-from ltbench.errors import DataError
+from ltbench.errors import DataError, UsageError
 from ltbench.evaluation import GROUPS, evaluate
 from ltbench.evaluation.metrics import describe_groups
 from ltbench.fingerprint import PROTOCOL_VERSION, fingerprint
@@ -42,7 +42,13 @@ PIXELS_BY_DATA = {
 }
 
 
-def score_checkpoint(path: Path, source: str, benchmark: Benchmark, suite: str = 'imported') -> Iterator[str]:
+Pixels = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and standard deviation by channel, in units of 0..1."""
+
+
+def score_checkpoint(
+    path: Path, source: str, benchmark: Benchmark, suite: str = 'imported', pixels: Pixels | None = None
+) -> Iterator[str]:
     """Score a file without training, write its record to ``results/SUITE/records``, and tell about it line by line.
 
     Args:
@@ -50,15 +56,17 @@ def score_checkpoint(path: Path, source: str, benchmark: Benchmark, suite: str =
         source: The repository whose code wrote it, one of :data:`~ltbench.engine.imported.SOURCES`.
         benchmark: Gives test images, groups, and the network where the file does not name it.
         suite: Where the record goes.
+        pixels: What the images were normalised by when it was trained; None is what the source's code does.
 
     Raises:
-        UsageError: If source, network or benchmark do not fit together.
+        UsageError: If source, network, benchmark or pixels do not fit together.
         DataError: If the file or the data are missing, damaged or do not fit; see :func:`read_checkpoint`.
         StoreError: If the record cannot be written.
     """
     checkpoint = read_checkpoint(path, source)
     backbone, contradiction = choose_backbone(checkpoint, benchmark)
-    data = with_pixels_of(source, benchmark, load_data(benchmark.data))
+    data = load_data(benchmark.data)
+    data = with_pixels_of(source, benchmark, data) if pixels is None else with_pixels(pixels, data)
     label_order = check_order_of_labels(benchmark, data)
     preprocess = BatchPreprocessor(data, benchmark.recipe['augmentation'], seed=0)
     model = build_imported(checkpoint, backbone, data.num_classes, data.channels, preprocess)
@@ -66,6 +74,8 @@ def score_checkpoint(path: Path, source: str, benchmark: Benchmark, suite: str =
     if contradiction:
         yield f'note: {contradiction}'
     imported = _describe(checkpoint, backbone, data) | {'label_order': label_order}
+    if pixels is not None:
+        imported['pixels'] = 'given by hand'
     record = _record(benchmark, data, imported, _evaluate(model, benchmark, data))
     record['warnings'] = [*([contradiction] if contradiction else []), *data.notes]
     metrics = record['metrics']
@@ -86,8 +96,24 @@ def with_pixels_of(source: str, benchmark: Benchmark, data: LongTailData) -> Lon
     known = PIXELS.get(source) or PIXELS_BY_DATA.get(benchmark.data['type'])
     if known is None or len(known[0]) != data.channels:
         return data
+    return with_pixels(known, data)
+
+
+def with_pixels(pixels: Pixels, data: LongTailData) -> LongTailData:
+    """The data with another mean and standard deviation.
+
+    Raises:
+        UsageError: If there are not as many as channels, or they are not in units of 0..1.
+    """
+    for name, values, low in (('mean', pixels[0], -1e-9), ('standard deviation', pixels[1], 0.0)):
+        shown = ', '.join(f'{value:g}' for value in values)
+        if len(values) != data.channels:
+            count = f'{data.channels} channel{"s" if data.channels > 1 else ""}'
+            raise UsageError(f'the images have {count}, and the {name} given is {shown}: give one number a channel')
+        if not all(low < value <= 1 for value in values):
+            raise UsageError(f'the {name} given is {shown}: expected numbers between 0 and 1, as of pixels from 0 to 1')
     changed = copy.copy(data)
-    changed.mean, changed.std = known
+    changed.mean, changed.std = pixels
     return changed
 
 
@@ -119,6 +145,7 @@ def _record(
     """The record of an imported row: no method can be called like it, and its setting is its own."""
     measured, cost, environment = evaluation
     source, file, sha256 = imported['source'], imported['file'], imported['sha256']
+    by_hand = {name: imported[name] for name in ('mean', 'std') if 'pixels' in imported}
     key = fingerprint(
         {
             'protocol': PROTOCOL_VERSION,
@@ -139,8 +166,8 @@ def _record(
         'table': benchmark.table(data.fingerprint),
         'imbalance_factor': benchmark.data.get('imbalance_factor'),
         'setting': _setting(benchmark, imported['backbone']),
-        'method': f'imported:{source}({stem}, sha256={sha256[:8]})',
-        'methods': [{'name': f'imported:{source}', 'options': {'file': file, 'sha256': sha256}}],
+        'method': f'imported:{source}({", ".join([stem, f"sha256={sha256[:8]}", *map(_joined, by_hand.items())])})',
+        'methods': [{'name': f'imported:{source}', 'options': {'file': file, 'sha256': sha256, **by_hand}}],
         'run_seed': 0,
         'fingerprint': key,
         'computation': key,
@@ -163,6 +190,11 @@ def _record(
         },
         'environment': environment,
     }
+
+
+def _joined(option: tuple[str, list[float]]) -> str:
+    """As in ``mean=0.5/0.5/0.5``: rows of one file under other pixels are rows of their own."""
+    return f'{option[0]}={"/".join(f"{value:g}" for value in option[1])}'
 
 
 def _account(checkpoint: Checkpoint) -> Iterator[str]:

@@ -191,8 +191,8 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, float | None]:
 
 def _details(record: Mapping[str, Any]) -> Details:
     curve = record['curve']
-    names = ('loss', 'accuracy', 'bn_scale', 'test_top1')
-    names = [name for name in names if any(epoch.get(name) is not None for epoch in curve)]
+    drawn = ('loss', 'accuracy', 'bn_scale', 'test_top1')
+    names = [name for name in drawn if any(epoch.get(name) is not None for epoch in curve)]
     reached = np.cumsum([stage['epochs'] for stage in record['stages'] if stage['kind'] == 'train'])
     return Details(
         record['run_seed'],
