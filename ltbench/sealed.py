@@ -10,9 +10,12 @@ import errno
 import hashlib
 import json
 import os
+import re
+import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,12 @@ from ltbench.errors import StoreError
 
 BLOB = b'ltbench-blob-1'
 """First word of a binary file; its kind, owner and sha256 follow in the first line, its contents after that."""
+
+
+TEMPORARY = re.compile(r'\.(.+\.)?[0-9a-f]{8}')
+"""What files and folders are called until they are whole, here and wherever else something appears at once."""
+ABANDONED_SECONDS = 3600.0
+"""A temporary file that nobody has written to for so long is of a process that was killed."""
 
 
 class DamagedFileError(StoreError):
@@ -130,6 +139,14 @@ def write_atomically(path: Path, contents: str | bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove what killed processes left in a folder: temporary files and folders that nobody writes to any more."""
+    with suppress(OSError):  # the folder is not there or not ours to write to; then nothing is lost but its room
+        for path in folder.iterdir():
+            if TEMPORARY.fullmatch(path.name) and time.time() - path.lstat().st_mtime > ABANDONED_SECONDS:
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def sync(path: Path) -> None:

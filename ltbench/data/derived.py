@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from ltbench.console import say
 from ltbench.errors import DataError
+from ltbench.sealed import remove_abandoned
 
 FOLDER = '.ltbench-cache'
 SEAL_BYTES = 32
@@ -76,6 +77,7 @@ def write_sealed(source: Path, name: str, kind: str, write: Callable[[Any], None
                 file.write(sealing.digest.digest())
                 file.flush()
                 os.fsync(file.fileno())
+            remove_abandoned(folder)
             return temporary.replace(folder / name)
         finally:
             with contextlib.suppress(OSError):  # the folder itself may be missing: the first error is the one to show

@@ -34,7 +34,7 @@ from ltbench.grid.status import StageState
 from ltbench.grid.view import duration, make_view
 from ltbench.record import is_valid, results_root, set_superseded_aside, write_failure
 from ltbench.registry import EXECUTORS, lookup
-from ltbench.sealed import UnreadableFileError
+from ltbench.sealed import UnreadableFileError, remove_abandoned
 from ltbench.store import DamagedArtifactError, Store
 from ltbench.tracking import Tracking
 
@@ -117,6 +117,7 @@ def run(
         failed = {key: state for key, state in states.items() if state.state in ('failed', 'blocked')}
     else:
         console.print(f'Everything is found: {len(graph.runs)} runs, nothing to train.')
+    store.tidy(graph.stages.keys())
     broken_stages = [
         (run_, stage)
         for run_ in graph.runs
@@ -236,6 +237,8 @@ def _show_report(suite: Suite, changed: bool, figures: bool, console: Console) -
         drawn = any((results.folder / 'figures').glob('*.png'))
         if changed or not (results.folder / 'leaderboard.csv').exists() or (figures and not drawn):
             write_report(results, figures)
+            for folder in (results.folder, results.folder / 'records', results.folder / 'failed'):
+                remove_abandoned(folder)
     except LTBenchError as error:  # the runs themselves are recorded
         console.print(f'no report: {error}', style='yellow')
         return error.exit_code
