@@ -64,6 +64,7 @@ class LocalExecutor(Executor):
     def _begin(self, job: dict[str, Any]) -> Task:
         for _ in range(STARTS):
             try:
+                self.context = fork_server()  # another one if it was killed; multiprocessing's own would hear of Ctrl-C
                 return _Worker(self, job)
             except (OSError, EOFError) as error:  # EOFError: the fork server was killed in this very moment
                 problem = error

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from ltbench.grid import local
 from ltbench.grid.local import STARTS, LocalExecutor
 from ltbench.store import Store
 
@@ -30,9 +31,10 @@ class Context:
 
 
 @pytest.mark.parametrize(('kills', 'code'), [(0, None), (STARTS - 1, None), (STARTS, -signal.SIGKILL)])
-def test_a_fork_server_that_is_killed_again_and_again_ends_no_driver(tmp_path, kills, code):
+def test_a_fork_server_that_is_killed_again_and_again_ends_no_driver(tmp_path, monkeypatch, kills, code):
     executor = LocalExecutor(Store(tmp_path), {'device': 'cpu'}, slots=2)
-    executor.context = Context(kills)
+    context = Context(kills)
+    monkeypatch.setattr(local, 'fork_server', lambda: context)
     (task,) = executor.start({'a': {'devices': 1, 'runtime': {}}}).values()
     assert task.poll() == code
     assert executor.free == ([1] if code is None else [0, 1])
