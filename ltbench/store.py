@@ -6,6 +6,7 @@
     STORE/artifacts/ab/abcdef.../manifest.json   and the files it lists
     STORE/work/abcdef.../                        claim, progress, checkpoints and log of a stage in the making
     STORE/damaged/                               artifacts that failed verification, set aside
+    STORE/answers/                               what was shown of grids that are finished, see ltbench.grid.answer
 
 It knows nothing of training.
 """
