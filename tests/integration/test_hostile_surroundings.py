@@ -17,12 +17,9 @@ pytestmark = pytest.mark.slow
 RUN = ('run', '-b', 'digits_lt', '-m', 'erm', '--no-figures', '-o')
 
 
-def test_workers_import_nothing_from_the_working_directory(ltbench, sandbox):
+def test_workers_import_nothing_from_the_working_directory(sandbox, shadowing):
     """A file beside somebody's data that is called like a package must not be run in its place."""
-    for name in ('typing_extensions.py', 'mmengine.py', 'json.py', 'torch.py'):
-        (sandbox / name).write_text(f'from pathlib import Path\nPath({str(sandbox / "run")!r}).touch()\n')
-    (sandbox / 'ltbench').mkdir()
-    (sandbox / 'ltbench' / '__init__.py').write_text('raise SystemExit("another ltbench")\n')
+    shadowing(sandbox)
     script = Path(sys.executable).with_name('ltbench')  # as a user starts it; `-m` looks into the working directory
     result = subprocess.run(
         [script, *RUN, 'epochs=1'], cwd=sandbox, env={**os.environ, 'PYTHONPATH': str(Path(__file__).parents[2])},
@@ -30,7 +27,7 @@ def test_workers_import_nothing_from_the_working_directory(ltbench, sandbox):
     )  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
     assert 'top-1' in result.stdout
-    assert not (sandbox / 'run').exists()
+    assert not (sandbox / 'imported').exists()
 
 
 def test_a_temporary_folder_with_a_long_path_is_no_obstacle(ltbench, sandbox):
