@@ -6,11 +6,14 @@ import re
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ltbench.errors import EXIT_FAILED, LTBenchError, UsageError
+
+if TYPE_CHECKING:
+    from ltbench.grid.selection import Selection
 
 MOST_SEEDS = 10_000  # in one range
 
@@ -136,26 +139,31 @@ def run(
         from ltbench.tracking import check_installed
 
         check_installed(track)
-    if executor == 'local' and not dry_run:
-        from ltbench.grid.fork_server import fork_server
-
-        fork_server()  # imports torch while we do
-    from ltbench.grid import drive
-    from ltbench.grid.run import Selection
+    from ltbench.grid.selection import Selection
 
     options = _run_options(option, devices_per_run)
     selection = Selection(
         suite, tuple(benchmark or ()), tuple(method or ()), _seeds(seeds), preset, options, scale_lr, skip_recorded
     )
+    question = None
+    if executor == 'local' and not (dry_run or plugin or track or eval_every):
+        question = _answered(selection, figures)
+    if executor == 'local' and not dry_run:
+        from ltbench.grid.fork_server import fork_server
+
+        fork_server()  # imports torch while we do
+    from ltbench.grid import drive
+
     settings: dict[str, object] = {}
     if gpus_per_stage is not None:
         settings['gpus_per_stage'] = gpus_per_stage
     if slurm:
         settings['options'] = _assignments(slurm)
     files = [str(path) for path in plugin or ()]
-    raise typer.Exit(
-        drive.run(selection, files, executor, workers, dry_run, timeout, settings, track or (), figures, eval_every)
+    code = drive.run(
+        selection, files, executor, workers, dry_run, timeout, settings, track or (), figures, eval_every, question
     )
+    raise typer.Exit(code)
 
 
 @app.command('eval')
@@ -297,7 +305,7 @@ def status(
     """Show which runs are done, recorded, running, pending, stale, blocked or failed, with reasons."""
     from ltbench.console import machine_output
     from ltbench.grid import drive
-    from ltbench.grid.run import Selection
+    from ltbench.grid.selection import Selection
 
     options = _run_options(option, devices_per_run)
     selection = Selection(
@@ -435,6 +443,19 @@ def main() -> None:
             say(f'ltbench: standard output could not take all that was to be shown: {reason}')
             code = EXIT_FAILED
     sys.exit(code)  # type: ignore[arg-type]
+
+
+def _answered(selection: Selection, figures: bool) -> str | None:
+    """The question that a selection is, to be answered; where nothing has changed since it was, the answer and end."""
+    from ltbench.console import make_console
+    from ltbench.grid.answer import Answers, question_of, show
+    from ltbench.store import Store
+
+    question = question_of(selection, figures)
+    if question and (answer := Answers(Store(), question).find()):
+        show(answer['shown'], make_console())
+        raise typer.Exit
+    return question
 
 
 def _seeds(text: str | None) -> tuple[int, ...]:

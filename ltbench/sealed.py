@@ -10,7 +10,10 @@ import errno
 import hashlib
 import json
 import os
+import re
+import shutil
 import stat
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -25,6 +28,12 @@ from ltbench.errors import StoreError
 BLOB = b'ltbench-blob-1'
 """First word of a binary file; its kind, owner and sha256 follow in the first line, its contents after that."""
 BLOCK = 1 << 20
+
+
+TEMPORARY = re.compile(r'\.(.+\.)?[0-9a-f]{8}')
+"""What files and folders are called until they are whole, here and wherever else something appears at once."""
+ABANDONED_SECONDS = 3600.0
+"""A temporary file that nobody has written to for so long is of a process that was killed."""
 
 
 class DamagedFileError(StoreError):
@@ -227,6 +236,14 @@ def open_regular(path: Path) -> BufferedReader:
 
 KINDS = {stat.S_ISDIR: 'folder', stat.S_ISFIFO: 'FIFO', stat.S_ISSOCK: 'socket'}
 """What may stand in a file's place."""
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove what killed processes left in a folder: temporary files and folders that nobody writes to any more."""
+    with suppress(OSError):  # the folder is not there or not ours to write to; then nothing is lost but its room
+        for path in folder.iterdir():
+            if TEMPORARY.fullmatch(path.name) and time.time() - path.lstat().st_mtime > ABANDONED_SECONDS:
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def sync(path: Path) -> None:

@@ -6,6 +6,7 @@
     STORE/artifacts/ab/abcdef.../manifest.json   and the files it lists
     STORE/work/abcdef.../                        claim, progress, checkpoints and log of a stage in the making
     STORE/damaged/                               artifacts that failed verification, set aside
+    STORE/answers/                               what was shown of grids that are finished, see ltbench.grid.answer
 
 It knows nothing of training.
 """
@@ -16,7 +17,7 @@ import errno
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from ltbench.sealed import (
     DamagedFileError,
     explained,
     read_document,
+    remove_abandoned,
     sha256_of,
     sync,
     unreadable,
@@ -249,8 +251,21 @@ class Store:
         return self.root / f'work/{fingerprint}'
 
     def finish_work(self, fingerprint: str) -> None:
-        """Remove the folder of a stage in the making."""
-        shutil.rmtree(self.work(fingerprint), ignore_errors=True)
+        """Remove the folder of a stage in the making, and what a process that was killed as it published has left."""
+        target = self.folder(fingerprint)
+        for folder in (self.work(fingerprint), *target.parent.glob(f'.{target.name}.*')):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def tidy(self, fingerprints: Collection[str]) -> None:
+        """Remove what is left of finished stages whose process was killed before it could, and old temporary files."""
+        found = [path.name for path in self.root.glob('work/*') if path.name in fingerprints]
+        for prefix in {fingerprint[:2] for fingerprint in fingerprints}:
+            found += [path.name[1:65] for path in self.root.glob(f'artifacts/{prefix}/.*')]
+        for fingerprint in found:
+            if fingerprint in fingerprints and self.has(fingerprint) and self.owner(fingerprint) is None:
+                self.finish_work(fingerprint)
+        for folder in (self.root, self.root / 'work'):
+            remove_abandoned(folder)
 
     def read(self, fingerprint: str, name: str) -> dict[str, Any] | None:
         """A small file of a stage in the making (one of :data:`SHAPES`); None if there is none.

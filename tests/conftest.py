@@ -105,6 +105,19 @@ def ltbench(sandbox):
 
 
 @pytest.fixture
+def shadowing():
+    def write(folder: Path) -> None:
+        """Put files into ``folder`` that are called like packages; an import of one leaves ``imported``."""
+        line = f'from pathlib import Path\nPath({str(folder / "imported")!r}).touch()\n'
+        for name in ('typing_extensions.py', 'mmengine.py', 'json.py', 'torch.py', 'submitit.py', 'ray.py'):
+            (folder / name).write_text(line)
+        (folder / 'ltbench').mkdir()
+        (folder / 'ltbench' / '__init__.py').write_text(line + 'raise SystemExit("another ltbench")\n')
+
+    return write
+
+
+@pytest.fixture
 def logits_files():
     def read(store: Path) -> dict[str, bytes]:
         """Test logits of every artifact of a store, by fingerprint."""

@@ -264,3 +264,33 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(StoreError, match='permission denied; set LTBENCH_STORE'):
         publish(Store(tmp_path))
+
+
+def test_what_killed_processes_left_is_removed_once_it_can_be_no_ones(tmp_path):
+    """Of a finished stage at once, of a stage in the making never, of what nobody knows after an hour."""
+    store, unfinished, foreign = Store(tmp_path), 'cd' * 32, 'ef' * 32
+    publish(store)
+    publish(store, key=foreign)
+    kept = [store.work(unfinished) / 'claim.1', store.work(foreign) / 'claim.1', tmp_path / '.new.0123abcd']
+    kept += [store.folder(unfinished).with_name(f'.{unfinished}.0123abcd') / 'a.txt', tmp_path / '.git' / 'config']
+    gone = [store.work(KEY) / 'claim.1', store.folder(KEY).with_name(f'.{KEY}.0123abcd') / 'a.txt']
+    gone += [tmp_path / '.ltbench-store.json.0123abcd', tmp_path / 'work' / '.89abcdef']
+    for path in (*kept, *gone):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text('{"state": "released"}')
+    for path in (*gone[2:], tmp_path / '.git'):
+        os.utime(path, (time.time() - 3700,) * 2)
+    store.tidy({KEY, unfinished})
+    assert [path for path in kept if not path.exists()] == []
+    assert [path for path in gone if path.exists()] == []
+
+
+def test_a_finished_stage_that_somebody_still_holds_is_left_to_them(tmp_path):
+    store = Store(tmp_path)
+    publish(store)
+    claim = store.claim(KEY)
+    store.tidy({KEY})
+    assert claim.is_held()
+    claim.release()
+    store.tidy({KEY})
+    assert not store.work(KEY).exists()

@@ -87,6 +87,7 @@ class LongTailData:
         mean: Pixel mean a channel, in units of 0..1.
         std: Pixel standard deviation a channel, in units of 0..1.
         notes: What a user should know about how they were read; shown, and kept in every record.
+        files: The files that decide what it holds; None where their number or names are not known beforehand.
     """
 
     title: ClassVar[str] = ''
@@ -97,6 +98,7 @@ class LongTailData:
     validation: Split | FileSplit | None = None
     test: Split | FileSplit
     notes: Sequence[str] = ()
+    files: Sequence[Path] | None = None
 
     @property
     def num_classes(self) -> int:

@@ -52,6 +52,7 @@ class _CIFARLT(LongTailData):
             if all(status.state == 'missing' for status in statuses):
                 detail = f'{self.title} is neither in {self.pickles.place} nor in {self.binary.place}'
             raise DataError(f'{detail}; run `ltbench data get {self.benchmark}`')
+        self.files = [version.place / name for name in version.files]
         train, self.test = self._split(version, 'train', version.train), self._split(version, 'test', version.test)
         n_max = int(np.bincount(train.labels).max())
         counts = class_counts(profile, n_max, imbalance_factor, self.num_classes)

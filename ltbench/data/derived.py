@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from ltbench.console import say
 from ltbench.errors import DataError
+from ltbench.sealed import remove_abandoned
 
 FOLDER = '.ltbench-cache'
 Written = TypeVar('Written')
@@ -68,6 +69,7 @@ def in_first_place(source: Path, what: str, act: Callable[[Path], Written]) -> W
     for folder in (beside, elsewhere):
         try:
             folder.mkdir(parents=folder is elsewhere, exist_ok=True)  # a source that is not there is not created
+            remove_abandoned(folder)
             return act(folder)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT) and folder is beside:

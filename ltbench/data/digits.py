@@ -44,6 +44,7 @@ class DigitsLT(LongTailData):
         split_seed: Seed = 0,
     ) -> None:
         check_whole('test_per_class', test_per_class, least=1)
+        self.files = (digits_file(),)
         pixels, labels = read_digits()
         everything = Split((pixels * 15).reshape(-1, 8, 8, 1), labels)  # 0..16 -> 0..240
         counts = class_counts(profile, n_max, imbalance_factor, self.num_classes)
@@ -57,11 +58,20 @@ def read_digits() -> tuple[np.ndarray, np.ndarray]:
     They are what ``sklearn.datasets.load_digits`` gives, out of the file that it reads: every process of ltbench would
     wait two seconds for the import.
     """
+    rows = np.loadtxt(digits_file(), delimiter=',', dtype=np.uint8)
+    return rows[:, :-1], rows[:, -1].astype(np.int64)
+
+
+def digits_file() -> Path:
+    """Where scikit-learn keeps its digits.
+
+    Raises:
+        DataError: If it does not.
+    """
     package = find_spec('sklearn')
     if package is None or package.origin is None:
         raise DataError('scikit-learn, which digits_lt is a part of, is not installed')
     file = Path(package.origin).parent / 'datasets' / 'data' / 'digits.csv.gz'
     if not file.is_file():
         raise DataError(f'{file} is missing: install scikit-learn again, or another version of it')
-    rows = np.loadtxt(file, delimiter=',', dtype=np.uint8)
-    return rows[:, :-1], rows[:, -1].astype(np.int64)
+    return file

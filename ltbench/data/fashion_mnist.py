@@ -59,6 +59,7 @@ class FashionMNISTLT(LongTailData):
         train = Split(_images('train-images-idx3-ubyte'), _labels('train-labels-idx1-ubyte'))
         counts = class_counts(profile, n_max, imbalance_factor, self.num_classes)
         self.train = train.take(select(train.labels, counts, split_seed))
+        self.files = [_read(name)[0] for name in MD5]
         self.test = Split(_images('t10k-images-idx3-ubyte'), _labels('t10k-labels-idx1-ubyte'))
 
     @classmethod

@@ -15,12 +15,12 @@ from ltbench import plugins
 from ltbench.console import make_console, say
 from ltbench.data import load_data
 from ltbench.errors import EXIT_FAILED, InterruptedRunError, LTBenchError
+from ltbench.grid.answer import Answers, ShownTable, show
 from ltbench.grid.cost import Costs
 from ltbench.grid.executor import needed_stages
 from ltbench.grid.graph import Graph, Run
 from ltbench.grid.overview import show_status, told_apart
 from ltbench.grid.run import (
-    Selection,
     choose_suite,
     expand,
     identity_of,
@@ -30,11 +30,12 @@ from ltbench.grid.run import (
     unrecorded,
     without_recorded,
 )
+from ltbench.grid.selection import Selection
 from ltbench.grid.status import StageState
 from ltbench.grid.view import duration, make_view
 from ltbench.record import is_valid, results_root, set_superseded_aside, write_failure
 from ltbench.registry import EXECUTORS, lookup
-from ltbench.sealed import UnreadableFileError
+from ltbench.sealed import UnreadableFileError, remove_abandoned
 from ltbench.store import DamagedArtifactError, Store
 from ltbench.tracking import Tracking
 
@@ -56,6 +57,7 @@ def run(
     trackers: Sequence[str] = (),
     figures: bool = True,
     eval_every: int | None = None,
+    question: str | None = None,
 ) -> int:
     """Carry out a selection; return the exit code: 0, or 1 if a run or a tracker failed.
 
@@ -70,6 +72,7 @@ def run(
         trackers: Where records go too, by name; runs that were recorded before go there as well, if they are missing.
         figures: Whether the report at the end has figures.
         eval_every: Epochs between scores on the way; None: the last epoch alone is scored.
+        question: From :func:`ltbench.grid.answer.question_of`; what is shown of a finished grid is kept under it.
     """
     console = make_console()
     suite, graph, broken = _plan(selection, plugin_files)
@@ -78,11 +81,11 @@ def run(
         console.print(f'{count - len(graph.runs)} of {count} runs have a record and are left alone.')
     executor_class, store = lookup(EXECUTORS, executor), Store()
     benchmarks = {id(run_.benchmark): run_.benchmark for run_ in graph.runs}.values()
-    notes = {note: None for item in benchmarks for note in (*item.notes, *load_data(item.data).notes)}
-    for note in notes:
-        console.print(note, highlight=False, soft_wrap=True)
-    if beside := told_apart(suite, graph):
-        console.print(f'note: {beside}', highlight=False, soft_wrap=True)
+    data = [load_data(item.data) for item in benchmarks]
+    notes = {note: None for item, of in zip(benchmarks, data, strict=True) for note in (*item.notes, *of.notes)}
+    beside = told_apart(suite, graph)
+    shown: list[str | ShownTable] = [*notes, *([f'note: {beside}'] if beside else [])]
+    show(shown, console)
     if dry_run:
         _show_plan(graph, store, console)
         return 0
@@ -95,6 +98,8 @@ def run(
             del unscored[id(run_)]
     needed = needed_stages(graph, store)
     failed: dict[str, StageState] = {}
+    everything_found = f'Everything is found: {len(graph.runs)} runs, nothing to train.'
+    answers = Answers(store, question) if question else None
     if eval_every and (found := sum(stage.kind == 'train' and store.has(key) for key, stage in graph.stages.items())):
         console.print(f'Train stages found as trained before, without new scores on the way: {found}.')
     if needed:
@@ -116,7 +121,8 @@ def run(
             ) from None
         failed = {key: state for key, state in states.items() if state.state in ('failed', 'blocked')}
     else:
-        console.print(f'Everything is found: {len(graph.runs)} runs, nothing to train.')
+        console.print(everything_found)
+    store.tidy(graph.stages.keys())
     broken_stages = [
         (run_, stage)
         for run_ in graph.runs
@@ -127,7 +133,8 @@ def run(
         write_failure(suite.name, identity_of(run_), stage.kind, failed[stage.fingerprint].reason)
     if trackers:
         _track(filter(Path.exists, (path_of_record(run_, suite) for run_ in graph.runs)), tracking, console)
-    not_reported = _show_report(suite, bool(records or broken_stages), figures, console)
+    changed = bool(records or broken_stages) or (answers is not None and answers.is_outdated())
+    not_reported, tables = _show_report(suite, changed, figures, console)
     for line in tracking.summary():
         console.print(line, highlight=False, soft_wrap=True)
     for run_method, text in sorted({(run_.method, text) for run_, record in records for text in record['warnings']}):
@@ -135,7 +142,14 @@ def run(
             console.print(f'note: {run_method}: {text}', style='yellow', highlight=False, soft_wrap=True)
     failures = _show_failures(graph, failed, broken, store, console)
     lacking = [run_ for run_ in graph.runs if id(run_) in unscored and not is_valid(path_of_record(run_, suite))]
-    return failures or (EXIT_FAILED if tracking.failed or lacking else 0) or not_reported
+    code = failures or (EXIT_FAILED if tracking.failed or lacking else 0) or not_reported
+    if answers is not None and code == 0 and tables and not plugins.not_loaded():
+        files = [of.files for of in data]
+        if all(each is not None for each in files):
+            read = [path for each in files for path in each or ()]
+            runs = [run_.fingerprint for run_ in graph.runs]
+            answers.keep(suite.name, runs, read, [*shown, everything_found, *tables])
+    return code
 
 
 def status(
@@ -225,14 +239,15 @@ def _show_plan(graph: Graph, store: Store, console: Console) -> None:
         console.print(f'About {duration(sum(known))} of work, by {costs.records} earlier records{unknown_ones}.')
 
 
-def _show_report(suite: Suite, changed: bool, figures: bool, console: Console) -> int:
-    """Rebuild the report and show its tables; return the exit code of what went wrong, else 0."""
+def _show_report(suite: Suite, changed: bool, figures: bool, console: Console) -> tuple[int, list[str | ShownTable]]:
+    """Rebuild the report and show its tables; the exit code of what went wrong, else 0, and what was shown of a report
+    that leaves nothing out."""
     from ltbench.report import leaderboard_of, read_suite, write_report
     from ltbench.report.environments import footnotes, marks_of
     from ltbench.report.frame import GROUP, title
 
     if not any(any((results_root() / suite.name / kind).glob('*.json')) for kind in ('records', 'failed')):
-        return 0
+        return 0, []
     try:
         results = read_suite(suite.source or suite.name, leave_out=True)
         for reason in results.left_out.values():
@@ -240,23 +255,24 @@ def _show_report(suite: Suite, changed: bool, figures: bool, console: Console) -
         drawn = any((results.folder / 'figures').glob('*.png'))
         if changed or not (results.folder / 'leaderboard.csv').exists() or (figures and not drawn):
             write_report(results, figures)
+            for folder in (results.folder, results.folder / 'records', results.folder / 'failed'):
+                remove_abandoned(folder)
     except LTBenchError as error:  # the runs themselves are recorded
         console.print(f'no report: {error}', style='yellow')
-        return error.exit_code
+        return error.exit_code, []
     columns = ('top1', 'many', 'medium', 'few')
+    shown: list[str | ShownTable] = []
     for group, rows in leaderboard_of(results).groupby(GROUP, sort=False, dropna=False):
-        name = f'{title(*group)}; accuracy in %'
-        table = Table('method', 'seeds', *columns, title=name, title_justify='left')
+        table = ShownTable(title=f'{title(*group)}; accuracy in %', columns=['method', 'seeds', *columns], rows=[])
         for row, sign in zip(rows.to_dict('records'), marks_of(rows), strict=True):
             cells = [_mean_std(row[f'{column}_mean'], row[f'{column}_std']) for column in columns]
             failed = f' ({row["n_failed"]} failed)' if row['n_failed'] else ''
-            table.add_row(row['method'] + sign, f'{row["n_seeds"]}{failed}', *cells)
-        console.print(table)
-        for footnote in footnotes(rows):
-            console.print(footnote)
+            table['rows'].append([row['method'] + sign, f'{row["n_seeds"]}{failed}', *cells])
+        shown += [table, *footnotes(rows)]
     drawn = any((results.folder / 'figures').glob('*.png'))
-    console.print(f'Leaderboard{" and figures" if figures and drawn else ""}: {results.folder}')
-    return 0
+    shown.append(f'Leaderboard{" and figures" if figures and drawn else ""}: {results.folder}')
+    show(shown, console)
+    return 0, [] if results.left_out else shown
 
 
 def _mean_std(mean: float, std: float) -> str:

@@ -18,6 +18,8 @@ from ltbench.grid.graph import Graph
 from ltbench.registry import EXECUTORS
 from ltbench.store import Store
 
+STARTS = 4
+"""Of a worker, in a row: the process that starts them may be killed as it is asked to, and the next one too."""
 NO_WORD = 255
 """Exit code that multiprocessing gives where the fork server could not tell of the process' end."""
 
@@ -49,7 +51,7 @@ class LocalExecutor(Executor):
 
     def start(self, jobs: Mapping[str, dict[str, Any]]) -> dict[str, Task]:
         """A process for each job."""
-        return {key: _Worker(self, job) for key, job in jobs.items()}
+        return {key: self._begin(job) for key, job in jobs.items()}
 
     def wait(self, tasks: Mapping[str, Task]) -> None:
         """Until a process has ended, or a fifth of a second."""
@@ -58,6 +60,28 @@ class LocalExecutor(Executor):
             wait(sentinels, timeout=TICK_SECONDS)
         else:
             super().wait(tasks)  # all that is left is in other hands
+
+    def _begin(self, job: dict[str, Any]) -> Task:
+        for _ in range(STARTS):
+            try:
+                self.context = fork_server()  # another one if it was killed; multiprocessing's own would hear of Ctrl-C
+                return _Worker(self, job)
+            except (OSError, EOFError) as error:  # EOFError: the fork server was killed in this very moment
+                problem = error
+        return _NotStarted(problem)
+
+
+class _NotStarted(Task):
+    """A stage that no process could be started for; it counts as killed, and is tried once more."""
+
+    def __init__(self, problem: Exception) -> None:
+        self.reason = f'no process could be started for it ({problem})'
+
+    def poll(self) -> int | None:
+        return -signal.SIGKILL
+
+    def end(self) -> None:
+        pass
 
 
 class _Worker(Task):
@@ -69,10 +93,12 @@ class _Worker(Task):
         self.process: ForkServerProcess = executor.context.Process(target=_work, args=(job, theirs))
         try:
             self.process.start()
-        except (OSError, EOFError):  # the fork server was killed in this very moment; the next start begins another
-            self.process = executor.context.Process(target=_work, args=(job, theirs))
-            self.process.start()
-        theirs.close()
+        except (OSError, EOFError):
+            self.pipe.close()
+            self._give_back()
+            raise
+        finally:
+            theirs.close()
 
     def poll(self) -> int | None:
         if self.process.is_alive():
@@ -90,6 +116,9 @@ class _Worker(Task):
     def _release(self) -> None:
         self.process.join()
         self.pipe.close()
+        self._give_back()
+
+    def _give_back(self) -> None:
         self.executor.free = sorted([*self.executor.free, *self.slots])
 
 

@@ -9,9 +9,11 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
+from ltbench.config import ROOT_OF_PACKAGE
 from ltbench.console import make_console
 from ltbench.data.base import data_root
 from ltbench.engine.job import LOG
@@ -19,6 +21,7 @@ from ltbench.engine.ray_task import carry_out_apart
 from ltbench.errors import EXIT_FAILED, UsageError
 from ltbench.grid.executor import Executor, Task
 from ltbench.grid.graph import Graph
+from ltbench.grid.search_path import safe_environment
 from ltbench.grid.status import StageState
 from ltbench.registry import EXECUTORS
 from ltbench.store import Store
@@ -116,11 +119,14 @@ class RayExecutor(Executor):
         _check_address(os.environ.get('RAY_ADDRESS', ''))
         quiet: dict[str, Any] = {'log_to_driver': False, 'logging_level': logging.ERROR}
         try:
-            try:
-                self.ray.init(object_store_memory=OBJECT_STORE_BYTES, include_dashboard=False, **quiet)
-            except ValueError:  # there is a cluster, which these arguments do not go with
-                self.ray.init(**quiet)
-                return True
+            # the working directory of this moment comes first where Ray's workers look for code: it must not be one
+            # with somebody's data
+            with chdir(ROOT_OF_PACKAGE.parent):
+                try:
+                    self.ray.init(object_store_memory=OBJECT_STORE_BYTES, include_dashboard=False, **quiet)
+                except ValueError:  # there is a cluster, which these arguments do not go with
+                    self.ray.init(**quiet)
+                    return True
         except (ConnectionError, ValueError) as error:
             said = ' '.join(str(error).split())
             raise UsageError(f'no Ray cluster answers ({said}); RAY_ADDRESS=local starts Ray here') from error
@@ -159,7 +165,7 @@ class _RayTask(Task):
         work = self.store.work(self.fingerprint)
         work.mkdir(parents=True, exist_ok=True)
         # plug-in files are in the job, resolved; what the variable names may be relative to a folder of the driver's
-        environment = {'LTBENCH_DATA': str(data_root().absolute()), 'LTBENCH_PLUGINS': ''}
+        environment = {'LTBENCH_DATA': str(data_root().absolute()), 'LTBENCH_PLUGINS': '', **safe_environment()}
         options = {'num_cpus': cpus, 'num_gpus': gpus, 'max_retries': -1, 'scheduling_strategy': 'SPREAD'}
         remote = self.ray.remote(**options)(carry_out_apart)
         self.reference = remote.remote(job, str(work / LOG), str(Path.cwd()), environment)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from ltbench.evaluation import evaluate
 from ltbench.evaluation.metrics import describe_groups
 from ltbench.fingerprint import PROTOCOL_VERSION
 from ltbench.grid.graph import Graph, Run
+from ltbench.grid.selection import Selection
 from ltbench.grid.status import StageState
 from ltbench.method import build_method, make_plan
 from ltbench.models.classifier import LongTailClassifier
@@ -27,20 +28,6 @@ from ltbench.recipe import check_augmentation, check_schedule
 from ltbench.record import SCHEMA_VERSION, is_valid, record_path, write_record
 from ltbench.registry import DATASETS, METHODS, lookup
 from ltbench.store import DamagedArtifactError, Store
-
-
-@dataclass(frozen=True)
-class Selection:
-    """What was asked for on the command line."""
-
-    suite: str | None = None
-    benchmarks: tuple[str, ...] = ()
-    methods: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = ()
-    preset: str | None = None
-    options: Mapping[str, Any] | None = None
-    scale_lr: bool = False
-    skip_recorded: bool = False
 
 
 def choose_suite(selection: Selection) -> Suite:

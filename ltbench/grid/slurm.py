@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from ltbench.claims import is_alive
 from ltbench.engine.slurm_job import Launcher
 from ltbench.errors import EXIT_CLAIMED, EXIT_FAILED, UsageError, unknown
 from ltbench.grid.executor import Executor, Task
+from ltbench.grid.search_path import safe_environment
 from ltbench.registry import EXECUTORS
 from ltbench.sealed import explained
 from ltbench.store import Store
@@ -153,7 +155,9 @@ class SlurmExecutor(Executor):
             job['runtime']['slots'] = tuple(range(devices))
             if 'cpus_per_task' in self.options:  # what is more than the threads need decodes images
                 job['runtime']['loader_workers'] = self.options['cpus_per_task'] // devices
-        executor = submitit.SlurmExecutor(folder, max_num_timeout=sys.maxsize)
+        # -P: a job begins in the working directory, and what lies there must not be imported in place of a package
+        python = f'{shlex.quote(sys.executable)} -P'
+        executor = submitit.SlurmExecutor(folder, max_num_timeout=sys.maxsize, python=python)
         executor.update_parameters(**parameters, array_parallelism=len(jobs))
         try:
             with _outside_of_jobs(), redirect_stderr(io.StringIO()):
@@ -297,10 +301,19 @@ def _last_line(error: Exception) -> str:
 
 @contextmanager
 def _outside_of_jobs() -> Iterator[None]:
-    """A driver may run inside of a Slurm job; what that was given must not be asked for its own jobs."""
+    """A driver may run inside of a Slurm job; what that was given must not be asked for its own jobs.
+
+    The jobs get this environment, and in it the way to the code that the driver runs.
+    """
     from submitit.helpers import clean_env
 
-    conf = {name: value for name, value in os.environ.items() if name == 'SLURM_CONF'}
-    with clean_env():
-        os.environ.update(conf)
-        yield
+    before, safe = dict(os.environ), safe_environment()
+    conf = {name: value for name, value in before.items() if name == 'SLURM_CONF'}
+    try:
+        with clean_env():
+            os.environ.update(conf | safe)
+            yield
+    finally:
+        for name in safe.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)

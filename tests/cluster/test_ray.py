@@ -265,6 +265,39 @@ def test_a_finished_artifact_is_waited_for_until_it_is_seen_from_here(tmp_path, 
     assert lost.poll() == 0  # the loop then calls it failed
 
 
+@needs_ray
+@pytest.mark.slow
+def test_nothing_is_imported_from_the_working_directory(sandbox, shadowing, monkeypatch):
+    """By Ray's workers, ours, or what Ray starts beside them; as a user starts it, with data where that is done."""
+    monkeypatch.setenv('RAY_ADDRESS', 'local')
+    shadowing(sandbox)
+    script = Path(sys.executable).with_name('ltbench')  # `-m` would look into the working directory itself
+    command = [script, 'run', '--executor', 'ray', '-b', 'digits_lt', '-m', 'erm', '-o', 'epochs=1', '--no-figures']
+    environment = {**os.environ, 'PYTHONPATH': str(Path(__file__).parents[2])}
+    result = subprocess.run(
+        command, cwd=sandbox, env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert 'top-1' in result.stdout
+    assert not (sandbox / 'imported').exists()
+
+
+def test_a_worker_finds_code_where_its_driver_does(tmp_path, monkeypatch):
+    calls = []
+    fake = SimpleNamespace(
+        remote=lambda **_: lambda function: SimpleNamespace(remote=lambda *arguments: calls.append(arguments))
+    )
+    monkeypatch.setattr(ray_cluster, '_import_ray', lambda: fake)
+    monkeypatch.setattr(sys, 'path', [str(tmp_path / 'checkout'), *sys.path])
+    executor = RayExecutor(Store(tmp_path), {'threads': 1}, gpus_per_stage=0)
+    executor.gpus_per_stage = 0
+    executor.start({'abc': {'fingerprint': 'abc', 'devices': 1, 'runtime': {}}})
+    environment = calls[0][-1]
+    assert environment['PYTHONSAFEPATH'] == '1'
+    assert environment['PYTHONPATH'].split(os.pathsep)[0] == str(tmp_path / 'checkout')
+    assert not any(entry.endswith('site-packages') for entry in environment['PYTHONPATH'].split(os.pathsep))
+
+
 def start_driver(*arguments: str, **env: str) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, '-m', 'ltbench.cli', 'run', '--no-figures', '--executor', 'ray', *arguments],

@@ -17,12 +17,15 @@ from typing import Any
 
 import pytest
 
-from ltbench.engine.job import Runtime
+from ltbench.config import load_benchmark
+from ltbench.data import load_data
+from ltbench.engine.job import Job, Runtime
 from ltbench.engine.slurm_job import FRUITLESS_ATTEMPTS, Launcher
 from ltbench.errors import EXIT_CLAIMED, EXIT_FAILED, UsageError
 from ltbench.grid import slurm
 from ltbench.grid.slurm import SlurmExecutor
 from ltbench.grid.status import read_state
+from ltbench.method import make_plan
 from ltbench.store import Store
 
 COMMANDS = {
@@ -125,6 +128,40 @@ def test_cpus_beyond_the_threads_decode_images(make, fake_slurm):
     script = (fake_slurm / 'script').read_text()
     assert '--cpus-per-task=8\n' in script
     assert 'gpus' not in script  # the default partition has none
+
+
+SRUN = """
+while [ "${1#--}" != "$1" ]; do case "$1" in --output|--error) shift 2;; *) shift;; esac; done
+exec "$@"
+"""
+
+
+@pytest.mark.slow
+def test_a_job_imports_nothing_from_the_working_directory(make, fake_slurm, sandbox, shadowing, monkeypatch):
+    """Slurm starts a job where it was submitted: by default among somebody's data. The driver's own places count."""
+    (fake_slurm / 'bin' / 'sbatch').write_text(
+        f'#!/bin/sh\ncp "$1" {fake_slurm}/script; env > {fake_slurm}/env; echo "Submitted batch job 1"\n'
+    )
+    (fake_slurm / 'bin' / 'srun').write_text(f'#!/bin/sh\n{SRUN}')
+    monkeypatch.setattr(sys, 'path', [str(Path(__file__).parents[2]), *sys.path])
+    monkeypatch.delenv('PYTHONPATH', raising=False)
+    before = dict(os.environ)
+    executor = make()
+    benchmark = load_benchmark('digits_lt', overrides={'epochs': 1})
+    (stage,) = make_plan('erm', benchmark, load_data(benchmark.data).fingerprint, 0).stages()
+    job = Job(stage, str(executor.store.root), Runtime()).to_json()
+    executor.start({stage.fingerprint: job})
+    assert dict(os.environ) == before
+    shadowing(sandbox)
+    exported = dict(line.split('=', 1) for line in (fake_slurm / 'env').read_text().splitlines() if '=' in line)
+    slurm_own = {'SLURM_JOB_ID': '1', 'SLURM_NTASKS': '1', 'SLURM_JOB_NUM_NODES': '1', 'SLURM_NODEID': '0'}
+    slurm_own |= {'SLURM_PROCID': '0', 'SLURM_LOCALID': '0', 'SLURM_JOB_NODELIST': 'here', 'SLURM_NODELIST': 'here'}
+    done = subprocess.run(
+        ['bash', fake_slurm / 'script'], cwd=sandbox, env=exported | slurm_own, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert executor.store.find(stage.fingerprint) is not None, done.stdout + done.stderr
+    assert not (sandbox / 'imported').exists()
 
 
 # ---------------------------------------------------------------------------------------------- what came of it

@@ -1,0 +1,184 @@
+"""Grids that are finished: what was shown at the end, and the files that it came from.
+
+As long as these files are as they were, the same question has the same answer, and to give it takes neither torch nor
+a plan nor a report. Whatever is not as it was, or not known, leads the long way, which finds what there is to do.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, entry_points, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypedDict
+
+from rich.console import Console
+from rich.table import Table
+
+from ltbench.config import ROOT_OF_PACKAGE, configs_root
+from ltbench.errors import StoreError
+from ltbench.fingerprint import fingerprint
+from ltbench.grid.selection import Selection
+from ltbench.plugins import ENTRY_POINT_GROUP
+from ltbench.record import results_root
+from ltbench.sealed import DamagedFileError, UnreadableFileError, explained, read_document, write_document
+from ltbench.store import MANIFEST, Store
+
+KIND = 'answer'
+KEPT_SECONDS = 30 * 86_400.0
+LIBRARIES = (
+    'ltbench', 'matplotlib', 'mmengine', 'numpy', 'pandas', 'scikit-learn', 'scikit-posthocs', 'scipy', 'seaborn',
+    'statsmodels', 'torch', 'torchvision',
+)  # fmt: skip
+"""What plans, tables and figures are made with."""
+LEFT_OUT = ('__pycache__', 'tracking')
+"""Folders that change while what counts does not: compiled code, and what trackers write beside the results."""
+Stamp = list[int]
+"""Size, mtime, ctime and inode of a file: what changes when it is written to, or another takes its place."""
+
+
+class ShownTable(TypedDict):
+    """A table as it is shown, in words."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
+class Answer(TypedDict):
+    """What was shown at the end, and everything that it came from or rests on.
+
+    ``folders`` are those whose every file counts, ``read`` has the stamps of these and of single files by path.
+    """
+
+    libraries: dict[str, str]
+    folders: list[str]
+    read: dict[str, Stamp]
+    shown: list[str | ShownTable]
+
+
+def question_of(selection: Selection, figures: bool) -> str | None:
+    """64 hex digits for what was asked, where, and with which variables set; None where the answer is not kept.
+
+    That is where files take part that are not known by name: plug-ins, configs of one's own.
+    """
+    names = (selection.suite or '', *selection.benchmarks, *selection.methods)
+    foreign = any('.py' in name or '/' in name for name in names) or selection.skip_recorded
+    if foreign or os.environ.get('LTBENCH_CONFIGS') or os.environ.get('LTBENCH_PLUGINS'):
+        return None
+    if entry_points(group=ENTRY_POINT_GROUP):
+        return None
+    variables = {name: value for name, value in os.environ.items() if name.startswith('LTBENCH_')}
+    asked: list[Any] = [selection.suite, selection.benchmarks, selection.methods, selection.seeds, selection.preset]
+    asked += [selection.scale_lr, figures, repr(sorted((selection.options or {}).items()))]
+    return fingerprint([*asked, variables, str(Path.cwd())])
+
+
+class Answers:
+    """The answers in a store.
+
+    Args:
+        store: Where they are kept.
+        question: From :func:`question_of`.
+    """
+
+    def __init__(self, store: Store, question: str) -> None:
+        self.store, self.question = store, question
+        self.path = store.root / 'answers' / f'{question}.json'
+
+    def find(self) -> Answer | None:
+        """The answer, if nothing that it came from has changed. One that is damaged is none."""
+        answer = self._read()
+        if answer is None or answer['libraries'] != _libraries():
+            return None
+        files = [path for path in answer['read'] if not any(Path(path).is_relative_to(f) for f in answer['folders'])]
+        return answer if _look(answer['folders'], files) == answer['read'] else None
+
+    def is_outdated(self) -> bool:
+        """Whether there is one that no longer holds: what was made from the records is made again then."""
+        return self.path.exists() and self.find() is None
+
+    def keep(self, suite: str, runs: Iterable[str], data: Iterable[Path], shown: Sequence[str | ShownTable]) -> None:
+        """Keep what was shown of a finished grid; where the store cannot be written to, the long way is gone again.
+
+        Args:
+            suite: Whose results they are.
+            runs: Fingerprints of the runs.
+            data: Files that their data were read from.
+            shown: Lines and tables.
+        """
+        folders = [str(path.absolute()) for path in (*_code(), results_root() / suite)]
+        manifests = [str(self.store.folder(run) / MANIFEST) for run in runs]
+        files = [*manifests, *(str(path.absolute()) for path in data)]
+        read = _look(folders, files)
+        if any(file not in read for file in files):  # another process removes what was just found
+            return
+        answer = Answer(libraries=_libraries(), folders=folders, read=read, shown=list(shown))
+        with suppress(StoreError), explained(KIND, self.store.root):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            for old in self.path.parent.iterdir():
+                if time.time() - old.stat().st_mtime > KEPT_SECONDS:
+                    old.unlink(missing_ok=True)
+            write_document(self.path, KIND, self.question, answer)
+
+    def _read(self) -> Answer | None:
+        try:
+            return read_document(self.path, KIND, self.question, Answer)
+        except (FileNotFoundError, DamagedFileError, UnreadableFileError):
+            return None
+
+
+def show(shown: Iterable[str | ShownTable], console: Console) -> None:
+    """Print lines and tables."""
+    for item in shown:
+        if isinstance(item, str):
+            console.print(item, highlight=False, soft_wrap=True)
+            continue
+        table = Table(*item['columns'], title=item['title'], title_justify='left')
+        for row in item['rows']:
+            table.add_row(*row)
+        console.print(table)
+
+
+def _code() -> list[Path]:
+    """Folders of everything that plans and reports are made by, or read from."""
+    methods = find_spec('methods')
+    return [ROOT_OF_PACKAGE, *(Path(path) for path in (methods and methods.submodule_search_locations) or ()),
+            configs_root()]  # fmt: skip
+
+
+def _libraries() -> dict[str, str]:
+    found = {'python': sys.version}
+    for name in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def _look(folders: Iterable[str], files: Iterable[str]) -> dict[str, Stamp]:
+    """Stamps of all files in the folders, at whatever depth, and of single files; nothing of one that is not there."""
+    stamps: dict[str, Stamp] = {}
+    waiting: list[str] = list(folders)
+    while waiting:
+        with suppress(OSError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.name.startswith('.') or entry.name in LEFT_OUT:
+                    continue
+                if entry.is_dir():
+                    waiting.append(entry.path)
+                else:
+                    stamps |= _stamp(entry.path)
+    for file in files:
+        stamps |= _stamp(file)
+    return stamps
+
+
+def _stamp(path: str) -> dict[str, Stamp]:
+    with suppress(OSError):
+        found: Any = os.stat(path)  # noqa: PTH116 - a Path a file would take three times as long
+        return {path: [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]}
+    return {}
