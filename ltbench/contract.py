@@ -25,9 +25,10 @@ from ltbench.data import LongTailData, Split, load_data
 from ltbench.data.batches import ResidentDataset
 from ltbench.engine import hooks
 from ltbench.engine.job import Job, Runtime, Workbench
+from ltbench.engine.networks import build_model, load_trained
 from ltbench.engine.optim import build_optimizer
 from ltbench.engine.outputs import predict
-from ltbench.engine.train import build_model, equip, load_trained
+from ltbench.engine.train import equip
 from ltbench.engine.worker import carry_out
 from ltbench.errors import DataError
 from ltbench.grid.graph import Graph, Run
@@ -231,12 +232,16 @@ def _models(name: str) -> Iterator[tuple[Any, dict[str, torch.Tensor]]]:
             equip(model, bench)
             model.train()
             model.data_preprocessor.set_epoch(0)
-            yield model, model.data_preprocessor(_batch(bench.data), training=True)
+            yield (
+                model,
+                model.data_preprocessor(_batch(bench.data, bool(stage.config['partner_sampler'])), training=True),
+            )
 
 
-def _batch(data: LongTailData) -> dict[str, torch.Tensor]:
+def _batch(data: LongTailData, paired: bool = False) -> dict[str, torch.Tensor]:
     assert isinstance(data.train, Split)
-    return ResidentDataset(data.train).__getitems__(list(range(0, len(data.train), max(len(data.train) // 32, 1))))
+    chosen = list(range(0, len(data.train), max(len(data.train) // 32, 1)))
+    return ResidentDataset(data.train).__getitems__(list(zip(chosen, chosen[::-1], strict=True)) if paired else chosen)
 
 
 def _loss_configs(run: Run) -> Iterator[dict[str, Any]]:

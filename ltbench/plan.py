@@ -8,7 +8,7 @@ from typing import Any
 
 from ltbench.config import Benchmark
 from ltbench.errors import UsageError, unknown
-from ltbench.registry import MODELS
+from ltbench.registry import MODELS, lookup
 from ltbench.stage import Stage
 
 CHANGEABLE = ('loss', 'class_weights', 'sampler', 'mixing')
@@ -16,7 +16,9 @@ CHANGEABLE = ('loss', 'class_weights', 'sampler', 'mixing')
 
 PLAIN_SAMPLER = {'type': 'InstanceBalanced'}
 
-SLOTS = ('head', 'normalization', 'rectification', *CHANGEABLE)
+SLOTS = (
+    'head', 'normalization', 'rectification', 'views', 'objective', 'partner_sampler', 'update', 'average', *CHANGEABLE,
+)  # fmt: skip
 
 
 HOLDOUT_SHARE = 0.2
@@ -34,6 +36,12 @@ class Plan:
         head: features ``[B, F]`` -> logits ``[B, C]``.
         normalization: re-parametrises the backbone's BN layers.
         rectification: logits ``[B, C]`` -> logits ``[B, C]``, trained as part of the head.
+        views: of each image, a list of names or of what differs from the recipe's augmentation, see
+            :func:`ltbench.data.views.resolve`.
+        objective: from the network and a batch of views to a loss, see :class:`ltbench.models.objective.Objective`.
+        partner_sampler: a second stream of images and labels beside each batch, for mixing or the objective.
+        update: how a step is taken, see :class:`ltbench.models.objective.Update`.
+        average: a running average of the weights that predicts, see :class:`ltbench.models.objective.Average`.
         loss: ``loss(logits [B, C], labels [B]) -> scalar``.
         class_weights: one weight a class, for a weighted mean of whatever loss there is.
         sampler: which images an epoch sees, in which order.
@@ -47,6 +55,7 @@ class Plan:
     follow_ups: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     claims: Mapping[str, str] = field(default_factory=dict)
     author: str = ''
+    teacher: Stage | None = None
 
     @classmethod
     def plain(cls, benchmark: Benchmark, data_fingerprint: str, seed: int) -> Plan:
@@ -59,6 +68,12 @@ class Plan:
             'head': {'type': 'LinearHead'},
             'normalization': None,
             'rectification': None,
+            'views': None,
+            'objective': None,
+            'partner_sampler': None,
+            'update': None,
+            'average': None,
+            'teach': None,
             'loss': {'type': 'CrossEntropyLoss'},
             'class_weights': None,
             'sampler': PLAIN_SAMPLER,
@@ -92,6 +107,18 @@ class Plan:
             raise _no_single_head(self.claims['head stage'], self.author, backbone['experts'])
         plan = self._claim('backbone', *(['head stage'] if 'experts' in backbone else []))
         return replace(plan, settings={**self.settings, 'backbone': {**self.settings['backbone'], **backbone}})
+
+    def teach(self, by: Plan) -> Plan:
+        """Give the objective a frozen teacher: the network that another plan ends with.
+
+        Raises:
+            UsageError: If that plan ends with a post-hoc step, which is no network.
+        """
+        last = by.stages()[-1]
+        if last.kind == 'posthoc':
+            raise UsageError(f'{self.author}: a teacher is a trained network; its method ends with a post-hoc step')
+        plan = self._claim('teach')
+        return replace(plan, settings={**self.settings, 'teach': last.fingerprint}, teacher=last)
 
     def cut(self, at: float) -> Cut:
         """Cut training after a share ``at`` (0 to 1) of its epochs: ``plan.cut(at=0.8).after(class_weights=...)``."""
@@ -198,6 +225,7 @@ class Plan:
     def stages(self) -> list[Stage]:
         """The plan's stages in order; the last one holds the run's logits."""
         settings = dict(self.settings)
+        self._check_devices()
         epochs = settings['recipe']['epochs']
         in_force = {slot: settings.pop(slot) for slot in CHANGEABLE}
         history: list[dict[str, Any]] = []
@@ -211,7 +239,8 @@ class Plan:
         stages: list[Stage] = []
         for length in range(1, len(history) + 1):
             previous = stages[-1] if stages else None
-            stages.append(Stage('train', {**settings, 'history': history[:length]}, starts_from=previous))
+            config = {**settings, 'history': history[:length]}
+            stages.append(Stage('train', config, starts_from=previous, teacher=self.teacher))
         for number, (kind, declared) in enumerate(self.follow_ups):
             tuned_on = None
             config = {**declared}
@@ -223,6 +252,17 @@ class Plan:
                 tuned_on = replace(held_out, follow_ups=self.follow_ups[:number]).stages()[-1]
             stages.append(Stage(kind, config, needs=stages[-1], tuned_on=tuned_on))
         return stages
+
+    def _check_devices(self) -> None:
+        """Refuse what one batch on several devices would compute otherwise than on one."""
+        devices, objective = self.settings['recipe']['devices'], self.settings['objective']
+        together = objective is not None and not lookup(MODELS, objective['type']).separable
+        for slot, wanted in (('objective', together), ('update', self.settings['update'] is not None)):
+            if devices > 1 and wanted:
+                raise UsageError(
+                    f'{self.claims.get(slot, slot)} works on a whole batch at once, which cannot be divided among '
+                    f'{devices} devices; use devices=1'
+                )
 
     def _before_posthoc(self) -> Plan:
         if 'post-hoc step' in self.claims:

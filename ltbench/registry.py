@@ -58,6 +58,11 @@ METHODS = Registry('method', scope='ltbench', locations=['ltbench.builtin'])
 DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope='ltbench', locations=['ltbench.data'])
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope='ltbench', locations=['ltbench.models', 'ltbench.builtin'])
 SAMPLERS = Registry('sampler', parent=DATA_SAMPLERS, scope='ltbench', locations=['ltbench.data', 'ltbench.builtin'])
+POLICIES = Registry(
+    'augmentation policy',
+    scope='ltbench',
+    locations=['ltbench.data', 'ltbench.builtin'],
+)
 EXECUTORS = Registry(
     'executor', scope='ltbench', locations=['ltbench.grid.local', 'ltbench.grid.ray_cluster', 'ltbench.grid.slurm']
 )

@@ -91,11 +91,16 @@ _LISTS, _MAPPINGS = (list, tuple), (dict, Mapping)  # ``dict | Mapping`` is made
 
 
 def _code(type_name: str) -> str | None:
-    from ltbench.registry import DATASETS, MODELS, SAMPLERS  # brings mmengine, a second that the report need not wait
+    from ltbench.registry import (  # brings mmengine, a second that the report need not wait
+        DATASETS,
+        MODELS,
+        POLICIES,
+        SAMPLERS,
+    )
 
     name = type_name.removeprefix('ltbench.')
     found = set()  # one name may stand in several registries, and a config does not say in which it is looked up
-    for registry in (MODELS, SAMPLERS, DATASETS):
+    for registry in (MODELS, SAMPLERS, POLICIES, DATASETS):
         part = registry.module_dict.get(name)
         if part is None and registry.parent is not None:  # what another package has registered with mmengine
             part = registry.get(name) if '.' in name else registry.parent.module_dict.get(name)

@@ -19,7 +19,8 @@ class Stage:
     until which epoch, so that two runs which differ only from epoch 160 on have the same stage up to there; whether it
     is trained from epoch 0 or from an earlier state of the same history changes nothing in the result, so
     ``starts_from`` is not part of the fingerprint. The other kinds compute on the artifact of the stage they need; one
-    that chooses a value on validation images does so on the stage it is ``tuned_on``.
+    that chooses a value on validation images does so on the stage it is ``tuned_on``. The ``teacher`` of a ``train``
+    stage is named by its fingerprint in the config, as ``teach``.
     """
 
     kind: str
@@ -27,6 +28,7 @@ class Stage:
     needs: Stage | None = None
     starts_from: Stage | None = None
     tuned_on: Stage | None = None
+    teacher: Stage | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -45,7 +47,7 @@ class Stage:
     @property
     def parents(self) -> list[Stage]:
         """The stages whose artifacts must be there before this one can begin."""
-        return [stage for stage in (self.needs, self.starts_from, self.tuned_on) if stage is not None]
+        return [stage for stage in (self.needs, self.starts_from, self.tuned_on, self.teacher) if stage is not None]
 
     @property
     def end(self) -> int:
@@ -75,12 +77,14 @@ class Stage:
             'needs': self.needs.to_json() if self.needs else None,
             'starts_from': self.starts_from.to_json() if self.starts_from else None,
             'tuned_on': self.tuned_on.to_json() if self.tuned_on else None,
+            'teacher': self.teacher.to_json() if self.teacher else None,
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Stage:
         """Read what :meth:`to_json` wrote."""
-        parents = {key: cls.from_json(data[key]) if data[key] else None for key in ('needs', 'starts_from', 'tuned_on')}
+        names = ('needs', 'starts_from', 'tuned_on', 'teacher')
+        parents = {name: cls.from_json(data[name]) if data[name] else None for name in names}
         return cls(data['kind'], data['config'], **parents)
 
 

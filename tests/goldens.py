@@ -24,7 +24,7 @@ from ltbench import plugins
 from ltbench.config import Benchmark, Spec
 from ltbench.data import load_data
 from ltbench.engine.job import Job, Runtime, Workbench
-from ltbench.engine.train import build_model
+from ltbench.engine.networks import build_model
 from ltbench.engine.worker import carry_out
 from ltbench.evaluation import evaluate
 from ltbench.grid.graph import Graph, Run

@@ -182,7 +182,8 @@ def test_every_field_of_a_stage_moves_its_fingerprint(benchmark: Benchmark) -> N
     assert kinds == {'train', 'features', 'head', 'posthoc'}
     # the allow-list itself: a field taken away makes one run of two; one added changes every fingerprint
     fields = {
-        'train': 'data backbone recipe seed head normalization rectification history',
+        'train': 'data backbone recipe seed head normalization rectification views objective partner_sampler update '
+        'average teach history',
         'features': 'epochs batch_size sampler augmentation bn seed',
         'head': 'head loss class_weights constraint optimizer schedule seed',
         'posthoc': 'step choose',

@@ -88,7 +88,7 @@ def test_each_kind_of_images_has_its_augmentation():
     ):
         check_augmentation(small, True, 'x')
     with pytest.raises(
-        UsageError, match='of x are held in memory: recipe.augmentation is a dict of crop_padding, flip$'
+        UsageError, match='of x are held in memory: recipe.augmentation is a dict of crop_padding, flip, policies$'
     ):
         check_augmentation(large, False, 'x')
 

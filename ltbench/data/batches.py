@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,17 +10,19 @@ import numpy as np
 import torch
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ltbench.data.base import FileSplit, LongTailData, Split
 from ltbench.data.files import FileDataset, SeededSampler, as_it_is, file_loader
-from ltbench.data.samplers import EpochSampler
-from ltbench.errors import UsageError
+from ltbench.data.samplers import EpochSampler, Paired
+from ltbench.data.views import View, resolve
 from ltbench.seeding import derive_seed
 
 PREPARED_BYTES = 4 << 20
 """Of images as floats that are prepared at once. On Zen 4, 3 to 8 MB took 17 % less time than single batches of 32x32
 images, and 32 MB took as long as those."""
+POLICY_TIMES = 4
+"""As much at once where policies are applied: the more images draw the same operation, the less each one takes."""
 
 
 @dataclass(frozen=True)
@@ -80,20 +82,24 @@ class ResidentDataset(Dataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitems__(self, indices: list[int] | Tensor) -> dict[str, Tensor]:
-        """Images uint8 ``[B, H, W, channels]`` and labels ``[B]``."""
+    def __getitems__(self, indices: list[Any] | Tensor) -> dict[str, Any]:
+        """Images uint8 ``[B, H, W, channels]`` and labels ``[B]``; for pairs of indices also their partners."""
         chosen = torch.as_tensor(indices)
+        if chosen.dim() == 2:
+            main, partners = (self.__getitems__(column) for column in chosen.unbind(1))
+            return {**main, 'partners': [partners['images']], 'partner_labels': partners['labels']}
         images = torch.index_select(self.rows, 0, chosen)  # copies whole rows; indexing 4-d images is 20 times slower
         return {'images': images.view(-1, *self.shape), 'labels': self.labels[chosen]}
 
 
 def train_loader(
     split: Split | FileSplit,
-    sampler: EpochSampler,
+    sampler: EpochSampler | Paired,
     batch_size: int,
     augmentation: Mapping[str, Any],
     workers: int = 0,
     share: Share = ALONE,
+    views: Sequence[str | Mapping[str, Any]] | None = None,
 ) -> DataLoader[dict[str, Any]]:
     """Batches in the sampler's order, the last one shorter.
 
@@ -104,8 +110,13 @@ def train_loader(
         augmentation: As in a recipe.
         workers: Processes that decode; 0 is this one.
         share: Which images of each batch to load.
+        views: Of each image, see :func:`~ltbench.data.views.resolve`; those of images in memory are made later.
     """
-    dataset: Any = FileDataset(split, augmentation, True) if isinstance(split, FileSplit) else ResidentDataset(split)
+    dataset: Any
+    if isinstance(split, FileSplit):
+        dataset = FileDataset(split, augmentation, True, views)
+    else:
+        dataset = ResidentDataset(split)
     if share.size > 1:
         dataset = SharedDataset(dataset, share)
     if isinstance(split, FileSplit):
@@ -113,7 +124,7 @@ def train_loader(
     return DataLoader(dataset, batch_size, sampler=sampler, collate_fn=as_it_is)
 
 
-class ResidentLoader(DataLoader[dict[str, Tensor]]):
+class ResidentLoader(DataLoader[dict[str, Any]]):
     """Batches of images in memory as the network takes them: augmented, normalised, on its device.
 
     Small batches are prepared several at a time, because to start the operations on one takes longer than to carry
@@ -126,36 +137,57 @@ class ResidentLoader(DataLoader[dict[str, Tensor]]):
         preprocess: Augments and normalises.
     """
 
-    def __init__(self, split: Split, sampler: EpochSampler, batch_size: int, preprocess: BatchPreprocessor) -> None:
+    def __init__(self, split: Split, sampler: Sampler[Any], batch_size: int, preprocess: BatchPreprocessor) -> None:
         self.split, self.preprocess = ResidentDataset(split), preprocess
         super().__init__(self.split, batch_size, sampler=sampler)
-        self.at_once = max(1, PREPARED_BYTES // (4 * batch_size * split.images[0].size))
+        prepared = PREPARED_BYTES * (POLICY_TIMES if preprocess.has_policies else 1)
+        self.at_once = max(1, prepared // (4 * batch_size * split.images[0].size))
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         preprocess, device, size = self.preprocess, self.preprocess.mean.device, self.batch_size
         assert size is not None
         torch.empty((), dtype=torch.int64).random_()  # as any DataLoader does: others go on with the global generator
         for indices in torch.tensor(list(self.sampler)).split(size * self.at_once):
-            several = self.split.__getitems__(indices)
-            draws = [preprocess.draw(len(batch)) for batch in indices.split(size)]
-            drawn = [torch.cat(parts) for parts in zip(*draws, strict=True)]
-            images = preprocess.augment(several['images'].to(device), *drawn)
-            labels = several['labels'].to(device)
-            for batch in zip(images.split(size), labels.split(size), strict=True):
-                yield dict(zip(('images', 'labels'), batch, strict=True))
+            streams = indices.unbind(1) if indices.dim() == 2 else [indices]  # of images, and of their partners
+            draws: list[list[list[Tensor]]] = [[] for _ in streams]
+            for batch in indices.split(size):
+                for drawn in draws:
+                    drawn.append(preprocess.draw(len(batch)))
+            prepared = []
+            for chosen, drawn in zip(streams, draws, strict=True):
+                several = self.split.__getitems__(chosen)
+                together = [torch.cat(parts) for parts in zip(*drawn, strict=True)]
+                views = preprocess.augment(several['images'].to(device), together)
+                prepared.append([part.split(size) for part in (*views, several['labels'].to(device))])
+            for number in range(len(prepared[0][0])):
+                yield named(*([part[number] for part in stream] for stream in prepared))
+
+
+def named(main: Sequence[Tensor], partners: Sequence[Tensor] = ()) -> dict[str, Any]:
+    """The views of a batch and its labels under the names that the network takes them by.
+
+    Args:
+        main: Views, then labels.
+        partners: The same of a second stream.
+    """
+    batch: dict[str, Any] = {'images': main[0], 'labels': main[-1]}
+    if len(main) > 2:
+        batch['others'] = list(main[1:-1])
+    if partners:
+        batch |= {'partners': list(partners[:-1]), 'partner_labels': partners[-1]}
+    return batch
 
 
 class BatchPreprocessor(BaseDataPreprocessor):
-    """uint8 batches to normalised float batches; random crop and flip while training.
-
-    The same operations as torchvision's RandomCrop (zero padding), RandomHorizontalFlip, ToTensor and Normalize on
-    single images, for the same draws.
+    """uint8 batches to normalised float batches; augmented while training.
 
     Args:
         data: Gives mean and standard deviation.
-        augmentation: ``crop_padding`` (pixels, 0 for none) and ``flip`` (bool).
+        augmentation: Of images in memory, see :class:`~ltbench.data.views.View`; large images come augmented from the
+            processes that decode them.
         seed: The run seed; draws derive from (seed, epoch).
         share: Which images of each batch it is given while training.
+        views: What differs from ``augmentation`` in each view of an image.
 
     Raises:
         UsageError: For an unknown augmentation.
@@ -164,48 +196,71 @@ class BatchPreprocessor(BaseDataPreprocessor):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, data: LongTailData, augmentation: Mapping[str, Any], seed: int, share: Share = ALONE) -> None:
+    def __init__(
+        self,
+        data: LongTailData,
+        augmentation: Mapping[str, Any],
+        seed: int,
+        share: Share = ALONE,
+        views: Sequence[str | Mapping[str, Any]] | None = None,
+    ) -> None:
         super().__init__()
-        resident = isinstance(data.train, Split)  # large images come from the workers augmented
-        unknown = set(augmentation) - {'crop_padding', 'flip'}
-        if resident and unknown:
-            raise UsageError(f'unknown augmentation {", ".join(sorted(unknown))}: known are crop_padding, flip')
-        self.padding = int(augmentation.get('crop_padding', 0)) if resident else 0
-        self.flip = bool(augmentation.get('flip', False)) and resident
+        self.views: list[View] = []
+        if isinstance(data.train, Split):
+            height, width = data.train.images.shape[1:3]
+            self.views = [View(resolve(view, augmentation), (height, width)) for view in views or ('plain',)]
         self.seed, self.share = seed, share
         self.random = torch.Generator()
         self.register_buffer('mean', torch.tensor(data.mean), persistent=False)
         self.register_buffer('std', torch.tensor(data.std), persistent=False)
 
+    @property
+    def has_policies(self) -> bool:
+        """Whether more than crop and flip happens to an image."""
+        return any(view.policies for view in self.views)
+
     def set_epoch(self, epoch: int) -> None:
         """Start the draws of an epoch (0-based)."""
         self.random.manual_seed(derive_seed(self.seed, epoch, 'augmentation'))
 
-    def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Tensor]:
+    def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
         """Normalise a batch, augmented if ``training``: float ``[B, channels, H, W]``, channels last in memory.
 
         Float images are returned as they are: :class:`ResidentLoader` has prepared them.
+
+        Args:
+            data: ``images`` uint8 ``[B, H, W, channels]`` and ``labels [B]``; ``others``, further views, and
+                ``partners`` (all views) with ``partner_labels``, where there are such.
+            training: Whether to augment images in memory.
         """
         data = self.cast_data(data)
-        images = data['images']
-        if images.is_floating_point():
+        if data['images'].is_floating_point():
             return data
-        whole = data.pop('whole', len(images))
-        if training and (self.padding or self.flip):
-            return {**data, 'images': self.augment(images, *map(self.share.of, self.draw(whole)))}
-        return {**data, 'images': self.normalize(images)}
+        whole = data.pop('whole', len(data['images']))
+        streams = {'images': [data['images'], *data.get('others', ())], 'partners': data.get('partners')}
+        for name, views in streams.items():
+            if views is None:
+                continue
+            if training and self.views:
+                views = self.augment(views[0], [self.share.of(part) for part in self.draw(whole)])
+            else:
+                views = [self.normalize(view) for view in views]
+            data[name] = views if name == 'partners' else views[0]
+            if name == 'images' and len(views) > 1:
+                data['others'] = views[1:]
+        return data
 
-    def augment(self, images: Tensor, rows: Tensor, columns: Tensor, flips: Tensor) -> Tensor:
-        """uint8 ``[B, H, W, channels]`` -> float ``[B, channels, H, W]`` for given draws, see :meth:`draw`."""
-        if self.padding or self.flip:
-            images = crop_and_flip(images, self.padding, rows, columns, flips)
-        return self.normalize(images)
+    def draw(self, batch_size: int) -> list[Tensor]:
+        """The draws of all views of a batch, one view after the other."""
+        return [part for view in self.views for part in view.draw(batch_size, self.random)]
 
-    def draw(self, batch_size: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Row offsets, column offsets (0 .. 2 * padding) and flips of a batch, each ``[B]``."""
-        offsets = torch.randint(0, 2 * self.padding + 1, (2, batch_size), generator=self.random)
-        flips = torch.rand(batch_size, generator=self.random) < 0.5 if self.flip else torch.zeros(batch_size).bool()
-        return offsets[0], offsets[1], flips
+    def augment(self, images: Tensor, draws: Sequence[Tensor]) -> list[Tensor]:
+        """uint8 ``[B, H, W, channels]`` -> float ``[B, channels, H, W]``, one a view, for given draws."""
+        views, rest = [], list(draws)
+        for view in self.views:
+            views.append(self.normalize(view.apply(images, rest)))
+            rest = rest[view.size :]
+        return views
 
     def normalize(self, images: Tensor) -> Tensor:
         """uint8 ``[B, H, W, channels]`` -> float ``[B, channels, H, W]``."""
@@ -214,37 +269,6 @@ class BatchPreprocessor(BaseDataPreprocessor):
         lines = images.float().div_(255).view(batch * height, width * channels)
         lines.sub_(self.mean.repeat(width)).div_(self.std.repeat(width))
         return lines.view(batch, height, width, channels).permute(0, 3, 1, 2)
-
-
-def crop_and_flip(images: Tensor, padding: int, rows: Tensor, columns: Tensor, flips: Tensor) -> Tensor:
-    """Cut a window of the original size out of each zero-padded image, then mirror it where ``flips``.
-
-    Args:
-        images: uint8 ``[B, H, W, channels]``.
-        padding: Zeros on each side.
-        rows: Top of each window, ``[B]``.
-        columns: Left edge of each window, ``[B]``.
-        flips: bool ``[B]``.
-    """
-    batch, height, width, channels = images.shape
-    device = images.device
-    padded = images.new_zeros(batch, height + 2 * padding, width + 2 * padding, channels)
-    padded[:, padding : padding + height, padding : padding + width] = images
-    # each line of a window is `width * channels` bytes in a row: gather those, from their first byte on
-    line, per_row, per_image = width * channels, padded.stride(1), padded.stride(0)
-    first = torch.arange(batch, device=device) * per_image + rows.to(device) * per_row + columns.to(device) * channels
-    starts = (first[:, None] + torch.arange(height, device=device) * per_row).flatten()
-    windows = padded.flatten().as_strided((padded.numel() - line + 1, line), (1, 1))
-    cropped = torch.index_select(windows, 0, starts).view(batch, height, width, channels)
-    # mirror those images alone and gather whole ones: choosing pixel by pixel between all and their mirrors is four
-    # times as slow
-    mirrored = flips.nonzero().flatten()
-    if not len(mirrored):
-        return cropped
-    source = torch.arange(batch)
-    source[mirrored] = batch + torch.arange(len(mirrored))
-    both = torch.cat([cropped, torch.index_select(cropped, 0, mirrored.to(device)).flip(2)])
-    return torch.index_select(both.view(len(both), -1), 0, source.to(device)).view(images.shape)
 
 
 def sequential_batches(

@@ -7,7 +7,7 @@ import logging
 import multiprocessing
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,14 @@ from ltbench.data.base import FileSplit
 from ltbench.data.contents import contents_of
 from ltbench.data.derived import cache_folder
 from ltbench.data.images import decode, decoder
-from ltbench.data.samplers import EpochSampler
+from ltbench.data.samplers import EpochSampler, Paired
+from ltbench.data.views import resolve
 from ltbench.errors import DataError, unknown
+from ltbench.registry import POLICIES, build
 from ltbench.sealed import is_stream, sha256_of, write_stream
 from ltbench.seeding import derive_seed
 
-AUGMENTATIONS = ('random_resized_crop', 'flip', 'color_jitter', 'resize', 'center_crop', 'pre_resize')
+AUGMENTATIONS = ('random_resized_crop', 'flip', 'color_jitter', 'policies', 'resize', 'center_crop', 'pre_resize')
 CACHE_QUALITY = 95  # of JPEG
 SHARED_MEMORY = Path('/dev/shm')
 BATCHES_A_WORKER = 3  # two that wait to be used, as is torch's default, and one in the making
@@ -35,6 +37,7 @@ STALL_SECONDS = 600
 """Without a batch, after which a stage fails: its images are on a disk that no longer answers, say."""
 LOGGER = logging.getLogger('ltbench')
 COPY_KIND = 'copy'
+PARTNER = 0x5DEECE66D  # a partner's draws are not those of the image it is paired with
 
 
 class FileDataset(Dataset[Any]):
@@ -42,10 +45,12 @@ class FileDataset(Dataset[Any]):
 
     Args:
         split: Paths and labels.
-        augmentation: ``random_resized_crop`` (pixels), ``flip`` and ``color_jitter`` (brightness, contrast, saturation,
-            hue) while training; ``resize`` (shorter side) and ``center_crop`` otherwise. ``pre_resize`` (shorter side)
-            trains on smaller copies that are made once, see :class:`ResizedCopies`.
+        augmentation: ``random_resized_crop`` (pixels), ``flip``, ``color_jitter`` (brightness, contrast, saturation,
+            hue) and ``policies`` (configs of registered parts, in turn) while training; ``resize`` (shorter side) and
+            ``center_crop`` otherwise. ``pre_resize`` (shorter side) trains on smaller copies that are made once, see
+            :class:`ResizedCopies`.
         training: Which of the two.
+        views: Of each image while training, see :func:`~ltbench.data.views.resolve`; None is the augmentation alone.
 
     Raises:
         UsageError: For an unknown augmentation.
@@ -53,38 +58,45 @@ class FileDataset(Dataset[Any]):
 
     metainfo: Mapping[str, Any] = {}
 
-    def __init__(self, split: FileSplit, augmentation: Mapping[str, Any], training: bool) -> None:
-        for key in augmentation:
-            if key not in AUGMENTATIONS:
-                raise unknown('augmentation of large images', key, AUGMENTATIONS)
-        from torchvision.transforms import v2  # imports all of torchvision, which small images never need
-
+    def __init__(
+        self,
+        split: FileSplit,
+        augmentation: Mapping[str, Any],
+        training: bool,
+        views: Sequence[str | Mapping[str, Any]] | None = None,
+    ) -> None:
         self.split = split
-        self.image_bytes = 3 * augmentation['random_resized_crop' if training else 'center_crop'] ** 2
-        steps: list[Any] = []
-        if training:
-            steps.append(v2.RandomResizedCrop(augmentation['random_resized_crop'], antialias=True))
-            if augmentation.get('flip'):
-                steps.append(v2.RandomHorizontalFlip())
-            if augmentation.get('color_jitter'):
-                steps.append(v2.ColorJitter(*augmentation['color_jitter']))
-        else:
-            steps.append(v2.Resize(augmentation['resize'], antialias=True))
-            steps.append(v2.CenterCrop(augmentation['center_crop']))
-        self.transform = v2.Compose(steps)
+        wanted = views or ('plain',) if training else ('plain',)
+        resolved = [resolve(view, augmentation) for view in wanted]
+        sides = [view['random_resized_crop' if training else 'center_crop'] for view in resolved]
+        self.image_bytes = sum(3 * side * side for side in sides)
+        self.views = [transform_of(view, training) for view in resolved]
         small = augmentation.get('pre_resize') if training else None
         self.copies = ResizedCopies(split, small) if small else None
 
     def __len__(self) -> int:
         return len(self.split)
 
-    def __getitems__(self, items: list[tuple[int, int]]) -> dict[str, Tensor]:
-        """A batch: images uint8 ``[B, H, W, 3]`` and labels ``[B]``."""
-        images, labels = zip(*map(self.__getitem__, items), strict=True)
-        return {'images': torch.stack(images), 'labels': torch.tensor(labels)}
+    def __getitems__(self, items: list[tuple[Any, int]]) -> dict[str, Any]:
+        """A batch: ``images`` uint8 ``[B, H, W, 3]`` and ``labels [B]``; further views are ``others``.
 
-    def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, int]:
-        """uint8 ``[H, W, 3]`` and label of image ``index``, augmented by the draws of ``seed``.
+        For items whose index is a pair also ``partners``, the views of the second, and ``partner_labels``.
+        """
+        if not isinstance(items[0][0], tuple):
+            return self._batch(items)
+        main = self._batch([(pair[0], seed) for pair, seed in items])
+        partners = self._batch([(pair[1], seed ^ PARTNER) for pair, seed in items])
+        views = [partners['images'], *partners.get('others', ())]
+        return {**main, 'partners': views, 'partner_labels': partners['labels']}
+
+    def _batch(self, items: list[tuple[int, int]]) -> dict[str, Any]:
+        views, labels = zip(*map(self.__getitem__, items), strict=True)
+        first, *others = (torch.stack(view) for view in zip(*views, strict=True))
+        batch = {'images': first, 'labels': torch.tensor(labels)}
+        return {**batch, 'others': others} if others else batch
+
+    def __getitem__(self, item: tuple[int, int]) -> tuple[list[Tensor], int]:
+        """Views uint8 ``[H, W, 3]`` and label of image ``index``, augmented by the draws of ``seed``.
 
         Raises:
             DataError: If the file is missing or cannot be decoded; the message names it.
@@ -93,8 +105,27 @@ class FileDataset(Dataset[Any]):
         colour = self.copies.read(index) if self.copies else decode(self.split.path(index))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            colour = self.transform(colour)
-        return torch.from_numpy(np.array(colour)), int(self.split.labels[index])
+            views = [torch.from_numpy(np.array(transform(colour))) for transform in self.views]
+        return views, int(self.split.labels[index])
+
+
+def transform_of(augmentation: Mapping[str, Any], training: bool) -> Any:
+    """The torchvision transform of a decoded image; see :class:`FileDataset`."""
+    for key in augmentation:
+        if key not in AUGMENTATIONS:
+            raise unknown('augmentation of large images', key, AUGMENTATIONS)
+    from torchvision.transforms import v2  # imports all of torchvision, which small images never need
+
+    if not training:
+        resize = v2.Resize(augmentation['resize'], antialias=True)
+        return v2.Compose([resize, v2.CenterCrop(augmentation['center_crop'])])
+    steps: list[Any] = [v2.RandomResizedCrop(augmentation['random_resized_crop'], antialias=True)]
+    if augmentation.get('flip'):
+        steps.append(v2.RandomHorizontalFlip())
+    if augmentation.get('color_jitter'):
+        steps.append(v2.ColorJitter(*augmentation['color_jitter']))
+    steps += [build(POLICIES, config).on_single() for config in augmentation.get('policies') or ()]
+    return v2.Compose(steps)
 
 
 class ResizedCopies:
@@ -151,20 +182,20 @@ class ResizedCopies:
         return decode(copy)
 
 
-class SeededSampler(Sampler[tuple[int, int]]):
+class SeededSampler(Sampler[tuple[Any, int]]):
     """The indices of another sampler, each with a seed for its augmentation that derives from (seed, epoch, position).
 
     So the draws do not hang on the number of workers, and an epoch taken up again repeats them.
     """
 
-    def __init__(self, sampler: EpochSampler) -> None:
+    def __init__(self, sampler: EpochSampler | Paired) -> None:
         self.sampler = sampler
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch (0-based)."""
         self.sampler.set_epoch(epoch)
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[tuple[Any, int]]:
         first = derive_seed(self.sampler.seed, self.sampler.epoch, 'augmentation')
         for position, index in enumerate(self.sampler):
             yield index, (first + position * 0x9E3779B97F4A7C15) % 2**63
@@ -196,7 +227,8 @@ def file_loader(
     dataset: Any, sampler: SeededSampler | None, batch_size: int, workers: int
 ) -> DataLoader[dict[str, Any]]:
     """Batches of decoded images, in the sampler's order or in the data set's own."""
-    workers = workers_that_fit(workers, batch_size * dataset.image_bytes)
+    is_paired = sampler is not None and isinstance(sampler.sampler, Paired)
+    workers = workers_that_fit(workers, batch_size * dataset.image_bytes * (2 if is_paired else 1))
     context = 'fork' if workers and 'fork' in multiprocessing.get_all_start_methods() else None
     return FileLoader(
         dataset,

@@ -41,6 +41,34 @@ class EpochSampler(Sampler[int]):
         return self.length
 
 
+class Paired(Sampler[tuple[int, int]]):
+    """Two samplers side by side: each image with a partner.
+
+    Args:
+        main: Decides the length of an epoch.
+        partners: As long.
+    """
+
+    def __init__(self, main: EpochSampler, partners: EpochSampler) -> None:
+        self.main, self.partners, self.seed = main, partners, main.seed
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the next iteration draws."""
+        return self.main.epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch (0-based)."""
+        self.main.set_epoch(epoch)
+        self.partners.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return zip(self.main, self.partners, strict=True)
+
+    def __len__(self) -> int:
+        return len(self.main)
+
+
 @SAMPLERS.register_module()
 class InstanceBalanced(EpochSampler):
     """Every image once, shuffled (repeated or cut where ``length`` is not N)."""

@@ -1,1 +1,1 @@
-"""A stage carried out: mmengine's Runner for `train`, plain loops on cached features for the others."""
+"""A stage carried out: mmengine's Runner trains networks and heads (:mod:`ltbench.engine.fit`)."""

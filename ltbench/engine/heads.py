@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from mmengine.hooks import Hook
+from torch import Tensor
 
 from ltbench.data.base import Split
 from ltbench.data.batches import BatchPreprocessor, ResidentDataset, example_of, train_loader
 from ltbench.data.samplers import EpochSampler
 from ltbench.engine.environment import Meter, size_of
+from ltbench.engine.fit import fit
+from ltbench.engine.hooks import Checkpoints, Constrained, Curve, EpochStart
 from ltbench.engine.job import Workbench
-from ltbench.engine.optim import build_optimizer, learning_rate, set_learning_rate
-from ltbench.engine.outputs import NonFiniteError, evaluated_splits, predict, save_outputs, save_tensors
-from ltbench.engine.train import build_model, load_trained
-from ltbench.models.classifier import LongTailClassifier, build_head, build_loss, joint
+from ltbench.engine.networks import FEATURES, HEAD, build_model, load_trained, trained_head
+from ltbench.engine.optim import build_optimizer
+from ltbench.engine.outputs import evaluated_splits, predict, save_outputs, save_tensors
+from ltbench.models.classifier import HeadOnFeatures, LongTailClassifier, build_head, build_loss, joint
 from ltbench.registry import MODELS, SAMPLERS, build
 from ltbench.seeding import derive_seed
 from ltbench.store import Artifact
 
-FEATURES = 'features.pt'
-HEAD = 'head.pt'
 PROGRESS_BATCHES = 50
 
 
@@ -60,7 +62,7 @@ def _views(
     """Features ``[epochs * N, F]`` of all views, in the order in which they are drawn, and their labels."""
     config, data = bench.config, bench.data
     sampler = build(SAMPLERS, config['sampler'], labels=data.train.labels, seed=seed, epochs=config['epochs'])
-    if isinstance(data.train, Split) and config['bn'] == 'eval':
+    if isinstance(data.train, Split) and config['bn'] == 'eval' and not preprocess.has_policies:
         return _views_once(bench, model, preprocess, sampler, data.train)
     loader = train_loader(data.train, sampler, config['batch_size'], config['augmentation'], bench.loader_workers)
     views: list[Tensor] = []
@@ -105,7 +107,7 @@ def _views_once(
     with torch.inference_mode():
         for number, (indices, *augmentation) in enumerate(parts):
             images = dataset.__getitems__(indices)['images'].to(bench.device)
-            views.append(model.backbone(preprocess.augment(images, *augmentation)).float().cpu())
+            views.append(model.backbone(preprocess.augment(images, augmentation)[0]).float().cpu())
             if number % PROGRESS_BATCHES == 0:
                 bench.progress(epochs * number // len(parts), epochs)
     bench.progress(epochs, epochs)
@@ -116,44 +118,26 @@ def _views_once(
 
 def train_head(bench: Workbench) -> Artifact:
     """Train a head on extracted features, batch by batch in the order in which they were drawn."""
-    config, data, meter = bench.config, bench.data, Meter()
+    config, data = bench.config, bench.data
     assert bench.stage.needs is not None
     views_config, artifact = bench.stage.needs.config, bench.parent
     features = torch.load(artifact.path(FEATURES), map_location=bench.device, weights_only=True)
     base, backbone_shape = trained_head(bench, features['head']), build_model(bench).backbone
     torch.manual_seed(derive_seed(config['seed'], 0, 'head'))
     head = build_head(config['head'], backbone_shape, data.num_classes, base=base).to(bench.device)
-    loss = build_loss(config['loss'], config['class_weights'], data.class_counts).to(bench.device)
-    constrain = build(MODELS, config['constraint'], head=head) if config['constraint'] else None
-    optimizer = build_optimizer(nn.ModuleDict({'head': head, 'loss': loss}), config['optimizer'])
+    model = HeadOnFeatures(head)
+    model.loss = build_loss(config['loss'], config['class_weights'], data.class_counts).to(bench.device)
+    constraint = build(MODELS, config['constraint'], head=head) if config['constraint'] else None
     epochs, batch_size = views_config['epochs'], views_config['batch_size']
     views = features['views'].view(epochs, -1, *features['views'].shape[1:])
-    labels = features['labels'].view(epochs, -1)
-    curve = []
-    head.train()
-    for module in head.modules():  # what is frozen keeps its statistics, too
-        if module is not head and not any(parameter.requires_grad for parameter in module.parameters()):
-            module.eval()
-    if constrain:
-        constrain()
-    for epoch in range(epochs):
-        set_learning_rate(optimizer, learning_rate(config['schedule'], config['optimizer']['lr'], epoch, epochs))
-        if callable(set_loss_epoch := getattr(loss, 'set_epoch', None)):
-            set_loss_epoch(epoch)
-        total = torch.zeros((), device=bench.device)
-        for x, y in zip(views[epoch].split(batch_size), labels[epoch].split(batch_size), strict=True):
-            value = loss(head(x), y)
-            optimizer.zero_grad()
-            value.backward()
-            optimizer.step()
-            if constrain:
-                constrain()
-            total += value.detach() * len(y)
-        mean = total.item() / labels.shape[1]
-        if not math.isfinite(mean):
-            raise NonFiniteError(f'the loss became {mean} in epoch {epoch} of the head')
-        curve.append({'epoch': epoch, 'loss': float(f'{mean:.6g}')})
-        bench.progress(epoch + 1, epochs, loss=mean)
+    loader = ViewLoader(views, features['labels'].view(epochs, -1), batch_size)
+    seed = derive_seed(config['seed'], 0, 'head')
+    curve = Curve(bench)
+    checkpoints = Checkpoints(bench, curve)
+    hooks: list[Hook] = [EpochStart(seed, config['schedule'], config['optimizer']['lr'], epochs), curve, checkpoints]
+    if constraint is not None:
+        hooks.append(Constrained(constraint))
+    fit(bench, model, loader, build_optimizer(model, config['optimizer'], fused=True), epochs, hooks)
     head.eval()
     outputs = {}
     with torch.inference_mode():
@@ -168,11 +152,33 @@ def train_head(bench: Workbench) -> Artifact:
         for name, split in evaluated_splits(data).items():
             save_outputs(folder / f'{name}.npz', outputs[name], split, data.num_classes)
 
-    return bench.publish(meter.read(), write, model=whole, epochs=epochs, head_curve=curve)
+    return bench.publish(checkpoints.meter.read(), write, model=whole, epochs=epochs, head_curve=curve.epochs)
 
 
-def trained_head(bench: Workbench, state: dict[str, Tensor]) -> nn.Module:
-    """The head of the ``train`` stage with the weights that an artifact holds."""
-    head = build_model(bench).head
-    head.load_state_dict(state)
-    return head
+class ViewLoader:
+    """Batches of views in the order in which they were drawn, epoch after epoch.
+
+    Args:
+        views: Features ``[E, N, F]`` of E epochs.
+        labels: ``[E, N]``.
+        batch_size: Views a batch; the last one is shorter.
+    """
+
+    metainfo: Mapping[str, Any] = {}
+
+    def __init__(self, views: Tensor, labels: Tensor, batch_size: int) -> None:
+        self.views, self.labels, self.batch_size = views, labels, batch_size
+        self.dataset = self.sampler = self  # what mmengine and the hooks ask of a loader
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the views of an epoch (0-based)."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return math.ceil(self.labels.shape[1] / self.batch_size)
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        views, labels = self.views[self.epoch], self.labels[self.epoch]
+        for images, part in zip(views.split(self.batch_size), labels.split(self.batch_size), strict=True):
+            yield {'images': images, 'labels': part}

@@ -1,4 +1,4 @@
-"""mmengine hooks of the ``train`` stage: seeds, learning rate, what is logged, what is saved."""
+"""mmengine hooks of the stages that train: seeds, learning rate, what is logged, what is saved."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,18 @@ import numpy as np
 import torch
 from mmengine.dist import all_reduce, get_rank
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
 
 from ltbench.engine.analysis import bn_scale
 from ltbench.engine.distributed import bare
 from ltbench.engine.environment import Meter
+from ltbench.engine.fit import StageRunner
 from ltbench.engine.job import LeftError, Workbench
 from ltbench.engine.optim import build_optimizer, learning_rate, set_learning_rate
 from ltbench.engine.outputs import NonFiniteError, evaluated_splits, predict
 from ltbench.evaluation import evaluate
 from ltbench.fingerprint import canonical
 from ltbench.models.classifier import build_loss
+from ltbench.models.objective import Average
 from ltbench.sealed import DamagedFileError, explained, read_blob, write_blob
 from ltbench.seeding import derive_seed
 
@@ -35,22 +36,32 @@ SAVING_SHARE = 50  # training takes at least so many times longer than saving it
 
 
 class EpochStart(Hook):
-    """Derive everything random in an epoch from (run seed, epoch), and set its learning rate."""
+    """Derive everything random in an epoch from (run seed, epoch), and set its learning rate.
+
+    Args:
+        seed: The run seed.
+        schedule: See :func:`~ltbench.engine.optim.learning_rate`.
+        lr: The base rate.
+        epochs: All epochs of the schedule.
+    """
 
     priority = 'VERY_HIGH'
 
-    def __init__(self, seed: int, recipe: Mapping[str, Any]) -> None:
-        self.seed, self.recipe = seed, recipe
+    def __init__(self, seed: int, schedule: Mapping[str, Any], lr: float, epochs: int) -> None:
+        self.seed, self.schedule, self.lr, self.epochs = seed, schedule, lr, epochs
 
-    def before_train_epoch(self, runner: Runner) -> None:
+    def before_train_epoch(self, runner: StageRunner) -> None:
         """Seed the global generators and everything that has ``set_epoch``."""
         seed = derive_seed(self.seed, runner.epoch, 'global') % 2**32
         _seed_generators(seed + get_rank())  # several processes must not drop out the same units
         model = bare(runner.model)
-        for part in (model.data_preprocessor, model.loss, model.mixing, runner.train_dataloader.sampler):
+        for part in (model.data_preprocessor, model.mixing, runner.train_dataloader.sampler):
             if hasattr(part, 'set_epoch'):
                 part.set_epoch(runner.epoch)
-        lr = learning_rate(self.recipe['schedule'], self.recipe['optimizer']['lr'], runner.epoch, self.recipe['epochs'])
+        for part in (model.loss, model.objective):
+            if hasattr(part, 'set_epoch'):
+                part.set_epoch(runner.epoch, self.epochs)
+        lr = learning_rate(self.schedule, self.lr, runner.epoch, self.epochs)
         set_learning_rate(runner.optim_wrapper.optimizer, lr)
 
 
@@ -74,13 +85,13 @@ class Curve(Hook):
         self.bench = bench
         self.epochs: list[dict[str, float]] = []
 
-    def before_train_epoch(self, runner: Runner) -> None:
+    def before_train_epoch(self, runner: StageRunner) -> None:
         """Start the sums."""
         self.loss, self.correct = torch.zeros(2, device=self.bench.device)
         self.images = 0
 
     def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+        self, runner: StageRunner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
         """Add a batch."""
         assert outputs is not None
@@ -90,7 +101,7 @@ class Curve(Hook):
         self.correct.add_(outputs['correct'])
         self.images += batch
 
-    def after_train_epoch(self, runner: Runner) -> None:
+    def after_train_epoch(self, runner: StageRunner) -> None:
         """Read the sums and tell how far we are."""
         sums = torch.stack([self.loss, self.correct, self.loss.new_tensor(self.images)])
         all_reduce(sums)
@@ -103,9 +114,9 @@ class Curve(Hook):
         if scale is not None:
             values['bn_scale'] = scale
         self.epochs.append({'epoch': runner.epoch, **{key: float(f'{value:.6g}') for key, value in values.items()}})
-        self.bench.progress(runner.epoch + 1, self.bench.stage.end, **values)
+        self.bench.progress(runner.epoch + 1, runner.max_epochs, **values)
         shown = '  '.join(f'{name} {value:.4g}' for name, value in values.items())
-        LOGGER.info('epoch %d/%d  %s', runner.epoch + 1, self.bench.stage.end, shown)
+        LOGGER.info('epoch %d/%d  %s', runner.epoch + 1, runner.max_epochs, shown)
 
 
 class Scores(Hook):
@@ -124,7 +135,7 @@ class Scores(Hook):
     def __init__(self, bench: Workbench, curve: Curve, checkpoints: Checkpoints) -> None:
         self.bench, self.curve, self.checkpoints = bench, curve, checkpoints
 
-    def after_train_epoch(self, runner: Runner) -> None:
+    def after_train_epoch(self, runner: StageRunner) -> None:
         """Score if it is time."""
         assert self.bench.runtime.eval_every is not None
         due = (runner.epoch + 1) % self.bench.runtime.eval_every == 0
@@ -142,6 +153,48 @@ class Scores(Hook):
                 self.curve.epochs[-1] |= {f'{name}_{score}': float(f'{v:.6g}') for score, v in known.items()}
 
 
+class Constrained(Hook):
+    """Hold weights within a constraint, from before the first step on and after each.
+
+    Args:
+        constraint: Called without arguments.
+    """
+
+    def __init__(self, constraint: Callable[[], None]) -> None:
+        self.constraint = constraint
+
+    def before_train(self, runner: StageRunner) -> None:
+        """Begin within it."""
+        self.constraint()
+
+    def after_train_iter(
+        self, runner: StageRunner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Return to it."""
+        self.constraint()
+
+
+class Averaged(Hook):
+    """Keep a running average of the network beside its training.
+
+    Args:
+        average: What goes into it, and when.
+    """
+
+    def __init__(self, average: Average) -> None:
+        self.average = average
+
+    def after_train_iter(
+        self, runner: StageRunner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """After a step."""
+        self.average.after_step(list(bare(runner.model).network_state().items()))
+
+    def after_train_epoch(self, runner: StageRunner) -> None:
+        """After an epoch."""
+        self.average.after_epoch(list(bare(runner.model).network_state().items()), runner.epoch)
+
+
 class Checkpoints(Hook):
     """Take up training where it was left; save the state at epoch boundaries, keeping the last two files.
 
@@ -154,12 +207,14 @@ class Checkpoints(Hook):
 
     priority = 'VERY_LOW'
 
-    def __init__(self, bench: Workbench, curve: Curve, start: Path | None) -> None:
-        self.bench, self.curve, self.start = bench, curve, start
+    def __init__(
+        self, bench: Workbench, curve: Curve, start: Path | None = None, average: Average | None = None
+    ) -> None:
+        self.bench, self.curve, self.start, self.average = bench, curve, start, average
         self.next_save = time.monotonic() + bench.runtime.checkpoint_seconds
         self.meter = Meter()
 
-    def before_train(self, runner: Runner) -> None:
+    def before_train(self, runner: StageRunner) -> None:
         """Load the newest state, else the one this stage starts from."""
         for path in self._files():
             try:
@@ -183,19 +238,23 @@ class Checkpoints(Hook):
             runner.optim_wrapper.load_state_dict(state['optimizer'])
         else:
             self._carry_over(model, runner.optim_wrapper.optimizer, state['optimizer'], loss)
-        runner.train_loop._epoch, runner.train_loop._iter = state['epoch'], state['iteration']
+        if model.objective is not None:
+            model.objective.load_state_dict(state['objective'])
+        if self.average is not None:
+            self.average.load_state_dict(state['average'])
+        runner.train_loop.go_on_from(state['epoch'], state['iteration'])
         self.curve.epochs = state['curve']
         self.bench.first_epoch = state['epoch']
         LOGGER.info('continuing from epoch %d', state['epoch'])
 
-    def after_train_epoch(self, runner: Runner) -> None:
+    def after_train_epoch(self, runner: StageRunner) -> None:
         """Save if the last time was long enough ago: saving takes at most a fiftieth of the time.
 
         Raises:
             LeftError: If the worker is to leave; the state is saved then in any case.
         """
         done, start, leave = runner.epoch + 1, time.monotonic(), self.bench.told_to_leave.is_set()
-        if self.bench.share.rank == 0 and done < self.bench.stage.end and (leave or start >= self.next_save):
+        if self.bench.share.rank == 0 and done < runner.max_epochs and (leave or start >= self.next_save):
             state = {**self.state(runner, done, runner.iter), 'spent': self.meter.read()}
             buffer = io.BytesIO()
             torch.save(state, buffer)
@@ -209,10 +268,15 @@ class Checkpoints(Hook):
             if leave:
                 raise LeftError(f'told to leave: saved after epoch {done}')
 
-    def state(self, runner: Runner, epoch: int, iteration: int) -> dict[str, Any]:
-        """Everything that training goes on from: epochs done, network, loss, optimizer, curve so far."""
+    def state(self, runner: StageRunner, epoch: int, iteration: int) -> dict[str, Any]:
+        """Everything that training goes on from: epochs done, network, loss, optimizer, curve so far; and what the plan
+        has of an objective and an average."""
         model = bare(runner.model)
+        beside = {} if model.objective is None else {'objective': model.objective.state_dict()}
+        if self.average is not None:
+            beside['average'] = self.average.state_dict()
         return {
+            **beside,
             'epoch': epoch,
             'iteration': iteration,
             'model': model.network_state(),
@@ -223,7 +287,9 @@ class Checkpoints(Hook):
 
     def _other_loss_before(self, epoch: int) -> Mapping[str, Any] | None:
         """The config of the loss that a state was saved with after ``epoch`` epochs, where this stage has another."""
-        history = self.bench.config['history']
+        history = self.bench.config.get('history')
+        if history is None:  # a head has one loss
+            return None
         before = next(in_force['loss'] for in_force in history if in_force['until'] >= epoch)
         return None if canonical(before) == canonical(history[-1]['loss']) else before
 

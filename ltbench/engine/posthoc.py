@@ -12,8 +12,8 @@ import torch
 
 from ltbench.data import load_data
 from ltbench.engine.environment import Meter
-from ltbench.engine.heads import FEATURES, trained_head
 from ltbench.engine.job import Workbench
+from ltbench.engine.networks import FEATURES, trained_head
 from ltbench.engine.outputs import check_logits, evaluated_splits, load_outputs, save_outputs
 from ltbench.evaluation import evaluate
 from ltbench.models.classifier import joint

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,58 +9,27 @@ from typing import Any, cast
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.optim import OptimWrapper
-from mmengine.runner import Runner
-from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from ltbench.data.base import Split
-from ltbench.data.batches import BatchPreprocessor, ResidentLoader, example_of, train_loader
-from ltbench.data.samplers import EpochSampler
+from ltbench.data.batches import ResidentLoader, example_of, train_loader
+from ltbench.data.samplers import EpochSampler, Paired
 from ltbench.engine.analysis import FeatureSums, describe
-from ltbench.engine.distributed import DataParallel
 from ltbench.engine.environment import Meter, size_of
-from ltbench.engine.hooks import Checkpoints, Curve, EpochStart, Scores
+from ltbench.engine.fit import fit
+from ltbench.engine.hooks import Averaged, Checkpoints, Curve, EpochStart, Scores
 from ltbench.engine.job import Workbench
+from ltbench.engine.networks import STATE, build_model, network_of
 from ltbench.engine.optim import build_optimizer
 from ltbench.engine.outputs import evaluated_splits, predict, save_outputs, save_tensors
 from ltbench.errors import UsageError
 from ltbench.models.classifier import LongTailClassifier, build_loss
 from ltbench.models.losses import Loss
+from ltbench.models.objective import Teacher
 from ltbench.registry import MODELS, SAMPLERS, build
 from ltbench.seeding import derive_seed
 from ltbench.store import Artifact
-
-STATE = 'state.pt'
-UNUSED_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
-"""mmengine's default hooks that ours replace: they read every loss from the device at every step, or write unsafely."""
-
-
-class NothingDrawn:
-    """What mmengine's Runner asks of a visualizer."""
-
-    dataset_meta: Any = None
-
-    def add_config(self, config: Any) -> None:
-        """The stage's config is in its artifact."""
-
-
-class StageRunner(Runner):
-    """mmengine's Runner without its report on the environment, which takes seconds and which records hold already."""
-
-    def _log_env(self, env_cfg: dict[str, Any]) -> None:
-        pass
-
-    def wrap_model(self, model_wrapper_cfg: Any, model: nn.Module) -> nn.Module:
-        """One of several processes computes its part; one alone needs no wrapper."""
-        return DataParallel(cast(LongTailClassifier, model)) if self.distributed else model
-
-    def build_visualizer(self, visualizer: Any = None) -> Any:
-        """Nothing is drawn while training; mmengine's own would import matplotlib, a second at every start."""
-        return NothingDrawn()
-
-    def dump_config(self) -> None:
-        """Nothing to write: the stage's config is in its artifact."""
 
 
 def train(bench: Workbench, hooks: Sequence[Hook] = ()) -> Artifact | None:
@@ -75,31 +43,21 @@ def train(bench: Workbench, hooks: Sequence[Hook] = ()) -> Artifact | None:
         The artifact; None in all but the first of several processes, which have done their part when training ends.
     """
     stage, config, data = bench.stage, bench.config, bench.data
-    recipe, in_force = config['recipe'], config['history'][-1]
+    recipe = config['recipe']
     model = build_model(bench).to(bench.device, memory_format=torch.channels_last)
     equip(model, bench)
-    sampler = build(
-        SAMPLERS, in_force['sampler'], labels=data.train.labels, seed=config['seed'], epochs=recipe['epochs']
-    )
+    average = build(MODELS, config['average'], epochs=recipe['epochs']) if config['average'] else None
+    sampler = _sampler(bench)
     curve = Curve(bench)
     start = bench.parent.path(STATE) if stage.starts_from else None
-    checkpoints = Checkpoints(bench, curve, start)
-    scores = [Scores(bench, curve, checkpoints)] if bench.runtime.eval_every else []
-    runner = StageRunner(
-        model=model,
-        work_dir=str(bench.folder / 'mmengine'),
-        train_dataloader=_loader(bench, sampler, model),
-        train_cfg={'by_epoch': True, 'max_epochs': stage.end},
-        optim_wrapper=OptimWrapper(build_optimizer(model, recipe['optimizer'], fused=True)),
-        default_hooks=dict.fromkeys(UNUSED_HOOKS),
-        custom_hooks=[EpochStart(config['seed'], recipe), curve, *scores, checkpoints, *hooks],
-        env_cfg={'mp_cfg': {'mp_start_method': 'forkserver'}, 'dist_cfg': {'backend': 'nccl'}},
-        randomness={'seed': derive_seed(config['seed'], 0, 'global') % 2**32},
-        experiment_name=stage.fingerprint[:16],
-        log_level=logging.WARNING,
-        launcher='pytorch' if bench.share.size > 1 else 'none',
-    )
-    runner.train()
+    checkpoints = Checkpoints(bench, curve, start, average)
+    beside: list[Hook] = [Averaged(average)] if average else []
+    if bench.runtime.eval_every:
+        beside.append(Scores(bench, curve, checkpoints))
+    optimizer = build_optimizer(model, recipe['optimizer'], fused=True)
+    start_epoch = EpochStart(config['seed'], recipe['schedule'], recipe['optimizer']['lr'], recipe['epochs'])
+    loader = _loader(bench, sampler, model)
+    runner = fit(bench, model, loader, optimizer, stage.end, [start_epoch, curve, *beside, checkpoints, *hooks])
     if bench.share.rank > 0:
         return None
 
@@ -109,7 +67,15 @@ def train(bench: Workbench, hooks: Sequence[Hook] = ()) -> Artifact | None:
     analysis: dict[str, Any] = {}
     outputs: dict[str, torch.Tensor] = {}
     splits = evaluated_splits(data)
+    state = checkpoints.state(runner, stage.end, runner.iter)
     if stage.is_complete:
+        for name in ('optimizer', 'objective', 'average'):  # nothing is trained on from here
+            state.pop(name, None)
+        if average is not None:
+            model.load_network(average.values)
+            if average.renews_statistics:
+                _renew_statistics(model, loader, stage.end)
+            state['model'] = model.network_state()
         evaluation = Meter()
         preprocess = model.data_preprocessor
         sums = FeatureSums(data.test.labels, data.num_classes)
@@ -121,14 +87,10 @@ def train(bench: Workbench, hooks: Sequence[Hook] = ()) -> Artifact | None:
         cost['evaluation_seconds'] = evaluation.read()['wall_seconds']
         example = preprocess.normalize(example_of(data, recipe['augmentation']).to(bench.device))
         size = size_of(model, example)
-        size['parameters'] -= sum(
-            parameter.numel() for parameter in cast(nn.Module, model.loss).parameters()
-        )  # it is left behind
+        for part in (model.loss, model.objective):  # left behind
+            size['parameters'] -= sum(parameter.numel() for parameter in part.parameters()) if part else 0
 
     def write(folder: Path) -> None:
-        state = checkpoints.state(runner, stage.end, runner.iter)
-        if stage.is_complete:
-            del state['optimizer']  # nothing is trained on from here
         for name, logits in outputs.items():
             save_outputs(folder / f'{name}.npz', logits, splits[name], data.num_classes)
         save_tensors(folder / STATE, state)
@@ -137,39 +99,65 @@ def train(bench: Workbench, hooks: Sequence[Hook] = ()) -> Artifact | None:
     return bench.publish(cost, write, model=described, epochs=stage.end - stage.begin)
 
 
-def _loader(bench: Workbench, sampler: EpochSampler, model: LongTailClassifier) -> DataLoader[dict[str, Any]]:
-    recipe, split = bench.config['recipe'], bench.data.train
+def _sampler(bench: Workbench) -> EpochSampler | Paired:
+    config, labels, epochs = bench.config, bench.data.train.labels, bench.config['recipe']['epochs']
+    main = build(SAMPLERS, config['history'][-1]['sampler'], labels=labels, seed=config['seed'], epochs=epochs)
+    if not config['partner_sampler']:
+        return main
+    seed = derive_seed(config['seed'], 0, 'partners')
+    return Paired(
+        main, build(SAMPLERS, config['partner_sampler'], labels=labels, seed=seed, epochs=epochs, length=len(main))
+    )
+
+
+def _loader(bench: Workbench, sampler: EpochSampler | Paired, model: LongTailClassifier) -> DataLoader[dict[str, Any]]:
+    config, split = bench.config, bench.data.train
+    batch_size, augmentation = config['recipe']['batch_size'], config['recipe']['augmentation']
     if isinstance(split, Split) and bench.share.size == 1:
-        return ResidentLoader(split, sampler, recipe['batch_size'], model.data_preprocessor)
-    augmentation, workers = recipe['augmentation'], bench.loader_workers
-    return train_loader(split, sampler, recipe['batch_size'], augmentation, workers, bench.share)
+        return ResidentLoader(split, sampler, batch_size, model.data_preprocessor)
+    return train_loader(split, sampler, batch_size, augmentation, bench.loader_workers, bench.share, config['views'])
 
 
 def equip(model: LongTailClassifier, bench: Workbench) -> None:
-    """Give the network what is in force in this stage: its loss, class weights and mixing.
+    """Give the network what is in force in this stage: its loss, class weights and mixing, objective and teacher.
 
     Raises:
-        UsageError: If the loss cannot do what is asked of it.
+        UsageError: If the loss cannot do what is asked of it, or the objective needs more views than there are.
     """
-    in_force, counts = bench.config['history'][-1], bench.data.class_counts
+    config, counts = bench.config, bench.data.class_counts
+    in_force, seed, epochs = config['history'][-1], config['seed'], config['recipe']['epochs']
     model.loss = build_loss(in_force['loss'], in_force['class_weights'], counts).to(bench.device)
     if in_force['mixing']:
         if not isinstance(model.loss, Loss):
             raise UsageError(f'{in_force["loss"]["type"]} cannot take mixed labels: it does not derive from Loss')
-        model.mixing = build(MODELS, in_force['mixing'], class_counts=counts, seed=bench.config['seed'])
+        model.mixing = build(MODELS, in_force['mixing'], class_counts=counts, seed=seed, epochs=epochs)
+    if config['update']:
+        model.update = build(MODELS, config['update'], class_counts=counts)
+    if config['objective']:
+        torch.manual_seed(derive_seed(seed, 0, 'objective'))
+        model.objective = build(
+            MODELS, config['objective'], backbone=model.backbone, in_features=model.backbone.out_features,
+            num_classes=len(counts), class_counts=counts, epochs=epochs,
+        ).to(bench.device)  # fmt: skip
+        if model.objective.views > len(config['views'] or 'x'):
+            name = config['objective']['type']
+            raise UsageError(f'{name} needs {model.objective.views} views of an image; the plan has one')
+    if bench.stage.teacher is not None:
+        model.teacher = Teacher(network_of(bench, bench.stage.teacher))
 
 
-def build_model(bench: Workbench) -> LongTailClassifier:
-    """The network of a plan with its initial weights, which depend on the run seed alone."""
-    config, data = bench.train_config, bench.data
-    torch.manual_seed(derive_seed(config['seed'], 0, 'init'))
-    preprocess = BatchPreprocessor(data, config['recipe']['augmentation'], config['seed'], bench.share)
-    return LongTailClassifier(config, data.num_classes, data.channels, preprocess)
-
-
-def load_trained(bench: Workbench, artifact: Artifact) -> LongTailClassifier:
-    """The network with the weights that a ``train`` stage left."""
-    model = build_model(bench)
-    state = torch.load(artifact.path(STATE), map_location='cpu', weights_only=True)
-    model.load_network(state['model'])
-    return model.to(bench.device, memory_format=torch.channels_last)
+@torch.no_grad()
+def _renew_statistics(model: LongTailClassifier, loader: DataLoader[dict[str, Any]], epoch: int) -> None:
+    """Compute the statistics of BN anew: the plain mean over the batches of one epoch of training images."""
+    layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # torch's word for a plain mean
+    model.train()
+    cast(EpochSampler, loader.sampler).set_epoch(epoch)
+    model.data_preprocessor.set_epoch(epoch)
+    for batch in loader:
+        model(model.data_preprocessor(batch, training=True)['images'])
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum

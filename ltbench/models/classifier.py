@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from mmengine.model import BaseDataPreprocessor, BaseModel
+from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from ltbench.errors import UsageError
@@ -14,11 +16,120 @@ from ltbench.models.bf16 import compute_in_bf16
 from ltbench.models.heads import linear_weight
 from ltbench.models.losses import Loss
 from ltbench.models.mixing import BatchMixing
+from ltbench.models.objective import Batch, Objective, Teacher, Update
 from ltbench.registry import MODELS, build
 
+BESIDE = ('loss.', 'objective.')
+"""How the names of what trains the network, and is left behind, begin."""
 
-class LongTailClassifier(BaseModel):
-    """Backbone and head, with the loss of the stage that trains them.
+
+class Classifier(BaseModel):
+    """A backbone and a head that mmengine's Runner trains by a loss.
+
+    Args:
+        backbone: Images ``[B, channels, H, W]`` -> features ``[B, F]`` (or ``[B, K, F]`` of K experts).
+        head: Features -> logits ``[B, C]`` (or ``[B, K, C]``).
+        data_preprocessor: Turns a batch of the data loader into ``images`` and ``labels [B]``.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, head: nn.Module, data_preprocessor: BaseDataPreprocessor | None = None
+    ) -> None:
+        super().__init__(data_preprocessor=data_preprocessor)
+        self.backbone, self.head = backbone, head
+        self.loss: nn.Module | None = None
+        self.objective: Objective | None = None
+        self.mixing: BatchMixing | None = None
+        self.update: Update | None = None
+        self.teacher: Teacher | None = None
+
+    def network_state(self) -> dict[str, Tensor]:
+        """Weights and statistics of the network, without those of the loss and objective that train it."""
+        return {name: value for name, value in self.state_dict().items() if not name.startswith(BESIDE)}
+
+    def load_network(self, state: Mapping[str, Tensor]) -> None:
+        """Load what :meth:`network_state` gave; loss and objective stay as they are."""
+        beside = {name: value for name, value in self.state_dict().items() if name.startswith(BESIDE)}
+        self.load_state_dict({**state, **beside})
+
+    def init_weights(self) -> None:
+        """Parts initialise themselves when built; mmengine's own pass is not needed."""
+
+    def forward(self, images: Tensor, labels: Tensor | None = None, mode: str = 'tensor', **beside: Any) -> Any:
+        """Logits ``[B, C]``; with ``mode='loss'`` the loss and, for the log, the number of correct predictions.
+
+        The heads of several experts give ``[B, K, C]``: the loss sees them all, the prediction is their mean.
+
+        Args:
+            images: The first view.
+            labels: ``[B]``.
+            mode: ``'tensor'`` or ``'loss'``.
+            beside: ``others``, ``partners`` and ``partner_labels``, see :class:`~ltbench.models.objective.Batch`.
+
+        Raises:
+            UsageError: If the loss gives more than one number, or the head has another number of experts than the
+                backbone.
+        """
+        if mode == 'tensor':
+            return joint(self.logits(images))
+        assert labels is not None
+        return self.loss_of(self.mixed(batch_of(images, labels, **beside)))
+
+    def train_step(self, data: dict[str, Any], optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
+        """One step of training, in the way that is declared."""
+        if self.update is None:
+            return super().train_step(data, optim_wrapper)
+        batch = self.mixed(batch_of(**self.data_preprocessor(data, True)))
+
+        def loss_of(part: Batch) -> dict[str, Tensor]:
+            with optim_wrapper.optim_context(self):
+                return self.loss_of(part)
+
+        return self.update(loss_of, batch, self, optim_wrapper)
+
+    def mixed(self, batch: Batch) -> Batch:
+        """The batch with its images mixed, where that is declared."""
+        if self.mixing is None:
+            return batch
+        partners = (batch.partners[0], batch.partner_labels) if batch.partners else ()
+        images, second, share = self.mixing(batch.images, batch.labels, *partners)
+        return replace(batch, views=(images, *batch.views[1:]), second_labels=second, share=share)
+
+    def loss_of(self, batch: Batch) -> dict[str, Tensor]:
+        """``loss`` and ``correct`` of a batch."""
+        assert self.loss is not None
+        if self.objective is not None:
+            loss, logits = self.objective(self, batch)
+        elif batch.share is None:
+            logits = self.logits(batch.images)
+            loss = self.loss(logits, batch.labels)
+        else:
+            logits = self.logits(batch.images)
+            assert isinstance(self.loss, Loss)
+            assert batch.second_labels is not None
+            loss = self.loss.mixed(logits, batch.labels, batch.second_labels, batch.share)
+        if loss.dim() != 0:
+            name = type(self.loss if self.objective is None else self.objective).__name__
+            raise UsageError(f'{name} gives {tuple(loss.shape)}; a loss is one number a batch')
+        correct = (joint(logits.detach()).argmax(dim=1) == batch.labels).float().sum()
+        return {'loss': loss, 'correct': correct}
+
+    def logits(self, images: Tensor) -> Tensor:
+        """``[B, C]``, or ``[B, K, C]`` of K experts."""
+        return self.classify(self.backbone(images))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Features -> logits."""
+        logits = self.head(features)
+        if features.dim() == logits.dim() == 3 and features.shape[1] != logits.shape[1]:
+            raise UsageError(
+                f'the backbone has {features.shape[1]} experts and the head {logits.shape[1]}; give both one number'
+            )
+        return logits
+
+
+class LongTailClassifier(Classifier):
+    """The network of a plan.
 
     Args:
         config: ``backbone``, ``head``, ``normalization``, ``rectification``, ``recipe`` (its ``precision``) and
@@ -37,67 +148,48 @@ class LongTailClassifier(BaseModel):
         in_channels: int,
         data_preprocessor: BaseDataPreprocessor | None = None,
     ) -> None:
-        super().__init__(data_preprocessor=data_preprocessor)
-        self.backbone = build(MODELS, config['backbone'], in_channels=in_channels)
+        backbone = build(MODELS, config['backbone'], in_channels=in_channels)
         if config['recipe']['precision'] == 'bf16':
-            compute_in_bf16(self.backbone)
+            compute_in_bf16(backbone)
         if config['normalization']:
-            build(MODELS, config['normalization'], seed=config.get('seed', 0))(self.backbone)
-        self.head = build_head(config['head'], self.backbone, num_classes)
+            build(MODELS, config['normalization'], seed=config.get('seed', 0))(backbone)
+        head = build_head(config['head'], backbone, num_classes)
         if config['rectification']:
-            self.head = RectifiedHead(self.head, build(MODELS, config['rectification'], num_classes=num_classes))
-        self.loss: nn.Module | None = None
-        self.mixing: BatchMixing | None = None
+            head = RectifiedHead(head, build(MODELS, config['rectification'], num_classes=num_classes))
+        super().__init__(backbone, head, data_preprocessor)
 
-    def network_state(self) -> dict[str, Tensor]:
-        """Weights and statistics of the network, without those of the loss that trains it."""
-        state = self.state_dict()
-        for name in [name for name in state if name.startswith('loss.')]:
-            del state[name]
-        return state
 
-    def load_network(self, state: Mapping[str, Tensor]) -> None:
-        """Load what :meth:`network_state` gave; the loss stays as it is."""
-        loss = {} if self.loss is None else self.loss.state_dict(prefix='loss.')
-        self.load_state_dict({**state, **loss})
+class HeadOnFeatures(Classifier):
+    """A head alone, trained on features that were extracted before.
 
-    def init_weights(self) -> None:
-        """Parts initialise themselves when built; mmengine's own pass is not needed."""
+    What is frozen in it keeps its statistics, too, while the rest is trained.
 
-    def forward(self, images: Tensor, labels: Tensor | None = None, mode: str = 'tensor') -> Any:
-        """Logits ``[B, C]``; with ``mode='loss'`` the loss and, for the log, the number of correct predictions.
+    Args:
+        head: The head.
+    """
 
-        The heads of several experts give ``[B, K, C]``: the loss sees them all, the prediction is their mean.
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__(nn.Identity(), head)
 
-        Raises:
-            UsageError: If the loss gives more than one number, or the head has another number of experts than the
-                backbone.
-        """
-        if mode == 'tensor':
-            return joint(self._logits(images))
-        assert self.loss is not None
-        assert labels is not None
-        if self.mixing is None:
-            logits = self._logits(images)
-            loss = self.loss(logits, labels)
-        else:
-            images, others, share = self.mixing(images, labels)
-            logits = self._logits(images)
-            assert isinstance(self.loss, Loss)
-            loss = self.loss.mixed(logits, labels, others, share)
-        if loss.dim() != 0:
-            raise UsageError(f'{type(self.loss).__name__} gives {tuple(loss.shape)}; a loss is one number a batch')
-        correct = (joint(logits.detach()).argmax(dim=1) == labels).float().sum()
-        return {'loss': loss, 'correct': correct}
+    def train(self, mode: bool = True) -> HeadOnFeatures:
+        """Training mode for all but the frozen parts of the head."""
+        super().train(mode)
+        for module in self.head.modules():
+            parameters = list(module.parameters())
+            if module is not self.head and parameters and not any(part.requires_grad for part in parameters):
+                module.eval()
+        return self
 
-    def _logits(self, images: Tensor) -> Tensor:
-        features = self.backbone(images)
-        logits = self.head(features)
-        if features.dim() == logits.dim() == 3 and features.shape[1] != logits.shape[1]:
-            raise UsageError(
-                f'the backbone has {features.shape[1]} experts and the head {logits.shape[1]}; give both one number'
-            )
-        return logits
+
+def batch_of(
+    images: Tensor,
+    labels: Tensor,
+    others: Sequence[Tensor] = (),
+    partners: Sequence[Tensor] = (),
+    partner_labels: Tensor | None = None,
+) -> Batch:
+    """What a data loader gives, as one."""
+    return Batch((images, *others), labels, tuple(partners), partner_labels)
 
 
 def joint(logits: Tensor) -> Tensor:

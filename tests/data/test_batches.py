@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ from torch import Tensor
 from torchvision.transforms import functional as reference
 
 from ltbench.data import batches as batches_module
+from ltbench.data import load_data
 from ltbench.data.base import Split
-from ltbench.data.batches import BatchPreprocessor, ResidentLoader, crop_and_flip, sequential_batches, train_loader
-from ltbench.data.samplers import InstanceBalanced
+from ltbench.data.batches import BatchPreprocessor, ResidentLoader, sequential_batches, train_loader
+from ltbench.data.samplers import ClassAware, InstanceBalanced, Paired
+from ltbench.data.views import crop_and_flip
 from ltbench.errors import UsageError
 
 NOTHING = Split(np.empty((0, 1, 1, 1), np.uint8), np.empty(0, np.int64))
@@ -99,7 +102,7 @@ def test_draws_depend_on_seed_and_epoch_alone() -> None:
 
 
 def test_unknown_augmentation_is_an_error() -> None:
-    with pytest.raises(UsageError, match=r'crop_pading.*known are crop_padding, flip'):
+    with pytest.raises(UsageError, match=r'crop_pading.*did you mean crop_padding'):
         preprocessor(COLOUR, crop_pading=4)
 
 
@@ -145,3 +148,36 @@ def test_sequential_batches_keep_the_order_of_the_split() -> None:
     batches = list(sequential_batches(split, 3, {}))
     assert [batch['labels'].tolist() for batch in batches] == [[0, 1, 2], [3, 4, 5], [6]]
     assert batches[1]['images'].flatten().tolist() == [3, 4, 5]
+
+
+VIEWS = ['plain', 'contrastive', {'policies': [{'type': 'AutoAugment'}], 'flip': False}]
+
+
+@pytest.mark.parametrize('paired', [False, True])
+@pytest.mark.parametrize('batch_size', [7, 16])
+def test_views_and_partners_are_the_same_whichever_way_they_are_prepared(paired, batch_size) -> None:
+    data = load_data(dict(type='NoiseLT', n_max=30, imbalance_factor=5, num_classes=3, test_per_class=2))
+    sampler: Any = InstanceBalanced(data.train.labels, seed=2)
+    if paired:
+        sampler = Paired(sampler, ClassAware(data.train.labels, seed=5))
+    both = [BatchPreprocessor(data, {'crop_padding': 4, 'flip': True}, 0, views=VIEWS) for _ in range(2)]
+    for part in (*both, sampler):
+        part.set_epoch(1)
+    fast = list(ResidentLoader(data.train, sampler, batch_size, both[0]))
+    slow = [both[1](batch, training=True) for batch in train_loader(data.train, sampler, batch_size, {}, views=VIEWS)]
+    for one, other in zip(fast, slow, strict=True):
+        assert (
+            one.keys()
+            == other.keys()
+            == {'images', 'labels', 'others'} | ({'partners', 'partner_labels'} if paired else set())
+        )
+        for name, value in one.items():
+            for ours, theirs in zip(
+                *(part if isinstance(part, list) else [part] for part in (value, other[name])), strict=True
+            ):
+                assert torch.equal(ours, theirs), name
+    if paired:
+        chosen = torch.tensor(list(sampler))
+        assert (
+            torch.cat([batch['partner_labels'] for batch in fast]).tolist() == data.train.labels[chosen[:, 1]].tolist()
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+import itertools
 import json
 import shutil
 import tarfile
@@ -16,13 +17,13 @@ from PIL import Image
 
 from ltbench.config import load_benchmark
 from ltbench.data import files, load_data
-from ltbench.data.batches import Share, train_loader
+from ltbench.data.batches import BatchPreprocessor, Share, train_loader
 from ltbench.data.download import RemoteFile
 from ltbench.data.files import FileDataset
 from ltbench.data.images import decode
 from ltbench.data.inaturalist import INaturalist2018
 from ltbench.data.listed import ImageNetLT
-from ltbench.data.samplers import InstanceBalanced
+from ltbench.data.samplers import ClassAware, InstanceBalanced, Paired
 from ltbench.errors import DataError, MethodWarning
 from ltbench.method import make_plan
 
@@ -210,27 +211,51 @@ def test_resized_copies_are_made_once_and_seen_from_the_first_epoch_on(imagenet,
     decoded = []
     monkeypatch.setattr(files, 'decode', lambda path: decoded.append(path) or decode(path))
     dataset = FileDataset(data.train, small, training=True)
-    first, _ = dataset[3, 7]
+    (first,), _ = dataset[3, 7]
     copy = imagenet / '.ltbench-cache' / 'shorter-side-36' / f'{data.train.names[3].decode()}.jpg'
     assert decoded == [data.train.path(3), copy]
     assert Image.open(copy).size == (45, 36)  # of 60 x 48
     decoded.clear()
-    assert torch.equal(dataset[3, 7][0], first)
+    assert torch.equal(dataset[3, 7][0][0], first)
     assert decoded == [copy]
-    assert not torch.equal(FileDataset(data.train, AUGMENTATION, training=True)[3, 7][0], first)
+    assert not torch.equal(FileDataset(data.train, AUGMENTATION, training=True)[3, 7][0][0], first)
 
     copy.write_bytes(copy.read_bytes()[:100])  # cut off
-    assert torch.equal(dataset[3, 7][0], first)
+    assert torch.equal(dataset[3, 7][0][0], first)
     image(data.train.path(3), colour=200)  # another image
-    assert not torch.equal(FileDataset(data.train, small, training=True)[3, 7][0], first)
+    assert not torch.equal(FileDataset(data.train, small, training=True)[3, 7][0][0], first)
     # evaluation and images that are small enough are read as they are
     assert torch.equal(
-        FileDataset(data.test, small, training=False)[0, 0][0],
-        FileDataset(data.test, AUGMENTATION, training=False)[0, 0][0],
+        FileDataset(data.test, small, training=False)[0, 0][0][0],
+        FileDataset(data.test, AUGMENTATION, training=False)[0, 0][0][0],
     )
     decoded.clear()
     FileDataset(data.train, {**small, 'pre_resize': 48}, training=True)[5, 7]
     assert decoded == [data.train.path(5)]
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_views_and_partners_of_large_images(imagenet, workers):
+    data = load_data({'type': 'ImageNetLT', 'root': str(imagenet), 'verify': False})
+    alone = InstanceBalanced(data.train.labels, seed=3)
+    pairs = Paired(InstanceBalanced(data.train.labels, seed=3), ClassAware(data.train.labels, seed=4))
+    views = ['plain', 'contrastive', 'strong']
+    plain = next(iter(train_loader(data.train, alone, 6, AUGMENTATION, workers)))
+    batch = next(iter(train_loader(data.train, pairs, 6, AUGMENTATION, workers, views=views)))
+    assert torch.equal(batch['images'], plain['images'])  # the first view draws as it would alone
+    assert torch.equal(batch['labels'], plain['labels'])
+    assert len(batch['others']) == 2
+    assert len(batch['partners']) == 3
+    seen = [batch['images'], *batch['others'], *batch['partners']]
+    assert {tuple(view.shape) for view in seen} == {(6, 32, 32, 3)}
+    assert not any(torch.equal(one, other) for one, other in itertools.combinations(seen, 2))
+    partner = [index for _, index in pairs][:6]
+    assert batch['partner_labels'].tolist() == data.train.labels[partner].tolist()
+    normal = BatchPreprocessor(data, AUGMENTATION, 0, views=views)(dict(batch), training=True)
+    assert {name: value.shape for name, value in normal.items() if isinstance(value, torch.Tensor)} == {
+        'images': (6, 3, 32, 32), 'labels': (6,), 'partner_labels': (6,),
+    }  # fmt: skip
+    assert [view.shape for view in (*normal['others'], *normal['partners'])] == [(6, 3, 32, 32)] * 5
 
 
 def test_resized_copies_are_part_of_the_setting():
@@ -242,7 +267,7 @@ def test_resized_copies_are_part_of_the_setting():
 
 def test_evaluation_resizes_the_shorter_side_and_cuts_the_centre(imagenet):
     data = load_data({'type': 'ImageNetLT', 'root': str(imagenet), 'verify': False})
-    ours, label = FileDataset(data.test, AUGMENTATION, training=False)[0, 0]
+    (ours,), label = FileDataset(data.test, AUGMENTATION, training=False)[0, 0]
     pixels = Image.open(data.test.path(0)).resize((50, 40), Image.Resampling.BILINEAR).crop((9, 4, 41, 36))
     assert np.array_equal(ours.numpy(), np.asarray(pixels))
     assert label == 0

@@ -68,6 +68,32 @@ def test_a_stage_that_dies_after_any_epoch_ends_with_the_same_bits(tmp_path, mon
         assert torch.equal(tensor, states[1]['model'][name]), name
 
 
+@pytest.mark.parametrize('method', ['crt(epochs=4)', 'weight_balancing(epochs=4)'])
+def test_a_head_that_dies_after_any_epoch_ends_with_the_same_bits(tmp_path, monkeypatch, logits_files, method):
+    graph = graph_of(method, epochs=2)
+    whole, cut = Store(tmp_path / 'whole'), Store(tmp_path / 'cut')
+    carry_out_all(graph, whole)
+    *before, head = graph.stages.values()
+    for stage in before:
+        assert carry_out(Job(stage, str(cut.root), Runtime())) == 0
+
+    saved, begun = hooks.Checkpoints.after_train_epoch, []
+
+    def save_then_die(self, runner):
+        begun.append(runner.epoch)
+        saved(self, runner)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(hooks.Checkpoints, 'after_train_epoch', save_then_die)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(Job(head, str(cut.root), Runtime(checkpoint_seconds=0)))
+    assert begun == [0, 1, 2]
+    monkeypatch.setattr(hooks.Checkpoints, 'after_train_epoch', saved)
+    carry_out_all(graph, cut)
+    assert logits_files(whole.root) == logits_files(cut.root)
+
+
 def test_a_stage_that_is_told_to_leave_saves_its_epoch_and_ends_with_the_same_bits(tmp_path, monkeypatch, logits_files):
     graph = graph_of('nbn', epochs=4)
     whole, cut = Store(tmp_path / 'whole'), Store(tmp_path / 'cut')

@@ -16,8 +16,8 @@ from ltbench.data import load_data
 from ltbench.data.batches import BatchPreprocessor
 from ltbench.data.samplers import ClassAware
 from ltbench.engine.job import Job, Runtime, Workbench
+from ltbench.engine.networks import load_trained
 from ltbench.engine.outputs import predict
-from ltbench.engine.train import load_trained
 from ltbench.engine.worker import carry_out
 from ltbench.grid.graph import Graph, Run
 from ltbench.method import make_plan

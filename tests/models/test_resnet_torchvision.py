@@ -179,10 +179,10 @@ def test_normalisation_cosine_heads_and_rectification_work_on_experts(name):
     model = LongTailClassifier(config, num_classes=5, in_channels=3)
     model.loss = build_loss(dict(type='RIDELoss', balance=0.05), None, [9, 7, 5, 3, 1])
     images, labels = torch.randn(6, 3, 32, 32), torch.arange(6) % 5
-    logits = model._logits(images)
+    logits = model.logits(images)
     assert logits.shape == (6, 3, 5)
     assert torch.allclose(logits.mean(dim=(0, 1)), torch.zeros(5), atol=1e-5)  # rectified over images and experts
-    assert torch.equal(model(images), model._logits(images).mean(dim=1))
+    assert torch.equal(model(images), model.logits(images).mean(dim=1))
     model(images, labels, mode='loss')['loss'].backward()
     missing = [key for key, p in model.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
     assert not missing

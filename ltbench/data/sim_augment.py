@@ -1,0 +1,201 @@
+"""The views of contrastive learning: random crops enlarged, colours changed, grey, blur; on whole batches.
+
+Strengths are continuous, so every image goes by its own in operations on the whole batch, equal to torchvision's on
+single images to one part in 255 a step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ltbench.data.policies import Draws, Policy
+from ltbench.errors import UsageError
+from ltbench.registry import POLICIES
+
+
+@POLICIES.register_module()
+class SimAugment(Policy):
+    """Colours changed at random, sometimes grey, optionally blurred: the views of contrastive learning.
+
+    Chen et al., "A simple framework for contrastive learning of visual representations", ICML 2020,
+    https://arxiv.org/abs/2002.05709, with the strengths of the code of BCL and PaCo: jitter 0.4 of brightness, contrast
+    and saturation and 0.1 of hue for 80 % of images, in random order; 20 % grey; with ``blur`` half of them are blurred
+    by a Gaussian of 0.1 to 2 pixels.
+
+    Args:
+        jitter: Brightness, contrast and saturation: factors lie in [1 - jitter, 1 + jitter].
+        hue: The hue is turned by up to this share of the circle, 0 .. 0.5.
+        grey: Share of images that lose their colour.
+        blur: Whether half of the images are blurred.
+    """
+
+    drawn = 4
+    SHARE = 0.8
+
+    def __init__(self, jitter: float = 0.4, hue: float = 0.1, grey: float = 0.2, blur: bool = False) -> None:
+        for name, value, most in (('jitter', jitter, 1.0), ('hue', hue, 0.5), ('grey', grey, 1.0)):
+            if not 0 <= value <= most:
+                raise UsageError(f'{name} of SimAugment lies between 0 and {most:g}, got {value}')
+        self.jitter, self.hue, self.grey, self.blur = jitter, hue, grey, blur
+
+    def draw(self, batch_size: int, side: tuple[int, int], random: torch.Generator) -> Draws:
+        """Order of the changes ``[B, 4]`` (-1: none), factors ``[B, 4]``, grey ``[B]``, width of the blur ``[B]``."""
+        order = torch.rand(batch_size, 4, generator=random).argsort(dim=1)
+        order[torch.rand(batch_size, generator=random) >= self.SHARE] = -1
+        factors = 1 + (2 * torch.rand(batch_size, 4, generator=random) - 1) * self.jitter
+        factors[:, 3] = (factors[:, 3] - 1) * (self.hue / self.jitter if self.jitter else 0.0)
+        grey = torch.rand(batch_size, generator=random) < self.grey
+        widths = 0.1 + 1.9 * torch.rand(batch_size, generator=random)
+        widths[torch.rand(batch_size, generator=random) >= (0.5 if self.blur else 0.0)] = 0
+        return order, factors, grey, widths
+
+    def apply(self, images: Tensor, *draws: Tensor) -> Tensor:
+        """Change colours in the order drawn, then make grey, then blur."""
+        order, factors, grey, widths = (part.to(images.device) for part in draws)
+        result = images.clone()
+        for step in range(4):
+            for number, change in enumerate((_brighter, _more_contrast, _more_colour, _turned)):
+                rows = (order[:, step] == number).nonzero().flatten()
+                if len(rows):
+                    result[rows] = change(result[rows], factors[rows, number].view(-1, 1, 1, 1))
+        rows = grey.nonzero().flatten()
+        result[rows] = _grey(result[rows]).to(torch.uint8).expand(-1, result.shape[1], -1, -1)
+        rows = (widths > 0).nonzero().flatten()
+        if len(rows):
+            result[rows] = _blurred(result[rows], widths[rows])
+        return result
+
+    def on_single(self) -> Any:
+        """The same out of torchvision's transforms."""
+        from torchvision.transforms import v2
+
+        colour = v2.ColorJitter(self.jitter, self.jitter, self.jitter, self.hue)
+        steps = [v2.RandomApply([colour], p=self.SHARE), v2.RandomGrayscale(p=self.grey)]
+        if self.blur:
+            steps.append(v2.RandomApply([v2.GaussianBlur(23, sigma=(0.1, 2.0))], p=0.5))
+        return v2.Compose(steps)
+
+
+def _blend(images: Tensor, others: Tensor, share: Tensor) -> Tensor:
+    return (images * share + others * (1 - share)).clamp_(0, 255).to(torch.uint8)
+
+
+def _grey(images: Tensor) -> Tensor:
+    """ITU-R 601 luma ``[B, 1, H, W]``, float, rounded down."""
+    if images.shape[1] == 1:
+        return images.float()
+    red, green, blue = images.float().unbind(1)
+    return (red * 0.2989 + green * 0.587 + blue * 0.114).floor_().unsqueeze(1)
+
+
+def _brighter(images: Tensor, factor: Tensor) -> Tensor:
+    return (images * factor).clamp_(0, 255).to(torch.uint8)
+
+
+def _more_contrast(images: Tensor, factor: Tensor) -> Tensor:
+    return _blend(images, _grey(images).mean(dim=(1, 2, 3), keepdim=True), factor)
+
+
+def _more_colour(images: Tensor, factor: Tensor) -> Tensor:
+    return images if images.shape[1] == 1 else _blend(images, _grey(images), factor)
+
+
+def _turned(images: Tensor, turn: Tensor) -> Tensor:
+    """The hue turned by a share of the circle, saturation and value as they were."""
+    if images.shape[1] == 1:
+        return images
+    colours = images.float() / 255
+    least, most = colours.aminmax(dim=1, keepdim=True)
+    span = most - least
+    red, green, blue = ((most - colours) / span.where(span > 0, 1)).split(1, dim=1)
+    is_red, is_green = colours[:, :1] == most, colours[:, 1:2] == most
+    sector = torch.where(is_red, blue - green, torch.where(is_green, 2 + red - blue, 4 + green - red))
+    hue = (sector / 6 + turn) % 1.0
+    # each channel falls from its most to its least and back along the circle
+    offsets = torch.tensor([5.0, 3.0, 1.0], device=images.device).view(1, 3, 1, 1)
+    place = (offsets + hue * 6) % 6
+    colour = most - span * torch.minimum(place, 4 - place).clamp(0, 1)
+    return (colour * 255.999).to(torch.uint8)
+
+
+def _blurred(images: Tensor, widths: Tensor) -> Tensor:
+    """Each image by a Gaussian of its own standard deviation in pixels, within its borders mirrored."""
+    batch, channels, height, width = images.shape
+    radius = min(11, (min(height, width) - 1) // 2)
+    places = torch.arange(-radius, radius + 1, dtype=torch.float32, device=images.device)
+    kernels = torch.exp(-0.5 * (places / widths[:, None]) ** 2)
+    kernels = (kernels / kernels.sum(dim=1, keepdim=True)).repeat_interleave(channels, dim=0)
+    padded = functional.pad(images.float(), [radius] * 4, mode='reflect').view(
+        1, batch * channels, *_padded(images, radius)
+    )
+    rows = functional.conv2d(padded, kernels[:, None, None, :], groups=batch * channels)
+    both = functional.conv2d(rows, kernels[:, None, :, None], groups=batch * channels)
+    return both.view(batch, channels, height, width).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _padded(images: Tensor, radius: int) -> Sequence[int]:
+    return [length + 2 * radius for length in images.shape[-2:]]
+
+
+@POLICIES.register_module()
+class RandomResizedCrop(Policy):
+    """A part of the image of random area and shape, enlarged to the image's size (bilinear), as torchvision draws it.
+
+    For images in memory; large ones are cropped so by the recipe's ``random_resized_crop`` while they are decoded.
+
+    Args:
+        least: Smallest share of the area, above 0; the largest is 1. Width to height lies between 3/4 and 4/3.
+
+    Raises:
+        UsageError: If the share is out of range.
+    """
+
+    drawn = 1
+    TRIES = 10
+
+    def __init__(self, least: float = 0.2) -> None:
+        if not 0 < least <= 1:
+            raise UsageError(f'least of RandomResizedCrop lies above 0 and up to 1, got {least}')
+        self.least = least
+
+    def draw(self, batch_size: int, side: tuple[int, int], random: torch.Generator) -> Draws:
+        """Top, left, height and width ``[B, 4]``: of ten tries the first that lies within the image, else all of it."""
+        area = (
+            side[0] * side[1] * (self.least + (1 - self.least) * torch.rand(batch_size, self.TRIES, generator=random))
+        )
+        shape = (math.log(4 / 3) * (2 * torch.rand(batch_size, self.TRIES, generator=random) - 1)).exp()
+        sizes = torch.stack([(area / shape).sqrt().round(), (area * shape).sqrt().round()], dim=2)
+        limits = torch.tensor(side, dtype=torch.float32)
+        fits = ((sizes > 0) & (sizes <= limits)).all(dim=2)
+        first = fits.float().argmax(dim=1)
+        sizes = torch.where(fits.any(dim=1)[:, None], sizes[torch.arange(batch_size), first], limits)
+        corners = (torch.rand(batch_size, 2, generator=random) * (limits - sizes + 1)).floor()
+        return (torch.cat([corners, sizes], dim=1).long(),)
+
+    def apply(self, images: Tensor, *draws: Tensor) -> Tensor:
+        """Cut and enlarge: rows and columns of each image by its own weights."""
+        (boxes,) = draws
+        height, width = images.shape[-2:]
+        down = _enlarging(boxes[:, 0], boxes[:, 2], height).to(images.device)
+        across = _enlarging(boxes[:, 1], boxes[:, 3], width).to(images.device)
+        enlarged = down[:, None] @ images.float() @ across[:, None].transpose(2, 3)
+        return enlarged.round_().clamp_(0, 255).to(torch.uint8)
+
+    def on_single(self) -> Any:
+        """torchvision's, to the size that the image has."""
+        from torchvision.transforms import v2
+
+        return v2.Lambda(lambda image: v2.RandomResizedCrop(image.size[::-1], scale=(self.least, 1.0))(image))
+
+
+def _enlarging(first: Tensor, length: Tensor, size: int) -> Tensor:
+    """Weights ``[B, size, size]`` of the pixels of a line from which ``length`` ones are enlarged to ``size``."""
+    centres = (torch.arange(size) + 0.5)[None] * (length / size)[:, None] - 0.5
+    centres = centres.clamp(min=0).minimum(length[:, None] - 1.0) + first[:, None]  # beyond the edge is the edge
+    return (1 - (centres[:, :, None] - torch.arange(size)).abs()).clamp(min=0)

@@ -1,0 +1,112 @@
+"""mmengine's Runner for everything that is trained, networks and heads alike.
+
+Used as they are: the Runner, its order of events and priorities of hooks, the loop over epochs and batches,
+``train_step`` of its BaseModel and the OptimWrapper that steps. Put in their place, and why:
+
+- ``register_default_hooks``: our hooks (:mod:`ltbench.engine.hooks`) take the place of all six. mmengine's read every
+  loss from the device at every step, write checkpoints that a crash can cut, and keep state of schedules where ours is
+  a pure function of the epoch.
+- :class:`StageLoop`: begins after any epoch, as a state says that was saved by our hook.
+- ``wrap_model``: with several devices the gradient is that of the whole batch, whatever the sizes of its parts.
+- ``build_visualizer``, ``dump_config``, ``_log_env``: nothing is drawn or written beside the artifact; mmengine's own
+  import matplotlib and ask for compilers, seconds at every start.
+
+mmengine's AmpOptimWrapper wants a GPU; which operations are computed in bfloat16 is a matter of the backbone here
+(:mod:`ltbench.models.bf16`), the same on every device.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper
+from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch import nn
+
+from ltbench.engine.distributed import DataParallel
+from ltbench.engine.job import Workbench
+from ltbench.models.classifier import LongTailClassifier
+from ltbench.seeding import derive_seed
+
+
+class StageLoop(EpochBasedTrainLoop):
+    """Epochs of a stage; :meth:`go_on_from` begins after any of them."""
+
+    def go_on_from(self, epoch: int, iteration: int) -> None:
+        """Go on as if so many epochs and iterations were done."""
+        self._epoch, self._iter = epoch, iteration
+
+
+class NothingDrawn:
+    """What mmengine's Runner asks of a visualizer."""
+
+    dataset_meta: Any = None
+
+    def add_config(self, config: Any) -> None:
+        """The stage's config is in its artifact."""
+
+
+class StageRunner(Runner):
+    """mmengine's Runner with what the module's docstring says in place of its own parts."""
+
+    train_loop: StageLoop
+
+    def register_default_hooks(self, hooks: Any = None) -> None:
+        """None: all hooks are given."""
+
+    def wrap_model(self, model_wrapper_cfg: Any, model: nn.Module) -> nn.Module:
+        """One of several processes computes its part; one alone needs no wrapper."""
+        return DataParallel(cast(LongTailClassifier, model)) if self.distributed else model
+
+    def build_visualizer(self, visualizer: Any = None) -> Any:
+        """Nothing is drawn while training."""
+        return NothingDrawn()
+
+    def dump_config(self) -> None:
+        """Nothing to write."""
+
+    def _log_env(self, env_cfg: Mapping[str, Any]) -> None:
+        """Records have it."""
+
+
+def fit(
+    bench: Workbench,
+    model: BaseModel,
+    loader: Any,
+    optimizer: torch.optim.Optimizer,
+    epochs: int,
+    hooks: Sequence[Hook],
+) -> StageRunner:
+    """Train to the last epoch of a stage.
+
+    Args:
+        bench: The stage.
+        model: What is trained; its ``train_step`` gives the loss of a batch and how many are ``correct``.
+        loader: Batches of an epoch; has ``sampler`` and ``dataset``.
+        optimizer: Over the parameters of ``model``.
+        epochs: The last one (exclusive).
+        hooks: In order of priority.
+
+    Returns:
+        The runner, which knows how many iterations were done.
+    """
+    runner = StageRunner(
+        model=model,
+        work_dir=str(bench.folder / 'mmengine'),
+        train_dataloader=loader,
+        train_cfg={'type': StageLoop, 'max_epochs': epochs},
+        optim_wrapper=OptimWrapper(optimizer),
+        custom_hooks=list(hooks),
+        env_cfg={'mp_cfg': {'mp_start_method': 'forkserver'}, 'dist_cfg': {'backend': 'nccl'}},
+        randomness={'seed': derive_seed(bench.config['seed'], 0, 'global') % 2**32},
+        experiment_name=bench.stage.fingerprint[:16],
+        log_level=logging.WARNING,
+        launcher='pytorch' if bench.share.size > 1 else 'none',
+    )
+    runner.train()
+    return runner
