@@ -33,6 +33,12 @@ Rate = Annotated[float, Meta(ge=0, le=1e6)]
 Pixels = Annotated[int, Meta(ge=1, le=4096)]
 
 
+class Part(Struct):
+    """A registered part; the rest are arguments of its constructor."""
+
+    type: str
+
+
 class Optimizer(Struct):
     """What is common to optimizers; the rest are arguments of the class of ``torch.optim``."""
 
@@ -57,7 +63,7 @@ class SmallImages(Struct, forbid_unknown_fields=True):
 
     crop_padding: Annotated[int, Meta(ge=0, le=4096)] = 0
     flip: bool = False
-    policies: list[dict[str, Any]] | None = None
+    policies: list[Part] | None = None
 
 
 class LargeImages(Struct, forbid_unknown_fields=True):
@@ -68,6 +74,7 @@ class LargeImages(Struct, forbid_unknown_fields=True):
     center_crop: Pixels
     flip: bool = False
     color_jitter: Annotated[list[Annotated[float, Meta(ge=0, le=100)]], Meta(min_length=4, max_length=4)] | None = None
+    policies: list[Part] | None = None
     pre_resize: Pixels | None = None
     policies: list[dict[str, Any]] | None = None
 
@@ -82,12 +89,6 @@ class Recipe(Struct, forbid_unknown_fields=True):
     augmentation: SmallImages | LargeImages
     precision: Literal['fp32', 'bf16']
     devices: Annotated[int, Meta(ge=1, le=4096)]
-
-
-class Part(Struct):
-    """A registered part; the rest are arguments of its constructor."""
-
-    type: str
 
 
 class Contents(Struct, forbid_unknown_fields=True):
@@ -241,7 +242,8 @@ def _words(hint: Any, value: Any) -> str:
     if origin is Annotated:
         return _words(inner[0], value) + _range(inner[1], value)
     if origin is list:
-        return f'a list of numbers{_range(get_args(inner[0])[1], None)}'
+        is_parts = inner[0] is Part
+        return 'a list of dicts with a type' if is_parts else f'a list of numbers{_range(get_args(inner[0])[1], None)}'
     if origin is dict and inner[1] is not Any:
         return f'a dict, each entry {_words(inner[1], None)}'
     return WORDS[origin or hint]

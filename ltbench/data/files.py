@@ -67,9 +67,10 @@ class FileDataset(Dataset[Any]):
     ) -> None:
         self.split = split
         wanted = views or ('plain',) if training else ('plain',)
-        self.views = [transform_of(resolve(view, augmentation), training) for view in wanted]
-        pixels = augmentation['random_resized_crop' if training else 'center_crop'] ** 2
-        self.image_bytes = 3 * pixels * len(self.views)
+        resolved = [resolve(view, augmentation) for view in wanted]
+        sides = [view['random_resized_crop' if training else 'center_crop'] for view in resolved]
+        self.image_bytes = sum(3 * side * side for side in sides)
+        self.views = [transform_of(view, training) for view in resolved]
         small = augmentation.get('pre_resize') if training else None
         self.copies = ResizedCopies(split, small) if small else None
 
@@ -226,7 +227,8 @@ def file_loader(
     dataset: Any, sampler: SeededSampler | None, batch_size: int, workers: int
 ) -> DataLoader[dict[str, Any]]:
     """Batches of decoded images, in the sampler's order or in the data set's own."""
-    workers = workers_that_fit(workers, batch_size * dataset.image_bytes)
+    is_paired = sampler is not None and isinstance(sampler.sampler, Paired)
+    workers = workers_that_fit(workers, batch_size * dataset.image_bytes * (2 if is_paired else 1))
     context = 'fork' if workers and 'fork' in multiprocessing.get_all_start_methods() else None
     return FileLoader(
         dataset,

@@ -26,7 +26,7 @@ from ltbench.method import build_method, make_plan
 from ltbench.models.classifier import LongTailClassifier
 from ltbench.recipe import check_augmentation, check_schedule
 from ltbench.record import SCHEMA_VERSION, is_valid, record_path, write_record
-from ltbench.registry import DATASETS, METHODS, lookup
+from ltbench.registry import DATASETS, METHODS, POLICIES, build, lookup
 from ltbench.store import DamagedArtifactError, Store
 
 
@@ -101,6 +101,8 @@ def check_parts(benchmark: Benchmark) -> None:
     recipe = benchmark.recipe
     check_schedule(recipe['schedule'], benchmark.name)
     try:
+        for policy in recipe['augmentation'].get('policies') or ():
+            build(POLICIES, policy)
         with torch.device('meta'):
             model = LongTailClassifier(make_plan('erm', benchmark, '', 0).settings, num_classes=2, in_channels=3)
         build_optimizer(model, recipe['optimizer'])

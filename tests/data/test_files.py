@@ -16,6 +16,7 @@ from ltbench.data.base import FileSplit
 from ltbench.data.batches import Share, SharedDataset
 from ltbench.data.derived import FOLDER
 from ltbench.data.files import ResizedCopies
+from ltbench.data.samplers import InstanceBalanced, Paired
 from ltbench.errors import DataError
 
 
@@ -154,3 +155,20 @@ def test_a_loader_decodes_here_where_shared_memory_is_too_small(free, workers, m
 def test_the_processes_of_a_run_have_one_shared_memory():
     """Each loads a part of the batch, and all parts together need room for the whole."""
     assert SharedDataset(Black(), Share(1, 4)).image_bytes == Black.image_bytes
+
+
+def test_every_view_and_partner_of_an_image_needs_room(split, monkeypatch):
+    monkeypatch.setattr(files, 'transform_of', lambda augmentation, training: None)  # would import torchvision
+    augmentation = {'random_resized_crop': 224, 'resize': 256, 'center_crop': 192}
+    one = 3 * 224 * 224
+    assert files.FileDataset(split, augmentation, training=False).image_bytes == 3 * 192 * 192
+    assert files.FileDataset(split, augmentation, training=True).image_bytes == one
+    views = ['plain', {'random_resized_crop': 112}]
+    dataset = files.FileDataset(split, augmentation, training=True, views=views)
+    assert dataset.image_bytes == one + one / 4
+    asked = []
+    monkeypatch.setattr(files, 'workers_that_fit', lambda workers, batch_bytes: asked.append(batch_bytes) or 0)
+    sampler = InstanceBalanced(split.labels)
+    files.file_loader(dataset, files.SeededSampler(sampler), 8, workers=2)
+    files.file_loader(dataset, files.SeededSampler(Paired(sampler, sampler)), 8, workers=2)
+    assert asked == [8 * dataset.image_bytes, 16 * dataset.image_bytes]

@@ -257,7 +257,7 @@ def test_too_little_memory_is_not_taken_for_a_damaged_file(tmp_path, monkeypatch
 def test_large_images_are_decoded_by_the_same_rules(tmp_path):
     Image.fromarray(np.full((4, 4), 257 * 7, np.uint16)).save(tmp_path / 'grey.png')
     split = FileSplit(tmp_path, np.array([b'grey.png']), np.array([0]))
-    image, _ = FileDataset(split, {'resize': 4, 'center_crop': 4}, training=False)[0, 0]
+    (image,), _ = FileDataset(split, {'resize': 4, 'center_crop': 4}, training=False)[0, 0]
     assert (image == 7).all()
 
 
