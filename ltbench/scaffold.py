@@ -115,4 +115,9 @@ def new_method(name: str) -> list[str]:
         except OSError as error:
             raise LTBenchError(f'cannot write {path}: {error.strerror}') from error
     plugin = '' if in_checkout else f' --plugin {method.name}'
-    return [f'method  {method}', f'test    {test}', f'next    edit them, then: ltbench run -m {name}{plugin}']
+    return [
+        f'method  {method}',
+        f'test    {test}',
+        f'next    edit what says TODO, then: ltbench check {name}{plugin}',
+        f'        and: ltbench run -m {name}{plugin}',
+    ]

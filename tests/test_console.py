@@ -98,3 +98,11 @@ def test_a_live_table_takes_foreign_text(monkeypatch):
             for text in HOSTILE:
                 shown.update({key: StageState('failed', text)})
     assert '[/data/x] is missing' in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ('name', 'shown'),
+    [('a\nb', r'a\nb'), ('\x00', r'\x00'), ('\udcff', r'\xff'), ('x\ud800', r'x\ud800'), (b'\xff', r'\xff')],
+)
+def test_a_name_is_printable_whatever_is_in_it(name, shown):
+    assert console.printable(name) == shown

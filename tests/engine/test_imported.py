@@ -515,6 +515,17 @@ def test_keys_of_other_trainers_give_the_same_network(tmp_path, container, prefi
     torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_odd_names_are_shown_escaped_and_cut(tmp_path):
+    for odd, shown in (('layer1.0.conv1.weig\x00t', r'layer1.0.conv1.weig\x00t'), ('layer1.x' * 99, 'layer1.x...')):
+        content, _ = ldam_content()
+        content['state_dict'][odd] = torch.zeros(1)
+        with pytest.raises(DataError) as error:
+            logits(saved(tmp_path, content), 'ldam-drw', CIFAR)
+        assert str(error.value).isprintable()
+        assert shown.replace('x...', '') in str(error.value)
+        assert len(str(error.value)) < 600
+
+
 def test_two_networks_in_a_file_are_not_chosen_between(tmp_path):
     content, _ = ldam_content()
     content['model'] = content['state_dict']
