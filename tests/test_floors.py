@@ -26,7 +26,7 @@ FLOORS = [
     {'store', 'fingerprint', 'source'},
     {'claims'},
     {'sealed'},
-    {'registry', 'console', 'seeding', 'garbage', 'places'},
+    {'registry', 'console', 'seeding', 'garbage', 'places', 'declared'},
     {'errors'},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
