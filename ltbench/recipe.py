@@ -76,7 +76,6 @@ class LargeImages(Struct, forbid_unknown_fields=True):
     color_jitter: Annotated[list[Annotated[float, Meta(ge=0, le=100)]], Meta(min_length=4, max_length=4)] | None = None
     policies: list[Part] | None = None
     pre_resize: Pixels | None = None
-    policies: list[dict[str, Any]] | None = None
 
 
 class Recipe(Struct, forbid_unknown_fields=True):

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from ltbench.console import printable
+from ltbench.declared import parse
 from ltbench.errors import StoreError
 from ltbench.fingerprint import fingerprint
 from ltbench.places import place
-from ltbench.record_schema import SCHEMA_VERSION, check_failure, check_record, parse
+from ltbench.record_schema import SCHEMA_VERSION, check_failure, check_record
 from ltbench.sealed import contents_of, explained, write_atomically
 
 __all__ = [
@@ -67,7 +68,7 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
         text = _as_json({**record, 'checksum': checksum(record)})
         check_record(parse(text.encode()))  # as it will be read
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidRecordError(f'no valid record of {record.get("method")}: {error}') from error
+        raise InvalidRecordError(f'no valid record of {record.get("method")}: {printable(str(error))}') from error
     with explained(f'record {path.name}', path.parent, 'LTBENCH_RESULTS'):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text)
@@ -88,7 +89,7 @@ def read_record(path: Path) -> dict[str, Any]:
         if not _is_sealed(record):
             raise ValueError('its checksum does not fit: it was changed after it was written')
     except (OSError, ValueError, RecursionError) as error:  # JSON and Unicode errors are ValueErrors
-        raise StoreError(f'{printable(path)} is no valid record: {error}') from error
+        raise StoreError(f'{printable(path)} is no valid record: {printable(str(error))}') from error
     return record
 
 
@@ -125,7 +126,7 @@ def write_failure(suite: str, identity: Mapping[str, Any], stage: str, reason: s
         text = _as_json({name: identity[name] for name in IDENTITY} | said)
         check_failure(parse(text.encode()))
     except (TypeError, ValueError) as error:
-        raise InvalidRecordError(f'no valid failure of {identity.get("method")}: {error}') from error
+        raise InvalidRecordError(f'no valid failure of {identity.get("method")}: {printable(str(error))}') from error
     with explained(f'failure {path.name}', path.parent, 'LTBENCH_RESULTS'):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text)
@@ -139,7 +140,7 @@ def read_failures(suite: str) -> tuple[list[dict[str, Any]], dict[Path, str]]:
             failure = parse(contents_of(path))
             check_failure(failure)
         except (OSError, ValueError, RecursionError) as error:
-            wrong[path] = f'{printable(path)} is damaged: {error}'
+            wrong[path] = f'{printable(path)} is damaged: {printable(str(error))}'
         else:
             failures.append(failure)
     return failures, wrong

@@ -7,23 +7,19 @@ with.
 
 from __future__ import annotations
 
-import json
-import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal
 
-import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType, ValidationError
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from ltbench.config import parse_specs
+from ltbench.declared import check, short
 from ltbench.errors import LTBenchError
 
 SCHEMA_VERSION = 4
 ROUNDING = 1e-9  # of a percentage: exp(log(100)) is a little more than 100
 DEEPEST = 16  # lists and objects within each other, of plain data
-SHOWN = 60  # characters of a value in a message
 
 # ---------------------------------------------------------------------------------------------- values
 
@@ -323,27 +319,17 @@ PLAIN_DATA = ('methods', 'config', 'chosen', 'environment')
 """Entries of a record that hold plain data of any shape."""
 
 
-def parse(text: bytes) -> Any:
-    """JSON, of which every number is finite and every text can be written down.
-
-    Raises:
-        ValueError: If it is not; the message names the entry, or the place in the file.
-        RecursionError: If it is nested too deeply for any reader.
-    """
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
-        value = json.loads(text.decode())  # says better what is wrong, or reads what we do not allow
-        raise ValueError(next(_unwritable(value), str(error))) from error
-
-
 def check_record(record: Any) -> None:
-    """Raise ValueError, naming the entry, unless ``record``, read by :func:`parse`, is a valid :class:`Record`."""
+    """Raise ValueError, naming the entry, unless ``record`` is a valid :class:`Record`.
+
+    Args:
+        record: As :func:`ltbench.declared.parse` reads it.
+    """
     if not isinstance(record, dict):
         raise ValueError('not a JSON object')
     if record.get('schema') != SCHEMA_VERSION:
-        raise ValueError(f'schema {_short(record.get("schema"))}, this version of ltbench reads {SCHEMA_VERSION}')
-    _check(record, Record)
+        raise ValueError(f'schema {short(record.get("schema"))}, this version of ltbench reads {SCHEMA_VERSION}')
+    check(record, Record)
     for wrong in _disagreements(record):
         raise ValueError(wrong)
 
@@ -352,7 +338,7 @@ def check_failure(failure: Any) -> None:
     """The same for a :class:`Failure`."""
     if not isinstance(failure, dict):
         raise ValueError('not a JSON object')
-    _check(failure, Failure)
+    check(failure, Failure)
 
 
 def _disagreements(record: Mapping[str, Any]) -> Iterator[str]:
@@ -369,17 +355,17 @@ def _disagreements(record: Mapping[str, Any]) -> Iterator[str]:
         yield 'metrics.test_images has no image'
     for place, (accuracy, images) in enumerate(zip(metrics['per_class'], metrics['test_images'], strict=False)):
         if (accuracy is None) != (images == 0):
-            yield f'metrics.per_class[{place}] is {_short(accuracy)}, of {images} test images'
+            yield f'metrics.per_class[{place}] is {short(accuracy)}, of {images} test images'
     last = record['analysis'].get('bn', {}).get('last')
     if last and (len(last['weight']) != len(last['bias']) or not last['weight']):
         yield f'analysis.bn.last has {len(last["weight"])} weights and {len(last["bias"])} biases'
     for place, point in enumerate(record['curve']):
         if type(epoch := point.get('epoch')) is not int or epoch < 0:
-            yield f'curve[{place}].epoch is a whole number, 0 or larger, got {_short(epoch)}'
+            yield f'curve[{place}].epoch is a whole number, 0 or larger, got {short(epoch)}'
     if 'imported' not in record['config']:
         names = [part['name'] for part in record['methods']]
         if names != _parts_of(record['method']):
-            yield f'methods has the parts {_short(names)}, method is {_short(record["method"])}'
+            yield f'methods has the parts {short(names)}, method is {short(record["method"])}'
     if _too_deep([record[name] for name in PLAIN_DATA]):
         name = next(name for name in PLAIN_DATA if _too_deep([record[name]]))
         yield f'{name} is nested more than {DEEPEST} deep'
@@ -401,88 +387,3 @@ def _too_deep(values: Sequence[Any]) -> bool:
         inside = [inner for value in nested for inner in (value.values() if type(value) is dict else value)]
         nested = [value for value in inside if type(value) is dict or type(value) is list]
     return bool(nested)
-
-
-# ---------------------------------------------------------------------------------------------- messages
-
-
-def _check(value: Any, kind: Any) -> None:
-    try:
-        msgspec.convert(value, kind)
-    except ValidationError as error:
-        raise ValueError(_explained(str(error), value, kind)) from error
-
-
-def _explained(message: str, value: Any, kind: Any) -> str:
-    """An error of msgspec in the words of the schema: ``metrics.top1 is a number from 0 to 100, got null``."""
-    said, _, place = message.partition(' - at `$')
-    path = ''
-    for key, index in re.findall(r'\.(\w+)|\[(\d+|\.\.\.)\]', place):
-        kind = _arm(kind, value)
-        if key:
-            kind, value, path = get_type_hints(kind, include_extras=True)[key], value[key], f'{path}.{key}'
-        elif index != '...':
-            kind, value, path = get_args(kind)[0], value[int(index)], f'{path}[{index}]'
-        else:
-            kind = get_args(kind)[1]
-            key = next((name for name, inner in value.items() if not _fits(inner, kind)), '')
-            value, path = value.get(key), f'{path}.{key}'
-    path = path.lstrip('.')
-    if named := re.fullmatch(r'Object (missing required|contains unknown) field `(.*)`', said):
-        what = 'is missing' if named[1] == 'missing required' else 'is no entry of a record'
-        return f'{path}.{named[2]} {what}'.lstrip('.')
-    return f'{path} is {_words(kind)}, got {_short(value)}'
-
-
-def _arm(kind: Any, value: Any) -> Any:
-    """Of what may stand in a place, that which the value is meant to be: an object or a list."""
-    if get_origin(kind) is Annotated:
-        return _arm(get_args(kind)[0], value)
-    if isinstance(kind, type) or get_origin(kind) in (list, dict):
-        return kind
-    arms = [_arm(arm, value) for arm in get_args(kind) if arm not in (type(None), UnsetType)]
-    return next(arm for arm in arms if (get_origin(arm) is list) == isinstance(value, list))
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    try:
-        msgspec.convert(value, kind)
-    except ValidationError:
-        return False
-    return True
-
-
-def _words(kind: Any) -> str:
-    if get_origin(kind) is Annotated:
-        return get_args(kind)[1].description
-    if get_origin(kind) is Literal:
-        return ' or '.join(map(_short, get_args(kind)))
-    if get_origin(kind) in (list, dict):
-        return 'a list' if get_origin(kind) is list else 'an object'
-    if isinstance(kind, type):
-        return {str: 'text', type(None): 'null'}.get(kind, 'an object')
-    return ' or '.join(_words(arm) for arm in get_args(kind) if arm is not UnsetType)
-
-
-def _short(value: Any) -> str:
-    """A value as JSON on one line, cut."""
-    text = json.dumps(value)
-    return text if len(text) <= SHOWN else f'{text[: SHOWN - 1]}…'
-
-
-def _unwritable(value: Any, path: str = '') -> Iterator[str]:
-    """The entries that no JSON of ours holds: numbers that are not finite, text with half of a surrogate pair."""
-    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in inside:
-        name = f'{path}[{key}]' if isinstance(key, int) else f'{path}.{_escaped(key)}'.lstrip('.')
-        if isinstance(key, str) and _escaped(key) != key:
-            yield f'{name} is a name with characters that are no Unicode'
-        yield from _unwritable(inner, name)
-    if isinstance(value, float) and not math.isfinite(value):
-        yield f'{path} is {value}, no finite number'
-    if isinstance(value, str) and _escaped(value) != value:
-        yield f'{path} is text with characters that are no Unicode, got {_short(value)}'
-
-
-def _escaped(text: str) -> str:
-    return text.encode('utf-8', 'backslashreplace').decode()

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ltbench.console import make_console
-from ltbench.errors import EXIT_FAILED
+from ltbench.errors import EXIT_FAILED, StoreError
 from ltbench.evaluation import evaluate
 from ltbench.runs import RecordedRun, find_run, no_logits, stored_logits
 from ltbench.store import Store
@@ -49,13 +49,16 @@ def show_rescored(text: str) -> int:
 
     Raises:
         UsageError: If no one run is meant.
-        StoreError: If its record, or its logits, are damaged or missing.
+        StoreError: If its record, or its logits, are damaged or missing, or do not fit together.
     """
     run, store = find_run(text), Store()
     outputs = stored_logits(run, store)
     if outputs is None:
         raise no_logits(run, store)
-    rows = rescore(run, evaluate(*outputs, run.record['class_counts']))
+    try:
+        rows = rescore(run, evaluate(*outputs, run.record['class_counts']))
+    except ValueError as error:
+        raise StoreError(f'{run.path} and the logits of its fingerprint do not fit together: {error}') from error
     console = make_console()
     console.print(f'{run}\nrecord: {run.path}\nlogits: {store.folder(run.record["fingerprint"])}/test.npz',
                   highlight=False, soft_wrap=True)  # fmt: skip

@@ -26,7 +26,7 @@ FLOORS = [
     {'store', 'fingerprint', 'source'},
     {'claims'},
     {'sealed'},
-    {'registry', 'console', 'seeding', 'garbage', 'places'},
+    {'registry', 'console', 'seeding', 'garbage', 'places', 'declared'},
     {'recipe'},
     {'errors'},
 ]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from made_records import make_record, write
 
+from ltbench.declared import SHOWN, parse
 from ltbench.errors import StoreError
 from ltbench.record import (
     InvalidRecordError,
@@ -22,7 +23,7 @@ from ltbench.record import (
     write_failure,
     write_record,
 )
-from ltbench.record_schema import SHOWN, check_record, parse
+from ltbench.record_schema import check_record
 
 COMMITTED = sorted((Path(__file__).parents[1] / 'results').glob('*/records/*.json'))
 
@@ -58,7 +59,7 @@ ODD = [
     (('metrics', 'reliability', 'all', 'images', []), 'metrics.reliability.all.images is a list of 15 numbers, got []'),
     (('metrics', 'confusion', 'many', 'correct', 1e9), 'metrics.confusion.many.correct is a number from 0 to 100'),
     (('groups', 'many', 5), 'groups has 9 classes, class_counts has 8'),
-    (('groups', 'all', 5), 'groups.all is no entry of a record'),
+    (('groups', 'all', 5), 'groups.all is no entry that is known'),
     (('class_names', ['a']), 'class_names has 1 entries, class_counts has 8'),
     (('class_counts', 0, -5), 'class_counts[0] is a whole number from 0 to 1e9, got -5'),
     (('class_counts', 0, 5000.0), 'class_counts[0] is a whole number from 0 to 1e9, got 5000.0'),
@@ -89,7 +90,8 @@ ODD = [
     (('warnings', ['\ud800']), 'warnings[0] is text with characters that are no Unicode, got "\\ud800"'),
     (('metrics', 'ece', float('nan')), 'metrics.ece is nan, no finite number'),
     (('cost', 'flops', float('inf')), 'cost.flops is inf, no finite number'),
-    (('extra', 1), 'extra is no entry of a record'),
+    (('extra', 1), 'extra is no entry that is known'),
+    (('a\n\x1b', 1), 'a\\n\\x1b is no entry that is known'),
 ]
 
 
@@ -169,7 +171,7 @@ FAILURES = [
     (('run_seed', -1), 'run_seed is a whole number from 0 to 2^63 - 1, got -1'),
     (('imbalance_factor', 'x'), 'imbalance_factor is a number from 1 to 1e12 or null, got "x"'),
     (('method', 1), 'method is text of at most 1000 characters, got 1'),
-    (('extra', 1), 'extra is no entry of a record'),
+    (('extra', 1), 'extra is no entry that is known'),
 ]
 
 

@@ -47,6 +47,20 @@ def test_an_edited_record_is_found_out(recorded, capsys, change, row, metric):
     assert f'metrics differ ({metric}). It was edited' in printed
 
 
+def test_a_record_of_other_classes_than_its_logits_is_named(recorded):
+    path = recorded()
+    record = json.loads(path.read_text())
+    for values in (record['class_names'], record['class_counts'], *(record['metrics'][name] for name in LISTS)):
+        values.append(values[-1])
+    record['groups']['few'] += 1
+    write_record(path, record)
+    with pytest.raises(StoreError, match='do not fit together: 10 columns of logits for 11 class counts'):
+        show_rescored(path.stem)
+
+
+LISTS = ('per_class', 'test_images', 'predicted')
+
+
 def test_rounding_is_no_difference_and_is_said(recorded, capsys):
     path = recorded()
     edited(path, lambda m: m.update(nll=m['nll'] * (1 + 1e-14)))

@@ -116,7 +116,6 @@ def train_loader(
     dataset: Any
     if isinstance(split, FileSplit):
         dataset = FileDataset(split, augmentation, True, views)
-        dataset.image_bytes *= 2 if isinstance(sampler, Paired) else 1
     else:
         dataset = ResidentDataset(split)
     if share.size > 1:
