@@ -12,10 +12,12 @@ import json
 import os
 import re
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,10 @@ ABANDONED_SECONDS = 3600.0
 
 class DamagedFileError(StoreError):
     """The contents of a file are not what was written there."""
+
+
+class NoFileError(OSError):
+    """A folder, FIFO, device or circular link is where a file should be."""
 
 
 class UnreadableFileError(StoreError):
@@ -109,9 +115,11 @@ def _seal(kind: str, owner: str, content: Any) -> str:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_plain(path)
     except FileNotFoundError:
         raise
+    except NoFileError as error:
+        raise DamagedFileError(f'{path} is damaged: it is no file') from error
     except OSError as error:
         raise unreadable(path, error) from error
 
@@ -126,6 +134,31 @@ def unreadable(path: Path, error: OSError) -> UnreadableFileError:
 
 
 # ---------------------------------------------------------------------------------------------- plain files
+
+
+def open_plain(path: Path) -> BufferedReader:
+    """Open a file to be read. A FIFO, which might never give anything, and a device, which might never end, are none.
+
+    Raises:
+        NoFileError: If something else is there.
+        OSError: If it cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a circular link; a socket
+            raise NoFileError(error.errno, error.strerror, str(path)) from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NoFileError(errno.EINVAL, 'it is no file', str(path))
+    return os.fdopen(descriptor, 'rb')
+
+
+def read_plain(path: Path) -> bytes:
+    """The contents of a file; raises as :func:`open_plain`."""
+    with open_plain(path) as file:
+        return file.read()
 
 
 def write_atomically(path: Path, contents: str | bytes) -> None:
@@ -146,7 +179,15 @@ def remove_abandoned(folder: Path) -> None:
     with suppress(OSError):  # the folder is not there or not ours to write to; then nothing is lost but its room
         for path in folder.iterdir():
             if TEMPORARY.fullmatch(path.name) and time.time() - path.lstat().st_mtime > ABANDONED_SECONDS:
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+                remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder that is in its place."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:
@@ -160,7 +201,7 @@ def sync(path: Path) -> None:
 
 def sha256_of(path: Path) -> str:
     """Sha256 of a file's contents."""
-    with path.open('rb') as file:
+    with open_plain(path) as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
 
 

@@ -29,8 +29,10 @@ from ltbench.errors import StoreError
 from ltbench.places import place
 from ltbench.sealed import (
     DamagedFileError,
+    NoFileError,
     explained,
     read_document,
+    remove,
     remove_abandoned,
     sha256_of,
     sync,
@@ -118,12 +120,8 @@ class Artifact:
         """
         path, expected = self.folder / name, self.files.get(name)
         try:
-            whole = (
-                expected is not None
-                and path.stat().st_size == expected['size']
-                and sha256_of(path) == expected['sha256']
-            )
-        except FileNotFoundError:
+            whole = expected is not None and sha256_of(path) == expected['sha256']
+        except (FileNotFoundError, NoFileError):
             whole = False
         except OSError as error:
             raise unreadable(path, error) from error
@@ -196,8 +194,11 @@ class Store:
                 try:
                     temporary.rename(target)
                 except OSError as error:
-                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                         raise
+                    if self.find(fingerprint) is None and self.folder(fingerprint).exists():
+                        say(f'{target} is no artifact; {self.set_aside(fingerprint)}')
+                        temporary.rename(target)
                 sync(target.parent)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -280,7 +281,7 @@ class Store:
         except DamagedFileError as error:
             say(f'{error}; it is not used')
             with suppress(OSError):
-                path.unlink()
+                remove(path)
             return None
 
     def forget(self, fingerprint: str, name: str) -> None:

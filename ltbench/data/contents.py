@@ -19,6 +19,7 @@ import numpy as np
 from ltbench.console import printable, say, transfer
 from ltbench.data.derived import cache_places, unseal, write_sealed
 from ltbench.errors import DataError
+from ltbench.sealed import read_plain
 
 INDEX = 'contents.npz'
 KIND = 'ltbench contents 1'
@@ -100,7 +101,7 @@ class _Index:
     def load(cls, path: Path) -> _Index | None:
         """The index at ``path``; None, with a word, if it is not one or damaged."""
         try:
-            body = unseal(path.read_bytes(), KIND)
+            body = unseal(read_plain(path), KIND)
             if body is not None:
                 with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
                     return cls(arrays['names'].tobytes().split(b'\0'), arrays['stamps'], arrays['hashes'])

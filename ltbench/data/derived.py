@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from ltbench.console import say
 from ltbench.errors import DataError
-from ltbench.sealed import remove_abandoned
+from ltbench.sealed import open_plain, remove_abandoned
 
 FOLDER = '.ltbench-cache'
 SEAL_BYTES = 32
@@ -104,7 +104,7 @@ def is_sealed(path: Path, kind: str) -> bool:
         OSError: If it cannot be read.
     """
     digest = hashlib.sha256()
-    with path.open('rb') as file:
+    with open_plain(path) as file:
         left = os.fstat(file.fileno()).st_size - SEAL_BYTES
         while left > 0 and (block := file.read(min(left, _BLOCK))):
             digest.update(block)
