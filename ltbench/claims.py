@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ltbench.sealed import explained
+from ltbench.sealed import contents_of, explained
 
 HEARTBEAT_SECONDS = 5.0
 CLAIM_EXPIRES_SECONDS = 60.0
@@ -103,7 +103,7 @@ def _last_claim(work: Path) -> Path | None:
 def _read_owner(path: Path) -> dict[str, Any]:
     """What a claim says; nothing while it is being written, and of a damaged one: it is judged by its age then."""
     try:
-        owner = json.loads(path.read_text(encoding='utf-8'))
+        owner = json.loads(contents_of(path))
     except (OSError, ValueError, RecursionError):
         return {}
     return owner if isinstance(owner, dict) else {}
@@ -115,7 +115,7 @@ def _is_held(path: Path) -> bool:
         return False
     try:
         # a time stamp far in the future is as dead as an old one: the clock has been set back since
-        return abs(_file_clock(path.parent) - path.stat().st_mtime) < CLAIM_EXPIRES_SECONDS
+        return abs(_file_clock(path.parent) - path.lstat().st_mtime) < CLAIM_EXPIRES_SECONDS
     except FileNotFoundError:
         return False
 

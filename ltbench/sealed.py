@@ -223,8 +223,8 @@ def open_regular(path: Path) -> BufferedReader:
         # a terminal must not become ours, and a FIFO that nobody writes to must not be waited for
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError as error:
-        if error.errno == errno.ENXIO:
-            raise ValueError('it is a socket or device, no regular file') from error
+        if error.errno in (errno.ENXIO, errno.ELOOP):
+            raise ValueError('it is a socket, device or circular link, no regular file') from error
         raise
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
@@ -243,7 +243,15 @@ def remove_abandoned(folder: Path) -> None:
     with suppress(OSError):  # the folder is not there or not ours to write to; then nothing is lost but its room
         for path in folder.iterdir():
             if TEMPORARY.fullmatch(path.name) and time.time() - path.lstat().st_mtime > ABANDONED_SECONDS:
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+                remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder that is in its place."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

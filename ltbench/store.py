@@ -31,6 +31,7 @@ from ltbench.sealed import (
     DamagedFileError,
     explained,
     read_document,
+    remove,
     remove_abandoned,
     sha256_of,
     sync,
@@ -118,11 +119,7 @@ class Artifact:
         """
         path, expected = self.folder / name, self.files.get(name)
         try:
-            whole = (
-                expected is not None
-                and path.stat().st_size == expected['size']
-                and sha256_of(path) == expected['sha256']
-            )
+            whole = expected is not None and sha256_of(path) == expected['sha256']
         except FileNotFoundError:
             whole = False
         except OSError as error:
@@ -196,8 +193,11 @@ class Store:
                 try:
                     temporary.rename(target)
                 except OSError as error:
-                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                         raise
+                    if self.find(fingerprint) is None and self.folder(fingerprint).exists():
+                        say(f'{target} is no artifact; {self.set_aside(fingerprint)}')
+                        temporary.rename(target)
                 sync(target.parent)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -280,7 +280,7 @@ class Store:
         except DamagedFileError as error:
             say(f'{error}; it is not used')
             with suppress(OSError):
-                path.unlink()
+                remove(path)
             return None
 
     def forget(self, fingerprint: str, name: str) -> None:

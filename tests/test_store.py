@@ -117,7 +117,7 @@ def test_what_cannot_be_read_now_is_not_damaged(tmp_path, monkeypatch):
 
     for code in (errno.EMFILE, errno.EIO, errno.EACCES):
         with monkeypatch.context() as patch:
-            patch.setattr(Path, 'read_bytes', refuse(code))
+            patch.setattr('ltbench.sealed.contents_of', refuse(code))
             with pytest.raises(UnreadableFileError, match=r'manifest\.json cannot be read'):
                 store.find(KEY)
         with monkeypatch.context() as patch:
@@ -294,3 +294,43 @@ def test_a_finished_stage_that_somebody_still_holds_is_left_to_them(tmp_path):
     claim.release()
     store.tidy({KEY})
     assert not store.work(KEY).exists()
+
+
+def test_an_artifact_that_lost_its_manifest_can_be_made_again(tmp_path, capsys):
+    """Its folder would be in the way of every later one."""
+    store = Store(tmp_path)
+    publish(store, 'first')
+    (store.folder(KEY) / 'manifest.json').unlink()
+    assert store.find(KEY) is None
+    assert publish(store, 'second').path('a.txt').read_text() == 'second'
+    assert f'{store.folder(KEY)} is no artifact; set aside in {tmp_path}/damaged/' in ''.join(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize('what', ['fifo', 'folder', 'circle', 'device'])
+def test_what_is_no_file_is_damaged_and_never_waited_for(tmp_path, what, capsys):
+    make = {
+        'fifo': os.mkfifo, 'folder': Path.mkdir, 'circle': lambda path: path.symlink_to(path.name),
+        'device': lambda path: path.symlink_to('/dev/zero'),
+    }[what]  # fmt: skip
+    store = Store(tmp_path)
+    for name in ('manifest.json', 'a.txt'):
+        path = publish(store).folder / name
+        path.unlink()
+        make(path)
+        if name == 'a.txt':
+            with pytest.raises(DamagedArtifactError, match=r'a\.txt is damaged'):
+                store.find(KEY).path('a.txt')
+        else:
+            assert store.find(KEY) is None
+            assert f'{path} is damaged: it is no file; set aside in' in capsys.readouterr().err
+    store.write(KEY, 'progress', {'done': 1})
+    path = store.work(KEY) / 'progress.json'
+    path.unlink()
+    make(path)
+    assert store.read(KEY, 'progress') is None
+    store.write(KEY, 'progress', {'done': 1, 'total': 2, 'first': 0, 'started': 0.0, 'updated': 0.0})
+    assert store.read(KEY, 'progress')['done'] == 1
+    path = store.work(KEY) / 'claim.1'
+    make(path)
+    os.utime(path, (0, 0), follow_symlinks=False)
+    assert store.claim(KEY) is not None

@@ -28,7 +28,7 @@ from ltbench.evaluation import evaluate
 from ltbench.fingerprint import canonical
 from ltbench.models.classifier import build_loss
 from ltbench.models.objective import Average
-from ltbench.sealed import DamagedFileError, explained, read_blob, write_blob
+from ltbench.sealed import DamagedFileError, explained, read_blob, remove, write_blob
 from ltbench.seeding import derive_seed
 
 LOGGER = logging.getLogger('ltbench')
@@ -219,7 +219,7 @@ class Checkpoints(Hook):
         for path in self._files():
             try:
                 saved = read_blob(path, 'checkpoint', self.bench.stage.fingerprint)
-            except DamagedFileError as error:
+            except (DamagedFileError, FileNotFoundError) as error:
                 LOGGER.warning('%s; set aside, and the one before it is taken', error)
                 path.replace(path.with_suffix('.damaged'))
                 continue
@@ -262,7 +262,7 @@ class Checkpoints(Hook):
                 path = self.bench.folder / f'epoch_{done:05d}.pt'
                 write_blob(path, 'checkpoint', self.bench.stage.fingerprint, buffer.getvalue())
             for path in self._files()[2:]:
-                path.unlink()
+                remove(path)
             took = time.monotonic() - start
             self.next_save = start + took + max(self.bench.runtime.checkpoint_seconds, SAVING_SHARE * took)
             if leave:

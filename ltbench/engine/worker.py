@@ -33,6 +33,7 @@ from ltbench.engine.outputs import NonFiniteError
 from ltbench.engine.posthoc import apply_posthoc
 from ltbench.engine.train import train
 from ltbench.errors import EXIT_CLAIMED, EXIT_FAILED, LTBenchError, MethodWarning
+from ltbench.sealed import remove
 from ltbench.store import Artifact, Store
 
 LOGGER = logging.getLogger('ltbench')
@@ -215,6 +216,8 @@ def _end_with_driver(alive: Connection) -> None:
 
 def _send_output_to(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_symlink() or (path.exists() and not path.is_file()):  # a FIFO would wait for a reader for ever
+        remove(path)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()

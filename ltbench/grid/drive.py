@@ -35,7 +35,7 @@ from ltbench.grid.status import StageState
 from ltbench.grid.view import duration, make_view
 from ltbench.record import is_valid, results_root, set_superseded_aside, write_failure
 from ltbench.registry import EXECUTORS, lookup
-from ltbench.sealed import UnreadableFileError, remove_abandoned
+from ltbench.sealed import UnreadableFileError, contents_of, remove_abandoned
 from ltbench.store import DamagedArtifactError, Store
 from ltbench.tracking import Tracking
 
@@ -302,6 +302,6 @@ def _show_failures(
 
 def _last_lines(log: Path) -> list[str]:
     try:
-        return log.read_text(encoding='utf-8', errors='replace').splitlines()[-LOG_LINES:]
-    except OSError:
+        return contents_of(log).decode(errors='replace').splitlines()[-LOG_LINES:]
+    except (OSError, ValueError):  # not there, or no file
         return []
