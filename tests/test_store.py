@@ -117,7 +117,7 @@ def test_what_cannot_be_read_now_is_not_damaged(tmp_path, monkeypatch):
 
     for code in (errno.EMFILE, errno.EIO, errno.EACCES):
         with monkeypatch.context() as patch:
-            patch.setattr('ltbench.sealed.contents_of', refuse(code))
+            patch.setattr('ltbench.sealed.open_regular', refuse(code))
             with pytest.raises(UnreadableFileError, match=r'manifest\.json cannot be read'):
                 store.find(KEY)
         with monkeypatch.context() as patch:
