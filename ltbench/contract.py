@@ -307,8 +307,9 @@ def _dies_after_an_epoch() -> Iterator[None]:
 
     def save_and_die(self: hooks.Checkpoints, runner: Any) -> None:
         save(self, runner)
-        if self.bench.stage.fingerprint not in died and runner.epoch + 1 < self.bench.stage.end:
-            died.add(self.bench.stage.fingerprint)
+        stage = self.bench.stage
+        if stage.kind == 'train' and stage.fingerprint not in died and runner.epoch + 1 < stage.end:
+            died.add(stage.fingerprint)
             raise _Death
 
     hooks.Checkpoints.after_train_epoch = save_and_die  # type: ignore[method-assign]
