@@ -322,7 +322,9 @@ def test_what_is_no_file_is_damaged_and_never_waited_for(tmp_path, what, capsys)
                 store.find(KEY).path('a.txt')
         else:
             assert store.find(KEY) is None
-            assert f'{path} is damaged: it is no file; set aside in' in capsys.readouterr().err
+            said = capsys.readouterr().err
+            assert f'{path} is damaged: it is a' in said
+            assert 'no regular file; set aside in' in said
     store.write(KEY, 'progress', {'done': 1})
     path = store.work(KEY) / 'progress.json'
     path.unlink()
