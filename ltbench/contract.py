@@ -12,6 +12,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,6 +35,7 @@ from ltbench.grid.graph import Graph, Run
 from ltbench.method import Method, Option, make_plan
 from ltbench.models.classifier import build_loss
 from ltbench.models.losses import Loss
+from ltbench.models.objective import Teacher
 from ltbench.registry import METHODS, lookup
 from ltbench.stage import Stage
 from ltbench.store import Store
@@ -255,9 +257,11 @@ def _models(name: str) -> Iterator[tuple[Any, dict[str, torch.Tensor]]]:
     """The network with the loss of each part of training, and a real batch."""
     for stage in _run(name).stages:
         if stage.kind == 'train':
-            bench = Workbench(stage, Store('unused'), Runtime(device='cpu'))
+            bench = Workbench(replace(stage, teacher=None), Store('unused'), Runtime(device='cpu'))
             model = build_model(bench)
             equip(model, bench)
+            if stage.teacher is not None:  # nothing is trained here: any network has an answer
+                model.teacher = Teacher(build_model(bench))
             model.train()
             model.data_preprocessor.set_epoch(0)
             yield (
@@ -285,6 +289,8 @@ def _other_value(option: Option, value: Any) -> Any:
         return next(choice for choice in option.choices if choice != value)
     if isinstance(value, bool):
         return not value
+    if value in METHODS.module_dict:  # it names another method
+        return next(name for name in METHODS.module_dict if name != value)
     if isinstance(value, str):
         return option.between[0] + 0.4 if option.between else value + '_'
     if isinstance(value, int):

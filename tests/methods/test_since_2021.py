@@ -82,6 +82,8 @@ def test_nothing_is_pasted_in_the_first_four_and_last_three_epochs_nor_in_half_o
 
     assert [epoch for epoch in (0, 1, 2, 3, 4, 5, 196, 197, 198, 199) if pasted(epoch)] == [4, 5, 196]
     assert pasted(50) == pytest.approx(200, abs=45)
+    short = build(MODELS, dict(type='PastePartners'), class_counts=COUNTS, seed=0, epochs=3)
+    assert list(short.active) == [0, 1, 2]
 
 
 def test_the_second_stream_is_balanced():
