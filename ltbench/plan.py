@@ -83,7 +83,7 @@ class Plan:
 
     # ---- verbs for methods
 
-    def replace(self, **slots: Mapping[str, Any]) -> Plan:
+    def replace(self, **slots: Any) -> Plan:
         """Fill slots of the ``train`` stage: ``plan.replace(loss=dict(type='FocalLoss', gamma=2.0))``."""
         _only(slots, SLOTS, 'slot')
         return replace(self._claim(*slots), settings={**self.settings, **slots})
