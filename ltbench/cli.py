@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from ltbench.grid.selection import Selection
 
 MOST_SEEDS = 10_000  # in one range
+OF_THE_DISK = (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EMFILE)
+"""Errors of files that somebody else has to mend, wherever they are met."""
 
 app = typer.Typer(
     help='Train long-tailed recognition methods x benchmarks x seeds, and re-make every number with one command.',
@@ -403,7 +406,14 @@ def store_gc(
 def main() -> None:
     """Entry of the console script: errors a user can mend are one line, everything else is a traceback."""
     try:
-        app()
+        try:
+            app()
+        except OSError as error:
+            if error.errno not in OF_THE_DISK or error.filename is None:
+                raise
+            from ltbench.sealed import unreadable
+
+            raise unreadable(Path(error.filename), error) from error
     except LTBenchError as error:
         from ltbench.console import say
 
