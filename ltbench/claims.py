@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -96,8 +97,12 @@ def claim_owner(work: Path) -> dict[str, Any] | None:
 
 
 def _last_claim(work: Path) -> Path | None:
-    numbered = [path for path in work.glob('claim.[0-9]*') if path.suffix[1:].isdecimal()]
-    return max(numbered, key=lambda path: int(path.suffix[1:]), default=None)
+    try:
+        names = [path.name for path in work.iterdir()]  # glob passes over what cannot be read
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    numbers = [int(name[6:]) for name in names if name.startswith('claim.') and name[6:].isdecimal()]
+    return work / f'claim.{max(numbers)}' if numbers else None
 
 
 def _read_owner(path: Path) -> dict[str, Any]:
@@ -123,11 +128,16 @@ def _is_held(path: Path) -> bool:
 def _file_clock(folder: Path) -> float:
     """The file system's idea of now: this machine's clock may differ from the one that stamps the claims."""
     probe = folder / f'.clock.{uuid.uuid4().hex[:8]}'
-    probe.touch()
     try:
+        probe.touch()
         return probe.stat().st_mtime
+    except FileNotFoundError:
+        raise
+    except OSError:  # it can only be looked at, or is full: this machine's clock has to do
+        return time.time()
     finally:
-        probe.unlink(missing_ok=True)
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
 
 
 # ---------------------------------------------------------------------------------------------- processes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 from contextlib import nullcontext
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from ltbench.grid.selection import Selection
 
 MOST_SEEDS = 10_000  # in one range
+OF_THE_DISK = (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EMFILE)
+"""Errors of files that somebody else has to mend, wherever they are met."""
 
 app = typer.Typer(
     help='Train long-tailed recognition methods x benchmarks x seeds, and re-make every number with one command.',
@@ -430,7 +433,7 @@ def main() -> None:
     with tolerant_streams() as lost:
         code: object = 0
         try:
-            app()
+            _run_app()
         except LTBenchError as error:
             say(f'ltbench: {error}')
             if plugins := sys.modules.get('ltbench.plugins'):
@@ -443,6 +446,18 @@ def main() -> None:
             say(f'ltbench: standard output could not take all that was to be shown: {reason}')
             code = EXIT_FAILED
     sys.exit(code)  # type: ignore[arg-type]
+
+
+def _run_app() -> None:
+    """Run a verb; what the operating system does not let us do with a file is one line, wherever it is met."""
+    try:
+        app()
+    except OSError as error:
+        if error.errno not in OF_THE_DISK or error.filename is None:
+            raise
+        from ltbench.sealed import unreadable
+
+        raise unreadable(Path(error.filename), error) from error
 
 
 def _answered(selection: Selection, figures: bool) -> str | None:

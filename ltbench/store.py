@@ -166,8 +166,9 @@ class Store:
 
     def fingerprints(self) -> list[str]:
         """Of all artifacts, sorted."""
-        names = (path.parent.name for path in self.root.glob(f'artifacts/[0-9a-f][0-9a-f]/[!.]*/{MANIFEST}'))
-        return sorted(name for name in names if FINGERPRINT.fullmatch(name))
+        prefixes = [name for name in _names_in(self.root / 'artifacts') if re.fullmatch('[0-9a-f]{2}', name)]
+        names = (name for prefix in prefixes for name in _names_in(self.root / 'artifacts' / prefix))
+        return sorted(name for name in names if FINGERPRINT.fullmatch(name) and self.has(name))
 
     def publish(self, fingerprint: str, meta: Mapping[str, Any], write: Callable[[Path], None]) -> Artifact:
         """Make an artifact: ``write`` fills a temporary folder, which then appears under its name at once.
@@ -302,3 +303,13 @@ class Store:
     def owner(self, fingerprint: str) -> dict[str, Any] | None:
         """Host and pid of whoever makes an artifact right now; None if nobody does."""
         return claim_owner(self.work(fingerprint))
+
+
+def _names_in(folder: Path) -> list[str]:
+    """What is in a folder, nothing of one that is not there; not by glob, which passes over what cannot be read."""
+    try:
+        return [path.name for path in folder.iterdir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise unreadable(folder, error) from error

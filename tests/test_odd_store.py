@@ -229,10 +229,11 @@ def endless(path: Path, chance: random.Random, others: list[Path]) -> None:
 
 def unreadable(path: Path, chance: random.Random, others: list[Path]) -> None:
     """For everybody: root, who runs these tests in CI, could read a file whatever its mode."""
-    FORBIDDEN.add(str(path))
+    FORBIDDEN.add((str(path), path.stat().st_ino))
 
 
-FORBIDDEN: set[str] = set()
+FORBIDDEN: set[tuple[str, int]] = set()
+"""Path and inode: another file that is put in its place can be read."""
 
 
 @pytest.fixture(autouse=True)
@@ -241,8 +242,10 @@ def forbidding(monkeypatch) -> None:
 
     def guarded(really: Callable[..., Any]) -> Callable[..., Any]:
         def open_it(file: Any, *arguments: Any, **options: Any) -> Any:
-            if not isinstance(file, int) and os.fsdecode(file) in FORBIDDEN:
-                raise PermissionError(errno.EACCES, 'Permission denied', os.fsdecode(file))
+            if FORBIDDEN and not isinstance(file, int):
+                path = Path(os.fsdecode(file))
+                if path.exists() and (str(path), path.stat().st_ino) in FORBIDDEN:
+                    raise PermissionError(errno.EACCES, 'Permission denied', str(path))
             return really(file, *arguments, **options)
 
         return open_it

@@ -336,3 +336,19 @@ def test_what_is_no_file_is_damaged_and_never_waited_for(tmp_path, what, capsys)
     make(path)
     os.utime(path, (0, 0), follow_symlinks=False)
     assert store.claim(KEY) is not None
+
+
+def test_who_works_where_nothing_can_be_written_is_told_by_this_machines_clock(tmp_path, monkeypatch):
+    """`status` on a read-only store, or on a full disk."""
+    store = Store(tmp_path)
+    claim = store.claim(KEY)
+    claim.path.write_text(json.dumps({'host': 'another', 'pid': 1, 'state': 'held'}))
+
+    def refuse(path, *_: object, **__: object):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    for name in ('touch', 'unlink'):
+        monkeypatch.setattr(Path, name, refuse)
+    assert claim_owner(store.work(KEY)) == {'host': 'another', 'pid': 1, 'state': 'held'}
+    os.utime(claim.path, (time.time() - 100,) * 2)
+    assert claim_owner(store.work(KEY)) is None
