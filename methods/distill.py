@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ltbench.method import Method, Option, Plan, make_plan
-from ltbench.models.classifier import joint
+from ltbench.models.heads import joint
 from ltbench.models.objective import Batch, Objective
 from ltbench.registry import METHODS, MODELS
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
-from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from ltbench.method import Method, Option, Plan
 from ltbench.models.objective import Batch, Update, still_statistics
 from ltbench.registry import METHODS, MODELS
+
+if TYPE_CHECKING:
+    from mmengine.optim import OptimWrapper
 
 
 @MODELS.register_module()

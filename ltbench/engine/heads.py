@@ -22,7 +22,8 @@ from ltbench.engine.networks import FEATURES, HEAD, build_model, load_trained, t
 from ltbench.engine.optim import build_optimizer
 from ltbench.engine.outputs import evaluated_splits, predict, save_outputs, save_tensors
 from ltbench.errors import given
-from ltbench.models.classifier import HeadOnFeatures, LongTailClassifier, build_head, build_loss, joint
+from ltbench.models.classifier import HeadOnFeatures, LongTailClassifier, build_head, build_loss
+from ltbench.models.heads import joint
 from ltbench.registry import MODELS, SAMPLERS, build
 from ltbench.seeding import derive_seed
 from ltbench.store import Artifact

@@ -17,7 +17,7 @@ from ltbench.engine.networks import FEATURES, trained_head
 from ltbench.engine.outputs import check_logits, evaluated_splits, load_outputs, save_outputs
 from ltbench.errors import given
 from ltbench.evaluation import evaluate
-from ltbench.models.classifier import joint
+from ltbench.models.heads import joint
 from ltbench.models.posthoc import Outputs, PostHoc
 from ltbench.registry import MODELS, build
 from ltbench.stage import Stage, train_stage_of

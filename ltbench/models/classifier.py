@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ltbench.errors import UsageError, given
 from ltbench.models.bf16 import compute_in_bf16
-from ltbench.models.heads import linear_weight
+from ltbench.models.heads import joint, linear_weight
 from ltbench.models.losses import Loss
 from ltbench.models.mixing import BatchMixing
 from ltbench.models.objective import Batch, Objective, Teacher, Update
@@ -190,11 +190,6 @@ def batch_of(
 ) -> Batch:
     """What a data loader gives, as one."""
     return Batch((images, *others), labels, tuple(partners), partner_labels)
-
-
-def joint(logits: Tensor) -> Tensor:
-    """``[B, C]`` as it is; the mean over experts of ``[B, K, C]``."""
-    return logits.mean(dim=1) if logits.dim() == 3 else logits
 
 
 class RectifiedHead(nn.Module):

@@ -58,3 +58,8 @@ def linear_weight(head: nn.Module) -> Tensor:
     if not isinstance(weight, Tensor):
         raise UsageError(f'{type(head).__name__} has no linear classifier whose weight could be used')
     return weight
+
+
+def joint(logits: Tensor) -> Tensor:
+    """``[B, C]`` as it is; the mean over experts of ``[B, K, C]``."""
+    return logits.mean(dim=1) if logits.dim() == 3 else logits

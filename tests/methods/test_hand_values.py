@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ltbench.models.classifier import build_loss, joint
-from ltbench.models.heads import LinearHead
+from ltbench.models.classifier import build_loss
+from ltbench.models.heads import LinearHead, joint
 from ltbench.models.losses import Loss
 from ltbench.models.mixing import BatchMixing
 from ltbench.models.normalization import LogitBatchNorm, NoAffineBN, UniformBN, batch_norms
