@@ -42,8 +42,8 @@ class Distillation(Objective):
 class Distill(Method):
     """Train a network on labels and on what a trained one says of the same images.
 
-    Hinton et al., "Distilling the knowledge in a neural network", 2015, https://arxiv.org/abs/1503.02531 (with hard
-    labels beside soft ones).
+    Hinton et al., "Distilling the knowledge in a neural network", NeurIPS 2015 (workshop),
+    https://arxiv.org/abs/1503.02531 (with hard labels beside soft ones).
     The teacher is any method that ends with a network, on the same benchmark and seed: ``distill(teacher=crt)``;
     itself for born-again networks. It is trained once and shared.
     """

@@ -15,7 +15,7 @@ from ltbench.report.tables import csv
 
 HOME = Path(__file__).parents[2]
 FOREIGN = {
-    'balanced_softmax_cmo', 'balms', 'bbn', 'bcl', 'cdt', 'ce_drw_cmo', 'decouple', 'dive', 'equalised', 'glmc',
+    'balms', 'bbn', 'cdt', 'decouple', 'dive', 'equalised', 'glmc',
     'gpaco', 'la_loss_adaptive', 'lift', 'mamix_drw', 'manifold_mixup', 'margin_drw', 'ncl', 'paco', 'reslt', 'sade',
     'tade',
 }  # fmt: skip
