@@ -154,7 +154,7 @@ def test_four_drivers_on_one_store_train_each_stage_once(ltbench, sandbox):
         assert driver.returncode == 0, printed
     logs = [path.read_text() for path in (sandbox / 'store').glob('artifacts/*/*/log.txt')]
     trained = [log for log in logs if 'epoch' in log]
-    assert len(trained) == 8  # of each seed: erm to the cut and from there, drw from there, ldam
+    assert len(trained) == 10  # of each seed: erm to the cut and from there, drw from there, ldam, the head of crt
     for log in trained:
         epochs = [line.split('epoch ')[1].split('/')[0] for line in log.splitlines() if 'epoch ' in line]
         numbers = [epoch for epoch in epochs if epoch.isdigit()]
