@@ -82,7 +82,7 @@ def test_preempted_and_crashed_jobs_end_with_the_same_bits_as_local_ones(sandbox
     urgent = ['srun', '--quiet', '--partition=high', '--nodelist=n1', 'true']
     subprocess.run(urgent, check=True)  # takes the node away from the first
     kill_node('n2')
-    wait_for(lambda: jobs()[second]['state'] == 'PENDING')
+    wait_for(lambda: (jobs()[second]['state'], jobs()[second]['node']) != ('RUNNING', 'n2'))  # it may be on n1 at once
     subprocess.run([UP], check=True)
 
     output, _ = driver.communicate(timeout=180)
