@@ -100,6 +100,7 @@ class Executor(ABC):
         self.prepare(graph)
         states = {key: StageState() for key in needed_stages(graph, self.store)}
         self.tries: Counter[str] = Counter()
+        self.again: dict[str, str] = {}  # why; also where a killed worker looked alive for a moment more
         self.returns: dict[str, list[int]] = {}
         self.found_claimed: dict[str, float] = {}
         self.seen_at_work: dict[str, float] = {}
@@ -112,7 +113,7 @@ class Executor(ABC):
                         states[key] = self._elsewhere(key)
                 for key, task in self.start(self._next(graph, states, tasks)).items():
                     tasks[key] = task
-                    states[key] = StageState('running', states[key].reason, host='here')  # why it is tried again
+                    states[key] = StageState('running', self.again.get(key, ''), host='here')
                 for key, task in tasks.items():
                     states[key].state, states[key].waiting = ('pending' if task.waiting else 'running'), task.waiting
                     states[key].progress = self.store.read(key, 'progress') or {}
@@ -220,7 +221,8 @@ class Executor(ABC):
             return
         self.tries[key] += 1
         if (code < 0 or failure.get('may_pass')) and self.tries[key] < TRIES:
-            states[key] = StageState(reason=f'{failure["reason"]}; tried once more')
+            self.again[key] = f'{failure["reason"]}; tried once more'
+            states[key] = StageState(reason=self.again[key])
             return
         self._fail(key, failure['reason'], graph, states)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from ltbench.claims import CLAIM_EXPIRES_SECONDS
@@ -108,6 +110,30 @@ def test_a_stage_is_judged_by_its_artifact_not_by_its_worker(tmp_path, monkeypat
 
     *_, last = Late(store, {}, slots=1).run(graph)
     assert last[key].state == 'done'
+
+
+def test_why_a_stage_is_tried_again_is_said_also_if_its_killed_worker_looked_alive_for_a_moment(tmp_path, monkeypatch):
+    """The driver hears of a killed fork server at once, and a worker of it takes its time to die."""
+    monkeypatch.setattr(executor, 'time', Clock())
+    store, graph = Store(tmp_path), graph_of(0)
+    (key,) = graph.stages
+
+    class Killed(Scripted):
+        code, claim = -signal.SIGKILL, None
+
+        def start(self, jobs):
+            tasks = super().start(jobs)
+            if jobs and self.claim is None:
+                self.claim = store.claim(key)
+            return tasks
+
+    driver = Killed(store, {}, slots=1)
+    states = driver.run(graph)
+    next(states)
+    assert next(states)[key].state == 'running'  # in other hands, as far as one can see
+    driver.claim.release()
+    assert next(states)[key].reason == 'killed by SIGKILL; tried once more'
+    states.close()
 
 
 def test_a_stopped_worker_does_not_block_when_another_has_published(tmp_path, monkeypatch):
