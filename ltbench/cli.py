@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import re
 import sys
 from contextlib import nullcontext
@@ -52,9 +53,6 @@ Options = Annotated[
 ScaleLR = Annotated[
     bool, typer.Option('--scale-lr', help='With -o batch_size=N: scale the learning rate in proportion.')
 ]
-DevicesPerRun = Annotated[
-    int | None, typer.Option(min=1, help='Processes that train one run together, each on a GPU of its own.')
-]
 SkipRecorded = Annotated[
     bool,
     typer.Option(
@@ -94,7 +92,6 @@ def run(
     option: Options = None,
     plugin: Plugins = None,
     scale_lr: ScaleLR = False,
-    devices_per_run: DevicesPerRun = None,
     executor: Annotated[
         str, typer.Option(help='Who carries the stages out: local, ray (a Ray cluster) or slurm (Slurm jobs).')
     ] = 'local',
@@ -144,7 +141,7 @@ def run(
         check_installed(track)
     from ltbench.grid.selection import Selection
 
-    options = _run_options(option, devices_per_run)
+    options = _assignments(option or [])
     selection = Selection(
         suite, tuple(benchmark or ()), tuple(method or ()), _seeds(seeds), preset, options, scale_lr, skip_recorded
     )
@@ -152,10 +149,10 @@ def run(
     if executor == 'local' and not (dry_run or plugin or track or eval_every):
         question = _answered(selection, figures)
     if executor == 'local' and not dry_run:
-        from ltbench.grid.fork_server import fork_server
+        from ltbench.grid.executors.fork_server import fork_server
 
         fork_server()  # imports torch while we do
-    from ltbench.grid import drive
+    from ltbench.verbs.run import run as carry_out
 
     settings: dict[str, object] = {}
     if gpus_per_stage is not None:
@@ -163,7 +160,7 @@ def run(
     if slurm:
         settings['options'] = _assignments(slurm)
     files = [str(path) for path in plugin or ()]
-    code = drive.run(
+    code = carry_out(
         selection, files, executor, workers, dry_run, timeout, settings, track or (), figures, eval_every, question
     )
     raise typer.Exit(code)
@@ -215,7 +212,7 @@ def evaluate(
     if run is not None:
         if extra:
             raise UsageError(f'{", ".join(extra)} belong to a checkpoint, not to the recorded run {run!r}; give one')
-        from ltbench.rescore import show_rescored
+        from ltbench.verbs.eval import show_rescored
 
         raise typer.Exit(show_rescored(run))
     if checkpoint is None or source is None or benchmark is None:
@@ -249,7 +246,7 @@ def compare(
     ),
 ) -> None:
     """Show two recorded runs side by side: config, metrics, classes, and a paired test over the test images."""
-    from ltbench.compare import show_comparison
+    from ltbench.verbs.compare import show_comparison
 
     show_comparison(first, second, all_classes)
 
@@ -300,36 +297,35 @@ def status(
     option: Options = None,
     plugin: Plugins = None,
     scale_lr: ScaleLR = False,
-    devices_per_run: DevicesPerRun = None,
     skip_recorded: SkipRecorded = False,
     watch: Annotated[bool, typer.Option('--watch', help='Draw it again every two seconds.')] = False,
     as_json: Annotated[bool, typer.Option('--json', help='For programs.')] = False,
 ) -> None:
     """Show which runs are done, recorded, running, pending, stale, blocked or failed, with reasons."""
     from ltbench.console import machine_output
-    from ltbench.grid import drive
     from ltbench.grid.selection import Selection
+    from ltbench.verbs.status import status as show_status
 
-    options = _run_options(option, devices_per_run)
+    options = _assignments(option or [])
     selection = Selection(
         suite, tuple(benchmark or ()), tuple(method or ()), _seeds(seeds), preset, options, scale_lr, skip_recorded
     )
     with machine_output() if as_json else nullcontext() as write:
-        drive.status(selection, [str(p) for p in plugin or ()], watch, write)
+        show_status(selection, [str(p) for p in plugin or ()], watch, write)
 
 
 @app.command('ls')
-def list_things(
+def ls(
     what: Annotated[str, typer.Argument(metavar='methods|benchmarks|suites|runs')],
     plugin: Plugins = None,
     as_json: Annotated[bool, typer.Option('--json', help='For programs; all there is to know.')] = False,
 ) -> None:
     """List methods, benchmarks, suites or recorded runs, one line each."""
-    from ltbench import listing
     from ltbench.console import machine_output
+    from ltbench.verbs.ls import list_things
 
     with machine_output() if as_json else nullcontext() as write:
-        code = listing.show(what, [str(p) for p in plugin or ()], write)
+        code = list_things(what, [str(p) for p in plugin or ()], write)
     raise typer.Exit(code)
 
 
@@ -339,7 +335,7 @@ def check(
     plugin: Plugins = None,
 ) -> None:
     """Test that methods keep the contract: yours as well as the built-in ones."""
-    from ltbench.checking import check_methods
+    from ltbench.verbs.check import check_methods
 
     raise typer.Exit(check_methods(method or [], [str(p) for p in plugin or ()]))
 
@@ -357,8 +353,8 @@ def bench(
     ] = None,
 ) -> None:
     """Measure this machine: our path against its reference, in one run, by turns."""
-    from ltbench.bench import bench as measure
-    from ltbench.bench import show
+    from ltbench.verbs.bench import bench as measure
+    from ltbench.verbs.bench import show
 
     for line in show(measure(part, out, rounds, threads=threads, model=model)):
         typer.echo(line)
@@ -369,50 +365,50 @@ def new(
     name: Annotated[str, typer.Argument(metavar='METHOD', help='Name of the method: lower case, like my_method.')],
 ) -> None:
     """Write a method file and its test from a template."""
-    from ltbench import scaffold
+    from ltbench.verbs.new import new_method
 
-    for line in scaffold.new_method(name):
+    for line in new_method(name):
         typer.echo(line)
 
 
 @data_app.command('ls')
 def data_ls() -> None:
     """List the benchmarks' data and whether they are there."""
-    from ltbench import listing
+    from ltbench.verbs.data import list_data
 
-    listing.show_data()
+    list_data()
 
 
 @data_app.command('get')
 def data_get(benchmark: Annotated[str, typer.Argument(help='Name of a benchmark.')]) -> None:
     """Download what is missing or damaged, from where it was cut, and check it; or say what to put where."""
-    from ltbench import listing
+    from ltbench.verbs.data import get_data
 
-    raise typer.Exit(listing.get_data(benchmark))
+    raise typer.Exit(get_data(benchmark))
 
 
 @data_app.command('check')
 def data_check(benchmark: Annotated[str, typer.Argument(help='Name of a benchmark.')]) -> None:
     """Compare every file with its published checksum, and count the images of large sets."""
-    from ltbench import listing
+    from ltbench.verbs.data import check_data
 
-    raise typer.Exit(listing.check_data(benchmark))
+    raise typer.Exit(check_data(benchmark))
 
 
 @store_app.command('ls')
 def store_ls() -> None:
     """List the artifacts: kind, size, age, and how many records rest on each."""
-    from ltbench import storekeeping
+    from ltbench.verbs.store import show_store
 
-    storekeeping.show_store()
+    show_store()
 
 
 @store_app.command('verify')
 def store_verify() -> None:
     """Compare every file with its checksum and set damaged artifacts aside."""
-    from ltbench import storekeeping
+    from ltbench.verbs.store import verify_store
 
-    raise typer.Exit(storekeeping.verify_store())
+    raise typer.Exit(verify_store())
 
 
 @store_app.command('gc')
@@ -421,15 +417,18 @@ def store_gc(
     yes: Annotated[bool, typer.Option('--yes', help='Do not ask.')] = False,
 ) -> None:
     """Remove artifacts that no record rests on, and what interrupted work left."""
-    from ltbench import storekeeping
+    from ltbench.verbs.store import clean_store
 
-    storekeeping.clean_store(days, yes)
+    clean_store(days, yes)
 
 
 def main() -> None:
     """Entry of the console script: errors a user can mend are one line, everything else is a traceback."""
     from ltbench.console import say, tolerant_streams
 
+    gc.set_threshold(
+        100_000, 50, 50
+    )  # much is made, little of it is garbage: of 10,000 records each look takes a second
     with tolerant_streams() as lost:
         code: object = 0
         try:
@@ -483,11 +482,6 @@ def _seeds(text: str | None) -> tuple[int, ...]:
             raise UsageError(f'cannot read seeds {text!r}: expected whole numbers, 0 or larger, like 0,1,2 or 0-4')
         seeds |= dict.fromkeys(range(first, last + 1))
     return tuple(seeds)
-
-
-def _run_options(items: list[str] | None, devices: int | None) -> dict[str, object]:
-    """What ``-o`` and ``--devices-per-run`` change in a benchmark or a method."""
-    return _assignments(items or []) | ({} if devices is None else {'recipe.devices': devices})
 
 
 def _numbers(option: str, text: str) -> tuple[float, ...]:

@@ -67,7 +67,7 @@ class SmallImages(Struct, forbid_unknown_fields=True):
 
 
 class LargeImages(Struct, forbid_unknown_fields=True):
-    """Augmentation of images in files, see :class:`ltbench.data.files.FileDataset`."""
+    """Augmentation of images in files, see :class:`ltbench.data.large.FileDataset`."""
 
     random_resized_crop: Pixels
     resize: Pixels

@@ -23,7 +23,7 @@ from ltbench.record_schema import SCHEMA_VERSION, check_failure, check_record
 from ltbench.sealed import contents_of, explained, write_atomically
 
 __all__ = [
-    'IDENTITY', 'ROW', 'SCHEMA_VERSION', 'InvalidRecordError', 'Recorded', 'checksum', 'is_valid', 'read_failures',
+    'IDENTITY', 'ROW', 'SCHEMA_VERSION', 'InvalidRecordError', 'RecordIndex', 'checksum', 'is_valid', 'read_failures',
     'read_record', 'read_records', 'record_name', 'record_path', 'results_root', 'set_superseded_aside',
     'write_failure', 'write_record',
 ]  # fmt: skip
@@ -205,7 +205,7 @@ def set_superseded_aside(path: Path, record: Mapping[str, Any]) -> list[Path]:
     return moved
 
 
-class Recorded:
+class RecordIndex:
     """The records of a suite by what their names tell, for questions that do not need what is in them.
 
     Args:

@@ -5,6 +5,7 @@ Children of mmengine's roots: a part that mmengine, or a package on top of it, h
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import sys
 from collections.abc import Mapping
@@ -22,10 +23,14 @@ from ltbench.recipe import check_arguments
 class Registry(PlainRegistry):
     """A registry that knows in which module each part was registered: that of the part itself, or another that had it
     made, with arguments that are part of what it computes.
+
+    Args:
+        beside_methods: Whether the files of methods hold such parts too: they are loaded before a name is looked up.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, beside_methods: bool = True, **options: Any) -> None:
         self.registered_in: dict[tuple[str, Any], str] = {}  # by name and part: a name may be given back
+        self.beside_methods = beside_methods
         super().__init__(*args, **options)
 
     def _register_module(self, module: Any, module_name: Any = None, force: bool = False) -> None:
@@ -35,6 +40,13 @@ class Registry(PlainRegistry):
             frame = frame.f_back
         names = [module_name] if isinstance(module_name, str) else module_name or [module.__name__]
         self.registered_in |= {(name, module): frame.f_globals['__name__'] for name in names}
+
+    def import_from_location(self) -> None:
+        """Once: the modules of ``locations``, and where parts lie beside methods these too."""
+        super().import_from_location()
+        if self.beside_methods:
+            self.beside_methods = False
+            importlib.import_module('ltbench.plugins').load()
 
     def get(self, key: str) -> Any:
         """What is registered under a name, here, in a parent, or as ``scope.name`` in another package's registry.
@@ -54,17 +66,18 @@ class Registry(PlainRegistry):
         return None if registry is None else registry.module_dict[name]
 
 
-METHODS = Registry('method', scope='ltbench', locations=['ltbench.builtin'])
-DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope='ltbench', locations=['ltbench.data'])
-MODELS = Registry('model', parent=MMENGINE_MODELS, scope='ltbench', locations=['ltbench.models', 'ltbench.builtin'])
-SAMPLERS = Registry('sampler', parent=DATA_SAMPLERS, scope='ltbench', locations=['ltbench.data', 'ltbench.builtin'])
-POLICIES = Registry(
-    'augmentation policy',
-    scope='ltbench',
-    locations=['ltbench.data', 'ltbench.builtin'],
+METHODS = Registry('method', scope='ltbench')
+DATASETS = Registry(
+    'dataset', parent=MMENGINE_DATASETS, scope='ltbench', locations=['ltbench.data'], beside_methods=False
 )
+MODELS = Registry('model', parent=MMENGINE_MODELS, scope='ltbench', locations=['ltbench.models'])
+SAMPLERS = Registry('sampler', parent=DATA_SAMPLERS, scope='ltbench', locations=['ltbench.data'])
+POLICIES = Registry('augmentation policy', scope='ltbench', locations=['ltbench.data'])
 EXECUTORS = Registry(
-    'executor', scope='ltbench', locations=['ltbench.grid.local', 'ltbench.grid.ray_cluster', 'ltbench.grid.slurm']
+    'executor',
+    scope='ltbench',
+    locations=[f'ltbench.grid.executors.{name}' for name in ('local', 'ray', 'slurm')],
+    beside_methods=False,
 )
 
 

@@ -25,9 +25,8 @@ DEPENDENCIES = frozenset((
 """Packages that ``pyproject.toml`` declares: known by their versions, which records hold."""
 
 COMPUTES_NOTHING = frozenset((
-    'report', 'tracking', 'bench', 'grid', 'cli', 'listing', 'scaffold', 'storekeeping', 'rescore', 'compare',
-    'contract', 'console', 'runs', 'record', 'store', 'sealed', 'claims', 'places', 'errors', 'garbage', 'builtin',
-    'configs', 'checking',
+    'report', 'tracking', 'verbs', 'grid', 'cli', 'console', 'record', 'store', 'sealed', 'claims', 'places', 'errors',
+    'configs',
 ))  # fmt: skip
 """Modules and folders of ``ltbench`` that no trained number goes through; all others are the engine.
 

@@ -23,7 +23,7 @@ from PIL import Image
 from ltbench import plugins
 from ltbench.config import Benchmark, Spec
 from ltbench.data import load_data
-from ltbench.engine.job import Job, Runtime, Workbench
+from ltbench.engine.job import Job, Runtime, StageContext
 from ltbench.engine.networks import build_model
 from ltbench.engine.worker import carry_out
 from ltbench.evaluation import evaluate
@@ -222,7 +222,7 @@ def _rounded(folder: Path) -> Values:
 
 def _network(benchmark: Benchmark, folder: Path) -> LongTailClassifier:
     stage = make_plan('erm', benchmark, load_data(benchmark.data).fingerprint, seed=0).stages()[-1]
-    return build_model(Workbench(stage, Store(folder / 'store'), Runtime(device='cpu')))
+    return build_model(StageContext(stage, Store(folder / 'store'), Runtime(device='cpu')))
 
 
 def _drawn(name: str, folder: Path) -> Values:

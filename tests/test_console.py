@@ -14,8 +14,8 @@ from ltbench import console
 from ltbench.config import load_benchmark
 from ltbench.grid.graph import Graph, Run
 from ltbench.grid.status import StageState
-from ltbench.grid.view import LiveView, PlainView
 from ltbench.method import make_plan
+from ltbench.verbs.view import LiveView, PlainView
 
 
 def test_elsewhere_one_line_and_then_one_a_minute(monkeypatch, capsys):

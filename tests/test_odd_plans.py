@@ -14,7 +14,7 @@ import pytest
 from ltbench import cli
 from ltbench.config import Suite, load_benchmark, load_suite, read_config
 from ltbench.errors import LTBenchError, UsageError
-from ltbench.grid.run import expand
+from ltbench.grid.planning import expand
 
 PLANS = int(os.environ.get('ODD_PLANS', 80))
 """Of options, and as many of files; long form: `ODD_PLANS=2000 ODD_SEED=1 pytest -n 0 tests/test_odd_plans.py`."""

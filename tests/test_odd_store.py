@@ -37,7 +37,8 @@ from ltbench.engine.job import Job, Runtime
 from ltbench.engine.worker import carry_out
 from ltbench.errors import EXIT_CLAIMED, LTBenchError
 from ltbench.grid.answer import Answers
-from ltbench.grid.run import choose_suite, expand, record_run, unrecorded
+from ltbench.grid.planning import choose_suite, expand
+from ltbench.grid.recording import record_run, unrecorded
 from ltbench.grid.selection import Selection
 from ltbench.method import make_plan
 from ltbench.sealed import read_blob

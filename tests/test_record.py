@@ -13,7 +13,7 @@ from made_records import make_record, write
 
 from ltbench.errors import StoreError
 from ltbench.record import (
-    Recorded,
+    RecordIndex,
     read_failures,
     read_record,
     read_records,
@@ -86,7 +86,7 @@ def test_a_failure_is_kept_until_the_run_succeeds(results):
 
 
 def instead_of(record):
-    return Recorded('made').instead_of(record_name(record), record)
+    return RecordIndex('made').instead_of(record_name(record), record)
 
 
 def test_what_other_code_recorded_is_known_however_its_file_is_laid_out():

@@ -3,7 +3,7 @@
 `ltbench run -b imagenet_lt`; ERM 41.6 (DisAlign, table 10: many 64.0, medium 33.8, few 5.8).
 The recipe is that of Decoupling (facebookresearch/classifier-balancing@f162ade): batch 512, lr 0.2, cosine. Values are
 chosen on the official validation list, results are on the test list. A run is 10.4 million images, forward and
-backward, or 0.26 exaFLOP; not timed here. `--devices-per-run N` divides each batch among GPUs; `-o pre_resize=320`
+backward, or 0.26 exaFLOP; not timed here. `-o devices=N` divides each batch among GPUs; `-o pre_resize=320`
 trains on smaller copies of the images, made once. Data: `ltbench data get imagenet_lt` says what to put where.
 """
 

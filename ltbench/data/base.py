@@ -16,7 +16,7 @@ import numpy as np
 
 from ltbench.data.contents import Contents, contents_of
 from ltbench.data.derived import data_root
-from ltbench.data.download import RemoteFile, complete
+from ltbench.data.download import FileStatus, RemoteFile, complete
 from ltbench.data.profiles import select
 from ltbench.registry import DATASETS, build
 
@@ -65,15 +65,6 @@ class FileSplit:
     def take(self, positions: np.ndarray) -> FileSplit:
         """The images at ``positions`` (indices or a mask)."""
         return FileSplit(self.root, self.names[positions], self.labels[positions])
-
-
-@dataclass(frozen=True)
-class FileStatus:
-    """Whether one file is there and whole."""
-
-    name: str
-    state: str  # 'whole', 'missing' or 'damaged'
-    detail: str
 
 
 class LongTailData:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ltbench.data.base import FileSplit, LongTailData, Split
-from ltbench.data.files import FileDataset, SeededSampler, as_it_is, file_loader
+from ltbench.data.large import FileDataset, SeededSampler, as_it_is, file_loader
 from ltbench.data.samplers import EpochSampler, Paired
 from ltbench.data.views import View, resolve
 from ltbench.errors import given

@@ -19,15 +19,12 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, Any, cast
 
 from rich.filesize import decimal
 
 from ltbench.console import printable, say, transfer
 from ltbench.errors import DataError, InterruptedRunError
-
-if TYPE_CHECKING:
-    from ltbench.data.base import FileStatus
 
 CHUNK = 1 << 20
 TIMEOUT = 30  # seconds without a byte
@@ -36,6 +33,15 @@ WAITS = (1, 3, 10, 30, 60)  # seconds before a server is asked again; from the f
 HOPELESS = (socket.gaierror, ConnectionRefusedError, ssl.SSLCertVerificationError, FileNotFoundError, str)
 RETRIED = {408, 429, 500, 502, 503, 504}
 LEAST_ROOM = 1_000_000_000  # bytes that stay free on the disk where a server does not say how much it sends
+
+
+@dataclass(frozen=True)
+class FileStatus:
+    """Whether one file is there and whole."""
+
+    name: str
+    state: str  # 'whole', 'missing' or 'damaged'
+    detail: str
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
 from ltbench.engine.distributed import DataParallel
-from ltbench.engine.job import Workbench
+from ltbench.engine.job import StageContext
 from ltbench.models.classifier import LongTailClassifier
 from ltbench.seeding import derive_seed
 
@@ -80,7 +80,7 @@ class StageRunner(Runner):
 
 
 def fit(
-    bench: Workbench,
+    context: StageContext,
     model: BaseModel,
     loader: Any,
     optimizer: torch.optim.Optimizer,
@@ -90,7 +90,7 @@ def fit(
     """Train to the last epoch of a stage.
 
     Args:
-        bench: The stage.
+        context: The stage.
         model: What is trained; its ``train_step`` gives the loss of a batch and how many are ``correct``.
         loader: Batches of an epoch; has ``sampler`` and ``dataset``.
         optimizer: Over the parameters of ``model``.
@@ -102,16 +102,16 @@ def fit(
     """
     runner = StageRunner(
         model=model,
-        work_dir=str(bench.folder / 'mmengine'),
+        work_dir=str(context.folder / 'mmengine'),
         train_dataloader=loader,
         train_cfg={'type': StageLoop, 'max_epochs': epochs},
         optim_wrapper=OptimWrapper(optimizer),
         custom_hooks=list(hooks),
         env_cfg={'mp_cfg': {'mp_start_method': 'forkserver'}, 'dist_cfg': {'backend': 'nccl'}},
-        randomness={'seed': derive_seed(bench.config['seed'], 0, 'global') % 2**32},
-        experiment_name=bench.stage.fingerprint[:16],
+        randomness={'seed': derive_seed(context.config['seed'], 0, 'global') % 2**32},
+        experiment_name=context.stage.fingerprint[:16],
         log_level=logging.WARNING,
-        launcher='pytorch' if bench.share.size > 1 else 'none',
+        launcher='pytorch' if context.share.size > 1 else 'none',
     )
     runner.train()
     return runner

@@ -17,7 +17,7 @@ from ltbench.data.samplers import EpochSampler
 from ltbench.engine.environment import Meter, size_of
 from ltbench.engine.fit import fit
 from ltbench.engine.hooks import Checkpoints, Constrained, Curve, EpochStart
-from ltbench.engine.job import Workbench
+from ltbench.engine.job import StageContext
 from ltbench.engine.networks import FEATURES, HEAD, build_model, load_trained, trained_head
 from ltbench.engine.optim import build_optimizer
 from ltbench.engine.outputs import evaluated_splits, predict, save_outputs, save_tensors
@@ -31,26 +31,26 @@ from ltbench.store import Artifact
 PROGRESS_BATCHES = 50
 
 
-def extract_features(bench: Workbench) -> Artifact:
+def extract_features(context: StageContext) -> Artifact:
     """Pass the views that the head's sampler and augmentation draw through the frozen backbone.
 
     With ``bn='train'`` each batch is normalised by its own statistics and the running ones keep moving, exactly as if
     the backbone ran beside the head: its features depend on the batches alone, never on the head.
     """
-    config, data, meter = bench.config, bench.data, Meter()
-    model = load_trained(bench, bench.parent)
+    config, data, meter = context.config, context.data, Meter()
+    model = load_trained(context, context.parent)
     seed = derive_seed(config['seed'], 0, 'head')  # not the views of the first stage's first epochs once more
-    preprocess = BatchPreprocessor(data, config['augmentation'], seed).to(bench.device)
-    views, labels = _views(bench, model, preprocess, seed) if config['epochs'] else (None, None)
-    splits, seen_as = evaluated_splits(data), bench.train_config['recipe']['augmentation']
+    preprocess = BatchPreprocessor(data, config['augmentation'], seed).to(context.device)
+    views, labels = _views(context, model, preprocess, seed) if config['epochs'] else (None, None)
+    splits, seen_as = evaluated_splits(data), context.train_config['recipe']['augmentation']
     if not config['epochs']:
         splits['train'] = data.train  # for steps that fit something to the training images as they are
     contents: dict[str, Any] = {'head': model.head.state_dict(), 'views': views, 'labels': labels}
     for name, split in splits.items():
-        features = predict(model.backbone, preprocess, split, seen_as, bench.loader_workers)
+        features = predict(model.backbone, preprocess, split, seen_as, context.loader_workers)
         contents[name] = features, torch.from_numpy(split.labels)
-    example = preprocess.normalize(example_of(data, seen_as).to(bench.device))
-    return bench.publish(
+    example = preprocess.normalize(example_of(data, seen_as).to(context.device))
+    return context.publish(
         meter.read(),
         lambda folder: save_tensors(folder / FEATURES, contents),
         epochs=config['epochs'],
@@ -59,14 +59,14 @@ def extract_features(bench: Workbench) -> Artifact:
 
 
 def _views(
-    bench: Workbench, model: LongTailClassifier, preprocess: BatchPreprocessor, seed: int
+    context: StageContext, model: LongTailClassifier, preprocess: BatchPreprocessor, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Features ``[epochs * N, F]`` of all views, in the order in which they are drawn, and their labels."""
-    config, data = bench.config, bench.data
+    config, data = context.config, context.data
     sampler = build(SAMPLERS, config['sampler'], labels=data.train.labels, seed=seed, epochs=config['epochs'])
     if isinstance(data.train, Split) and config['bn'] == 'eval' and not preprocess.has_policies:
-        return _views_once(bench, model, preprocess, sampler, data.train)
-    loader = train_loader(data.train, sampler, config['batch_size'], config['augmentation'], bench.loader_workers)
+        return _views_once(context, model, preprocess, sampler, data.train)
+    loader = train_loader(data.train, sampler, config['batch_size'], config['augmentation'], context.loader_workers)
     views: list[Tensor] = []
     labels: list[Tensor] = []
     for epoch in range(config['epochs']):
@@ -77,19 +77,19 @@ def _views(
             for batch in loader:
                 views.append(model.backbone(preprocess(batch, training=True)['images']).float().cpu())
                 labels.append(batch['labels'])
-        bench.progress(epoch + 1, config['epochs'])
+        context.progress(epoch + 1, config['epochs'])
     return torch.cat(views), torch.cat(labels)
 
 
 def _views_once(
-    bench: Workbench, model: LongTailClassifier, preprocess: BatchPreprocessor, sampler: EpochSampler, split: Split
+    context: StageContext, model: LongTailClassifier, preprocess: BatchPreprocessor, sampler: EpochSampler, split: Split
 ) -> tuple[Tensor, Tensor]:
     """The same, passing views that are drawn again through the backbone once.
 
     With BN in evaluation mode an image's features do not depend on the batch it is in. A balanced sampler shows an
     image of a rare class hundreds of times, and it has 162 views at most: about 3 of 10 passes are saved on CIFAR.
     """
-    epochs, batch_size = bench.config['epochs'], bench.config['batch_size']
+    epochs, batch_size = context.config['epochs'], context.config['batch_size']
     order, draws = [], []
     for epoch in range(epochs):
         sampler.set_epoch(epoch)
@@ -108,37 +108,37 @@ def _views_once(
     model.eval()
     with torch.inference_mode():
         for number, (indices, *augmentation) in enumerate(parts):
-            images = dataset.__getitems__(indices)['images'].to(bench.device)
+            images = dataset.__getitems__(indices)['images'].to(context.device)
             views.append(model.backbone(preprocess.augment(images, augmentation)[0]).float().cpu())
             if number % PROGRESS_BATCHES == 0:
-                bench.progress(epochs * number // len(parts), epochs)
-    bench.progress(epochs, epochs)
+                context.progress(epochs * number // len(parts), epochs)
+    context.progress(epochs, epochs)
     if len(parts) > 1:
         views[-1] = views[-1][-(distinct.shape[1] - batch_size * (len(parts) - 1)) :]
     return torch.cat(views)[places], dataset.labels[drawn[0]]
 
 
-def train_head(bench: Workbench) -> Artifact:
+def train_head(context: StageContext) -> Artifact:
     """Train a head on extracted features, batch by batch in the order in which they were drawn."""
-    config, data = bench.config, bench.data
-    views_config, artifact = given(bench.stage.needs).config, bench.parent
-    features = torch.load(artifact.path(FEATURES), map_location=bench.device, weights_only=True)
-    base, backbone_shape = trained_head(bench, features['head']), build_model(bench).backbone
+    config, data = context.config, context.data
+    views_config, artifact = given(context.stage.needs).config, context.parent
+    features = torch.load(artifact.path(FEATURES), map_location=context.device, weights_only=True)
+    base, backbone_shape = trained_head(context, features['head']), build_model(context).backbone
     torch.manual_seed(derive_seed(config['seed'], 0, 'head'))
-    head = build_head(config['head'], backbone_shape, data.num_classes, base=base).to(bench.device)
+    head = build_head(config['head'], backbone_shape, data.num_classes, base=base).to(context.device)
     model = HeadOnFeatures(head)
-    model.loss = build_loss(config['loss'], config['class_weights'], data.class_counts).to(bench.device)
+    model.loss = build_loss(config['loss'], config['class_weights'], data.class_counts).to(context.device)
     constraint = build(MODELS, config['constraint'], head=head) if config['constraint'] else None
     epochs, batch_size = views_config['epochs'], views_config['batch_size']
     views = features['views'].view(epochs, -1, *features['views'].shape[1:])
     loader = ViewLoader(views, features['labels'].view(epochs, -1), batch_size)
     seed = derive_seed(config['seed'], 0, 'head')
-    curve = Curve(bench)
-    checkpoints = Checkpoints(bench, curve)
+    curve = Curve(context)
+    checkpoints = Checkpoints(context, curve)
     hooks: list[Hook] = [EpochStart(seed, config['schedule'], config['optimizer']['lr'], epochs), curve, checkpoints]
     if constraint is not None:
         hooks.append(Constrained(constraint))
-    fit(bench, model, loader, build_optimizer(model, config['optimizer'], fused=True), epochs, hooks)
+    fit(context, model, loader, build_optimizer(model, config['optimizer'], fused=True), epochs, hooks)
     head.eval()
     outputs = {}
     with torch.inference_mode():
@@ -153,7 +153,7 @@ def train_head(bench: Workbench) -> Artifact:
         for name, split in evaluated_splits(data).items():
             save_outputs(folder / f'{name}.npz', outputs[name], split, data.num_classes)
 
-    return bench.publish(checkpoints.meter.read(), write, model=whole, epochs=epochs, head_curve=curve.epochs)
+    return context.publish(checkpoints.meter.read(), write, model=whole, epochs=epochs, head_curve=curve.epochs)
 
 
 class ViewLoader:

@@ -20,7 +20,7 @@ from ltbench.engine.analysis import bn_scale
 from ltbench.engine.distributed import bare
 from ltbench.engine.environment import Meter
 from ltbench.engine.fit import StageRunner
-from ltbench.engine.job import LeftError, Workbench
+from ltbench.engine.job import LeftError, StageContext
 from ltbench.engine.optim import build_optimizer, learning_rate, set_learning_rate
 from ltbench.engine.outputs import NonFiniteError, evaluated_splits, predict
 from ltbench.errors import given
@@ -82,13 +82,13 @@ class Curve(Hook):
         NonFiniteError: After an epoch whose loss is NaN or infinite.
     """
 
-    def __init__(self, bench: Workbench) -> None:
-        self.bench = bench
+    def __init__(self, context: StageContext) -> None:
+        self.context = context
         self.epochs: list[dict[str, float]] = []
 
     def before_train_epoch(self, runner: StageRunner) -> None:
         """Start the sums."""
-        self.loss, self.correct = torch.zeros(2, device=self.bench.device)
+        self.loss, self.correct = torch.zeros(2, device=self.context.device)
         self.images = 0
 
     def after_train_iter(
@@ -115,7 +115,7 @@ class Curve(Hook):
         if scale is not None:
             values['bn_scale'] = scale
         self.epochs.append({'epoch': runner.epoch, **{key: float(f'{value:.6g}') for key, value in values.items()}})
-        self.bench.progress(runner.epoch + 1, runner.max_epochs, **values)
+        self.context.progress(runner.epoch + 1, runner.max_epochs, **values)
         shown = '  '.join(f'{name} {value:.4g}' for name, value in values.items())
         LOGGER.info('epoch %d/%d  %s', runner.epoch + 1, runner.max_epochs, shown)
 
@@ -126,26 +126,26 @@ class Scores(Hook):
     A network whose logits are not all finite on the way (statistics of BN that are still wild) has no score there.
 
     Args:
-        bench: The stage.
+        context: The stage.
         curve: Gets ``test_top1``, ``test_many``, ... (and ``validation_...`` where there is such a part), in percent.
         checkpoints: Have the meter.
     """
 
     priority = 'LOW'  # after the curve, before the checkpoint that holds it
 
-    def __init__(self, bench: Workbench, curve: Curve, checkpoints: Checkpoints) -> None:
-        self.bench, self.curve, self.checkpoints = bench, curve, checkpoints
+    def __init__(self, context: StageContext, curve: Curve, checkpoints: Checkpoints) -> None:
+        self.context, self.curve, self.checkpoints = context, curve, checkpoints
 
     def after_train_epoch(self, runner: StageRunner) -> None:
         """Score if it is time."""
-        due = (runner.epoch + 1) % given(self.bench.runtime.eval_every) == 0
-        if self.bench.share.rank > 0 or not due or self.bench.told_to_leave.is_set():
+        due = (runner.epoch + 1) % given(self.context.runtime.eval_every) == 0
+        if self.context.share.rank > 0 or not due or self.context.told_to_leave.is_set():
             return
-        model, data = bare(runner.model), self.bench.data
-        augmentation = self.bench.config['recipe']['augmentation']
+        model, data = bare(runner.model), self.context.data
+        augmentation = self.context.config['recipe']['augmentation']
         with self.checkpoints.meter.paused():
             for name, split in evaluated_splits(data).items():
-                logits = predict(model, model.data_preprocessor, split, augmentation, self.bench.loader_workers)
+                logits = predict(model, model.data_preprocessor, split, augmentation, self.context.loader_workers)
                 if not torch.isfinite(logits).all():
                     continue
                 metrics = evaluate(logits.numpy(), np.asarray(split.labels), data.class_counts)
@@ -208,28 +208,28 @@ class Checkpoints(Hook):
     priority = 'VERY_LOW'
 
     def __init__(
-        self, bench: Workbench, curve: Curve, start: Path | None = None, average: Average | None = None
+        self, context: StageContext, curve: Curve, start: Path | None = None, average: Average | None = None
     ) -> None:
-        self.bench, self.curve, self.start, self.average = bench, curve, start, average
-        self.next_save = time.monotonic() + bench.runtime.checkpoint_seconds
+        self.context, self.curve, self.start, self.average = context, curve, start, average
+        self.next_save = time.monotonic() + context.runtime.checkpoint_seconds
         self.meter = Meter()
 
     def before_train(self, runner: StageRunner) -> None:
         """Load the newest state, else the one this stage starts from."""
         for path in self._files():
             try:
-                saved = read_blob(path, 'checkpoint', self.bench.stage.fingerprint)
+                saved = read_blob(path, 'checkpoint', self.context.stage.fingerprint)
             except (DamagedFileError, FileNotFoundError) as error:
                 LOGGER.warning('%s; set aside, and the one before it is taken', error)
                 path.replace(path.with_suffix('.damaged'))
                 continue
-            state = torch.load(io.BytesIO(saved), map_location=self.bench.device, weights_only=True)
+            state = torch.load(io.BytesIO(saved), map_location=self.context.device, weights_only=True)
             self.meter = Meter(state['spent'])
             break
         else:
             if self.start is None:
                 return
-            state = torch.load(self.start, map_location=self.bench.device, weights_only=True)
+            state = torch.load(self.start, map_location=self.context.device, weights_only=True)
         model, loss = bare(runner.model), self._other_loss_before(state['epoch'])
         model.load_network(state['model'])
         if loss is None:
@@ -244,7 +244,7 @@ class Checkpoints(Hook):
             self.average.load_state_dict(state['average'])
         runner.train_loop.go_on_from(state['epoch'], state['iteration'])
         self.curve.epochs = state['curve']
-        self.bench.first_epoch = state['epoch']
+        self.context.first_epoch = state['epoch']
         LOGGER.info('continuing from epoch %d', state['epoch'])
 
     def after_train_epoch(self, runner: StageRunner) -> None:
@@ -253,18 +253,18 @@ class Checkpoints(Hook):
         Raises:
             LeftError: If the worker is to leave; the state is saved then in any case.
         """
-        done, start, leave = runner.epoch + 1, time.monotonic(), self.bench.told_to_leave.is_set()
-        if self.bench.share.rank == 0 and done < runner.max_epochs and (leave or start >= self.next_save):
+        done, start, leave = runner.epoch + 1, time.monotonic(), self.context.told_to_leave.is_set()
+        if self.context.share.rank == 0 and done < runner.max_epochs and (leave or start >= self.next_save):
             state = {**self.state(runner, done, runner.iter), 'spent': self.meter.read()}
             buffer = io.BytesIO()
             torch.save(state, buffer)
-            with explained('a checkpoint', self.bench.store.root):
-                path = self.bench.folder / f'epoch_{done:05d}.pt'
-                write_blob(path, 'checkpoint', self.bench.stage.fingerprint, buffer.getvalue())
+            with explained('a checkpoint', self.context.store.root):
+                path = self.context.folder / f'epoch_{done:05d}.pt'
+                write_blob(path, 'checkpoint', self.context.stage.fingerprint, buffer.getvalue())
             for path in self._files()[2:]:
                 remove(path)
             took = time.monotonic() - start
-            self.next_save = start + took + max(self.bench.runtime.checkpoint_seconds, SAVING_SHARE * took)
+            self.next_save = start + took + max(self.context.runtime.checkpoint_seconds, SAVING_SHARE * took)
             if leave:
                 raise LeftError(f'told to leave: saved after epoch {done}')
 
@@ -287,7 +287,7 @@ class Checkpoints(Hook):
 
     def _other_loss_before(self, epoch: int) -> Mapping[str, Any] | None:
         """The config of the loss that a state was saved with after ``epoch`` epochs, where this stage has another."""
-        history = self.bench.config.get('history')
+        history = self.context.config.get('history')
         if history is None:  # a head has one loss
             return None
         before = next(in_force['loss'] for in_force in history if in_force['until'] >= epoch)
@@ -301,9 +301,9 @@ class Checkpoints(Hook):
         A file numbers the parameters, those of the loss among them. So it is read by an optimizer that has the loss it
         was saved with, and each parameter of the network then keeps its own.
         """
-        new, counts = model.loss, self.bench.data.class_counts
-        model.loss = build_loss(loss, None, counts).to(self.bench.device)
-        earlier = build_optimizer(model, self.bench.config['recipe']['optimizer'], fused=True)
+        new, counts = model.loss, self.context.data.class_counts
+        model.loss = build_loss(loss, None, counts).to(self.context.device)
+        earlier = build_optimizer(model, self.context.config['recipe']['optimizer'], fused=True)
         model.loss = new
         earlier.load_state_dict(saved)
         network = set(model.parameters())
@@ -311,4 +311,4 @@ class Checkpoints(Hook):
 
     def _files(self) -> list[Path]:
         """Saved states, newest first."""
-        return sorted(self.bench.folder.glob('epoch_*.pt'), reverse=True)
+        return sorted(self.context.folder.glob('epoch_*.pt'), reverse=True)

@@ -70,7 +70,7 @@ class Job:
         return cls(Stage.from_json(data['stage']), data['store'], runtime)
 
 
-class Workbench:
+class StageContext:
     """The stage in hand: its data, device, folder, parent artifact, and a way to tell how far it is.
 
     Args:

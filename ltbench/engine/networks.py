@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ltbench.data.batches import BatchPreprocessor
-from ltbench.engine.job import Workbench
+from ltbench.engine.job import StageContext
 from ltbench.models.classifier import LongTailClassifier, build_head
 from ltbench.seeding import derive_seed
 from ltbench.stage import Stage, train_stage_of
@@ -20,49 +20,51 @@ HEAD = 'head.pt'
 FEATURES = 'features.pt'
 
 
-def build_model(bench: Workbench, config: Mapping[str, Any] | None = None) -> LongTailClassifier:
+def build_model(context: StageContext, config: Mapping[str, Any] | None = None) -> LongTailClassifier:
     """The network of a plan with its initial weights, which depend on the run seed alone.
 
     Args:
-        bench: The stage.
+        context: The stage.
         config: Of another ``train`` stage than its own.
     """
-    config, data = config or bench.train_config, bench.data
+    config, data = config or context.train_config, context.data
     torch.manual_seed(derive_seed(config['seed'], 0, 'init'))
-    preprocess = BatchPreprocessor(data, config['recipe']['augmentation'], config['seed'], bench.share, config['views'])
+    preprocess = BatchPreprocessor(
+        data, config['recipe']['augmentation'], config['seed'], context.share, config['views']
+    )
     return LongTailClassifier(config, data.num_classes, data.channels, preprocess)
 
 
-def load_trained(bench: Workbench, artifact: Artifact) -> LongTailClassifier:
+def load_trained(context: StageContext, artifact: Artifact) -> LongTailClassifier:
     """The network with the weights that a ``train`` stage left."""
-    return _loaded(bench, artifact, None)
+    return _loaded(context, artifact, None)
 
 
-def _loaded(bench: Workbench, artifact: Artifact, config: Mapping[str, Any] | None) -> LongTailClassifier:
-    model = build_model(bench, config)
+def _loaded(context: StageContext, artifact: Artifact, config: Mapping[str, Any] | None) -> LongTailClassifier:
+    model = build_model(context, config)
     state = torch.load(artifact.path(STATE), map_location='cpu', weights_only=True)
     model.load_network(state['model'])
-    return model.to(bench.device, memory_format=torch.channels_last)
+    return model.to(context.device, memory_format=torch.channels_last)
 
 
-def trained_head(bench: Workbench, state: dict[str, Tensor]) -> nn.Module:
+def trained_head(context: StageContext, state: dict[str, Tensor]) -> nn.Module:
     """The head of the ``train`` stage with the weights that an artifact holds."""
-    head = build_model(bench).head
+    head = build_model(context).head
     head.load_state_dict(state)
     return head
 
 
-def network_of(bench: Workbench, stage: Stage) -> LongTailClassifier:
+def network_of(context: StageContext, stage: Stage) -> LongTailClassifier:
     """The network that another plan ends with, a head that was trained afterwards in its place.
 
     Args:
-        bench: The stage that asks.
+        context: The stage that asks.
         stage: A ``train`` or ``head`` stage whose artifact is in the store.
     """
     trained = train_stage_of(stage)
-    model = _loaded(bench, bench.artifact_of(trained), trained.config)
+    model = _loaded(context, context.artifact_of(trained), trained.config)
     if stage.kind == 'head':
-        head = build_head(stage.config['head'], model.backbone, bench.data.num_classes, base=model.head)
-        head.load_state_dict(torch.load(bench.artifact_of(stage).path(HEAD), map_location='cpu', weights_only=True))
-        model.head = head.to(bench.device)
+        head = build_head(stage.config['head'], model.backbone, context.data.num_classes, base=model.head)
+        head.load_state_dict(torch.load(context.artifact_of(stage).path(HEAD), map_location='cpu', weights_only=True))
+        model.head = head.to(context.device)
     return model

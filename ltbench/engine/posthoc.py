@@ -12,7 +12,7 @@ import torch
 
 from ltbench.data import load_data
 from ltbench.engine.environment import Meter
-from ltbench.engine.job import Workbench
+from ltbench.engine.job import StageContext
 from ltbench.engine.networks import FEATURES, trained_head
 from ltbench.engine.outputs import check_logits, evaluated_splits, load_outputs, save_outputs
 from ltbench.errors import given
@@ -24,34 +24,34 @@ from ltbench.stage import Stage, train_stage_of
 from ltbench.store import Artifact
 
 
-def apply_posthoc(bench: Workbench) -> Artifact:
+def apply_posthoc(context: StageContext) -> Artifact:
     """Choose the step's values if it asks for that, then apply it to the test images."""
-    meter, stage = Meter(), bench.stage
+    meter, stage = Meter(), context.stage
     needs = given(stage.needs)
-    chosen, tried = _choose(bench) if stage.tuned_on is not None else ({}, [])
-    step = _build_step(bench, {**bench.config['step'], **chosen}, bench.data.class_counts)
-    splits = evaluated_splits(bench.data)
-    outputs = {name: replace(outputs_of(bench, needs, name), labels=None) for name in splits}
+    chosen, tried = _choose(context) if stage.tuned_on is not None else ({}, [])
+    step = _build_step(context, {**context.config['step'], **chosen}, context.data.class_counts)
+    splits = evaluated_splits(context.data)
+    outputs = {name: replace(outputs_of(context, needs, name), labels=None) for name in splits}
     logits = {name: step.logits(output) for name, output in outputs.items()}
 
     def write(folder: Path) -> None:
         for name, split in splits.items():
-            save_outputs(folder / f'{name}.npz', logits[name], split, bench.data.num_classes)
+            save_outputs(folder / f'{name}.npz', logits[name], split, context.data.num_classes)
 
-    return bench.publish(meter.read(), write, chosen=chosen, tried=tried)
+    return context.publish(meter.read(), write, chosen=chosen, tried=tried)
 
 
-def _choose(bench: Workbench) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _choose(context: StageContext) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The values with the best mean class accuracy on validation images (the first of equals), and all tried."""
-    tuned_on = given(bench.stage.tuned_on)
+    tuned_on = given(context.stage.tuned_on)
     data = load_data(train_stage_of(tuned_on).config['data'])
-    outputs = outputs_of(bench, tuned_on, 'validation')
+    outputs = outputs_of(context, tuned_on, 'validation')
     shown, labels = given(outputs.labels), given(None if data.validation is None else data.validation.labels)
-    names, grids = zip(*bench.config['choose'].items(), strict=True)
+    names, grids = zip(*context.config['choose'].items(), strict=True)
     tried = []
     for values in itertools.product(*grids):
         candidate = dict(zip(names, values, strict=True))
-        step = _build_step(bench, {**bench.config['step'], **candidate}, data.class_counts)
+        step = _build_step(context, {**context.config['step'], **candidate}, data.class_counts)
         logits = step.logits(replace(outputs, labels=shown.clone()))
         check_logits(logits, len(labels), data.num_classes)
         metrics = evaluate(logits.numpy(), labels, data.class_counts)
@@ -60,17 +60,17 @@ def _choose(bench: Workbench) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return {name: best[name] for name in names}, tried
 
 
-def _build_step(bench: Workbench, config: Mapping[str, Any], class_counts: list[int]) -> PostHoc:
+def _build_step(context: StageContext, config: Mapping[str, Any], class_counts: list[int]) -> PostHoc:
     return build(MODELS, config, class_counts=class_counts, num_classes=len(class_counts))
 
 
-def outputs_of(bench: Workbench, stage: Stage, split: str) -> Outputs:
+def outputs_of(context: StageContext, stage: Stage, split: str) -> Outputs:
     """What the model of a stage puts out on a split; with features and head if the stage extracted them."""
-    artifact = bench.artifact_of(stage)
+    artifact = context.artifact_of(stage)
     if stage.kind != 'features':
         return load_outputs(artifact.path(f'{split}.npz'))
     contents = torch.load(artifact.path(FEATURES), map_location='cpu', weights_only=True)
-    head = trained_head(bench, contents['head']).eval()
+    head = trained_head(context, contents['head']).eval()
     with torch.inference_mode():
         (features, labels), (train_features, train_labels) = contents[split], contents['train']
         train = Outputs(joint(head(train_features)), train_labels, train_features)

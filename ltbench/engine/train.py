@@ -19,7 +19,7 @@ from ltbench.engine.analysis import FeatureSums, describe
 from ltbench.engine.environment import Meter, size_of
 from ltbench.engine.fit import fit
 from ltbench.engine.hooks import Averaged, Checkpoints, Curve, EpochStart, Scores
-from ltbench.engine.job import Workbench
+from ltbench.engine.job import StageContext
 from ltbench.engine.networks import STATE, build_model, network_of
 from ltbench.engine.optim import build_optimizer
 from ltbench.engine.outputs import evaluated_splits, predict, save_outputs, save_tensors
@@ -32,33 +32,33 @@ from ltbench.seeding import derive_seed
 from ltbench.store import Artifact
 
 
-def train(bench: Workbench, hooks: Sequence[Hook] = ()) -> Artifact | None:
+def train(context: StageContext, hooks: Sequence[Hook] = ()) -> Artifact | None:
     """Train from the parent's state (or from scratch) to the stage's last epoch, evaluate if that is the recipe's.
 
     Args:
-        bench: The stage.
+        context: The stage.
         hooks: Further ones, to look on.
 
     Returns:
         The artifact; None in all but the first of several processes, which have done their part when training ends.
     """
-    stage, config, data = bench.stage, bench.config, bench.data
+    stage, config, data = context.stage, context.config, context.data
     recipe = config['recipe']
-    model = build_model(bench).to(bench.device, memory_format=torch.channels_last)
-    equip(model, bench)
+    model = build_model(context).to(context.device, memory_format=torch.channels_last)
+    equip(model, context)
     average = build(MODELS, config['average'], epochs=recipe['epochs']) if config['average'] else None
-    sampler = _sampler(bench)
-    curve = Curve(bench)
-    start = bench.parent.path(STATE) if stage.starts_from else None
-    checkpoints = Checkpoints(bench, curve, start, average)
+    sampler = _sampler(context)
+    curve = Curve(context)
+    start = context.parent.path(STATE) if stage.starts_from else None
+    checkpoints = Checkpoints(context, curve, start, average)
     beside: list[Hook] = [Averaged(average)] if average else []
-    if bench.runtime.eval_every:
-        beside.append(Scores(bench, curve, checkpoints))
+    if context.runtime.eval_every:
+        beside.append(Scores(context, curve, checkpoints))
     optimizer = build_optimizer(model, recipe['optimizer'], fused=True)
     start_epoch = EpochStart(config['seed'], recipe['schedule'], recipe['optimizer']['lr'], recipe['epochs'])
-    loader = _loader(bench, sampler, model)
-    runner = fit(bench, model, loader, optimizer, stage.end, [start_epoch, curve, *beside, checkpoints, *hooks])
-    if bench.share.rank > 0:
+    loader = _loader(context, sampler, model)
+    runner = fit(context, model, loader, optimizer, stage.end, [start_epoch, curve, *beside, checkpoints, *hooks])
+    if context.share.rank > 0:
         return None
 
     cost: dict[str, Any] = checkpoints.meter.read()
@@ -81,11 +81,11 @@ def train(bench: Workbench, hooks: Sequence[Hook] = ()) -> Artifact | None:
         sums = FeatureSums(data.test.labels, data.num_classes)
         for name, split in splits.items():
             with sums.watching(model) if name == 'test' else nullcontext():
-                logits = predict(model, preprocess, split, recipe['augmentation'], bench.loader_workers)
+                logits = predict(model, preprocess, split, recipe['augmentation'], context.loader_workers)
             outputs[name] = logits
         analysis = describe(model, sums, data.class_counts)
         cost['evaluation_seconds'] = evaluation.read()['wall_seconds']
-        example = preprocess.normalize(example_of(data, recipe['augmentation']).to(bench.device))
+        example = preprocess.normalize(example_of(data, recipe['augmentation']).to(context.device))
         size = size_of(model, example)
         for part in (model.loss, model.objective):  # left behind
             size['parameters'] -= sum(parameter.numel() for parameter in part.parameters()) if part else 0
@@ -96,11 +96,11 @@ def train(bench: Workbench, hooks: Sequence[Hook] = ()) -> Artifact | None:
         save_tensors(folder / STATE, state)
 
     described = {'curve': curve.epochs, 'images_per_second': round(rate, 1), 'analysis': analysis, **size}
-    return bench.publish(cost, write, model=described, epochs=stage.end - stage.begin)
+    return context.publish(cost, write, model=described, epochs=stage.end - stage.begin)
 
 
-def _sampler(bench: Workbench) -> EpochSampler | Paired:
-    config, labels, epochs = bench.config, bench.data.train.labels, bench.config['recipe']['epochs']
+def _sampler(context: StageContext) -> EpochSampler | Paired:
+    config, labels, epochs = context.config, context.data.train.labels, context.config['recipe']['epochs']
     main = build(SAMPLERS, config['history'][-1]['sampler'], labels=labels, seed=config['seed'], epochs=epochs)
     if not config['partner_sampler']:
         return main
@@ -110,23 +110,27 @@ def _sampler(bench: Workbench) -> EpochSampler | Paired:
     )
 
 
-def _loader(bench: Workbench, sampler: EpochSampler | Paired, model: LongTailClassifier) -> DataLoader[dict[str, Any]]:
-    config, split = bench.config, bench.data.train
+def _loader(
+    context: StageContext, sampler: EpochSampler | Paired, model: LongTailClassifier
+) -> DataLoader[dict[str, Any]]:
+    config, split = context.config, context.data.train
     batch_size, augmentation = config['recipe']['batch_size'], config['recipe']['augmentation']
-    if isinstance(split, Split) and bench.share.size == 1:
+    if isinstance(split, Split) and context.share.size == 1:
         return ResidentLoader(split, sampler, batch_size, model.data_preprocessor)
-    return train_loader(split, sampler, batch_size, augmentation, bench.loader_workers, bench.share, config['views'])
+    return train_loader(
+        split, sampler, batch_size, augmentation, context.loader_workers, context.share, config['views']
+    )
 
 
-def equip(model: LongTailClassifier, bench: Workbench) -> None:
+def equip(model: LongTailClassifier, context: StageContext) -> None:
     """Give the network what is in force in this stage: its loss, class weights and mixing, objective and teacher.
 
     Raises:
         UsageError: If the loss cannot do what is asked of it, or the objective needs more views than there are.
     """
-    config, counts = bench.config, bench.data.class_counts
+    config, counts = context.config, context.data.class_counts
     in_force, seed, epochs = config['history'][-1], config['seed'], config['recipe']['epochs']
-    model.loss = build_loss(in_force['loss'], in_force['class_weights'], counts).to(bench.device)
+    model.loss = build_loss(in_force['loss'], in_force['class_weights'], counts).to(context.device)
     if in_force['mixing']:
         if not isinstance(model.loss, Loss):
             raise UsageError(f'{in_force["loss"]["type"]} cannot take mixed labels: it does not derive from Loss')
@@ -138,12 +142,12 @@ def equip(model: LongTailClassifier, bench: Workbench) -> None:
         model.objective = build(
             MODELS, config['objective'], backbone=model.backbone, in_features=model.backbone.out_features,
             num_classes=len(counts), class_counts=counts, epochs=epochs,
-        ).to(bench.device)  # fmt: skip
+        ).to(context.device)  # fmt: skip
         if model.objective.views > len(config['views'] or 'x'):
             name = config['objective']['type']
             raise UsageError(f'{name} needs {model.objective.views} views of an image; the plan has one')
-    if bench.stage.teacher is not None:
-        model.teacher = Teacher(network_of(bench, bench.stage.teacher))
+    if context.stage.teacher is not None:
+        model.teacher = Teacher(network_of(context, context.stage.teacher))
 
 
 @torch.no_grad()

@@ -28,7 +28,7 @@ from ltbench.data.batches import Share
 from ltbench.engine.distributed import Peers, join, leave
 from ltbench.engine.environment import keep_freed_memory
 from ltbench.engine.heads import extract_features, train_head
-from ltbench.engine.job import LOG, Job, LeftError, Workbench
+from ltbench.engine.job import LOG, Job, LeftError, StageContext
 from ltbench.engine.outputs import NonFiniteError
 from ltbench.engine.posthoc import apply_posthoc
 from ltbench.engine.train import train
@@ -40,7 +40,7 @@ LOGGER = logging.getLogger('ltbench')
 PEER_SECONDS = 5.0
 """For a failed process of several to be noticed by the first."""
 
-CARRY_OUT: dict[str, Callable[[Workbench], Artifact | None]] = {
+CARRY_OUT: dict[str, Callable[[StageContext], Artifact | None]] = {
     'train': train,
     'features': extract_features,
     'head': train_head,
@@ -74,9 +74,9 @@ def carry_out(job: Job, told_to_leave: threading.Event | None = None) -> int:
                 peers = Peers(peer, job.to_json(), job.stage.devices, lost=lambda how: _lost(job, how, told_to_leave))
                 _train_together(job, Share(0, job.stage.devices), peers.port, told_to_leave)
             else:
-                bench = Workbench(job.stage, store, job.runtime, told_to_leave=told_to_leave)
-                with noted(bench.warnings):
-                    CARRY_OUT[job.stage.kind](bench)
+                context = StageContext(job.stage, store, job.runtime, told_to_leave=told_to_leave)
+                with noted(context.warnings):
+                    CARRY_OUT[job.stage.kind](context)
     except LeftError as left:
         LOGGER.info(str(left))
         return EXIT_CLAIMED
@@ -96,10 +96,10 @@ def carry_out(job: Job, told_to_leave: threading.Event | None = None) -> int:
 
 
 def _train_together(job: Job, share: Share, port: int, told_to_leave: threading.Event | None = None) -> None:
-    bench = Workbench(job.stage, Store(job.store), job.runtime, share, told_to_leave)
-    join(share, port, bench.device)
-    with noted(bench.warnings):
-        CARRY_OUT[job.stage.kind](bench)
+    context = StageContext(job.stage, Store(job.store), job.runtime, share, told_to_leave)
+    join(share, port, context.device)
+    with noted(context.warnings):
+        CARRY_OUT[job.stage.kind](context)
     leave()
 
 

@@ -9,7 +9,6 @@ from functools import cached_property
 
 from ltbench.config import Benchmark
 from ltbench.fingerprint import fingerprint
-from ltbench.garbage import uncollected
 from ltbench.plan import Plan
 from ltbench.stage import Stage
 
@@ -58,7 +57,6 @@ class Graph:
         children: Fingerprint -> fingerprints of the stages that begin from its artifact.
     """
 
-    @uncollected()
     def __init__(self, runs: Iterable[Run]) -> None:
         self.runs = list(runs)
         found: dict[str, Stage] = {}

@@ -13,7 +13,6 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from ltbench.garbage import uncollected
 from ltbench.record import results_root
 from ltbench.report import frame, page_data, page_tables
 from ltbench.report.escaping import in_script
@@ -70,7 +69,6 @@ class Contents:
     settings: Sequence[str] = ()
 
 
-@uncollected()
 def page(contents: Contents) -> str:
     """The page as HTML.
 

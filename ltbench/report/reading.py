@@ -11,7 +11,6 @@ from typing import Any
 from ltbench.config import config_names
 from ltbench.console import printable
 from ltbench.errors import StoreError, UsageError, near_misses
-from ltbench.garbage import uncollected
 from ltbench.record import ROW, read_failures, read_records, results_root
 
 
@@ -39,7 +38,6 @@ class SuiteResults:
         return results_root() / self.suite
 
 
-@uncollected()
 def read_suite(suite: str, leave_out: bool = False) -> SuiteResults:
     """Read and check every record and failure of a suite.
 

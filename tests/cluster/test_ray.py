@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
-from ltbench.engine.ray_task import carry_out_apart
 from ltbench.errors import UsageError
-from ltbench.grid import ray_cluster
+from ltbench.grid.executors import ray as ray_cluster
+from ltbench.grid.executors.ray import RayExecutor
+from ltbench.grid.executors.ray_task import carry_out_apart
 from ltbench.grid.graph import Graph
-from ltbench.grid.ray_cluster import RayExecutor
 from ltbench.store import Store
 
 needs_ray = pytest.mark.skipif(
@@ -116,7 +116,7 @@ def test_a_nan_fails_alone_and_stages_get_the_gpus_and_processes_they_ask_for(cl
     (log,) = [path.read_text() for path in sandbox.glob('store/work/*/log.txt') if 'sees GPU' in path.read_text()]
     assert 'sees GPU 0\n' in log
 
-    together = ('-m', 'erm', '--seeds', '0', '-o', 'epochs=3', '--devices-per-run', '2')
+    together = ('-m', 'erm', '--seeds', '0', '-o', 'epochs=3', '-o', 'devices=2')
     printed = ltbench('run', '--executor', 'ray', '--gpus-per-stage', '0', *together)
     assert 'digits_lt IF 40 / erm / seed 0  top-1' in printed
 

@@ -12,8 +12,8 @@ from PIL import Image, features
 
 from ltbench.data import images
 from ltbench.data.base import FileSplit
-from ltbench.data.files import FileDataset
 from ltbench.data.images import ImageError, decode, decode_all, mean_and_std, printable, suffixes
+from ltbench.data.large import FileDataset
 from ltbench.errors import DataError
 
 ODDITIES = Path(os.environ.get('LTBENCH_DATA', '/work/data')) / 'jpeg_oddities'

@@ -17,7 +17,7 @@ from ltbench.data import contents, load_data
 from ltbench.data.base import _load
 from ltbench.data.inaturalist import INaturalist2018
 from ltbench.data.listed import ImageNetLT
-from ltbench.engine.job import Runtime, Workbench
+from ltbench.engine.job import Runtime, StageContext
 from ltbench.errors import DataError
 from ltbench.method import make_plan
 from ltbench.store import Store, StoreError
@@ -107,13 +107,13 @@ def test_a_worker_refuses_images_that_changed_since_the_plan(root, tmp_path):
     benchmark = load_benchmark('imagenet_lt(verify=False)')
     planned = load_data(benchmark.data).fingerprint
     stage = make_plan('erm', benchmark, planned, 0).stages()[-1]
-    bench = Workbench(stage, Store(tmp_path / 'store'), Runtime(device='cpu'))
+    context = StageContext(stage, Store(tmp_path / 'store'), Runtime(device='cpu'))
     _load.cache_clear()  # another process
-    assert bench.data.fingerprint == planned
+    assert context.data.fingerprint == planned
     draw(root / 'train' / 'n1' / '0.bmp', 3)
     _load.cache_clear()
     with pytest.raises(StoreError, match='ImageNet-LT has changed on disk since this run was planned'):
-        bench.data  # noqa: B018 - asking raises
+        context.data  # noqa: B018 - asking raises
     changed = make_plan('erm', benchmark, load_data(benchmark.data).fingerprint, 0).stages()[-1]
     assert changed.fingerprint != stage.fingerprint  # so that the run is not found in the store
 

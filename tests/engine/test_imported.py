@@ -23,7 +23,7 @@ from ltbench.errors import DataError, UsageError
 from ltbench.models.resnet_cifar import CIFARResNet
 from ltbench.record import read_records, write_record
 from ltbench.report import build_report
-from ltbench.runs import RecordedRun, how_to_make
+from ltbench.verbs.find import RecordedRun, how_to_make
 
 CLASSES = 5
 SMALL = {'type': 'TorchvisionResNet', 'name': 'resnet10'}

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from ltbench import sealed as store_module
-from ltbench.bench.workload import carry_out_in, cifar_shaped, graph_of
 from ltbench.config import load_benchmark
 from ltbench.data import load_data
 from ltbench.engine import heads, hooks
@@ -24,6 +23,7 @@ from ltbench.errors import EXIT_CLAIMED, EXIT_FAILED
 from ltbench.evaluation import evaluate
 from ltbench.models.classifier import LongTailClassifier
 from ltbench.store import Store
+from ltbench.verbs.bench.workload import carry_out_in, cifar_shaped, graph_of
 
 COUNTED = ('item', 'tolist', '__float__', '__int__', '__bool__', 'cpu', 'numpy')
 
@@ -189,7 +189,7 @@ def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1
 before = resident()
 from ltbench.engine.environment import keep_freed_memory
 keep_freed_memory()
-from ltbench.bench.workload import carry_out_in, cifar_shaped, graph_of, scratch_store
+from ltbench.verbs.bench.workload import carry_out_in, cifar_shaped, graph_of, scratch_store
 torch.set_num_threads(1)
 # a third of the images of CIFAR-100-LT, in the shapes of its stage
 graph = graph_of(cifar_shaped(1, 32, n_max=160, test_per_class=10), 'erm')

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from ltbench.config import load_benchmark
-from ltbench.contract import SMALL
 from ltbench.data import load_data
 from ltbench.engine import hooks
 from ltbench.engine.job import Job, Runtime
@@ -23,6 +22,7 @@ from ltbench.models.losses import CrossEntropyLoss
 from ltbench.plan import Plan
 from ltbench.registry import MODELS
 from ltbench.store import Store
+from ltbench.verbs.contract import SMALL
 
 LR, STEPS = 0.05, 4  # of an epoch: 122 images in batches of 32
 OPTIMIZERS = {

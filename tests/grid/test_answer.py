@@ -15,7 +15,8 @@ from ltbench import plugins
 from ltbench.config import parse_specs
 from ltbench.grid import answer as answer_module
 from ltbench.grid.answer import Answers, question_of
-from ltbench.grid.run import choose_suite, expand, identity_of
+from ltbench.grid.planning import choose_suite, expand
+from ltbench.grid.recording import identity_of
 from ltbench.grid.selection import Selection
 from ltbench.method import build_method
 from ltbench.record import write_record

@@ -5,10 +5,10 @@ from __future__ import annotations
 from made_records import make_record
 
 from ltbench.console import make_console
-from ltbench.grid import drive
 from ltbench.record import read_records, record_path, write_record
 from ltbench.store import Store
 from ltbench.tracking import Tracking
+from ltbench.verbs import run as drive
 
 
 def test_a_bad_record_stops_no_other_run(monkeypatch, sandbox, capsys):

@@ -20,8 +20,8 @@ import pytest
 
 from ltbench.config import load_benchmark
 from ltbench.engine import worker
-from ltbench.engine.job import Job, Workbench
-from ltbench.grid.executor import Executor, Task
+from ltbench.engine.job import Job, StageContext
+from ltbench.grid.executors.base import Executor, Task
 from ltbench.grid.graph import Graph, Run
 from ltbench.method import make_plan
 from ltbench.store import Store
@@ -75,15 +75,15 @@ def slowly(really: Callable[..., Any]) -> Callable[..., Any]:
     return act
 
 
-def make(bench: Workbench) -> None:
+def make(context: StageContext) -> None:
     """A stage of a few milliseconds, which says each time that it is made."""
-    for parent in bench.stage.parents:
-        assert bench.artifact_of(parent).path('made').read_bytes() == parent.fingerprint.encode()
-    with (bench.store.root / 'log').open('ab', buffering=0) as log:
-        log.write(f'{bench.stage.fingerprint}\n'.encode())
-    time.sleep(random.Random(bench.stage.fingerprint).uniform(0, 0.03))
-    key = bench.stage.fingerprint
-    bench.store.publish(key, {}, lambda folder: (folder / 'made').write_bytes(key.encode()) and None)
+    for parent in context.stage.parents:
+        assert context.artifact_of(parent).path('made').read_bytes() == parent.fingerprint.encode()
+    with (context.store.root / 'log').open('ab', buffering=0) as log:
+        log.write(f'{context.stage.fingerprint}\n'.encode())
+    time.sleep(random.Random(context.stage.fingerprint).uniform(0, 0.03))
+    key = context.stage.fingerprint
+    context.store.publish(key, {}, lambda folder: (folder / 'made').write_bytes(key.encode()) and None)
 
 
 def drive(graph: Graph, root: Path, patch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from ltbench import checking, contract, plugins
-from ltbench.contract import CHECKS
+from ltbench import plugins
 from ltbench.registry import DATASETS, METHODS, MODELS, SAMPLERS
-from ltbench.scaffold import METHOD
+from ltbench.verbs import check as checking
+from ltbench.verbs import contract
+from ltbench.verbs.contract import CHECKS
+from ltbench.verbs.new import METHOD
 
 HEAD = '''"""Of a test."""
 

@@ -96,7 +96,7 @@ def test_two_processes_end_with_the_weights_of_one(method, ltbench, sandbox):
     for devices in (1, 2):
         ltbench(
             'run', '-b', 'digits_lt', '-m', method, *STEPS, '--plugin', 'frozen.py', '--workers', '2',
-            '--devices-per-run', str(devices), LTBENCH_STORE=str(sandbox / f'store{devices}'),
+            '-o', f'devices={devices}', LTBENCH_STORE=str(sandbox / f'store{devices}'),
         )  # fmt: skip
     one, two = weights(sandbox, 1), weights(sandbox, 2)
     assert one['iteration'] == two['iteration'] == 21
@@ -120,7 +120,7 @@ def children_of(pid: int) -> list[int]:
 @pytest.mark.slow
 @pytest.mark.parametrize('victim', ['first', 'second'])
 def test_a_killed_process_ends_all_and_the_next_try_ends_with_the_same_bits(victim, ltbench, sandbox, logits_files):
-    arguments = ['run', '-b', 'digits_lt', '-m', 'erm', '-o', 'epochs=40', '--devices-per-run', '2', '--workers', '2']
+    arguments = ['run', '-b', 'digits_lt', '-m', 'erm', '-o', 'epochs=40', '-o', 'devices=2', '--workers', '2']
     ltbench(*arguments, LTBENCH_STORE=str(sandbox / 'whole'))
     environment = {**os.environ, 'LTBENCH_STORE': str(sandbox / 'cut')}
     driver = subprocess.Popen(
@@ -147,7 +147,7 @@ def test_a_killed_process_ends_all_and_the_next_try_ends_with_the_same_bits(vict
 
 def test_impossible_numbers_of_devices_are_refused_before_anything_is_written(ltbench, sandbox):
     assert '3 devices a run need 3 slots, there are 2: --workers 3' in ltbench(
-        'run', '-b', 'digits_lt', '--devices-per-run', '3', '--workers', '2', code=2
+        'run', '-b', 'digits_lt', '-o', 'devices=3', '--workers', '2', code=2
     )
     assert not (sandbox / 'store').exists() or not list((sandbox / 'store').glob('*/*'))
     with pytest.raises(UsageError, match='a batch of 64 cannot be divided among more devices'):

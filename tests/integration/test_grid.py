@@ -18,11 +18,11 @@ from ltbench.data import load_data
 from ltbench.engine.job import Job, Runtime
 from ltbench.engine.worker import carry_out
 from ltbench.grid.graph import Graph, Run
-from ltbench.grid.overview import read_rows
-from ltbench.grid.run import identity_of, path_of_record
+from ltbench.grid.recording import identity_of, path_of_record
 from ltbench.method import make_plan
 from ltbench.plugins import method_names
 from ltbench.store import Store
+from ltbench.verbs.status import read_rows
 
 FOURTEEN = (
     'erm', 'ce_drw', 'deferred_resampling', 'crt', 'lws', 'tau_norm', 'ncm', 'la_posthoc', 'ldam', 'ldam_drw',

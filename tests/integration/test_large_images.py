@@ -16,12 +16,13 @@ import torch
 from PIL import Image
 
 from ltbench.config import load_benchmark
-from ltbench.data import files, load_data
+from ltbench.data import large as files
+from ltbench.data import load_data
 from ltbench.data.batches import BatchPreprocessor, Share, train_loader
 from ltbench.data.download import RemoteFile
-from ltbench.data.files import FileDataset
 from ltbench.data.images import decode
 from ltbench.data.inaturalist import INaturalist2018
+from ltbench.data.large import FileDataset
 from ltbench.data.listed import ImageNetLT
 from ltbench.data.samplers import ClassAware, InstanceBalanced, Paired
 from ltbench.errors import DataError, MethodWarning

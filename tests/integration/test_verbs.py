@@ -14,11 +14,13 @@ import pytest
 import torch
 from made_records import make_record, write
 
-from ltbench import cli, contract, plugins
+from ltbench import cli, plugins
 from ltbench.config import Suite
-from ltbench.grid.run import expand, identity_of
+from ltbench.grid.planning import expand
+from ltbench.grid.recording import identity_of
 from ltbench.record import read_records
 from ltbench.report import build_report
+from ltbench.verbs import contract
 
 HOSTILE = """
 import atexit, os, subprocess, sys
@@ -218,7 +220,7 @@ def test_status_knows_every_option_of_run_that_chooses_runs():
     'options',
     [
         ('-o', 'batch_size=32', '--scale-lr'),
-        ('--devices-per-run', '2'),
+        ('-o', 'devices=2'),
         ('--preset', 'paper', '-o', 'la_loss.tau=2', '--seeds', '1-2'),
     ],
 )

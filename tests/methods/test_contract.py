@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ltbench import plugins
-from ltbench.contract import CHECKS
+from ltbench.verbs.contract import CHECKS
 
 plugins.load()
 

@@ -15,7 +15,7 @@ from ltbench.config import load_benchmark
 from ltbench.data import load_data
 from ltbench.data.batches import BatchPreprocessor
 from ltbench.data.samplers import ClassAware
-from ltbench.engine.job import Job, Runtime, Workbench
+from ltbench.engine.job import Job, Runtime, StageContext
 from ltbench.engine.networks import load_trained
 from ltbench.engine.outputs import predict
 from ltbench.engine.worker import carry_out
@@ -53,8 +53,8 @@ class Trained:
     def model(self, method: str) -> LongTailClassifier:
         """The network as its ``train`` stage left it."""
         train = self.stages(method)[0]
-        bench = Workbench(train, self.store, Runtime(device='cpu'))
-        return load_trained(bench, self.store.find(train.fingerprint)).eval()
+        context = StageContext(train, self.store, Runtime(device='cpu'))
+        return load_trained(context, self.store.find(train.fingerprint)).eval()
 
     def load(self, stage: Stage, name: str) -> dict[str, object]:
         return torch.load(self.store.find(stage.fingerprint).path(name), weights_only=True)

@@ -9,7 +9,6 @@ import pytest
 
 from ltbench import plugins
 from ltbench.config import load_benchmark
-from ltbench.contract import SMALL
 from ltbench.data import load_data
 from ltbench.engine.job import Job, Runtime
 from ltbench.engine.worker import carry_out
@@ -18,6 +17,7 @@ from ltbench.grid.graph import Graph, Run
 from ltbench.method import make_plan
 from ltbench.registry import METHODS
 from ltbench.store import Store
+from ltbench.verbs.contract import SMALL
 
 plugins.load()
 BENCHMARK = load_benchmark('digits_lt', overrides={**SMALL, 'epochs': 2})

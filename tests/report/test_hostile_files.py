@@ -13,12 +13,12 @@ from ltbench.config import Suite
 from ltbench.console import make_console
 from ltbench.errors import StoreError, UsageError
 from ltbench.grid.cost import Costs
-from ltbench.grid.drive import _show_report
-from ltbench.record import Recorded, record_name
+from ltbench.record import RecordIndex, record_name
 from ltbench.report import build_report, figures, read_suite
 from ltbench.report.excerpt import Places
 from ltbench.report.reading import conflicts
-from ltbench.runs import find_run
+from ltbench.verbs.find import find_run
+from ltbench.verbs.run import _show_report
 
 
 def exit_code(monkeypatch, *arguments):
@@ -55,7 +55,7 @@ def test_status_does_not_wait_for_a_fifo():
     path = write(record)
     path.unlink()
     os.mkfifo(path.with_name(name))
-    assert Recorded('made').instead_of(record_name(record), record) == (None, [])
+    assert RecordIndex('made').instead_of(record_name(record), record) == (None, [])
 
 
 def test_a_name_that_is_no_unicode_is_shown_with_escapes(results):

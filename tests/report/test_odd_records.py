@@ -143,10 +143,10 @@ def try_out(results: Path, odd_file: Path, entry: str, number: int) -> str:
         return 'named'
     Costs()
     if figures:
-        from ltbench.compare import show_comparison
-        from ltbench.listing import show
+        from ltbench.verbs.compare import show_comparison
+        from ltbench.verbs.ls import list_things
 
-        show('runs', [], as_json=False)
+        list_things('runs', [], as_json=False)
         if odd_file.parent.name == 'records':
             other = next(path for path in odd_file.parent.iterdir() if path != odd_file)
             try:

@@ -9,7 +9,8 @@ from made_records import make_record, write
 
 from ltbench.config import load_suite
 from ltbench.errors import UsageError
-from ltbench.grid.run import Selection, choose_suite
+from ltbench.grid.planning import choose_suite
+from ltbench.grid.selection import Selection
 from ltbench.report import build_report, read_suite
 from ltbench.report.text import commands
 

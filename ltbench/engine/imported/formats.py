@@ -138,7 +138,7 @@ def _from_classifier_balancing(checkpoint: Checkpoint, content: dict[str, Any]) 
     checkpoint.scaled = 'scales' in classifier
     if checkpoint.scaled:
         checkpoint.take(classifier, 'scales', 'head.scale')
-    _linear(checkpoint, classifier, 'fc', 'head.base.' if checkpoint.scaled else 'head.')
+    _linear(checkpoint, classifier, 'fc', 'head.')
     _too_many(checkpoint, classifier)
     _backbone(checkpoint, features)
 

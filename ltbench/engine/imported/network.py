@@ -14,7 +14,6 @@ from ltbench.data.batches import BatchPreprocessor
 from ltbench.engine.imported.formats import CIFAR_DEPTHS, TORCHVISION_NETWORKS, Checkpoint
 from ltbench.errors import DataError, UsageError
 from ltbench.models.classifier import LongTailClassifier
-from ltbench.registry import MODELS, build
 
 SCALARS = ('weight_scalar', 'bias_scalar')
 LISTED = 8  # keys a message shows
@@ -64,7 +63,7 @@ def build_imported(
     """
     _check_classes(checkpoint, num_classes)
     model = _skeleton(checkpoint, backbone, num_classes, in_channels, preprocess)
-    wanted = {key: value for key, value in model.state_dict().items() if not key.endswith('num_batches_tracked')}
+    wanted = _wanted(checkpoint, model)
     weights = _spread_scalar(checkpoint, wanted)
     wrong = list(_differences(checkpoint, wanted, weights))
     if wrong:
@@ -72,6 +71,9 @@ def build_imported(
             f'{checkpoint.path} does not fit {_title(backbone)}: {"; ".join(wrong)}'
             + _hint(checkpoint, backbone, num_classes, in_channels)
         )
+    if checkpoint.scaled:  # the factor multiplies weight and bias alike
+        scale = weights.pop('head.scale')
+        weights |= {'head.weight': scale[:, None] * weights['head.weight'], 'head.bias': scale * weights['head.bias']}
     model.load_state_dict({key: value.to(wanted[key].dtype) for key, value in weights.items()}, strict=False)
     return model.eval()
 
@@ -120,10 +122,13 @@ def _skeleton(
         'rectification': checkpoint.rectification,
         'recipe': {'precision': 'fp32'},
     }
-    model = LongTailClassifier(config, num_classes, in_channels, preprocess)
-    if checkpoint.scaled:
-        model.head = build(MODELS, {'type': 'ScaledHead'}, base=model.head, num_classes=num_classes)
-    return model
+    return LongTailClassifier(config, num_classes, in_channels, preprocess)
+
+
+def _wanted(checkpoint: Checkpoint, model: LongTailClassifier) -> dict[str, Tensor]:
+    """What a file of this kind has to hold for a network, in our names."""
+    wanted = {key: value for key, value in model.state_dict().items() if not key.endswith('num_batches_tracked')}
+    return wanted | ({'head.scale': wanted['head.bias']} if checkpoint.scaled else {})
 
 
 def _spread_scalar(checkpoint: Checkpoint, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -174,8 +179,8 @@ def _hint(checkpoint: Checkpoint, backbone: Mapping[str, Any], num_classes: int,
     option, values = choices.get(backbone['type'], ('', []))
     for value in values:
         with torch.device('meta'):
-            other = _skeleton(checkpoint, {**backbone, option: value}, num_classes, in_channels).state_dict()
-        wanted = {key: tensor for key, tensor in other.items() if not key.endswith('num_batches_tracked')}
+            other = _skeleton(checkpoint, {**backbone, option: value}, num_classes, in_channels)
+        wanted = _wanted(checkpoint, other)
         if not list(_differences(checkpoint, wanted, _spread_scalar(checkpoint, wanted))):
             return f'. It fits -o backbone.{option}={value}'
     return ''

@@ -1,0 +1,1 @@
+"""Who carries a graph out: this machine, a Ray cluster, or Slurm jobs; and what they start."""

@@ -1,0 +1,138 @@
+"""The local executor: one process a stage at a time per slot, N slots."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerProcess
+from typing import Any
+
+import torch
+
+from ltbench.errors import UsageError
+from ltbench.grid.executors.base import TICK_SECONDS, Executor, Task
+from ltbench.grid.executors.fork_server import fork_server
+from ltbench.grid.graph import Graph
+from ltbench.registry import EXECUTORS
+from ltbench.store import Store
+
+STARTS = 4
+"""Of a worker, in a row: the process that starts them may be killed as it is asked to, and the next one too."""
+NO_WORD = 255
+"""Exit code that multiprocessing gives where the fork server could not tell of the process' end."""
+
+
+@EXECUTORS.register_module(name='local')
+class LocalExecutor(Executor):
+    """Carries out a graph's missing stages on this machine.
+
+    A stage takes a slot for each of its devices. Where there are GPUs, slot i is GPU ``i % GPUs``: as many slots as
+    GPUs give each stage one of its own, twice as many let two share one.
+
+    Args:
+        store: Where artifacts are found and put.
+        runtime: ``ltbench.engine.job.Runtime`` as plain data, handed to every worker.
+        slots: Stages at once; None is one a GPU, or one a core where there is none.
+    """
+
+    def __init__(self, store: Store, runtime: Mapping[str, Any], slots: int | None = None) -> None:
+        super().__init__(store, runtime, slots or default_slots())
+        self.free = list(range(self.slots))
+
+    def prepare(self, graph: Graph) -> None:
+        """Also compare devices a run with GPUs, and start the fork server if nobody has yet."""
+        super().prepare(graph)
+        widest, gpus = max(stage.devices for stage in graph.stages.values()), torch.cuda.device_count()
+        if 0 < gpus < widest and self.runtime['device'] != 'cpu':
+            raise UsageError(f'{widest} devices a run, but this machine has {gpus} GPU{"s" if gpus > 1 else ""}')
+        self.context = fork_server()
+
+    def start(self, jobs: Mapping[str, dict[str, Any]]) -> dict[str, Task]:
+        """A process for each job."""
+        return {key: self._begin(job) for key, job in jobs.items()}
+
+    def wait(self, tasks: Mapping[str, Task]) -> None:
+        """Until a process has ended, or a fifth of a second."""
+        sentinels = [task.process.sentinel for task in tasks.values() if isinstance(task, _Worker)]
+        if sentinels:
+            wait(sentinels, timeout=TICK_SECONDS)
+        else:
+            super().wait(tasks)  # all that is left is in other hands
+
+    def _begin(self, job: dict[str, Any]) -> Task:
+        for _ in range(STARTS):
+            try:
+                self.context = fork_server()  # another one if it was killed; multiprocessing's own would hear of Ctrl-C
+                return _Worker(self, job)
+            except (OSError, EOFError) as error:  # EOFError: the fork server was killed in this very moment
+                problem = error
+        return _NotStarted(problem)
+
+
+class _NotStarted(Task):
+    """A stage that no process could be started for; it counts as killed, and is tried once more."""
+
+    def __init__(self, problem: Exception) -> None:
+        self.reason = f'no process could be started for it ({problem})'
+
+    def poll(self) -> int | None:
+        return -signal.SIGKILL
+
+    def end(self) -> None:
+        pass
+
+
+class _Worker(Task):
+    def __init__(self, executor: LocalExecutor, job: dict[str, Any]) -> None:
+        self.executor = executor
+        self.slots = [executor.free.pop(0) for _ in range(job['devices'])]
+        job['runtime']['slots'] = self.slots
+        theirs, self.pipe = executor.context.Pipe(duplex=False)
+        self.process: ForkServerProcess = executor.context.Process(target=_work, args=(job, theirs))
+        try:
+            self.process.start()
+        except (OSError, EOFError):
+            self.pipe.close()
+            self._give_back()
+            raise
+        finally:
+            theirs.close()
+
+    def poll(self) -> int | None:
+        if self.process.is_alive():
+            return None
+        self._release()
+        if self.process.exitcode == NO_WORD:
+            self.reason = 'the process that starts the workers, or this one, was killed'
+            return -signal.SIGKILL
+        return self.process.exitcode
+
+    def end(self) -> None:
+        self.process.kill()
+        self._release()
+
+    def _release(self) -> None:
+        self.process.join()
+        self.pipe.close()
+        self._give_back()
+
+    def _give_back(self) -> None:
+        self.executor.free = sorted([*self.executor.free, *self.slots])
+
+
+def default_slots() -> int:
+    """One a GPU; where there is none, one a core."""
+    return torch.cuda.device_count() or usable_cores()
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+
+def _work(job: dict[str, Any], alive: Connection) -> None:
+    from ltbench.engine.worker import process
+
+    process(job, alive)

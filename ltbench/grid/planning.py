@@ -1,0 +1,141 @@
+"""From what was asked for to the graph of all its stages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from ltbench import plugins
+from ltbench.config import Benchmark, Suite, load_benchmark, load_suite, parse_specs
+from ltbench.console import say
+from ltbench.data import load_data
+from ltbench.data.base import FileSplit
+from ltbench.engine.optim import build_optimizer, learning_rate
+from ltbench.errors import LTBenchError, UsageError, given
+from ltbench.grid.graph import Graph, Run
+from ltbench.grid.selection import Selection
+from ltbench.method import make_plan
+from ltbench.models.classifier import LongTailClassifier
+from ltbench.recipe import check_augmentation, check_schedule
+from ltbench.registry import DATASETS, METHODS, POLICIES, build, lookup
+
+
+def plan_selection(selection: Selection, plugin_files: Iterable[str] = ()) -> tuple[Suite, Graph, dict[str, str]]:
+    """The suite that was asked for, its graph, and the methods without a plan, see :func:`expand`.
+
+    Args:
+        selection: What was asked for.
+        plugin_files: Files with methods; what could not be loaded is said.
+    """
+    plugins.load(plugin_files)
+    suite = choose_suite(selection)
+    planned = expand(suite, selection.options, selection.scale_lr)
+    for line in plugins.not_loaded():  # after an error the command line says the same
+        say(line)
+    return (suite, *planned)
+
+
+def choose_suite(selection: Selection) -> Suite:
+    """The suite to run: a named one, narrowed or changed; or one made for the benchmarks given.
+
+    ``-b`` without a suite runs ``erm`` with seed 0 on that benchmark, under a suite named after it.
+    """
+    if selection.suite is None and selection.benchmarks:
+        name = '+'.join(dict.fromkeys(spec.name for text in selection.benchmarks for spec in parse_specs(text)))
+        suite = Suite(name.replace('/', '_').removesuffix('.py'), selection.benchmarks, ('erm',), (0,))
+    else:
+        suite = load_suite(selection.suite or 'digits')
+    return replace(
+        suite,
+        benchmarks=selection.benchmarks or suite.benchmarks,
+        methods=selection.methods or suite.methods,
+        seeds=selection.seeds or suite.seeds,
+        preset=selection.preset or suite.preset,
+        source=selection.suite if selection.suite and selection.suite.endswith('.py') else '',
+    )
+
+
+def expand(
+    suite: Suite, options: Mapping[str, Any] | None = None, scale_lr: bool = False
+) -> tuple[Graph, dict[str, str]]:
+    """All runs of a suite, laid over each other, and the methods that raise while planning, with their reasons.
+
+    Args:
+        suite: The grid.
+        options: ``METHOD.option`` or a key of the benchmark -> value, as given with ``-o``.
+        scale_lr: As in :func:`ltbench.config.load_benchmark`.
+
+    Raises:
+        UsageError: For anything unknown or contradictory, before anything is written.
+        DataError: If data are missing or damaged.
+    """
+    of_methods, of_benchmarks = _split_options(suite, options or {})
+    methods = [_with_options(method, of_methods) for method in suite.methods]
+    benchmarks = [load_benchmark(text, suite.preset, of_benchmarks, scale_lr) for text in suite.benchmarks]
+    broken: dict[str, str] = {}
+    for benchmark in benchmarks:
+        check_parts(benchmark)
+    for benchmark in benchmarks:  # all names and options are checked before any data are read
+        for method in methods:
+            try:
+                for stage in make_plan(method, benchmark, '', 0).stages():
+                    given(stage.fingerprint)  # the code of its parts is read for it
+            except LTBenchError:
+                raise
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - a method is foreign code; it fails alone
+                broken[method] = f'{type(error).__name__} while planning on {benchmark.name}: {error}'
+    runs = []
+    for benchmark in benchmarks:
+        data = load_data(benchmark.data)
+        check_augmentation(benchmark.recipe['augmentation'], isinstance(data.train, FileSplit), benchmark.name)
+        fingerprint = data.fingerprint
+        for method in methods:
+            if method not in broken:
+                for seed in suite.seeds:
+                    runs.append(Run(benchmark, method, seed, make_plan(method, benchmark, fingerprint, seed)))
+    return Graph(runs), broken
+
+
+def check_parts(benchmark: Benchmark) -> None:
+    """Build a benchmark's plain network without memory, and its optimizer and schedule.
+
+    Raises:
+        UsageError: If one of them is unknown or has an impossible value.
+    """
+    lookup(DATASETS, benchmark.data['type'])
+    recipe = benchmark.recipe
+    check_schedule(recipe['schedule'], benchmark.name)
+    try:
+        for policy in recipe['augmentation'].get('policies') or ():
+            build(POLICIES, policy)
+        with torch.device('meta'):
+            model = LongTailClassifier(make_plan('erm', benchmark, '', 0).settings, num_classes=2, in_channels=3)
+        build_optimizer(model, recipe['optimizer'])
+        learning_rate(recipe['schedule'], recipe['optimizer']['lr'], recipe['epochs'] - 1, recipe['epochs'])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f'{benchmark.name}: {type(error).__name__}: {error}') from error
+
+
+def _split_options(suite: Suite, options: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    of_methods: dict[str, dict[str, Any]] = {}
+    of_benchmarks: dict[str, Any] = {}
+    named = {spec.name for method in suite.methods for spec in parse_specs(method)}
+    for key, value in options.items():
+        owner, _, option = key.partition('.')
+        if owner in named:
+            of_methods.setdefault(owner, {})[option] = value
+        elif owner in METHODS.module_dict:
+            raise UsageError(f'-o {key}={value}: {owner} is not among the methods to run ({", ".join(sorted(named))})')
+        else:
+            of_benchmarks[key] = value
+    return of_methods, of_benchmarks
+
+
+def _with_options(method: str, options: Mapping[str, Mapping[str, Any]]) -> str:
+    specs = parse_specs(method)
+    for spec in specs:
+        lookup(METHODS, spec.name)
+    return '+'.join(str(replace(spec, options={**spec.options, **options.get(spec.name, {})})) for spec in specs)

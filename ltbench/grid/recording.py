@@ -1,0 +1,146 @@
+"""Which runs have a record, which lack one, and how it is made: the stored logits, scored."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ltbench import __version__
+from ltbench.config import Suite, parse_specs
+from ltbench.data import load_data
+from ltbench.evaluation import evaluate
+from ltbench.evaluation.metrics import describe_groups
+from ltbench.fingerprint import PROTOCOL_VERSION
+from ltbench.grid.graph import Graph, Run
+from ltbench.grid.status import StageState
+from ltbench.method import build_method, make_plan
+from ltbench.record import SCHEMA_VERSION, RecordIndex, is_valid, record_name, record_path, write_record
+from ltbench.store import DamagedArtifactError, Store
+
+
+def without_recorded(graph: Graph, suite: Suite) -> Graph:
+    """The runs that have no record yet, also where the store has lost what others were made from."""
+    return Graph(run for run in graph.runs if not is_valid(path_of_record(run, suite)))
+
+
+def unrecorded(graph: Graph, suite: Suite, store: Store) -> Iterator[tuple[Run, Path]]:
+    """Finished runs without a record, with the path it will have."""
+    for run in graph.runs:
+        path = path_of_record(run, suite)
+        if store.find(run.fingerprint) is not None and not is_valid(path):
+            yield run, path
+
+
+def just_finished(graph: Graph, suite: Suite, states: Mapping[str, StageState]) -> Iterator[tuple[Run, Path]]:
+    """Runs whose last stage has just been carried out, with the path of their (new or renewed) record."""
+    for run in graph.runs:
+        if run.fingerprint in states and states[run.fingerprint].state == 'done':
+            yield run, path_of_record(run, suite)
+
+
+def path_of_record(run: Run, suite: Suite) -> Path:
+    """Where a run's record is, or will be."""
+    return record_path(suite.name, identity_of(run))
+
+
+def record_run(run: Run, store: Store, path: Path) -> dict[str, Any]:
+    """Score a finished run's stored logits and write its record."""
+    last = store.find(run.fingerprint)
+    if last is None:
+        raise DamagedArtifactError(f'the artifact {run.fingerprint[:12]} is gone')
+    with np.load(last.path('test.npz')) as outputs:
+        logits, labels = outputs['logits'], outputs['labels']
+    data = load_data(run.benchmark.data)
+    lineage, model = last.meta['lineage'], last.meta['model']
+    warnings = {warning for row in lineage for warning in row['warnings']}
+    record = identity_of(run) | {
+        'computation': _computation(run),
+        'schema': SCHEMA_VERSION,
+        'ltbench': __version__,
+        'protocol': PROTOCOL_VERSION,
+        'data': run.data,
+        'code': last.meta['environment'].get('code', ''),  # artifacts made before it was noted have none
+        'methods': [
+            {'name': spec.name, 'options': build_method(spec, run.benchmark).values} for spec in parse_specs(run.method)
+        ],
+        'stages': [{key: row[key] for key in ('kind', 'fingerprint', 'epochs', 'cost')} for row in lineage],
+        'config': {
+            'benchmark': run.benchmark.resolved,
+            'stages': [{'kind': stage.kind, **stage.config} for stage in run.stages if stage.is_complete],
+        },
+        'class_names': list(data.class_names),
+        'class_counts': data.class_counts,
+        'groups': describe_groups(data.class_counts),
+        'metrics': evaluate(logits, labels, data.class_counts),
+        'curve': model['curve'],
+        'analysis': model.get('analysis', {}),  # artifacts made before there was one have none
+        'chosen': last.meta.get('chosen', {}),
+        'warnings': sorted({*warnings, *run.plan.notes, *run.benchmark.notes, *data.notes}),
+        'cost': {
+            'parameters': model['parameters'],
+            'flops': model['flops'],
+            'wall_seconds': round(sum(row['cost']['wall_seconds'] for row in lineage), 3),
+            'cpu_seconds': round(sum(row['cost']['cpu_seconds'] for row in lineage), 3),
+            'images_per_second': model['images_per_second'],
+            'peak_memory_mb': max(row['cost']['peak_memory_mb'] for row in lineage),
+        },
+        'environment': last.meta['environment'],
+    }
+    write_record(path, record)
+    return record
+
+
+def identity_of(run: Run) -> dict[str, Any]:
+    """What tells a run's record apart from others, see :data:`ltbench.record.IDENTITY`."""
+    return {
+        'benchmark': run.benchmark.name,
+        'imbalance_factor': run.benchmark.data.get('imbalance_factor'),
+        'setting': run.benchmark.setting,
+        'table': run.benchmark.table(run.data),
+        'method': run.method,
+        'run_seed': run.seed,
+        'fingerprint': run.fingerprint,
+    }
+
+
+def _computation(run: Run) -> str:
+    """What a run computes apart from its seed: runs that differ here never share a row."""
+    if run.seed == 0:
+        return run.fingerprint
+    return make_plan(run.method, run.benchmark, run.data, 0).stages()[-1].fingerprint
+
+
+def told_apart(suite: Suite, graph: Graph) -> str:
+    """What records there are beside the runs that have none of their own, in one sentence; '' where there are none."""
+    recorded = RecordIndex(suite.name)
+    if not recorded.by_run:
+        return ''
+    found = []
+    for run in graph.runs:
+        identity = identity_of(run)
+        found += [(run, fields) for fields in recorded.instead_of(record_name(identity), identity)[1]]
+    return kept_apart(found)
+
+
+def kept_apart(found: Sequence[tuple[Run, Mapping[str, Any]]]) -> str:
+    """What tells records from the runs that they might be taken for, see ``RecordIndex.instead_of``."""
+    kinds = Counter(_what_differs(run, fields) for run, fields in found)
+    if not kinds:
+        return ''
+    told = [
+        f'{count} {"record is" if count == 1 else "records are"} of {kind}' for kind, count in sorted(kinds.items())
+    ]
+    one = len({fields['table'] for _, fields in found}) == 1
+    return f'{", ".join(told)}: kept in {"a table" if one else "tables"} of {"its" if len(found) == 1 else "their"} own'
+
+
+def _what_differs(run: Run, fields: Mapping[str, Any]) -> str:
+    if fields['data'] != run.data:
+        return f'other data ({(fields["data"] or "")[:6] or "unknown"})'
+    if fields['protocol'] != PROTOCOL_VERSION:
+        return f'protocol {fields["protocol"]}'
+    return 'another backbone or recipe'

@@ -1,0 +1,1 @@
+"""What a person asks for, one file a verb; the command line turns words into them."""

@@ -1,0 +1,81 @@
+"""Tables and figures of many records, against only reading those records."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ltbench.errors import UsageError
+from ltbench.record import record_path, write_record
+from ltbench.report import build_report
+from ltbench.verbs.bench.measure import Case, by_turns
+
+EXAMPLE = Path(__file__).resolve().parents[2] / 'results' / 'digits' / 'records'
+SUITE = 'bench'
+METHODS, SEEDS = 30, 10
+
+
+def measure(rounds: int) -> list[dict[str, Any]]:
+    """Seconds from 300 records to the report, and of reading their JSON.
+
+    Raises:
+        UsageError: Outside of a checkout: the records are made from one that was measured.
+    """
+    examples = sorted(EXAMPLE.glob('*.json'))
+    if not examples:
+        raise UsageError(f'part report needs a record to copy, and there is none in {EXAMPLE}; run it in a checkout')
+    before = os.environ.get('LTBENCH_RESULTS')
+    with tempfile.TemporaryDirectory(prefix='ltbench-bench-') as folder:
+        os.environ['LTBENCH_RESULTS'] = folder
+        try:
+            paths = _write_records(json.loads(examples[0].read_text(encoding='utf-8')))
+
+            def ours() -> float:
+                start = time.perf_counter()
+                build_report(SUITE)
+                return time.perf_counter() - start
+
+            def reading() -> float:
+                start = time.perf_counter()
+                for path in paths:
+                    json.loads(path.read_text(encoding='utf-8'))
+                return time.perf_counter() - start
+
+            figures = by_turns(rounds, [ours, reading])
+        finally:
+            if before is None:
+                del os.environ['LTBENCH_RESULTS']
+            else:
+                os.environ['LTBENCH_RESULTS'] = before
+    return [_CASE.result(figures)]
+
+
+_CASE = Case(
+    f'report: {METHODS * SEEDS} records to tables and figures, against reading the records',
+    's',
+    goal=None,
+    less_is_better=True,
+)
+
+
+def _write_records(example: dict[str, Any]) -> list[Path]:
+    random = np.random.default_rng(0)
+    paths = []
+    for number in range(METHODS):
+        for seed in range(SEEDS):
+            name = f'method_{number:02d}'
+            record = {**example, 'method': name, 'run_seed': seed, 'fingerprint': f'{number * SEEDS + seed:064x}'}
+            record['computation'] = f'{number:064x}'
+            record['methods'] = [{'name': name, 'options': {}}]
+            top1 = example['metrics']['top1'] + random.normal()
+            record['metrics'] = {**example['metrics'], 'top1': top1}
+            path = record_path(SUITE, record)
+            write_record(path, record)
+            paths.append(path)
+    return paths

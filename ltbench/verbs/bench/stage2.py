@@ -1,0 +1,44 @@
+"""What methods on top of a trained network cost, against training it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ltbench.verbs.bench.measure import Case, by_turns
+from ltbench.verbs.bench.workload import carry_out_in, cifar_shaped, graph_of, scratch_store
+
+METHODS = ('crt', 'lws', 'tau_norm(tau=1)', 'ncm', 'la_posthoc')
+EPOCHS, EPOCHS_OF_A_RUN = 2, 200
+DEPTH = 20
+
+
+def measure(rounds: int, threads: int = 1) -> list[dict[str, Any]]:
+    """Seconds of cRT, LWS, tau-normalisation, NCM and post-hoc logit adjustment, and of the ERM stage under them."""
+    # as many test images for each training image as CIFAR-100-LT at imbalance 100 has
+    benchmark = cifar_shaped(EPOCHS, DEPTH, n_max=400, num_classes=10, test_per_class=92)
+    graph = graph_of(benchmark, *METHODS)
+    training = [stage for stage in graph.stages.values() if stage.kind == 'train']
+    others = [stage for stage in graph.stages.values() if stage.kind != 'train']
+    with scratch_store() as parents:
+        carry_out_in(parents, training, threads)
+
+        def on_top() -> float:
+            seconds = carry_out_in(parents, others, threads)
+            for stage in others:
+                parents.set_aside(stage.fingerprint)
+            return seconds
+
+        def erm() -> float:
+            with scratch_store() as store:
+                carry_out_in(store, training, threads)
+                cost = store.find(training[0].fingerprint).meta['cost']  # type: ignore[union-attr]
+            return cost['wall_seconds'] * EPOCHS_OF_A_RUN / EPOCHS + cost['evaluation_seconds']
+
+        case = Case(
+            'stage2: cRT, LWS, tau-norm, NCM and post-hoc LA together, against the ERM stage that they rest on',
+            's',
+            goal=0.05,
+            less_is_better=True,
+            note=f'ResNet-{DEPTH}; {EPOCHS} epochs of ERM are trained, and count for {EPOCHS_OF_A_RUN}.',
+        )
+        return [case.result(by_turns(rounds, [on_top, erm]))]

@@ -1,0 +1,117 @@
+"""How long a stage takes from being asked for to its first epoch: workers of the fork server against new processes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from ltbench.config import load_benchmark
+from ltbench.engine.job import Job, Runtime
+from ltbench.errors import LTBenchError
+from ltbench.grid.executors.base import Task
+from ltbench.grid.executors.local import LocalExecutor
+from ltbench.grid.graph import Graph
+from ltbench.store import Store
+from ltbench.verbs.bench.measure import Case
+from ltbench.verbs.bench.workload import graph_of, scratch_store
+
+EPOCHS = 20  # a second: long enough to be seen
+LOOK_SECONDS = 0.005
+
+
+def measure(rounds: int) -> list[dict[str, Any]]:
+    """Seconds to the end of the first epoch on digits (0.06 s of it training), for the first stage and the next ones.
+
+    Args:
+        rounds: Drivers that are started, each with two stages, and as many new processes.
+    """
+    benchmark = load_benchmark('digits_lt', overrides={'epochs': EPOCHS})
+    graph = graph_of(benchmark, 'erm')
+    measured = []
+    for _ in range(rounds):
+        with scratch_store() as store:
+            # first of all, as the command does it
+            code = 'from ltbench.grid.executors.fork_server import fork_server; fork_server()\n'
+            code += 'from ltbench.verbs.bench.start import drive; drive()'
+            command = [sys.executable, '-c', code, str(store.root)]
+            begun = time.time()
+            ran = subprocess.run(command, capture_output=True, text=True, check=False)
+            if ran.returncode:
+                raise LTBenchError(f'the driver failed: {ran.stderr.strip().splitlines()[-1]}')
+            seen, first, following = json.loads(ran.stdout.splitlines()[-1])
+        measured.append((seen - begun, first, following, _new_process(graph)))
+    asked = 'start of a digits stage, from being asked for to the end of its first epoch: '
+    said = {
+        'start of a command, to the end of the first epoch of a digits stage': '',
+        asked + 'the first of a command': ' Asked for: at most 4 s.',
+        asked + 'the next ones': ' Asked for: at most 0.7 s.',
+    }
+    note = 'The reference: a process of its own for the stage, which imports all itself; ours began with the command.'
+    cases = [Case(what, 's', goal=None, less_is_better=True, note=note + bound) for what, bound in said.items()]
+    return [case.result((turn[which], turn[-1]) for turn in measured) for which, case in enumerate(cases)]
+
+
+class _Watched(LocalExecutor):
+    """Notes when each stage is asked for."""
+
+    def __init__(self, store: Store, runtime: Mapping[str, Any]) -> None:
+        super().__init__(store, runtime, slots=1)
+        self.asked: dict[str, float] = {}
+
+    def start(self, jobs: Mapping[str, dict[str, Any]]) -> dict[str, Task]:
+        """As it does, after looking at the clock."""
+        self.asked |= dict.fromkeys(jobs, time.time())
+        return super().start(jobs)
+
+
+def drive() -> None:
+    """Carry out two stages, one after the other, in a process that has started none yet; say when."""
+    graph = graph_of(load_benchmark('digits_lt', overrides={'epochs': EPOCHS}), 'erm', seeds=(0, 1))
+    store, begun = Store(sys.argv[1]), time.time()
+    executor, progress = _Watched(store, asdict(Runtime())), _FirstProgress(store, graph)
+    for _ in executor.run(graph):
+        pass
+    seen = progress.stop()
+    first, second = sorted(seen, key=lambda key: executor.asked[key])
+    print(json.dumps([seen[first], seen[first] - begun, seen[second] - executor.asked[second]]))  # noqa: T201
+
+
+def _new_process(graph: Graph) -> float:
+    """Seconds of a process that carries out one stage, to the end of its first epoch."""
+    key, stage = next(iter(graph.stages.items()))
+    with scratch_store() as store:
+        job = store.root / 'job.json'
+        job.write_text(json.dumps(Job(stage, str(store.root)).to_json()))
+        begun, progress = time.time(), _FirstProgress(store, graph)
+        subprocess.run([sys.executable, '-m', 'ltbench.engine.worker', str(job)], capture_output=True, check=True)
+        return progress.stop()[key] - begun
+
+
+class _FirstProgress:
+    """Looks, in a thread, when each stage first says how far it is."""
+
+    def __init__(self, store: Store, graph: Graph) -> None:
+        self.store, self.waiting = store, set(graph.stages)
+        self.seen: dict[str, float] = {}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+        self._thread.start()
+
+    def _look(self) -> None:
+        while not self._ended.wait(LOOK_SECONDS):
+            for key in list(self.waiting):
+                if self.store.read(key, 'progress') is not None:
+                    self.seen[key] = time.time()
+                    self.waiting.remove(key)
+
+    def stop(self) -> dict[str, float]:
+        """Fingerprint -> time."""
+        self._ended.set()
+        self._thread.join()
+        return self.seen

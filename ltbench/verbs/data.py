@@ -1,0 +1,50 @@
+"""The verb `data`: whether the data of benchmarks are there and whole, and how they get there."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from ltbench.config import config_names, load_benchmark
+from ltbench.console import make_console
+from ltbench.data import LongTailData
+from ltbench.data.listed import ListedLT
+from ltbench.errors import EXIT_FAILED, UsageError
+from ltbench.registry import DATASETS, lookup
+
+
+def list_data() -> None:
+    """Print the state of every benchmark's data."""
+    table = Table('benchmark', 'data set', 'state', box=None)
+    for name in config_names('benchmarks'):
+        data_class = _data_class(name)
+        state = ', '.join(dict.fromkeys(status.state for status in data_class.glance())) or 'nothing to download'
+        table.add_row(name, data_class.title, state)
+    make_console().print(table)
+
+
+def get_data(benchmark: str) -> int:
+    """Download what a benchmark's data lack; return 0 if all is whole then, else 1."""
+    _data_class(benchmark).get()
+    return check_data(benchmark)
+
+
+def check_data(benchmark: str) -> int:
+    """Print the state of each file; return 0 if all are whole, else 1."""
+    console = make_console()
+    statuses = _data_class(benchmark).check()
+    if not statuses:
+        console.print(f'{benchmark}: nothing to download, nothing to check')
+    for status in statuses:
+        console.print(f'{status.state:8} {status.name}  {status.detail}', soft_wrap=True)
+    return 0 if all(status.state == 'whole' for status in statuses) else EXIT_FAILED
+
+
+def _data_class(benchmark: str) -> type[LongTailData]:
+    data = load_benchmark(benchmark).data
+    data_class = lookup(DATASETS, data['type'])
+    if data.get('root') and issubclass(data_class, ListedLT):
+        place = data_class.home().absolute()
+        raise UsageError(
+            f'`ltbench data` looks into {place} only; link {data["root"]} there: ln -s {data["root"]} {place}'
+        )
+    return data_class

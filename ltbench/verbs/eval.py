@@ -1,0 +1,132 @@
+"""The verb `eval RUN`: a recorded run's metrics, recomputed from its stored logits. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from ltbench.console import make_console
+from ltbench.errors import EXIT_FAILED, StoreError
+from ltbench.evaluation import evaluate
+from ltbench.store import Store
+from ltbench.verbs.find import RecordedRun, find_run, no_logits, stored_logits
+
+ROUNDING = 1e-9
+"""Relative and absolute difference that the order of a sum, or another numpy, can make; no wrong number is so near."""
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """One metric, as recorded and recomputed.
+
+    Attributes:
+        metric: Its name.
+        recorded: Value in the record; None for an empty group, ``'missing'`` where the record does not have it.
+        recomputed: Value now, likewise.
+        values: How many numbers there are.
+        different: How many of them differ by more than rounding.
+        apart: The largest difference of two numbers; infinite where a number stands against none.
+    """
+
+    metric: str
+    recorded: Any
+    recomputed: Any
+    values: int
+    different: int
+    apart: float
+
+
+def show_rescored(text: str) -> int:
+    """Recompute all metrics of the run that ``text`` names, and print them beside the recorded ones.
+
+    Returns:
+        0 if they are equal, apart from rounding; else 1.
+
+    Raises:
+        UsageError: If no one run is meant.
+        StoreError: If its record, or its logits, are damaged or missing, or do not fit together.
+    """
+    run, store = find_run(text), Store()
+    outputs = stored_logits(run, store)
+    if outputs is None:
+        raise no_logits(run, store)
+    try:
+        rows = rescore(run, evaluate(*outputs, run.record['class_counts']))
+    except ValueError as error:
+        raise StoreError(f'{run.path} and the logits of its fingerprint do not fit together: {error}') from error
+    console = make_console()
+    console.print(f'{run}\nrecord: {run.path}\nlogits: {store.folder(run.record["fingerprint"])}/test.npz',
+                  highlight=False, soft_wrap=True)  # fmt: skip
+    table = Table('metric', 'recorded', 'recomputed', '', box=None)
+    for row in rows:
+        if row.values == 1:
+            table.add_row(row.metric, _number(row.recorded), _number(row.recomputed), _verdict(row))
+        else:
+            table.add_row(row.metric, f'{row.values} values', f'{row.values} values', _verdict(row))
+    console.print(table)
+    wrong = [row.metric for row in rows if row.different]
+    if wrong:
+        console.print(
+            f'The record is not what its logits give: {len(wrong)} of {len(rows)} metrics differ '
+            f'({", ".join(wrong)}). It was edited, or made by another version of ltbench.',
+            style='red', highlight=False, soft_wrap=True,
+        )  # fmt: skip
+        return EXIT_FAILED
+    apart = max(row.apart for row in rows)
+    how = 'bit for bit' if apart == 0 else f'apart from rounding (at most {apart:.0e})'
+    console.print(f'Equal, {how}: all {len(rows)} metrics are what the {len(outputs[1]):,} stored logits give.')
+    return 0
+
+
+def rescore(run: RecordedRun, metrics: Mapping[str, Any]) -> list[Rescored]:
+    """Each recorded metric beside ``metrics``, in the order of the latter; what only one of them has comes too."""
+    recorded = run.record['metrics']
+    rows = []
+    for name in [*metrics, *(name for name in recorded if name not in metrics)]:
+        old, new = (dict(_leaves(side[name])) if name in side else {} for side in (recorded, metrics))
+        gaps = [_gap(old.get(key, 'missing'), new.get(key, 'missing')) for key in old | new]
+        rows.append(
+            Rescored(
+                name,
+                recorded.get(name, 'missing'),
+                metrics.get(name, 'missing'),
+                len(gaps),
+                sum(gap > ROUNDING for gap, _ in gaps),
+                max((apart for _, apart in gaps), default=0.0),
+            )
+        )
+    return rows
+
+
+def _leaves(value: Any, key: tuple[Any, ...] = ()) -> list[tuple[tuple[Any, ...], Any]]:
+    """All single values inside of dicts and lists, with their places."""
+    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else None
+    if items is None:
+        return [(key, value)]
+    return [leaf for name, inner in items for leaf in _leaves(inner, (*key, name))]
+
+
+def _gap(old: Any, new: Any) -> tuple[float, float]:
+    """Difference of two values, relative where they are large, and as it is."""
+    if old == new:
+        return 0.0, 0.0
+    if not all(isinstance(value, int | float) for value in (old, new)):
+        return math.inf, math.inf
+    return abs(old - new) / max(1.0, abs(old)), abs(old - new)
+
+
+def _number(value: Any) -> str:
+    return 'none' if value is None else value if isinstance(value, str) else f'{value:.6f}'
+
+
+def _verdict(row: Rescored) -> Text | str:
+    if not row.different:
+        return 'equal'
+    if row.values == 1:
+        return Text('differs' + (f' by {row.apart:.2g}' if math.isfinite(row.apart) else ''), 'red')
+    return Text(f'{row.different} of {row.values} differ', 'red')

@@ -1,0 +1,120 @@
+"""The verb `ls`: what there is."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from rich.table import Table
+
+from ltbench import plugins
+from ltbench.config import config_names, load_benchmark, load_suite
+from ltbench.console import make_console, say
+from ltbench.errors import EXIT_FAILED, unknown
+from ltbench.record import read_record, results_root
+from ltbench.registry import METHODS
+
+
+def list_things(what: str, plugin_files: Iterable[str], write: Callable[[str], None] | None = None) -> int:
+    """Print one line for each thing of a kind; or ``write`` all that is known of them as JSON.
+
+    Returns:
+        0; or 1 if a plug-in did not load, so that its methods are not among them.
+    """
+    kinds = {'methods': _methods, 'benchmarks': _benchmarks, 'suites': _suites, 'runs': _runs}
+    if what not in kinds:
+        raise unknown('thing to list', what, kinds)
+    if what == 'methods':
+        plugins.load(plugin_files)
+    rows = kinds[what]()
+    console = make_console()
+    if write is not None:
+        write(json.dumps(rows, indent=1) + '\n')
+    elif rows:
+        table = Table(*(name for name, value in rows[0].items() if not isinstance(value, dict)), box=None)
+        for row in rows:
+            table.add_row(*(str(value) for value in row.values() if not isinstance(value, dict)))
+        console.print(table)
+    else:
+        say(f'there are no {what}' + (f' in {results_root()}' if what == 'runs' else ''))
+    not_loaded = plugins.not_loaded()
+    for line in not_loaded:
+        say(line)
+    return EXIT_FAILED if not_loaded else 0
+
+
+Rows = list[dict[str, Any]]
+
+
+def _methods() -> Rows:
+    from ltbench.grid.shares import stages_and_shares
+
+    described = stages_and_shares(plugins.method_names())
+    rows = []
+    for name in plugins.method_names():
+        method = METHODS.module_dict[name]
+        doc = inspect.getdoc(method) or ''
+        options = {
+            key: {'default': option.default, 'help': option.help, 'on': dict(option.on)}
+            for key, option in method.options().items()
+        }
+        rows.append(
+            {
+                'method': name,
+                'what it does': doc.partition('\n')[0],
+                'paper': paper_of(doc),
+                'stages': described[name][0],
+                'shares': described[name][1],
+                'options': options,
+            }
+        )
+    return rows
+
+
+def paper_of(doc: str) -> str:
+    """Authors, venue and year of the first paper that a docstring names, like ``Cao et al., NeurIPS 2019``."""
+    authors = re.search(r"[A-Z][\w'-]+(?: et al\.| and [A-Z]\w+)", doc)
+    venue = re.search(r'(?:[A-Z][A-Za-z]*\s)+(?:19|20)\d\d', doc)
+    return ', '.join(' '.join(found[0].split()) for found in (authors, venue) if found)
+
+
+def _benchmarks() -> Rows:
+    return [
+        {
+            'benchmark': name,
+            'what it is': ' '.join(load_benchmark(name).doc.partition('\n\n')[0].partition(': ')[2].split()),
+        }
+        for name in config_names('benchmarks')
+    ]
+
+
+def _suites() -> Rows:
+    rows = []
+    for name in config_names('suites'):
+        suite = load_suite(name)
+        count = len(suite.benchmarks) * len(suite.methods) * len(suite.seeds)
+        rows.append({'suite': name, 'runs': count, 'what it is': suite.doc.partition('\n')[0]})
+    return rows
+
+
+def _runs() -> Rows:
+    rows = []
+    for path in sorted(results_root().glob('*/records/*.json')):
+        record = read_record(path)
+        rows.append(
+            {
+                'suite': path.parts[-3],
+                'benchmark': record['benchmark'],
+                'IF': record['imbalance_factor'],
+                'setting': record['setting'],
+                'table': record['table'][:6],
+                'method': record['method'],
+                'seed': record['run_seed'],
+                'top-1': round(record['metrics']['top1'], 2),
+                'fingerprint': record['fingerprint'][:12],
+            }
+        )
+    return rows

@@ -1,0 +1,287 @@
+"""The verb `run`: plan, train what is missing, record, report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
+
+from rich.console import Console
+from rich.table import Table
+
+from ltbench import plugins
+from ltbench.console import make_console
+from ltbench.data import load_data
+from ltbench.errors import EXIT_FAILED, InterruptedRunError, LTBenchError
+from ltbench.grid.answer import Answers, ShownTable, show
+from ltbench.grid.cost import Costs
+from ltbench.grid.executors.base import needed_stages
+from ltbench.grid.graph import Graph, Run
+from ltbench.grid.planning import plan_selection
+from ltbench.grid.recording import (
+    identity_of,
+    just_finished,
+    path_of_record,
+    record_run,
+    told_apart,
+    unrecorded,
+    without_recorded,
+)
+from ltbench.grid.selection import Selection
+from ltbench.grid.status import StageState
+from ltbench.record import is_valid, results_root, set_superseded_aside, write_failure
+from ltbench.registry import EXECUTORS, lookup
+from ltbench.sealed import UnreadableFileError, contents_of, remove_abandoned
+from ltbench.store import DamagedArtifactError, Store
+from ltbench.tracking import Tracking
+from ltbench.verbs.view import duration, make_view
+
+LOG_LINES = 5
+"""Of a failed stage's log, shown at the end."""
+
+if TYPE_CHECKING:
+    from ltbench.config import Suite
+
+
+def run(
+    selection: Selection,
+    plugin_files: Iterable[str],
+    executor: str,
+    slots: int | None,
+    dry_run: bool,
+    timeout: float | None = None,
+    settings: Mapping[str, Any] | None = None,
+    trackers: Sequence[str] = (),
+    figures: bool = True,
+    eval_every: int | None = None,
+    question: str | None = None,
+) -> int:
+    """Carry out a selection; return the exit code: 0, or 1 if a run or a tracker failed.
+
+    Args:
+        selection: What was asked for.
+        plugin_files: Files with methods.
+        executor: Who carries the stages out, by name.
+        slots: Devices that stages take up at once; None is the executor's default.
+        dry_run: Only show what would be done.
+        timeout: Minutes that a stage may take.
+        settings: Further arguments of the executor.
+        trackers: Where records go too, by name; runs that were recorded before go there as well, if they are missing.
+        figures: Whether the report at the end has figures.
+        eval_every: Epochs between scores on the way; None: the last epoch alone is scored.
+        question: From :func:`ltbench.grid.answer.question_of`; what is shown of a finished grid is kept under it.
+    """
+    console = make_console()
+    suite, graph, broken = plan_selection(selection, plugin_files)
+    if selection.skip_recorded:
+        count, graph = len(graph.runs), without_recorded(graph, suite)
+        console.print(f'{count - len(graph.runs)} of {count} runs have a record and are left alone.')
+    executor_class, store = lookup(EXECUTORS, executor), Store()
+    benchmarks = {id(run_.benchmark): run_.benchmark for run_ in graph.runs}.values()
+    data = [load_data(item.data) for item in benchmarks]
+    notes = {note: None for item, of in zip(benchmarks, data, strict=True) for note in (*item.notes, *of.notes)}
+    beside = told_apart(suite, graph)
+    shown: list[str | ShownTable] = [*notes, *([f'note: {beside}'] if beside else [])]
+    show(shown, console)
+    if dry_run:
+        _show_plan(graph, store, console)
+        return 0
+    carrier = executor_class(store, _runtime(plugin_files, eval_every), slots, **(settings or {}))
+    tracking = Tracking(trackers, suite.name)
+    unscored: dict[int, str] = {}  # id of a run -> why
+    records = _record(unrecorded(graph, suite, store), store, console, tracking, unscored)
+    for run_ in graph.runs:
+        if id(run_) in unscored and not store.has(run_.fingerprint):  # damaged and set aside: made again now
+            del unscored[id(run_)]
+    needed = needed_stages(graph, store)
+    failed: dict[str, StageState] = {}
+    everything_found = f'Everything is found: {len(graph.runs)} runs, nothing to train.'
+    answers = Answers(store, question) if question else None
+    if eval_every and (found := sum(stage.kind == 'train' and store.has(key) for key, stage in graph.stages.items())):
+        console.print(f'Train stages found as trained before, without new scores on the way: {found}.')
+    if needed:
+        store.check_writable()
+        try:
+            with make_view(graph, needed, console) as view:
+                for run_, record in records:
+                    view.recorded(run_, record)
+                for states in carrier.run(graph, timeout and 60 * timeout):
+                    settled = {id(run_) for run_, _ in records} | unscored.keys()
+                    new = [item for item in just_finished(graph, suite, states) if id(item[0]) not in settled]
+                    for run_, record in _record(new, store, console, tracking, unscored):
+                        view.recorded(run_, record)
+                        records.append((run_, record))
+                    view.update(states)
+        except KeyboardInterrupt:
+            raise InterruptedRunError(
+                f'interrupted after {len(records)} new records; the same command continues from here'
+            ) from None
+        failed = {key: state for key, state in states.items() if state.state in ('failed', 'blocked')}
+    else:
+        console.print(everything_found)
+    store.tidy(graph.stages.keys())
+    broken_stages = [
+        (run_, stage)
+        for run_ in graph.runs
+        for stage in run_.stages
+        if stage.fingerprint in failed and failed[stage.fingerprint].state == 'failed'
+    ]
+    for run_, stage in broken_stages:
+        write_failure(suite.name, identity_of(run_), stage.kind, failed[stage.fingerprint].reason)
+    if trackers:
+        _track(filter(Path.exists, (path_of_record(run_, suite) for run_ in graph.runs)), tracking, console)
+    changed = bool(records or broken_stages) or (answers is not None and answers.is_outdated())
+    not_reported, tables = _show_report(suite, changed, figures, console)
+    for line in tracking.summary():
+        console.print(line, highlight=False, soft_wrap=True)
+    for run_method, text in sorted({(run_.method, text) for run_, record in records for text in record['warnings']}):
+        if text not in notes:  # those are of the data and the benchmark, and were shown at the start
+            console.print(f'note: {run_method}: {text}', style='yellow', highlight=False, soft_wrap=True)
+    failures = _show_failures(graph, failed, broken, store, console)
+    lacking = [run_ for run_ in graph.runs if id(run_) in unscored and not is_valid(path_of_record(run_, suite))]
+    code = failures or (EXIT_FAILED if tracking.failed or lacking else 0) or not_reported
+    if answers is not None and code == 0 and tables and not plugins.not_loaded():
+        files = [of.files for of in data]
+        if all(each is not None for each in files):
+            read = [path for each in files for path in each or ()]
+            runs = [run_.fingerprint for run_ in graph.runs]
+            answers.keep(suite.name, runs, read, [*shown, everything_found, *tables])
+    return code
+
+
+def _runtime(plugin_files: Iterable[str], eval_every: int | None) -> dict[str, object]:
+    from ltbench.engine.job import Runtime
+
+    files = tuple(str(path) for path in plugins.plugin_files(plugin_files))
+    return asdict(Runtime(plugins=files, eval_every=eval_every))
+
+
+def _record(
+    finished: Iterable[tuple[Run, Path]],
+    store: Store,
+    console: Console,
+    tracking: Tracking,
+    unscored: dict[int, str],
+) -> list[tuple[Run, dict]]:
+    """Write records. A run that cannot be scored goes into ``unscored`` and stops nobody; it is carried out again where
+    its stored logits are damaged."""
+    written = []
+    for run_, path in finished:
+        try:
+            record = record_run(run_, store, path)
+        except DamagedArtifactError as error:
+            unscored[id(run_)] = f'{error}; it is made again'
+            console.print(f'{run_}: {unscored[id(run_)]}', soft_wrap=True)
+            continue
+        except (ValueError, KeyError, TypeError, BadZipFile, UnreadableFileError) as error:
+            unscored[id(run_)] = f'it cannot be scored: {type(error).__name__}: {error}'
+            console.print(f'{run_}: {unscored[id(run_)]}', style='red', soft_wrap=True)
+            continue
+        for moved in set_superseded_aside(path, record):
+            console.print(f'{moved.name} was made by other code: moved to {moved.parent}')
+        _track([path], tracking, console)
+        written.append((run_, record))
+    return written
+
+
+def _track(records: Iterable[Path], tracking: Tracking, console: Console) -> None:
+    for path in records:
+        for line in tracking.log(path):
+            console.print(line, style='red', highlight=False, soft_wrap=True)
+
+
+def _show_plan(graph: Graph, store: Store, console: Console) -> None:
+    needed = set(needed_stages(graph, store))
+    table = Table('stage', 'kind', 'epochs', 'state', 'begins from', 'for', box=None)
+    for key, stage in graph.stages.items():
+        epochs = str(stage.end - stage.begin) if stage.kind == 'train' else ''
+        state = 'to do' if key in needed else 'found' if store.find(key) else 'not needed'
+        parent = ', '.join(parent.fingerprint[:10] for parent in stage.parents)
+        runs = graph.runs_of(key)
+        table.add_row(
+            key[:10], stage.kind, epochs, state, parent, str(runs[0]) + (f' +{len(runs) - 1}' if runs[1:] else '')
+        )
+    console.print(table)
+    train_epochs = {key: stage.end - stage.begin for key, stage in graph.stages.items() if stage.kind == 'train'}
+    alone = sum(train_epochs.get(key, 0) for run_ in graph.runs for key in graph.ancestors(run_.fingerprint))
+    to_do = sum(count for key, count in train_epochs.items() if key in needed)
+    console.print(
+        f'{len(graph.runs)} runs, {len(graph.stages)} stages, {len(needed)} to do: {to_do} epochs to train; '
+        f'{sum(train_epochs.values())} epochs in all against {alone} if each run were trained alone.'
+    )
+    costs = Costs()
+    seconds = [costs.of(graph, key) for key in needed]
+    known = [value for value in seconds if value is not None]
+    if known:
+        unknown_ones = f'; {len(seconds) - len(known)} stages have nothing to be judged by' if known != seconds else ''
+        console.print(f'About {duration(sum(known))} of work, by {costs.records} earlier records{unknown_ones}.')
+
+
+def _show_report(suite: Suite, changed: bool, figures: bool, console: Console) -> tuple[int, list[str | ShownTable]]:
+    """Rebuild the report and show its tables; the exit code of what went wrong, else 0, and what was shown of a report
+    that leaves nothing out."""
+    from ltbench.report import leaderboard_of, read_suite, write_report
+    from ltbench.report.environments import footnotes, marks_of
+    from ltbench.report.frame import GROUP, title
+
+    if not any(any((results_root() / suite.name / kind).glob('*.json')) for kind in ('records', 'failed')):
+        return 0, []
+    try:
+        results = read_suite(suite.source or suite.name, leave_out=True)
+        for reason in results.left_out.values():
+            console.print(f'left out of the report: {reason}', style='yellow')
+        drawn = any((results.folder / 'figures').glob('*.png'))
+        if changed or not (results.folder / 'leaderboard.csv').exists() or (figures and not drawn):
+            write_report(results, figures)
+            for folder in (results.folder, results.folder / 'records', results.folder / 'failed'):
+                remove_abandoned(folder)
+    except LTBenchError as error:  # the runs themselves are recorded
+        console.print(f'no report: {error}', style='yellow')
+        return error.exit_code, []
+    columns = ('top1', 'many', 'medium', 'few')
+    shown: list[str | ShownTable] = []
+    for group, rows in leaderboard_of(results).groupby(GROUP, sort=False, dropna=False):
+        table = ShownTable(title=f'{title(*group)}; accuracy in %', columns=['method', 'seeds', *columns], rows=[])
+        for row, sign in zip(rows.to_dict('records'), marks_of(rows), strict=True):
+            cells = [_mean_std(row[f'{column}_mean'], row[f'{column}_std']) for column in columns]
+            failed = f' ({row["n_failed"]} failed)' if row['n_failed'] else ''
+            table['rows'].append([row['method'] + sign, f'{row["n_seeds"]}{failed}', *cells])
+        shown += [table, *footnotes(rows)]
+    drawn = any((results.folder / 'figures').glob('*.png'))
+    shown.append(f'Leaderboard{" and figures" if figures and drawn else ""}: {results.folder}')
+    show(shown, console)
+    return 0, [] if results.left_out else shown
+
+
+def _mean_std(mean: float, std: float) -> str:
+    if mean != mean:
+        return ''
+    return f'{mean:.1f} ± {std:.1f}' if std == std else f'{mean:.1f}'
+
+
+def _show_failures(
+    graph: Graph, failed: dict[str, StageState], broken: dict[str, str], store: Store, console: Console
+) -> int:
+    if not failed and not broken:
+        return 0
+    runs = [run_ for run_ in graph.runs if any(stage.fingerprint in failed for stage in run_.stages)]
+    if runs:
+        console.print(f'{len(runs)} of {len(graph.runs)} runs failed:', style='bold red')
+    for method, reason in broken.items():
+        console.print(f'no plan could be made for {method}: {reason}', style='bold red', soft_wrap=True)
+    for key, state in failed.items():
+        if state.state == 'failed':
+            names = ', '.join(str(run_) for run_ in graph.runs_of(key))
+            log = store.work(key) / 'log.txt'
+            last = ''.join(f'\n    | {line}' for line in _last_lines(log))
+            console.print(f'  {names}\n    {state.reason}{last}\n    log: {log}', soft_wrap=True)
+    return EXIT_FAILED
+
+
+def _last_lines(log: Path) -> list[str]:
+    try:
+        return contents_of(log).decode(errors='replace').splitlines()[-LOG_LINES:]
+    except (OSError, ValueError):  # not there, or no file
+        return []

@@ -1,0 +1,128 @@
+"""The verb `status`: where every run of a selection stands."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from ltbench.config import Suite
+from ltbench.console import make_console
+from ltbench.errors import InterruptedRunError
+from ltbench.grid.graph import Graph
+from ltbench.grid.planning import plan_selection
+from ltbench.grid.recording import identity_of, kept_apart, without_recorded
+from ltbench.grid.selection import Selection
+from ltbench.grid.status import STATES, StageState, read_states, state_of_run
+from ltbench.record import ROW, RecordIndex, record_name
+from ltbench.store import Store
+from ltbench.verbs.view import STYLES, duration, progress_of
+
+WATCH_SECONDS = 2.0
+
+
+def status(
+    selection: Selection, plugin_files: Iterable[str], watch: bool, write: Callable[[str], None] | None = None
+) -> None:
+    """Print the state of every run.
+
+    Args:
+        selection: What was asked for.
+        plugin_files: Files with methods.
+        watch: Draw it again every two seconds until nothing is left to do.
+        write: Takes the text for programs, one JSON list of runs; nothing is printed then.
+    """
+    suite, graph, broken = plan_selection(selection, plugin_files)
+    if selection.skip_recorded:
+        graph = without_recorded(graph, suite)
+    store = Store()
+    if write is not None:
+        rows = read_rows(suite, graph, store)
+        rows += [{'method': method, 'state': 'failed', 'detail': reason} for method, reason in broken.items()]
+        write(json.dumps(rows, indent=1) + '\n')
+        return
+    console = make_console()
+    if not watch or not console.is_terminal:
+        console.print(_draw(read_rows(suite, graph, store), broken))
+        return
+    try:
+        with Live(console=console, auto_refresh=False) as live:
+            while True:
+                rows = read_rows(suite, graph, store)
+                live.update(_draw(rows, broken, console.height), refresh=True)
+                if all(row['state'] in ('done', 'recorded', 'failed', 'blocked') for row in rows):
+                    return
+                time.sleep(WATCH_SECONDS)
+    except KeyboardInterrupt:
+        raise InterruptedRunError('no longer watching; what runs goes on') from None
+
+
+def read_rows(suite: Suite, graph: Graph, store: Store) -> list[dict[str, Any]]:
+    """One row a run: what it is, its state, and whatever more is known."""
+    states, recorded = read_states(graph, store), RecordIndex(suite.name)
+    rows = []
+    for run in graph.runs:
+        state, identity = state_of_run(run, states), identity_of(run)
+        if state.state == 'pending':
+            name = record_name(identity)
+            if recorded.has(name) and not (state.waiting or state.progress):
+                state = StageState('recorded', 'made with another store; `ltbench run --skip-recorded` leaves it alone')
+            else:
+                older, elsewhere = recorded.instead_of(name, identity)
+                if older is not None:
+                    state = StageState('stale', f'{older.name} is by other code; `ltbench run` makes it again')
+                elif elsewhere and not (state.waiting or state.progress):
+                    state = StageState(reason=kept_apart([(run, fields) for fields in elsewhere]))
+        told = {'state': state.state, 'detail': _detail(state), 'host': state.host}
+        rows.append({**identity, **told, 'progress': state.progress, 'seconds_left': state.seconds_left})
+    return rows
+
+
+def _draw(rows: list[dict[str, Any]], broken: Mapping[str, str], height: int | None = None) -> Group:
+    table = Table('benchmark', 'method', 'seed', 'state', 'detail', box=None)
+    for method, reason in broken.items():
+        table.add_row('', method, '', Text('failed', STYLES['failed']), reason)
+    order = ('running', 'failed', 'blocked', 'stale', 'pending', 'recorded', 'done') if height else ()
+    shown = sorted(rows, key=lambda row: order.index(row['state'])) if order else rows
+    names = _table_names(rows)
+    for row in shown[: max(height - 5, 3) if height else None]:
+        state = Text(row['state'], STYLES[row['state']])
+        table.add_row(names[_table_of(row)], row['method'], str(row['run_seed']), state, row['detail'])
+    counts = {state: sum(row['state'] == state for row in rows) for state in STATES}
+    counts['failed'] += len(broken)
+    return Group(table, Text(', '.join(f'{count} {state}' for state, count in counts.items() if count)))
+
+
+def _table_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[key] for key in ROW[:-1])
+
+
+def _table_names(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[Any, ...], str]:
+    """Benchmark and imbalance factor of each table, with what else is needed to tell it from others."""
+    tables = dict.fromkeys(_table_of(row) for row in rows)
+    names = {}
+    for benchmark, factor, setting, table in tables:
+        alike = [other for other in tables if other[:2] == (benchmark, factor)]
+        more = [setting] if len({other[2] for other in alike}) > 1 else []
+        more += [f'table {table[:6]}'] if sum(other[2] == setting for other in alike) > 1 else []
+        where = benchmark + (f' IF {factor:g}' if factor is not None else '')
+        names[benchmark, factor, setting, table] = where + (f' ({", ".join(more)})' if more else '')
+    return names
+
+
+def _detail(state: StageState) -> str:
+    if state.state == 'running':
+        left = state.seconds_left
+        parts = [progress_of(state), f'{duration(left)} left' if left else '', f'on {state.host}' if state.host else '']
+        return ', '.join(part for part in parts if part)
+    if state.state == 'pending' and state.waiting:
+        return state.waiting
+    if state.state == 'pending' and state.progress:
+        return f'stopped at epoch {state.progress["done"]}/{state.progress["total"]}; goes on from its last checkpoint'
+    return state.reason

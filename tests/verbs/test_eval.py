@@ -1,0 +1,112 @@
+"""`ltbench eval RUN`: what the stored logits give, beside what the record says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from ltbench.cli import main
+from ltbench.errors import StoreError
+from ltbench.record import write_record
+from ltbench.verbs.eval import show_rescored
+
+
+def edited(path, change):
+    """Metrics changed and sealed again, as by somebody who knows how, or by another version of the metrics' code."""
+    record = json.loads(path.read_text())
+    change(record['metrics'])
+    write_record(path, {key: value for key, value in record.items() if key != 'checksum'})
+
+
+def test_an_honest_record_is_equal_bit_for_bit(recorded, capsys):
+    assert show_rescored(recorded().stem) == 0
+    printed = capsys.readouterr().out
+    assert 'Equal, bit for bit: all 17 metrics are what the 200 stored logits give.' in printed
+    assert 'differ' not in printed
+
+
+@pytest.mark.parametrize(
+    ('change', 'row', 'metric'),
+    [
+        (lambda m: m.update(top1=m['top1'] + 0.01), 'differs by 0.01', 'top1'),
+        (lambda m: m.update(few=None), 'differs', 'few'),
+        (lambda m: m['per_class'].__setitem__(3, 1.5), '1 of 10 differ', 'per_class'),
+        (lambda m: m['confusion'].update(few=None), '5 of 13 differ', 'confusion'),
+        (lambda m: m.update(made_up=3.0), '3.000000', 'made_up'),
+    ],
+)
+def test_an_edited_record_is_found_out(recorded, capsys, change, row, metric):
+    path = recorded()
+    edited(path, change)
+    assert show_rescored(path.stem) == 1
+    printed = capsys.readouterr().out
+    assert row in next(line for line in printed.splitlines() if line.strip().startswith(metric))
+    assert f'metrics differ ({metric}). It was edited' in printed
+
+
+def test_a_record_of_other_classes_than_its_logits_is_named(recorded):
+    path = recorded()
+    record = json.loads(path.read_text())
+    for values in (record['class_names'], record['class_counts'], *(record['metrics'][name] for name in LISTS)):
+        values.append(values[-1])
+    record['groups']['few'] += 1
+    write_record(path, record)
+    with pytest.raises(StoreError, match='do not fit together: 10 columns of logits for 11 class counts'):
+        show_rescored(path.stem)
+
+
+LISTS = ('per_class', 'test_images', 'predicted')
+
+
+def test_rounding_is_no_difference_and_is_said(recorded, capsys):
+    path = recorded()
+    edited(path, lambda m: m.update(nll=m['nll'] * (1 + 1e-14)))
+    assert show_rescored(path.stem) == 0
+    assert 'Equal, apart from rounding (at most ' in capsys.readouterr().out
+
+
+def test_logits_that_are_not_there(recorded, sandbox):
+    path = recorded(stored=False)
+    with pytest.raises(StoreError) as error:
+        show_rescored(path.stem)
+    assert str(error.value) == (
+        f'the logits of digits/{path.stem} are not in {sandbox}/store; this makes them: '
+        "ltbench run digits -b 'digits_lt(imbalance_factor=40)' -m erm --seeds 0"
+    )
+
+
+def test_imports_keep_no_logits(recorded):
+    record = json.loads(recorded().read_text())
+    config = record['config'] | {'stages': [], 'imported': {'source': 'nbn', 'backbone': {'type': 'CIFARResNet'}}}
+    path = recorded('imported:nbn(best)', suite='imported', config=config, stored=False)
+    with pytest.raises(StoreError, match='imports keep no logits; score it again: ltbench eval --checkpoint FILE'):
+        show_rescored(path.stem)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ([], 'nothing to evaluate: give a recorded RUN (`ltbench ls runs` lists them), or --checkpoint FILE'),
+        (['abc', '-b', 'digits_lt'], "-b belong to a checkpoint, not to the recorded run 'abc'"),
+        (['abc', '--checkpoint', 'f', '--preset', 'p'], '--checkpoint, --preset belong to a checkpoint'),
+        (['--checkpoint', 'f', '-b', 'digits_lt'], 'a checkpoint needs --from too: ltbench eval --checkpoint FILE'),
+        (['--suite', 'x'], 'a checkpoint needs --checkpoint, --from, -b too'),
+    ],
+)
+def test_two_forms_that_do_not_mix(sandbox, monkeypatch, capsys, arguments, message):
+    monkeypatch.setattr(sys, 'argv', ['ltbench', 'eval', *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    printed = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert message in printed
+    assert len(printed.splitlines()) == 1
+
+
+def test_it_needs_no_torch(recorded):
+    code = f'import sys; from ltbench.verbs.eval import show_rescored; show_rescored({recorded().stem!r}); '
+    code += "import ltbench.verbs.compare; assert not {'torch', 'pandas'} & set(sys.modules)"
+    subprocess.run([sys.executable, '-c', code], check=True, capture_output=True)

@@ -1,0 +1,116 @@
+"""What `store gc` removes, and above all what it leaves alone; `store verify` that has something to verify."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from ltbench.errors import StoreError, UsageError
+from ltbench.store import Store
+from ltbench.verbs import store as storekeeping
+
+KEY, OTHER = 'ab' * 32, 'cd' * 32
+OLD = time.time() - 30 * 86_400
+
+
+@pytest.fixture
+def store(sandbox) -> Store:
+    store = Store()
+    for key in (KEY, OTHER):
+        store.publish(key, {'kind': 'train'}, lambda folder: (folder / 'a.txt').write_text('x') and None)
+    return store
+
+
+def age(folder):
+    for path in (*folder.rglob('*'), folder):
+        os.utime(path, (OLD, OLD))
+
+
+def kept(store: Store) -> set[str]:
+    return set(store.fingerprints())
+
+
+def test_what_no_record_rests_on_goes_and_the_rest_stays(store, recorded, capsys):
+    recorded(key=KEY)  # its record names the stages of a template, and itself
+    age(store.folder(OTHER))
+    record_of_key = storekeeping._resting_records()
+    assert record_of_key[OTHER] == 0
+    storekeeping.clean_store(7, yes=True)
+    assert OTHER not in kept(store)
+    assert KEY in kept(store)  # younger than seven days
+
+
+def test_without_any_record_nothing_is_unused(store, capsys):
+    """A wrong LTBENCH_RESULTS made every artifact unused."""
+    for key in (KEY, OTHER):
+        age(store.folder(key))
+    storekeeping.clean_store(7, yes=True)
+    assert kept(store) == {KEY, OTHER}
+    assert 'No record was found in' in capsys.readouterr().out
+
+
+def test_a_folder_that_is_no_store_is_left_alone(sandbox, monkeypatch):
+    """`LTBENCH_STORE= ltbench store gc --yes` removed ./work/thesis."""
+    thesis = sandbox / 'work' / 'thesis'
+    thesis.mkdir(parents=True)
+    (thesis / 'chapter.tex').write_text('years')
+    age(sandbox / 'work')
+    monkeypatch.setenv('LTBENCH_STORE', '')
+    with pytest.raises(UsageError, match='set, but to nothing'):
+        storekeeping.clean_store(7, yes=True)
+    monkeypatch.setenv('LTBENCH_STORE', '.')
+    with pytest.raises(StoreError, match='does not say that it is a store'):
+        storekeeping.clean_store(7, yes=True)
+    assert (thesis / 'chapter.tex').read_text() == 'years'
+
+
+def test_only_what_bears_a_fingerprint_is_ever_removed(store, recorded):
+    recorded(key=KEY)
+    theirs = [
+        store.root / 'work' / 'thesis', store.root / 'damaged' / 'notes', store.root / 'artifacts' / 'ab' / '.hidden',
+        store.root / 'work' / KEY[:12], store.root / 'work' / (KEY + 'x'),
+    ]  # fmt: skip
+    ours = [
+        store.root / 'work' / OTHER, store.root / 'damaged' / f'{OTHER}.0123abcd',
+        store.root / 'artifacts' / 'cd' / f'.{OTHER}.0123abcd',
+    ]  # fmt: skip
+    for folder in (*theirs, *ours):
+        folder.mkdir(parents=True)
+        (folder / 'file').write_text('x')
+        age(folder)
+    elsewhere = store.root.parent / 'elsewhere'
+    elsewhere.mkdir()
+    (elsewhere / 'file').write_text('x')
+    link = store.root / 'work' / ('ef' * 32)
+    link.symlink_to(elsewhere)
+    age(elsewhere)
+    storekeeping.clean_store(7, yes=True)
+    assert [folder.exists() for folder in theirs] == [True] * len(theirs)
+    assert [folder.exists() for folder in ours] == [False] * len(ours)
+    assert (elsewhere / 'file').exists()
+
+
+def test_what_was_written_deep_inside_counts(store, recorded):
+    """mmengine's folder in a work folder is two levels deep, and the only one that changes for hours."""
+    recorded(key=KEY)
+    work = store.work(OTHER)
+    (work / 'mmengine' / 'logs').mkdir(parents=True)
+    (work / 'mmengine' / 'logs' / 'now.txt').write_text('x')
+    for path in (work, work / 'mmengine', work / 'mmengine' / 'logs'):
+        os.utime(path, (OLD, OLD))
+    storekeeping.clean_store(7, yes=True)
+    assert work.exists()
+
+
+def test_to_verify_nothing_is_an_error(sandbox):
+    with pytest.raises(StoreError, match='nothing was verified; is LTBENCH_STORE right'):
+        storekeeping.verify_store()
+
+
+def test_a_broken_manifest_or_a_vanished_folder_stops_no_list(store, capsys):
+    (store.folder(KEY) / 'manifest.json').write_text('{')
+    storekeeping.show_store()
+    assert '1 artifacts' in capsys.readouterr().out
+    assert kept(store) == {OTHER}
