@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -70,13 +71,51 @@ def test_nothing_is_checked_by_an_assertion(path):
     assert all(part_of(path) == 'methods' and test.endswith(' is not None') for test in found), found
 
 
-def test_the_engine_names_no_method():
+def test_what_carries_methods_out_names_none():
+    """Official repositories, whose checkpoints are imported, are called like their methods: there names are theirs."""
     names = {path.stem for path in HOME.glob('methods/*.py') if path.stem not in ('__init__', 'erm')}
-    for path in (
-        path for part in ('engine', 'models', 'data', 'evaluation') for path in HOME.glob(f'ltbench/{part}/**/*.py')
-    ):
-        strings = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
-        assert not names & strings, path
+    for part in ('engine', 'models', 'data', 'evaluation'):
+        for path in HOME.glob(f'ltbench/{part}/**/*.py'):
+            if path.parent.name != 'imported':
+                assert not names & strings_of(path), path
+
+
+def test_what_lies_beside_a_method_is_named_by_methods_alone():
+    beside = {
+        node.name
+        for path in HOME.glob('methods/*.py')
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef) and not any('METHODS' in ast.unparse(item) for item in node.decorator_list)
+    }
+    assert len(beside) > 10
+    for path in HOME.glob('ltbench/**/*.py'):
+        assert not beside & strings_of(path), path
+
+
+def strings_of(path: Path):
+    return {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+
+
+def test_no_modules_import_each_other():
+    """Also not by way of others, and not where an import is put off or is for types alone."""
+    modules = {
+        '.'.join(path.relative_to(HOME).with_suffix('').parts).removesuffix('.__init__'): path
+        for path in FILES if path.is_relative_to(HOME / 'ltbench')
+    }  # fmt: skip
+    wanted = {name: {other for other in named(path) if other in modules} - {name} for name, path in modules.items()}
+    TopologicalSorter(wanted).prepare()  # raises where there is a circle, and shows it
+
+
+def named(path: Path):
+    """Modules that a file imports: ``from a import b`` is ``a.b`` where that is one, else ``a``."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                inside = HOME / Path(*node.module.split('.'), alias.name)
+                is_module = inside.is_dir() or inside.with_suffix('.py').exists()
+                yield f'{node.module}.{alias.name}' if is_module else node.module
 
 
 def test_the_report_imports_neither_torch_nor_mmengine():
@@ -105,3 +144,18 @@ def test_other_lists_import_no_torch():
         code = f"import sys; from ltbench.verbs.ls import list_things; list_things('{what}', [])\n"
         code += "assert 'torch' not in sys.modules"
         subprocess.run([sys.executable, '-c', code], check=True, capture_output=True)
+
+
+def drawing() -> str:
+    """The floors, with what each imports of those below."""
+    lines = []
+    for names in FLOORS:
+        for name in sorted(names):
+            files = [path for path in FILES if part_of(path) == name and path != HOME / 'ltbench' / '__init__.py']
+            below = sorted({other for path in files for other in imports(path)} - {name}, key=lambda part: FLOOR[part])
+            lines.append(f'{FLOOR[name]:2}  {name:14} {len(files):3} files  -> {" ".join(below)}')
+    return '\n'.join(lines)
+
+
+if __name__ == '__main__':
+    print(drawing())  # noqa: T201

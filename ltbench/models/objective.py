@@ -14,8 +14,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 if TYPE_CHECKING:
     from mmengine.optim import OptimWrapper
 
-    from ltbench.models.classifier import Classifier
-
 
 @dataclass(frozen=True)
 class Batch:
@@ -76,7 +74,7 @@ class Objective(nn.Module):
     separable: ClassVar[bool] = False
     """Whether its loss is a mean over images, each by itself, so that a batch can be divided among devices."""
 
-    def forward(self, model: Classifier, batch: Batch) -> tuple[Tensor, Tensor]:
+    def forward(self, model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         """Loss (a scalar) and logits ``[B, C]``, or ``[B, K, C]`` of K experts."""
         raise NotImplementedError
 
