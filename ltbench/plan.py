@@ -222,6 +222,11 @@ class Plan:
                 )
         return notes
 
+    @property
+    def data(self) -> str:
+        """Fingerprint of the images and labels."""
+        return self.settings['data']['fingerprint']
+
     def stages(self) -> list[Stage]:
         """The plan's stages in order; the last one holds the run's logits."""
         settings = dict(self.settings)

@@ -80,6 +80,7 @@ def benchmark() -> Benchmark:
 def sandbox(tmp_path, monkeypatch):
     for name, folder in {'LTBENCH_STORE': 'store', 'LTBENCH_RESULTS': 'results', 'LTBENCH_DATA': 'data'}.items():
         monkeypatch.setenv(name, str(tmp_path / folder))
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / '.cache'))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 from rich.console import Console
-from rich.table import Table
 
 from ltbench import plugins
 from ltbench.console import make_console
 from ltbench.data import load_data
 from ltbench.errors import EXIT_FAILED, InterruptedRunError, LTBenchError
 from ltbench.grid.answer import Answers, ShownTable, show
-from ltbench.grid.cost import Costs
-from ltbench.grid.executors.base import needed_stages
 from ltbench.grid.graph import Graph, Run
 from ltbench.grid.planning import plan_selection
 from ltbench.grid.recording import (
@@ -30,13 +27,13 @@ from ltbench.grid.recording import (
     without_recorded,
 )
 from ltbench.grid.selection import Selection
-from ltbench.grid.status import StageState
+from ltbench.grid.status import StageState, needed_stages
 from ltbench.record import is_valid, results_root, set_superseded_aside, write_failure
 from ltbench.registry import EXECUTORS, lookup
 from ltbench.sealed import UnreadableFileError, contents_of, remove_abandoned
-from ltbench.store import DamagedArtifactError, Store
+from ltbench.store import MANIFEST, DamagedArtifactError, Store
 from ltbench.tracking import Tracking
-from ltbench.verbs.view import duration, make_view
+from ltbench.verbs.view import make_view
 
 LOG_LINES = 5
 """Of a failed stage's log, shown at the end."""
@@ -50,7 +47,6 @@ def run(
     plugin_files: Iterable[str],
     executor: str,
     slots: int | None,
-    dry_run: bool,
     timeout: float | None = None,
     settings: Mapping[str, Any] | None = None,
     trackers: Sequence[str] = (),
@@ -65,7 +61,6 @@ def run(
         plugin_files: Files with methods.
         executor: Who carries the stages out, by name.
         slots: Devices that stages take up at once; None is the executor's default.
-        dry_run: Only show what would be done.
         timeout: Minutes that a stage may take.
         settings: Further arguments of the executor.
         trackers: Where records go too, by name; runs that were recorded before go there as well, if they are missing.
@@ -85,9 +80,6 @@ def run(
     beside = told_apart(suite, graph)
     shown: list[str | ShownTable] = [*notes, *([f'note: {beside}'] if beside else [])]
     show(shown, console)
-    if dry_run:
-        _show_plan(graph, store, console)
-        return 0
     carrier = executor_class(store, _runtime(plugin_files, eval_every), slots, **(settings or {}))
     tracking = Tracking(trackers, suite.name)
     unscored: dict[int, str] = {}  # id of a run -> why
@@ -98,7 +90,7 @@ def run(
     needed = needed_stages(graph, store)
     failed: dict[str, StageState] = {}
     everything_found = f'Everything is found: {len(graph.runs)} runs, nothing to train.'
-    answers = Answers(store, question) if question else None
+    answers = Answers(store.root, question) if question else None
     if eval_every and (found := sum(stage.kind == 'train' and store.has(key) for key, stage in graph.stages.items())):
         console.print(f'Train stages found as trained before, without new scores on the way: {found}.')
     if needed:
@@ -146,8 +138,8 @@ def run(
         files = [of.files for of in data]
         if all(each is not None for each in files):
             read = [path for each in files for path in each or ()]
-            runs = [run_.fingerprint for run_ in graph.runs]
-            answers.keep(suite.name, runs, read, [*shown, everything_found, *tables])
+            read += [store.folder(run_.fingerprint) / MANIFEST for run_ in graph.runs]
+            answers.keep([*shown, everything_found, *tables], read, [results_root() / suite.name])
     return code
 
 
@@ -190,33 +182,6 @@ def _track(records: Iterable[Path], tracking: Tracking, console: Console) -> Non
     for path in records:
         for line in tracking.log(path):
             console.print(line, style='red', highlight=False, soft_wrap=True)
-
-
-def _show_plan(graph: Graph, store: Store, console: Console) -> None:
-    needed = set(needed_stages(graph, store))
-    table = Table('stage', 'kind', 'epochs', 'state', 'begins from', 'for', box=None)
-    for key, stage in graph.stages.items():
-        epochs = str(stage.end - stage.begin) if stage.kind == 'train' else ''
-        state = 'to do' if key in needed else 'found' if store.find(key) else 'not needed'
-        parent = ', '.join(parent.fingerprint[:10] for parent in stage.parents)
-        runs = graph.runs_of(key)
-        table.add_row(
-            key[:10], stage.kind, epochs, state, parent, str(runs[0]) + (f' +{len(runs) - 1}' if runs[1:] else '')
-        )
-    console.print(table)
-    train_epochs = {key: stage.end - stage.begin for key, stage in graph.stages.items() if stage.kind == 'train'}
-    alone = sum(train_epochs.get(key, 0) for run_ in graph.runs for key in graph.ancestors(run_.fingerprint))
-    to_do = sum(count for key, count in train_epochs.items() if key in needed)
-    console.print(
-        f'{len(graph.runs)} runs, {len(graph.stages)} stages, {len(needed)} to do: {to_do} epochs to train; '
-        f'{sum(train_epochs.values())} epochs in all against {alone} if each run were trained alone.'
-    )
-    costs = Costs()
-    seconds = [costs.of(graph, key) for key in needed]
-    known = [value for value in seconds if value is not None]
-    if known:
-        unknown_ones = f'; {len(seconds) - len(known)} stages have nothing to be judged by' if known != seconds else ''
-        console.print(f'About {duration(sum(known))} of work, by {costs.records} earlier records{unknown_ones}.')
 
 
 def _show_report(suite: Suite, changed: bool, figures: bool, console: Console) -> tuple[int, list[str | ShownTable]]:

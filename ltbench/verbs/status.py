@@ -16,7 +16,7 @@ from ltbench.config import Suite
 from ltbench.console import make_console
 from ltbench.errors import InterruptedRunError
 from ltbench.grid.graph import Graph
-from ltbench.grid.planning import plan_selection
+from ltbench.grid.outline import outline
 from ltbench.grid.recording import identity_of, kept_apart, without_recorded
 from ltbench.grid.selection import Selection
 from ltbench.grid.status import STATES, StageState, read_states, state_of_run
@@ -38,7 +38,8 @@ def status(
         watch: Draw it again every two seconds until nothing is left to do.
         write: Takes the text for programs, one JSON list of runs; nothing is printed then.
     """
-    suite, graph, broken = plan_selection(selection, plugin_files)
+    found = outline(selection, plugin_files)
+    suite, graph, broken = found.suite, found.graph, found.broken
     if selection.skip_recorded:
         graph = without_recorded(graph, suite)
     store = Store()
