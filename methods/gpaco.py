@@ -60,7 +60,7 @@ class ParametricContrast(Objective):
 
     def forward(self, model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss, and the logits of the first view."""
-        features = model.backbone(torch.cat(batch.views))
+        features = torch.cat([model.backbone(view) for view in batch.views])
         logits, images = model.classify(features), functional.normalize(self.project(features))
         return self.compare(model, logits, images, batch.labels), logits[: len(batch.labels)]
 
@@ -84,7 +84,7 @@ class GeneralizedParametricContrast(Method):
     code dvlab-research/Parametric-Contrastive-Learning@fe56535, ``GPaCo/LT`` (it has no CIFAR-LT script: the values
     for small images are PaCo's).
     Differs: the benchmark's recipe (published: 400 epochs), which augments the first view (there RandAugment on both).
-    Both views pass through the network as one batch. The queue begins empty (there random vectors and classes).
+    The queue begins empty (there with random vectors of random classes).
     """
 
     contrast = 'ParametricContrast'

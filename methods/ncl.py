@@ -85,14 +85,13 @@ class NestedCollaborativeLearning(Method):
     experts = Option(3, between=(2, 16), help='K')
     share = Option(0.3, between=(0, 1), help='of the classes that the nested terms keep')
     mutual = Option(0.6, between=(0, 100), help='factor of the divergences between networks')
-    head = Option(
-        'LinearHead', choices=('LinearHead', 'CosineHead'),
-        on=dict.fromkeys(('imagenet_lt', 'inat2018', 'places_lt'), 'CosineHead'), help='of each; a cosine has scale 16',
-    )  # fmt: skip
+    cosine = Option(
+        False, on=dict.fromkeys(('imagenet_lt', 'inat2018', 'places_lt'), True), help='classify by cosines, scale 16'
+    )
 
     def apply(self, plan: Plan) -> Plan:
         """Networks, their heads and loss."""
-        head = dict(type=self.head, **({'scale': 16.0} if self.head == 'CosineHead' else {}))
+        head = dict(type='CosineHead', scale=16.0) if self.cosine else dict(type='LinearHead')
         return plan.reshape(experts=self.experts, experts_from=0).replace(
             head=dict(type='HeadOfEach', experts=self.experts, head=head),
             loss=dict(type='NestedCollaborativeLoss', share=self.share, mutual=self.mutual),
