@@ -30,8 +30,8 @@ def parametric_contrastive_losses(
     is_self = torch.eye(*similarity.shape, dtype=torch.bool, device=similarity.device)
     compared = similarity.masked_fill(is_self | (others < 0), -torch.inf)
     log_sum = torch.cat([centres, compared], dim=1).logsumexp(dim=1, keepdim=True)
-    weights = weight * ((labels[:, None] == others) & ~is_self)
-    weights = torch.cat([functional.one_hot(labels, centres.shape[1]), weights], dim=1)
+    positive = weight * ((labels[:, None] == others) & ~is_self).to(similarity)
+    weights = torch.cat([functional.one_hot(labels, centres.shape[1]), positive], dim=1)
     log_probability = torch.cat([centres, similarity], dim=1) - log_sum
     return -(weights * log_probability).sum(dim=1) / weights.sum(dim=1)
 
