@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ltbench.errors import given
 from ltbench.method import Method, Option, Plan
-from ltbench.models.classifier import build_head
+from ltbench.models.heads import LinearHead
 from ltbench.models.objective import Batch, Objective
 from ltbench.registry import METHODS, MODELS
 
@@ -22,7 +23,7 @@ class MixtureConsistency(Objective):
     At first a plain head counts, at last the network's own, whose losses are weighted by class.
 
     Args:
-        backbone: Of the network; it says how a head begins.
+        backbone: Of the network.
         in_features: F.
         num_classes: C.
         weight: Of the agreement.
@@ -33,7 +34,7 @@ class MixtureConsistency(Objective):
     def __init__(self, backbone: nn.Module, in_features: int, num_classes: int, weight: float) -> None:
         super().__init__()
         self.weight, self.progress = weight, 0.0
-        self.plain_head = build_head({'type': 'LinearHead'}, backbone, num_classes)
+        self.plain_head = LinearHead(in_features, num_classes, getattr(backbone, 'head_init', 'default'))
         size = min(max(in_features, 128), 256)  # of CIFAR's networks and of large ones, as in the official code
         self.project, self.predict = nn.Linear(in_features, size), nn.Linear(size, size)
 
@@ -47,10 +48,10 @@ class MixtureConsistency(Objective):
         mixup = share * batch.views[0] + (1 - share) * batch.partners[0]
         pasted = cut_and_paste(batch.views[1], batch.partners[1], share)
         features = torch.cat([model.backbone(mixup), model.backbone(pasted)])
-        logits, (first, second) = model.classify(features), self.project(features).chunk(2)
-        pairs = ((first, second), (second, first))
-        loss = -self.weight * sum(functional.cosine_similarity(self.predict(a), b.detach()).mean() for a, b in pairs)
-        for labels, part in ((batch.labels, share), (batch.partner_labels, 1 - share)):
+        logits, hidden = model.classify(features), self.project(features)
+        others = hidden.detach().roll(len(batch.labels), dims=0)  # the other mixture of each image
+        loss = -2 * self.weight * functional.cosine_similarity(self.predict(hidden), others).mean()
+        for labels, part in ((batch.labels, share), (given(batch.partner_labels), 1 - share)):
             labels = labels.repeat(2)
             plain, own = (model.loss.per_sample(z.float(), labels) for z in (self.plain_head(features), logits))
             cumulated = (1 - self.progress) * plain + self.progress * model.loss.class_weights[labels] * own
@@ -59,13 +60,13 @@ class MixtureConsistency(Objective):
 
 
 def cut_and_paste(images: Tensor, partners: Tensor, share: float) -> Tensor:
-    """A box of ``1 - share`` of the partners' pixels on the images, cut at the borders; sides are rounded up."""
+    """A box of ``1 - share`` of the partners' pixels on the images, cut at the borders: labels keep that share."""
     box = []
     for length in images.shape[-2:]:
         half, centre = math.ceil(length * math.sqrt(1 - share)) // 2, int(torch.randint(length, ()))
         box.append(slice(max(centre - half, 0), centre + half))
     mixed = images.clone()
-    mixed[(..., *box)] = partners[(..., *box)]
+    mixed[..., box[0], box[1]] = partners[..., box[0], box[1]]
     return mixed
 
 
@@ -77,7 +78,6 @@ class GlobalLocalMixtureConsistency(Method):
     2023, https://arxiv.org/abs/2305.08661; official code ynu-yangpeng/GLMC@2c0261c.
     Differs: the benchmark's network and recipe: the code's "ResNet-32" is four times as wide (7.4 M parameters against
     0.47 M), for which ``wide(width=4)`` is the fair baseline, and learns with lr 0.01, batch 64, weight decay 5e-3.
-    As in the code, the share of a label is the one drawn, not that of the pixels.
     """
 
     consistency = Option(4.0, between=(0, 100), help='weight of the agreement', on={

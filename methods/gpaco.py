@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -49,12 +49,14 @@ class ParametricContrast(Objective):
     """
 
     views = 2
+    queue: Tensor
+    queue_labels: Tensor
 
     def __init__(self, in_features: int, weight: float, temperature: float, features: int, queue: int) -> None:
         super().__init__()
         self.weight, self.temperature = weight, temperature
         hidden = [layer for _ in range(2) for layer in (nn.Linear(in_features, in_features), nn.ReLU())]
-        self.project: nn.Module = nn.Sequential(*hidden, nn.Linear(in_features, features))
+        self.project = nn.Sequential(*hidden, nn.Linear(in_features, features))
         self.register_buffer('queue', torch.zeros(queue, features))
         self.register_buffer('queue_labels', torch.full((queue,), -1))
 
@@ -69,11 +71,11 @@ class ParametricContrast(Objective):
         classes = torch.cat([labels.repeat(2), self.queue_labels])
         anchors = classes[: len(logits)]
         similarity = images[: len(logits)] @ torch.cat([images, self.queue]).T / self.temperature
-        adjusted = logits + model.loss.adjustment
-        losses = parametric_contrastive_losses(adjusted, similarity, anchors, classes, self.weight)
+        centres = logits + model.loss.adjustment
+        losses = parametric_contrastive_losses(centres, similarity, anchors, classes, self.weight)
         for queue, newest in ((self.queue, images[len(labels) :].detach()), (self.queue_labels, labels)):
             queue.copy_(torch.cat([newest, queue])[: len(queue)])
-        return model.loss.mean(losses, anchors)
+        return cast(Tensor, model.loss.mean(losses, anchors))
 
 
 @METHODS.register_module(name='gpaco')
@@ -81,8 +83,7 @@ class GeneralizedParametricContrast(Method):
     """Supervised contrast between images in which each class takes part as one learned centre, logit-adjusted.
 
     Cui et al., "Generalized parametric contrastive learning", TPAMI 2023, https://arxiv.org/abs/2209.12400; official
-    code dvlab-research/Parametric-Contrastive-Learning@fe56535, ``GPaCo/LT`` (it has no CIFAR-LT script: the values
-    for small images are PaCo's).
+    code dvlab-research/Parametric-Contrastive-Learning@fe56535, ``GPaCo/LT`` (no CIFAR-LT script: values of PaCo's).
     Differs: the benchmark's recipe (published: 400 epochs), which augments the first view (there RandAugment on both).
     The queue begins empty (there with random vectors of random classes).
     """

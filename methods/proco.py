@@ -18,7 +18,7 @@ from ltbench.registry import METHODS, MODELS
 class ProbabilisticContrast(Objective):
     """The loss in force on the first view, and on logits that compare the others with the distributions of classes.
 
-    Each class is a von Mises-Fisher distribution, estimated in this epoch and the one before.
+    A class is a von Mises-Fisher distribution, estimated in this epoch and the one before.
 
     Args:
         in_features: F.
@@ -29,6 +29,8 @@ class ProbabilisticContrast(Objective):
     """
 
     views = 3
+    means: Tensor
+    counts: Tensor
 
     def __init__(self, in_features: int, num_classes: int, weight: float, temperature: float, features: int) -> None:
         super().__init__()
@@ -45,11 +47,10 @@ class ProbabilisticContrast(Objective):
 
     def forward(self, model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         """Both losses, and the logits of the first view."""
-        features = model.backbone(torch.cat(batch.views))
-        logits = model.classify(features[: len(batch.labels)])
-        _, *views = functional.normalize(self.project(features)).chunk(3)
+        features, count = model.backbone(torch.cat(batch.views)), len(batch.labels)
+        logits = model.classify(features[:count])
         loss = model.loss(logits, batch.labels)
-        for view in views:
+        for view in functional.normalize(self.project(features)).chunk(3)[1:]:
             self._add(view.detach(), batch.labels)
             loss = loss + self.weight / 2 * model.loss(self.contrast(view), batch.labels)
         return loss, logits
@@ -57,8 +58,7 @@ class ProbabilisticContrast(Objective):
     def contrast(self, images: Tensor) -> Tensor:
         """Logits ``[B, C]`` of unit vectors ``[B, p]``: their log-density under each class, expected over it."""
         mean, size = self.means[0].double(), images.shape[1]
-        length = mean.norm(dim=1)
-        kappa = (size * length / (1 - length**2).clamp(min=1e-9)).clamp(max=1e5)
+        kappa = (size * mean.norm(dim=1) / (1 - mean.square().sum(dim=1)).clamp(min=1e-9)).clamp(max=1e5)
         cosine = images.double() @ functional.normalize(mean).T
         squared = kappa**2 + 2 * kappa * cosine / self.temperature + 1 / self.temperature**2
         moved = squared.clamp(min=1e-12).sqrt()  # |kappa mu + z / t|
@@ -94,7 +94,7 @@ class ProbabilisticContrastiveLearning(Method):
 
     def apply(self, plan: Plan) -> Plan:
         """Three views, both losses."""
-        contrast = dict(weight=self.weight, temperature=self.temperature, features=self.features)
+        contrast = {name: self.values[name] for name in ('weight', 'temperature', 'features')}
         plan = plan.replace(head=dict(type='CosineHead' if self.cosine else 'LinearHead'), mixing=None)
         plan = plan.replace(views=['plain', 'contrastive', 'contrastive'], loss=dict(type='LogitAdjustedLoss', tau=1.0))
         return plan.replace(objective=dict(type='ProbabilisticContrast', **contrast))

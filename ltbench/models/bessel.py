@@ -21,5 +21,5 @@ def log_bessel(kappa: Tensor, size: int) -> Tensor:
         (30375 - 369603 * t2 + 765765 * t2**2 - 425425 * t2**3) / 414720,
         (4465125 - 94121676 * t2 + 349922430 * t2**2 - 446185740 * t2**3 + 185910725 * t2**4) / 39813120,
     )
-    series = sum((t / order) ** (number + 1) * term for number, term in enumerate(terms))
+    series = torch.stack([(t / order) ** (number + 1) * term for number, term in enumerate(terms)]).sum(dim=0)
     return order * (root - (order * (1 + root)).log()) - root.log() / 2 + torch.log1p(series)

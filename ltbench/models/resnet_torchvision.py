@@ -117,7 +117,7 @@ class TorchvisionResNet(nn.Module):
     @property
     def last_stages(self) -> list[nn.Module]:
         """The last stage (of each expert), which NBN normalises by default."""
-        return [self.layer4] if self.experts == 1 else list(self.layer4)
+        return [self.layer4] if self.experts == 1 else list(self.layer4)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor) -> Tensor:
         """Images ``[B, in_channels, H, W]`` -> pooled features ``[B, F]``, or ``[B, K, F]`` of K experts."""
