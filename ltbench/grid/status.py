@@ -8,8 +8,6 @@ from typing import Any
 from ltbench.grid.graph import Graph, Run
 from ltbench.store import Store
 
-STATES = ('done', 'recorded', 'running', 'pending', 'stale', 'blocked', 'failed')
-
 
 @dataclass
 class StageState:
