@@ -72,6 +72,7 @@ DATASETS = Registry(
 )
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope='ltbench', locations=['ltbench.models'])
 SAMPLERS = Registry('sampler', parent=DATA_SAMPLERS, scope='ltbench', locations=['ltbench.data'])
+PROBES = Registry('probe', scope='ltbench', locations=['ltbench.probes'])
 POLICIES = Registry('augmentation policy', scope='ltbench', locations=['ltbench.data'])
 EXECUTORS = Registry(
     'executor',

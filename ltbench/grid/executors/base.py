@@ -248,10 +248,10 @@ class Executor(ABC):
 
 
 def needed_stages(graph: Graph, store: Store) -> list[str]:
-    """Stages to carry out: those of unfinished runs, up to the nearest ancestor whose artifact is there."""
+    """Stages to carry out: those of unfinished runs and probes, up to the nearest ancestor whose artifact is there."""
     needed: set[str] = set()
     for run in graph.runs:
-        waiting = [run.fingerprint]
+        waiting = [*run.ends]
         while waiting:
             key = waiting.pop()
             if key not in needed and store.find(key) is None:
