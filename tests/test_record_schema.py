@@ -70,7 +70,7 @@ ODD = [
     (('analysis', 'bn', 'last', 'weight', [1.0]), 'analysis.bn.last has 1 weights and 16 biases'),
     (('analysis', 'strength', 'rare_group', 'many'), 'analysis.strength.rare_group is "medium" or "few", got "many"'),
     (('analysis', 'feature_norms', {'mean': [1.0]}), 'analysis.feature_norms.mean has 1 entries, class_counts has 8'),
-    (('analysis', 'feature_norms', {'mean': [-1.0]}), 'analysis.feature_norms.mean[0] is a number, 0 or larger or null'),
+    (('analysis', 'feature_norms', {'mean': [-1.0]}), 'analysis.feature_norms.mean[0] is a number, 0 or larger'),
     (('config', 'probes', 'bn_vectors'), 'config.probes is a list, got "bn_vectors"'),
     (('cost', 'wall_seconds', '1 h'), 'cost.wall_seconds is a number, 0 or larger, got "1 h"'),
     (('stages', 0, 'cost', 'wall_seconds', None), 'stages[0].cost.wall_seconds is a number, 0 or larger, got null'),

@@ -120,3 +120,15 @@ def test_a_probe_that_ends_its_process_leaves_the_run_and_is_named(run):
     records = run(['asking'])[1]
     assert 'norms_of_mine' in records['asking']['analysis']
     assert records['asking']['warnings'] == []
+
+
+def test_a_plug_in_that_breaks_takes_no_probe_of_ours_along(ltbench, sandbox):
+    """It may be the first to import them."""
+    (sandbox / 'broken.py').write_text('from ltbench.probes import Probe\nraise ValueError("not today")\n')
+    (sandbox / 'empty.py').write_text('from ltbench.probes import Probe\n')
+    plug_ins = ('--plugin', 'broken.py', '--plugin', 'empty.py')
+    printed = ltbench('run', '-b', 'digits_lt', '-m', 'nbn', '-o', 'epochs=1', *plug_ins)
+    assert 'not today' in printed and 'empty.py: LTBenchError: it registers nothing' in printed
+    [path] = sandbox.glob('results/digits_lt/records/*.json')
+    record = json.loads(path.read_text())
+    assert set(record['analysis']) == {'bn', 'strength'} and record['warnings'] == []
