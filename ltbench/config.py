@@ -397,7 +397,10 @@ def _refuse_another_kind(path: str, old: Any, value: Any, name: str) -> None:
 
 @dataclass(frozen=True)
 class Suite:
-    """A grid of runs: every benchmark x method x seed; ``source`` is its file where that was given by a path."""
+    """A grid of runs: every benchmark x method x seed; ``source`` is its file where that was given by a path.
+
+    ``probes`` names what is measured inside the network of every run, beside what methods ask for themselves.
+    """
 
     name: str
     benchmarks: tuple[str, ...]
@@ -406,6 +409,7 @@ class Suite:
     preset: str | None = None
     doc: str = ''
     source: str = ''
+    probes: tuple[str, ...] = ()
 
 
 def load_suite(name: str) -> Suite:
@@ -416,15 +420,17 @@ def load_suite(name: str) -> Suite:
     """
     contents, doc = read_config('suites', name)
     name = Path(name).stem
-    _only_known(contents, ('benchmarks', 'methods', 'seeds', 'preset', 'ablate'), f'entry of suite {name}')
+    _only_known(contents, ('benchmarks', 'methods', 'seeds', 'preset', 'ablate', 'probes'), f'entry of suite {name}')
     for key in ('benchmarks', 'methods', 'seeds'):
         if not contents.get(key) or not isinstance(contents[key], list | tuple):
             raise UsageError(f'suite {name} needs a list {key}, got {shortened(contents.get(key))}')
     if not all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in contents['seeds']):
         raise UsageError(f'seeds of suite {name} are whole numbers, 0 or larger, got {shortened(contents["seeds"])}')
-    ablate, preset = contents.get('ablate', []), contents.get('preset')
-    if not isinstance(ablate, list) or not all(isinstance(option, str) for option in ablate):
-        raise UsageError(f'ablate of suite {name} is a list of options, got {shortened(ablate)}')
+    for key, what in {'ablate': 'options', 'probes': 'names'}.items():
+        listed = contents.get(key, [])
+        if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
+            raise UsageError(f'{key} of suite {name} is a list of {what}, got {shortened(listed)}')
+    preset = contents.get('preset')
     if not isinstance(preset, str | None):
         raise UsageError(f'preset of suite {name} is text, got {shortened(preset)}')
     return Suite(
@@ -434,6 +440,7 @@ def load_suite(name: str) -> Suite:
         seeds=tuple(contents['seeds']),
         preset=preset,
         doc=doc,
+        probes=tuple(contents.get('probes', [])),
     )
 
 

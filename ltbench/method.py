@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from ltbench.config import Benchmark, Spec, parse_specs, private
 from ltbench.errors import UsageError, unknown
 from ltbench.plan import Plan
+from ltbench.recipe import shortened
 from ltbench.registry import METHODS, lookup
 
-__all__ = ['Method', 'Option', 'Plan', 'build_method', 'make_plan']
+__all__ = ['Method', 'Option', 'Plan', 'build_method', 'make_plan', 'probes_of']
 
 
 class Option:
@@ -89,9 +90,15 @@ class Method:
         benchmark: The benchmark it will be applied to; decides the options' defaults.
         options: Values for the declared options.
 
+    Attributes:
+        probes: Names of what is to be measured inside the networks of its runs, see :class:`ltbench.probes.Probe`; no
+            part of what trains them.
+
     Raises:
         UsageError: For an unknown option, or a value outside its range.
     """
+
+    probes: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, benchmark: Benchmark, **options: Any) -> None:
         declared = self.options()
@@ -161,3 +168,18 @@ def build_method(spec: Spec, benchmark: Benchmark) -> Method:
     """Look a method up and give it its options."""
     cls = lookup(METHODS, spec.name)
     return cls(benchmark, **spec.options)
+
+
+def probes_of(method: str) -> tuple[str, ...]:
+    """Names of the probes that the parts of a method ask for, each once.
+
+    Raises:
+        UsageError: If a class does not list names.
+    """
+    asked: list[str] = []
+    for spec in parse_specs(method):
+        names = lookup(METHODS, spec.name).probes
+        if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
+            raise UsageError(f'probes of method {spec.name} is a list of names, got {shortened(names)}')
+        asked += names
+    return tuple(dict.fromkeys(asked))

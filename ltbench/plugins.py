@@ -10,10 +10,11 @@ import sys
 from collections.abc import Iterable
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 from ltbench.config import ENTRY_POINT_GROUP
 from ltbench.errors import LTBenchError, UsageError
-from ltbench.registry import DATASETS, METHODS, MODELS, SAMPLERS
+from ltbench.registry import DATASETS, METHODS, MODELS, PROBES, SAMPLERS, Registry
 
 _broken: dict[str, Exception] = {}
 _loaded: set[str] = set()
@@ -87,10 +88,12 @@ def _try(name: str, action: object, must_register: bool = False) -> None:
     if name in _loaded:
         return
     _loaded.add(name)
-    before = {registry: dict(registry.module_dict) for registry in (METHODS, MODELS, SAMPLERS, DATASETS)}
+    before = {registry: dict(registry.module_dict) for registry in (METHODS, MODELS, SAMPLERS, DATASETS, PROBES)}
     try:
         action()  # type: ignore[operator]
-        if must_register and not any(registry.module_dict.keys() - parts for registry, parts in before.items()):
+        if must_register and not any(
+            registry.module_dict.keys() - {*parts, *_own(registry)} for registry, parts in before.items()
+        ):
             raise LTBenchError('it registers nothing, neither a method nor a part; `ltbench new` writes an example')
         for registry, parts in before.items():
             for taken in parts:
@@ -99,8 +102,15 @@ def _try(name: str, action: object, must_register: bool = False) -> None:
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in is foreign code: anything can be wrong with it
         _broken[name] = error if isinstance(error, Exception) else LTBenchError('it calls sys.exit')
         for registry, parts in before.items():
+            kept = parts | _own(registry)  # which may have been imported only now
             registry.module_dict.clear()
-            registry.module_dict.update(parts)
+            registry.module_dict.update(kept)
+
+
+def _own(registry: Registry) -> dict[str, Any]:
+    """The parts that a module of ``ltbench`` has registered."""
+    sites = {name: registry.registered_in.get((name, part), '') for name, part in registry.module_dict.items()}
+    return {name: registry.module_dict[name] for name, site in sites.items() if site.partition('.')[0] == 'ltbench'}
 
 
 def _import_file(path: Path) -> None:

@@ -195,11 +195,13 @@ class Imported(Struct):
 
 
 class Config(Struct):
-    """Open: the resolved benchmark and the configs of all stages; ``imported`` of a checkpoint that was not trained."""
+    """Open: the resolved benchmark and the configs of all stages; ``imported`` of a checkpoint that was not trained;
+    the ``probes`` that the method asks for."""
 
     benchmark: ResolvedBenchmark
     stages: list[StageConfig]
     imported: Imported | UnsetType = UNSET
+    probes: list[Line] = []
 
 
 class Environment(Struct):
@@ -259,11 +261,18 @@ class Strength(Struct):
     rare: Channels | UnsetType = UNSET
 
 
+class FeatureNorms(Struct):
+    """By class, none of one without test images."""
+
+    mean: list[Amount | None]
+
+
 class Analysis(Struct):
-    """Open: what the network looks like inside, see ``ltbench/engine/analysis.py``."""
+    """Open: what probes measured inside the network, see ``ltbench/probes``."""
 
     bn: BN | UnsetType = UNSET
     strength: Strength | UnsetType = UNSET
+    feature_norms: FeatureNorms | UnsetType = UNSET
 
 
 # ---------------------------------------------------------------------------------------------- wholes
@@ -359,6 +368,9 @@ def _disagreements(record: Mapping[str, Any]) -> Iterator[str]:
     last = record['analysis'].get('bn', {}).get('last')
     if last and (len(last['weight']) != len(last['bias']) or not last['weight']):
         yield f'analysis.bn.last has {len(last["weight"])} weights and {len(last["bias"])} biases'
+    norms = record['analysis'].get('feature_norms', {}).get('mean')
+    if norms is not None and len(norms) != classes:
+        yield f'analysis.feature_norms.mean has {len(norms)} entries, class_counts has {classes}'
     for place, point in enumerate(record['curve']):
         if type(epoch := point.get('epoch')) is not int or epoch < 0:
             yield f'curve[{place}].epoch is a whole number, 0 or larger, got {short(epoch)}'

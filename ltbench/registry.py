@@ -84,6 +84,7 @@ SAMPLERS = Registry('sampler', parent=DATA_SAMPLERS, scope='ltbench', locations=
 POLICIES = Registry(
     'augmentation policy', scope='ltbench', locations=['ltbench.data.policies', 'ltbench.data.sim_augment']
 )
+PROBES = Registry('probe', scope='ltbench', locations=['ltbench.probes'])
 EXECUTORS = Registry(
     'executor',
     scope='ltbench',

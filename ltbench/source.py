@@ -39,12 +39,14 @@ def foreign_code(config: Any) -> dict[str, str]:
 
     A loss in a method file or a plug-in changes while its author works on it, so its code is part of what it computes,
     wherever it is installed: that of its module, of its base classes' modules, and of what those import, other than the
-    standard library, our declared dependencies and ``ltbench`` (see :func:`engine_code`).
+    standard library, our declared dependencies and ``ltbench`` (see :func:`engine_code`). Of a probe, which no golden
+    result watches over, it is also that of a module of ``ltbench``.
 
     Raises:
         UsageError: If a part has no file that could be read, as one that was typed into a notebook.
     """
-    return dict(sorted({name: code for name in _types(config) if (code := _code(name))}.items()))
+    kind = 'probe' if isinstance(config, _MAPPINGS) and 'probe' in config else 'part'
+    return dict(sorted({name: code for name in _types(config) if (code := _code(name, kind))}.items()))
 
 
 @cache
@@ -89,22 +91,25 @@ _LEAVES = frozenset((str, int, bool, type(None), float))
 _LISTS, _MAPPINGS = (list, tuple), (dict, Mapping)  # ``dict | Mapping`` is made anew at each test, and takes long
 
 
-def _code(type_name: str) -> str | None:
+def _code(type_name: str, kind: str) -> str | None:
     from ltbench.registry import (  # brings mmengine, a second that the report need not wait
         DATASETS,
         MODELS,
         POLICIES,
+        PROBES,
         SAMPLERS,
     )
 
     name = type_name.removeprefix('ltbench.')
     found = set()  # one name may stand in several registries, and a config does not say in which it is looked up
-    for registry in (MODELS, SAMPLERS, POLICIES, DATASETS):
+    for registry in (PROBES,) if kind == 'probe' else (MODELS, SAMPLERS, POLICIES, DATASETS):
         part = registry.module_dict.get(name)
         if part is None and registry.parent is not None:  # what another package has registered with mmengine
             part = registry.get(name) if '.' in name else registry.parent.module_dict.get(name)
         if part is not None:
             found.add(_code_of_part(part, registry.registered_in.get((name, part), part.__module__)))
+            if registry is PROBES and part.__module__.partition('.')[0] == 'ltbench':
+                found.add(code_of(inspect.getfile(part)))
     codes = sorted(code for code in found if code is not None)
     return '+'.join(codes) or None
 
@@ -239,10 +244,11 @@ def _absolute(name: Any, package: str) -> str:
 
 
 def _methods_in(module: str) -> frozenset[str]:
-    """Names of the registered Method classes of a module."""
-    from ltbench.registry import METHODS
+    """Names of the registered Method classes of a module, and of its probes, which look at what others compute."""
+    from ltbench.registry import METHODS, PROBES
 
-    return frozenset(cls.__name__ for cls in METHODS.module_dict.values() if cls.__module__ == module)
+    classes = (*METHODS.module_dict.values(), *PROBES.module_dict.values())
+    return frozenset(cls.__name__ for cls in classes if cls.__module__ == module)
 
 
 def _body(tree: ast.Module, left_out: frozenset[str]) -> list[ast.stmt]:

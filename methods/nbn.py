@@ -19,6 +19,7 @@ class NBN(Method):
     values of ``bias_init`` let it learn. A head retrained afterwards (``nbn+crt``) replaces a rectified one whole.
     """
 
+    probes = ('bn_vectors', 'channel_strength')
     normalize = Option('both', choices=('weight', 'bias', 'both'), help='which vectors')
     scope = Option('last_stage', choices=('last_stage', 'all'), help='which BN layers')
     scalar = Option('network', choices=('network', 'layer', 'each'), help='how far a scalar is shared')

@@ -16,14 +16,14 @@ import torch
 from mmengine.dist import all_reduce, get_rank
 from mmengine.hooks import Hook
 
-from ltbench.engine.analysis import bn_scale
 from ltbench.engine.distributed import bare
 from ltbench.engine.environment import Meter
 from ltbench.engine.fit import StageRunner
 from ltbench.engine.job import LeftError, StageContext
 from ltbench.engine.optim import build_optimizer, learning_rate, set_learning_rate
 from ltbench.engine.outputs import NonFiniteError, evaluated_splits, predict
-from ltbench.errors import given
+from ltbench.engine.probing import followed
+from ltbench.errors import UsageError, given
 from ltbench.evaluation import evaluate
 from ltbench.fingerprint import canonical
 from ltbench.models.classifier import build_loss
@@ -78,6 +78,8 @@ def _seed_generators(seed: int) -> None:
 class Curve(Hook):
     """Mean training loss and accuracy of every epoch, summed on the device and read once an epoch.
 
+    Beside them what the network's modules want to be followed.
+
     Raises:
         NonFiniteError: After an epoch whose loss is NaN or infinite.
     """
@@ -111,9 +113,10 @@ class Curve(Hook):
             raise NonFiniteError(f'the loss became {loss} in epoch {runner.epoch}')
         lr = runner.optim_wrapper.optimizer.param_groups[0]['lr']
         values = {'loss': loss / images, 'accuracy': 100 * correct / images, 'lr': lr}
-        scale = bn_scale(bare(runner.model))
-        if scale is not None:
-            values['bn_scale'] = scale
+        beside = followed(bare(runner.model))
+        if taken := beside.keys() & {'epoch', *values}:
+            raise UsageError(f'a module calls a value that it wants to be followed {min(taken)}; call it otherwise')
+        values |= {name: value for name, value in beside.items() if math.isfinite(value)}
         self.epochs.append({'epoch': runner.epoch, **{key: float(f'{value:.6g}') for key, value in values.items()}})
         self.context.progress(runner.epoch + 1, runner.max_epochs, **values)
         shown = '  '.join(f'{name} {value:.4g}' for name, value in values.items())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +14,6 @@ from torch.utils.data import DataLoader
 from ltbench.data.base import Split
 from ltbench.data.batches import ResidentLoader, example_of, train_loader
 from ltbench.data.samplers import EpochSampler, Paired
-from ltbench.engine.analysis import FeatureSums, describe
 from ltbench.engine.environment import Meter, size_of
 from ltbench.engine.fit import fit
 from ltbench.engine.hooks import Averaged, Checkpoints, Curve, EpochStart, Scores
@@ -23,10 +21,12 @@ from ltbench.engine.job import StageContext
 from ltbench.engine.networks import STATE, build_model, network_of
 from ltbench.engine.optim import build_optimizer
 from ltbench.engine.outputs import evaluated_splits, predict, save_outputs, save_tensors
+from ltbench.engine.probing import measured, watched
 from ltbench.errors import UsageError
 from ltbench.models.classifier import LongTailClassifier, build_loss
 from ltbench.models.losses import Loss
 from ltbench.models.objective import Teacher
+from ltbench.probes import ALWAYS, Seen
 from ltbench.registry import MODELS, SAMPLERS, build
 from ltbench.seeding import derive_seed
 from ltbench.store import Artifact
@@ -78,12 +78,13 @@ def train(context: StageContext, hooks: Sequence[Hook] = ()) -> Artifact | None:
             state['model'] = model.network_state()
         evaluation = Meter()
         preprocess = model.data_preprocessor
-        sums = FeatureSums(data.test.labels, data.num_classes)
         for name, split in splits.items():
-            with sums.watching(model) if name == 'test' else nullcontext():
+            with watched(model) as features:
                 logits = predict(model, preprocess, split, recipe['augmentation'], context.loader_workers)
             outputs[name] = logits
-        analysis = describe(model, sums, data.class_counts)
+            if name == 'test':
+                seen = Seen(model, features, torch.from_numpy(split.labels), data.class_counts)
+                analysis = measured(ALWAYS, seen)
         cost['evaluation_seconds'] = evaluation.read()['wall_seconds']
         example = preprocess.normalize(example_of(data, recipe['augmentation']).to(context.device))
         size = size_of(model, example)

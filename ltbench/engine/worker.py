@@ -31,6 +31,7 @@ from ltbench.engine.heads import extract_features, train_head
 from ltbench.engine.job import LOG, Job, LeftError, StageContext
 from ltbench.engine.outputs import NonFiniteError
 from ltbench.engine.posthoc import apply_posthoc
+from ltbench.engine.probing import MAY_PASS, probe
 from ltbench.engine.train import train
 from ltbench.errors import EXIT_CLAIMED, EXIT_FAILED, LTBenchError, MethodWarning
 from ltbench.sealed import remove
@@ -45,6 +46,7 @@ CARRY_OUT: dict[str, Callable[[StageContext], Artifact | None]] = {
     'features': extract_features,
     'head': train_head,
     'posthoc': apply_posthoc,
+    'probe': probe,
 }
 
 
@@ -86,7 +88,7 @@ def carry_out(job: Job, told_to_leave: threading.Event | None = None) -> int:
             return EXIT_CLAIMED  # its own processes may have been ended before it
         if peers is not None:
             peers.settle(PEER_SECONDS)
-        may_pass = isinstance(error, torch.OutOfMemoryError | MemoryError | ConnectionError | TimeoutError)
+        may_pass = isinstance(error, MAY_PASS)
         store.write(fingerprint, 'failure', {'reason': _reason(error), 'time': time.time(), 'may_pass': may_pass})
         return EXIT_FAILED
     finally:

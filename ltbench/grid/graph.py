@@ -20,11 +20,13 @@ class PlannedBefore:
     Attributes:
         data: Fingerprint of the images and labels.
         planned: In order.
+        probes: Those of :attr:`Run.probes`.
         notes: None: what there was to say was said then.
     """
 
     data: str
     planned: tuple[Stage, ...]
+    probes: tuple[Stage, ...] = ()
     notes: tuple[str, ...] = ()
 
     def stages(self) -> list[Stage]:
@@ -39,22 +41,37 @@ class Run:
     Attributes:
         method: As typed, options included.
         plan: What it comes to.
+        measured_by: Names of the probes that look at its network afterwards.
     """
 
     benchmark: Benchmark
     method: str
     seed: int
     plan: Plan | PlannedBefore
+    measured_by: tuple[str, ...] = ()
 
     @cached_property
     def stages(self) -> list[Stage]:
         """In order; the last one holds the run's logits."""
         return self.plan.stages()
 
+    @cached_property
+    def probes(self) -> list[Stage]:
+        """Stages that nothing of the result rests on: each measures the network that the run ends with."""
+        if isinstance(self.plan, PlannedBefore):
+            return list(self.plan.probes)
+        network = next(stage for stage in reversed(self.stages) if stage.kind in ('train', 'head'))
+        return [Stage('probe', {'probe': {'type': name}}, needs=network) for name in self.measured_by]
+
     @property
     def fingerprint(self) -> str:
         """Of its last stage."""
         return self.stages[-1].fingerprint
+
+    @cached_property
+    def ends(self) -> list[str]:
+        """Fingerprints of all that its record is made from: the last stage, and its probes."""
+        return [self.fingerprint, *(stage.fingerprint for stage in self.probes)]
 
     @property
     def data(self) -> str:
@@ -80,7 +97,7 @@ class Graph:
         self.runs = list(runs)
         found: dict[str, Stage] = {}
         for run in self.runs:
-            for stage in run.stages:
+            for stage in (*run.stages, *run.probes):
                 _collect(stage, found)
         _share_prefixes(found)
         self.stages: dict[str, Stage] = {}
@@ -121,9 +138,10 @@ class Graph:
         return [key for key in self.stages if key in reached]
 
     def runs_of(self, key: str) -> list[Run]:
-        """Runs whose logits a stage holds, or, for a stage on the way, whose results rest on it."""
+        """Runs whose logits a stage holds or whose network it measures, or, for a stage on the way, whose results rest
+        on it."""
         ends = {key, *self.descendants(key)}
-        return [run for run in self.runs if run.fingerprint in ends]
+        return [run for run in self.runs if not ends.isdisjoint(run.ends)]
 
     @cached_property
     def urgency(self) -> dict[str, float]:

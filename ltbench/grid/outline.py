@@ -72,24 +72,27 @@ def _write(found: Outline) -> dict[str, Any]:
     stages: dict[str, dict[str, Any]] = {}  # parents first
 
     def take(stage: Stage) -> str:
-        if stage.fingerprint not in stages:
+        key = stage.fingerprint
+        if key not in stages:
             parents = {name: parent and take(parent) for name, parent in stage.named_parents().items()}
-            stages[stage.fingerprint] = {
-                'fingerprint': stage.fingerprint,
-                'kind': stage.kind,
-                'config': stage.config,
-                **parents,
-            }
-        return stage.fingerprint
+            stages[key] = {'fingerprint': key, 'kind': stage.kind, 'config': stage.config, **parents}
+        return key
 
-    runs = [
-        [benchmarks.index(run.benchmark), run.method, run.seed, run.data, [take(stage) for stage in run.stages]]
-        for run in found.graph.runs
-    ]
     return {
         'benchmarks': [{field.name: getattr(item, field.name) for field in fields(Benchmark)} for item in benchmarks],
+        'runs': [
+            {
+                'benchmark': benchmarks.index(run.benchmark),
+                'method': run.method,
+                'seed': run.seed,
+                'data': run.data,
+                'stages': [take(stage) for stage in run.stages],
+                'measured_by': run.measured_by,
+                'probes': [take(stage) for stage in run.probes],
+            }
+            for run in found.graph.runs
+        ],
         'stages': list(stages.values()),
-        'runs': runs,
         'notes': found.notes,
     }
 
@@ -99,11 +102,12 @@ def _read(said: Mapping[str, Any], suite: Suite) -> Outline:
     stages: dict[str, Stage] = {}
     for written in said['stages']:
         parents = {name: stages[written[name]] if written[name] else None for name in PARENTS}
-        stages[written['fingerprint']] = Stage(written['kind'], written['config'], **parents).known_as(
-            written['fingerprint']
-        )
-    runs = [
-        Run(benchmarks[which], method, seed, PlannedBefore(data, tuple(stages[key] for key in keys)))
-        for which, method, seed, data, keys in said['runs']
-    ]
+        stage = Stage(written['kind'], written['config'], **parents)
+        stages[written['fingerprint']] = stage.known_as(written['fingerprint'])
+    runs = []
+    for written in said['runs']:
+        planned, probes = (tuple(stages[key] for key in written[name]) for name in ('stages', 'probes'))
+        before = PlannedBefore(written['data'], planned, probes)
+        benchmark, measured_by = benchmarks[written['benchmark']], tuple(written['measured_by'])
+        runs.append(Run(benchmark, written['method'], written['seed'], before, measured_by))
     return Outline(suite, Graph(runs), {}, said['notes'])

@@ -17,10 +17,11 @@ from ltbench.engine.optim import build_optimizer, learning_rate
 from ltbench.errors import LTBenchError, UsageError, given
 from ltbench.grid.graph import Graph, Run
 from ltbench.grid.selection import Selection, choose_suite
-from ltbench.method import make_plan
+from ltbench.method import make_plan, probes_of
 from ltbench.models.classifier import LongTailClassifier
+from ltbench.probes import ALWAYS
 from ltbench.recipe import check_augmentation, check_schedule
-from ltbench.registry import DATASETS, METHODS, POLICIES, build, lookup
+from ltbench.registry import DATASETS, METHODS, POLICIES, PROBES, build, lookup
 
 
 def plan_selection(selection: Selection, plugin_files: Iterable[str] = ()) -> tuple[Suite, Graph, dict[str, str]]:
@@ -54,6 +55,7 @@ def expand(
     """
     of_methods, of_benchmarks = _split_options(suite, options or {})
     methods = [_with_options(method, of_methods) for method in suite.methods]
+    measured_by = {method: _after_training((*suite.probes, *probes_of(method))) for method in methods}
     benchmarks = [load_benchmark(text, suite.preset, of_benchmarks, scale_lr) for text in suite.benchmarks]
     broken: dict[str, str] = {}
     for benchmark in benchmarks:
@@ -75,8 +77,20 @@ def expand(
         for method in methods:
             if method not in broken:
                 for seed in suite.seeds:
-                    runs.append(Run(benchmark, method, seed, make_plan(method, benchmark, fingerprint, seed)))
+                    plan = make_plan(method, benchmark, fingerprint, seed)
+                    runs.append(Run(benchmark, method, seed, plan, measured_by[method]))
     return Graph(runs), broken
+
+
+def _after_training(asked: Iterable[str]) -> tuple[str, ...]:
+    """The probes of those asked for, each once, that do not measure every network as it is evaluated.
+
+    Raises:
+        UsageError: If one is unknown.
+    """
+    for name in asked:
+        lookup(PROBES, name)
+    return tuple(name for name in dict.fromkeys(asked) if name not in ALWAYS)
 
 
 def check_parts(benchmark: Benchmark) -> None:

@@ -12,13 +12,14 @@ import numpy as np
 from ltbench import __version__
 from ltbench.config import Suite, parse_specs
 from ltbench.data import load_data
+from ltbench.errors import StoreError
 from ltbench.evaluation import evaluate
 from ltbench.evaluation.metrics import describe_groups
 from ltbench.fingerprint import PROTOCOL_VERSION
 from ltbench.grid.graph import Graph, Run
 from ltbench.grid.status import StageState
-from ltbench.method import build_method, make_plan
-from ltbench.record import SCHEMA_VERSION, RecordIndex, is_valid, record_name, record_path, write_record
+from ltbench.method import build_method, make_plan, probes_of
+from ltbench.record import SCHEMA_VERSION, RecordIndex, is_valid, read_record, record_name, record_path, write_record
 from ltbench.store import DamagedArtifactError, Store
 
 
@@ -28,17 +29,28 @@ def without_recorded(graph: Graph, suite: Suite) -> Graph:
 
 
 def unrecorded(graph: Graph, suite: Suite, store: Store) -> Iterator[tuple[Run, Path]]:
-    """Finished runs without a record, with the path it will have."""
+    """Finished runs without a record, or with one that lacks what a probe has measured since; with the path it has."""
     for run in graph.runs:
         path = path_of_record(run, suite)
-        if store.find(run.fingerprint) is not None and not is_valid(path):
+        if all(store.find(end) is not None for end in run.ends) and not _holds(path, run.ends[1:]):
             yield run, path
 
 
+def _holds(path: Path, probes: Sequence[str]) -> bool:
+    """Whether there is a valid record that tells of these ``probe`` stages."""
+    try:
+        return {stage['fingerprint'] for stage in read_record(path)['stages']}.issuperset(probes)
+    except StoreError:
+        return False
+
+
 def just_finished(graph: Graph, suite: Suite, states: Mapping[str, StageState]) -> Iterator[tuple[Run, Path]]:
-    """Runs whose last stage has just been carried out, with the path of their (new or renewed) record."""
+    """Runs of which the last stage or a probe has just been carried out, and nothing is left to do; with the path of
+    their (new or renewed) record."""
     for run in graph.runs:
-        if run.fingerprint in states and states[run.fingerprint].state == 'done':
+        ends = [states[end].state for end in run.ends if end in states]
+        is_finished = run.fingerprint not in states or states[run.fingerprint].state == 'done'
+        if ends and is_finished and all(state in ('done', 'failed', 'blocked') for state in ends):
             yield run, path_of_record(run, suite)
 
 
@@ -56,7 +68,8 @@ def record_run(run: Run, store: Store, path: Path) -> dict[str, Any]:
         logits, labels = outputs['logits'], outputs['labels']
     data = load_data(run.benchmark.data)
     lineage, model = last.meta['lineage'], last.meta['model']
-    warnings = {warning for row in lineage for warning in row['warnings']}
+    probed, analysis, not_measured = _measured(run, store)
+    warnings = {warning for row in (*lineage, *probed) for warning in row['warnings']} | not_measured
     record = identity_of(run) | {
         'computation': _computation(run),
         'schema': SCHEMA_VERSION,
@@ -67,17 +80,18 @@ def record_run(run: Run, store: Store, path: Path) -> dict[str, Any]:
         'methods': [
             {'name': spec.name, 'options': build_method(spec, run.benchmark).values} for spec in parse_specs(run.method)
         ],
-        'stages': [{key: row[key] for key in ('kind', 'fingerprint', 'epochs', 'cost')} for row in lineage],
+        'stages': [{key: row[key] for key in ('kind', 'fingerprint', 'epochs', 'cost')} for row in (*lineage, *probed)],
         'config': {
             'benchmark': run.benchmark.resolved,
             'stages': [{'kind': stage.kind, **stage.config} for stage in run.stages if stage.is_complete],
+            **({'probes': list(asked)} if (asked := probes_of(run.method)) else {}),
         },
         'class_names': list(data.class_names),
         'class_counts': data.class_counts,
         'groups': describe_groups(data.class_counts),
         'metrics': evaluate(logits, labels, data.class_counts),
         'curve': model['curve'],
-        'analysis': model.get('analysis', {}),  # artifacts made before there was one have none
+        'analysis': model.get('analysis', {}) | analysis,  # artifacts made before there was one have none
         'chosen': last.meta.get('chosen', {}),
         'warnings': sorted({*warnings, *run.plan.notes, *run.benchmark.notes, *data.notes}),
         'cost': {
@@ -92,6 +106,22 @@ def record_run(run: Run, store: Store, path: Path) -> dict[str, Any]:
     }
     write_record(path, record)
     return record
+
+
+def _measured(run: Run, store: Store) -> tuple[list[dict[str, Any]], dict[str, Any], set[str]]:
+    """Rows of the lineage of a run's probes, what they measured, and what to say of those that could not be run."""
+    rows: list[dict[str, Any]] = []
+    analysis: dict[str, Any] = {}
+    notes: set[str] = set()
+    for name, stage in zip(run.measured_by, run.probes, strict=True):
+        artifact = store.find(stage.fingerprint)
+        if artifact is None:
+            failure = store.read(stage.fingerprint, 'failure')
+            notes.add(f'the probe {name} measured nothing: {failure["reason"] if failure else "it was not run"}')
+            continue
+        rows.append(artifact.meta['lineage'][-1])
+        analysis |= artifact.meta['measured']
+    return rows, analysis, notes
 
 
 def identity_of(run: Run) -> dict[str, Any]:

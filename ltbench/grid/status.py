@@ -70,7 +70,8 @@ def read_state(key: str, store: Store) -> StageState:
 def state_of_run(run: Run, states: dict[str, StageState]) -> StageState:
     """A run is done with its last stage; else it fails, runs or waits with the first of its stages that does."""
     if states[run.fingerprint].state == 'done':
-        return states[run.fingerprint]
+        lacking = [name for name, end in zip(run.measured_by, run.ends[1:], strict=True) if states[end].state != 'done']
+        return StageState('done', f'still to be measured: {", ".join(lacking)}') if lacking else states[run.fingerprint]
     mine = [states[stage.fingerprint] for stage in run.stages]
     for wanted in ('failed', 'running'):
         for state in mine:
@@ -80,10 +81,10 @@ def state_of_run(run: Run, states: dict[str, StageState]) -> StageState:
 
 
 def needed_stages(graph: Graph, store: Store) -> list[str]:
-    """Stages to carry out: those of unfinished runs, up to the nearest ancestor whose artifact is there."""
+    """Stages to carry out: those of unfinished runs and probes, up to the nearest ancestor whose artifact is there."""
     needed: set[str] = set()
     for run in graph.runs:
-        waiting = [run.fingerprint]
+        waiting = [*run.ends]
         while waiting:
             key = waiting.pop()
             if key not in needed and store.find(key) is None:

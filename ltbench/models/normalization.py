@@ -39,6 +39,10 @@ class NormalizedBatchNorm2d(nn.BatchNorm2d):
         """The learned scalars."""
         return [scalar for scalar in (self.weight_scalar, self.bias_scalar) if scalar is not None]
 
+    def followed(self) -> dict[str, list[nn.Parameter]]:
+        """The scalars' mean has a curve."""
+        return {'bn_scale': self.scalars}
+
     @property
     def gamma(self) -> Tensor:
         """The effective weight ``[C]``."""

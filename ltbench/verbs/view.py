@@ -107,7 +107,7 @@ class PlainView:
     def __init__(self, graph: Graph, needed: list[str], console: Console) -> None:
         self.graph, self.console = graph, console
         self.estimate = Estimate(graph, needed)
-        self.runs = [run for run in graph.runs if run.fingerprint in set(needed)]
+        self.runs = [run for run in graph.runs if not set(needed).isdisjoint(run.ends)]
         self.finished = 0
         self.reported: set[tuple[str, str]] = set()
         self.last_line = time.monotonic()
@@ -152,7 +152,7 @@ class LiveView:
     def __init__(self, graph: Graph, needed: list[str], console: Console) -> None:
         self.graph, self.console = graph, console
         self.estimate = Estimate(graph, needed)
-        self.runs = [run for run in graph.runs if run.fingerprint in set(needed)]
+        self.runs = [run for run in graph.runs if not set(needed).isdisjoint(run.ends)]
         self.results: dict[tuple[str, str], str] = {}
         self.states: dict[str, StageState] = {}
         self.live = Live(console=console, auto_refresh=False, transient=True)

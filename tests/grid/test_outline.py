@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ltbench.grid import outline as outline_module
 from ltbench.grid import planning
 from ltbench.grid.outline import outline
 from ltbench.grid.recording import identity_of
@@ -19,6 +20,7 @@ def described(found):
     return {
         'suite': found.suite, 'notes': found.notes, 'broken': dict(found.broken),
         'runs': [(str(run), identity_of(run), run.data, [s.fingerprint for s in run.stages]) for run in graph.runs],
+        'probes': [(run.measured_by, run.ends) for run in graph.runs],
         'benchmarks': [run.benchmark.resolved for run in graph.runs],
         'stages': {key: (stage.kind, [p.fingerprint for p in stage.parents]) for key, stage in graph.stages.items()},
         'begin': {key: (stage.begin, stage.end) for key, stage in graph.stages.items() if stage.kind == 'train'},
@@ -38,6 +40,16 @@ def test_what_was_planned_before_is_what_is_planned(sandbox, monkeypatch):
         assert described(outline(ASKED)) == planned
         with pytest.raises(AssertionError, match='planned again'):
             outline(Selection(benchmarks=('digits_lt',)))
+
+
+def test_probes_are_remembered(sandbox, monkeypatch):
+    suite = sandbox / 'measured.py'
+    suite.write_text("benchmarks = ['digits_lt']\nmethods = ['erm', 'crt']\nseeds = [0]\nprobes = ['feature_norms']\n")
+    monkeypatch.setattr(outline_module, 'question_of', lambda *_: 'ab' * 32)  # a file of one's own is not remembered
+    planned = described(outline(Selection(str(suite))))
+    assert all(len(ends) == 2 for _, ends in planned['probes'])
+    monkeypatch.setattr(planning, 'plan_selection', unplannable)
+    assert described(outline(Selection(str(suite)))) == planned
 
 
 def test_a_damaged_or_unwritable_memory_is_none(sandbox, monkeypatch):

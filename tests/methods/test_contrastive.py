@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ltbench import plugins
 from ltbench.config import load_benchmark
-from ltbench.engine.analysis import bn_scale
+from ltbench.engine.probing import followed
 from ltbench.errors import UsageError
 from ltbench.method import make_plan
 from ltbench.models.bessel import log_bessel
@@ -226,7 +226,7 @@ def test_the_scale_of_nbn_is_that_of_the_network_not_of_its_momentum_encoder():
     for name, parameter in network.named_parameters():
         if 'scalar' in name:
             nn.init.constant_(parameter, 0.0 if name.startswith('objective') else 3.0)
-    assert bn_scale(network) == 3.0
+    assert followed(network) == {'bn_scale': 3.0}
 
 
 # ------------------------------------------------------------------------------------------------ NCL

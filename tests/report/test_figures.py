@@ -173,6 +173,30 @@ def test_relatives_are_told_from_the_records():
     assert related_methods([plain, scaled, other, decayed]) == ['a', 'b', 'nbn']
 
 
+def test_a_method_that_asks_for_the_probes_of_bn_is_a_relative_whatever_else_its_record_holds():
+    records = [make_record(name) for name in ('erm', 'mine', 'other')]
+    records[1]['config']['probes'] = ['channel_strength']
+    records[2]['config']['probes'] = ['feature_norms']
+    assert related_methods(records) == ['mine']
+    with style():
+        figure, _ = inside.bn_vectors(material_of(records))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ['erm', 'mine']
+
+
+def test_norms_of_features_are_drawn_where_they_were_measured():
+    records = two('crt')
+    with style():
+        assert inside.feature_norms(material_of(records)) is None  # as in every older record
+        for record, far in zip(records[2:], (1.0, 3.0), strict=True):
+            record['analysis']['feature_norms'] = {'mean': [None, *(far + c for c in range(7))]}
+        figure, _ = inside.feature_norms(material_of(records))
+    [axes] = figure.axes
+    [line] = [line for line in axes.lines if line.get_label() == 'crt']
+    assert 'erm' not in {line.get_label() for line in axes.lines}
+    assert line.get_ydata().tolist() == [8, 7, 6, 5, 4, 3, 2]  # means of two seeds, smallest class first
+    assert axes.get_ylim()[0] == 0
+
+
 def test_the_inside_is_drawn_for_relatives_only_and_evenness_is_one_for_equal_channels():
     with style():
         assert inside.bn_vectors(material_of(two('crt'))) is None

@@ -15,17 +15,17 @@ from ltbench.config import Benchmark
 from ltbench.data import LongTailData, load_data
 from ltbench.data.base import Split
 from ltbench.data.batches import BatchPreprocessor, example_of
-from ltbench.engine.analysis import FeatureSums
-from ltbench.engine.analysis import describe as analysis_of
 from ltbench.engine.environment import Meter, compute_exactly, describe, peak_memory_mb, size_of
 from ltbench.engine.imported.formats import Checkpoint, read_checkpoint
 from ltbench.engine.imported.network import build_imported, check_order_of_labels, choose_backbone
 from ltbench.engine.outputs import predict
+from ltbench.engine.probing import measured, watched
 from ltbench.errors import DataError, UsageError
 from ltbench.evaluation import GROUPS, evaluate
 from ltbench.evaluation.metrics import describe_groups
 from ltbench.fingerprint import PROTOCOL_VERSION, fingerprint
 from ltbench.models.classifier import LongTailClassifier
+from ltbench.probes import ALWAYS, Seen
 from ltbench.record import SCHEMA_VERSION, record_path, set_superseded_aside, write_record
 
 IMAGENET_PIXELS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -218,9 +218,9 @@ def _evaluate(
     model.to(device, memory_format=torch.channels_last)
     preprocess, augmentation = model.data_preprocessor, benchmark.recipe['augmentation']
     workers = 0 if isinstance(data.test, Split) else torch.get_num_threads()
-    meter, sums = Meter(), FeatureSums(data.test.labels, data.num_classes)
+    meter = Meter()
     try:
-        with sums.watching(model):
+        with watched(model) as features:
             logits = predict(model, preprocess, data.test, augmentation, workers)
     except DataError as error:  # of a worker process: its traceback comes first
         last = str(error).strip().splitlines()[-1]
@@ -231,7 +231,7 @@ def _evaluate(
     cost |= size_of(model, preprocess.normalize(example_of(data, augmentation).to(device)))
     cost['peak_memory_mb'] = peak_memory_mb(device)
     metrics = evaluate(logits.numpy(), data.test.labels, data.class_counts)
-    analysis = analysis_of(model, sums, data.class_counts)
+    analysis = measured(ALWAYS, Seen(model, features, torch.from_numpy(data.test.labels), data.class_counts))
     return {'metrics': metrics, 'analysis': analysis}, cost, describe(device, torch.get_num_threads())
 
 

@@ -84,6 +84,11 @@ FIGURES: Mapping[str, Drawing] = {
         'whiskers',
     ),
     'bn_scale': Drawing(inside.scale, 'Learned scalar of normalised BN over training', 'band'),
+    'feature_norms': Drawing(
+        inside.feature_norms,
+        'Mean length of the features of test images against training images of the class',
+        averaged=True,
+    ),
 }
 """Every figure that is drawn, in order, by the name that its files begin with."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -88,11 +89,26 @@ def groups(material: Material) -> Drawn | None:
 
 def per_class(material: Material) -> Drawn | None:
     """Accuracy of classes against their number of training images, mean over seeds."""
+    by_class = {method: [one.per_class for one in seeds] for method, seeds in material.details.items()}
+    return against_size(material, by_class, 'class accuracy (%)', (-3, 103))
+
+
+def against_size(
+    material: Material, by_class: Mapping[str, Sequence[np.ndarray]], what: str, limits: tuple[float, float | None]
+) -> Drawn | None:
+    """A number for each class against its training images, mean over seeds; of the methods that line figures show.
+
+    Args:
+        material: The runs.
+        by_class: Of methods, ``[C]`` a seed; NaN for a class without a number, empty where a seed has none.
+        what: Label of the numbers.
+        limits: Of their axis.
+    """
     counts = material.class_counts
     lines = {}
     for method in chosen_methods(material.rows):
-        classes = pd.DataFrame([one.per_class for one in material.details[method]]).mean()
-        x, y = by_count(counts, classes.to_numpy())
+        seeds = [numbers for numbers in by_class[method] if len(numbers)]
+        x, y = by_count(counts, pd.DataFrame(seeds).mean().to_numpy()) if seeds else ((), ())
         if len(x):
             lines[method] = (x, y)
     if not lines:
@@ -102,9 +118,7 @@ def per_class(material: Material) -> Drawn | None:
     for method, (x, y) in lines.items():
         axes.plot(x, y, label=method, **look[method])
     _mark_groups(axes, counts)
-    axes.set(
-        xlabel='training images of the class (log scale, head to tail)', ylabel='class accuracy (%)', ylim=(-3, 103)
-    )
+    axes.set(xlabel='training images of the class (log scale, head to tail)', ylabel=what, ylim=limits)
     legend_below(figure, *axes.get_legend_handles_labels())
     sizes = len(np.unique(counts))
     note = f'{BINS} bins of class size, each point the mean of its classes' if sizes > MOST_POINTS else ''

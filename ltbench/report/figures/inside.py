@@ -1,7 +1,7 @@
-"""Inside the network: what "Normalizing Batch Normalization for Long-Tailed Recognition" argues with.
+"""Inside the network: a figure or two for each probe of ``ltbench/probes``, from its entry of the records.
 
-Drawn where a method treats BN layers in its own way, against the baseline. The paper does not say how it assigns
-channels to classes; the definition is our own, see ``ltbench/engine/analysis.py``.
+Those of the probes ``bn_vectors`` and ``channel_strength`` are what "Normalizing Batch Normalization for Long-Tailed
+Recognition" argues with. Every run has these entries, so they are drawn for the methods that ask, against the baseline.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from ltbench.report.figures.accuracy import Drawn, draw_baseline, draw_means
+from ltbench.report.figures.accuracy import Drawn, against_size, draw_baseline, draw_means
 from ltbench.report.figures.material import SHOWN, Details, Material, by_top1
 from ltbench.report.figures.style import BASELINE, INK, canvas, colours, legend_below, looks, row_canvas, text_width
 from ltbench.report.figures.training import draw_curve, has
@@ -138,6 +138,12 @@ def scale(material: Material) -> Drawn | None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend_below(figure, *axes.get_legend_handles_labels())
     return Drawn(figure, _said_shown(material))
+
+
+def feature_norms(material: Material) -> Drawn | None:
+    """Mean length of the features of each class against its training images."""
+    by_class = {method: [one.feature_norms for one in seeds] for method, seeds in material.details.items()}
+    return against_size(material, by_class, 'mean length of the features', (0, None))
 
 
 def evenness(values: Sequence[float]) -> np.ndarray | None:

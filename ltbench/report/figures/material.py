@@ -15,6 +15,7 @@ from ltbench.report.figures.style import BASELINE
 from ltbench.report.tables import GROUP
 
 SHOWN = 6  # more lines than that nobody can tell apart
+PROBES_OF_BN = frozenset(('bn_vectors', 'channel_strength'))
 GROUPS = {'many': 'many (> 100)', 'medium': 'medium (20 to 100)', 'few': 'few (< 20)'}
 
 
@@ -28,6 +29,7 @@ class Details:
     stage_ends: tuple[int, ...]  # epochs after which another train stage began
     reliability: Mapping[str, Mapping[str, list[Any]] | None]
     bn: Mapping[str, Any]
+    feature_norms: np.ndarray  # by class, NaN where there is no test image; empty where they were not measured
 
 
 @dataclass(frozen=True)
@@ -91,10 +93,10 @@ def chosen_methods(rows: pd.DataFrame, count: int = SHOWN) -> list[str]:
 
 
 def related_methods(records: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Methods that treat BN layers in their own way: NBN, its variants and its controls.
+    """Methods that treat BN layers in their own way: those that ask for the probes of such layers.
 
-    Told from what records hold: a learned scalar (``bn_scale``) in the curve, a normalisation other than the
-    benchmark's plain one, or an optimizer that treats normalisation layers apart.
+    Older records do not tell what was asked for, but hold a learned scalar (``bn_scale``) in the curve, a normalisation
+    other than the benchmark's plain one, or an optimizer that treats normalisation layers apart.
     """
     return sorted(
         {record['method'] for record in records if _is_related(record)}, key=lambda m: (m.count('+'), len(m), m)
@@ -201,10 +203,13 @@ def _details(record: Mapping[str, Any]) -> Details:
         tuple(int(end) for end in reached[:-1] if end < len(curve)),
         record['metrics']['reliability'],
         record['analysis'].get('bn') or {},
+        np.array(record['analysis'].get('feature_norms', {}).get('mean', []), dtype=float),
     )
 
 
 def _is_related(record: Mapping[str, Any]) -> bool:
+    if not PROBES_OF_BN.isdisjoint(record['config'].get('probes', ())):
+        return True
     if any(epoch.get('bn_scale') is not None for epoch in record['curve']):
         return True
     for stage in record['config']['stages']:
