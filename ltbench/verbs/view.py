@@ -56,7 +56,7 @@ def draw_grid(
     blocks: dict[str, dict[str, list[Line]]] = {}
     for line in lines:
         blocks.setdefault(line.where, {}).setdefault(line.method, []).append(line)
-    room = len(lines) if whole else max(console.height - 4, 3)
+    room = 2 * len(lines) + 1 if whole else max(console.height - 4, 3)
     parts: list[Text | Table] = []
     hidden = 0
     for where, methods in blocks.items():
