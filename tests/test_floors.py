@@ -10,7 +10,7 @@ import pytest
 
 HOME = Path(__file__).parents[1]
 FLOORS = [
-    {'cli'},
+    {'cli', 'face'},
     {'verbs'},
     {'grid'},
     {'report', 'tracking'},
@@ -26,7 +26,7 @@ FLOORS = [
     {'store', 'fingerprint', 'source'},
     {'claims'},
     {'sealed'},
-    {'registry', 'console', 'seeding', 'places', 'declared'},
+    {'registry', 'console', 'seeding', 'places', 'declared', 'processes'},
     {'recipe'},
     {'errors'},
 ]
