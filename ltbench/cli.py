@@ -129,18 +129,13 @@ def run(
     dry_run: Annotated[bool, typer.Option('--dry-run', help='Show what would be trained and what is found.')] = False,
 ) -> None:
     """Plan, train what is missing, record, report."""
-    if timeout == 0:
-        raise UsageError('--timeout 0 would end every stage at once; leave it out for no limit')
-    if gpus_per_stage is not None and executor != 'ray':
-        raise UsageError(f'--gpus-per-stage is for --executor ray, not {executor}')
-    if slurm and executor != 'slurm':
-        raise UsageError(f'--slurm is for --executor slurm, not {executor}')
-    if track:
-        from ltbench.tracking import check_installed
+    from ltbench.grid.selection import Execution, Selection
 
-        check_installed(track)
-    from ltbench.grid.selection import Selection
-
+    files = tuple(str(path) for path in plugin or ())
+    execution = Execution(
+        executor, workers, timeout, gpus_per_stage, _assignments(slurm or []), tuple(track or ()), eval_every, files,
+        figures,
+    )  # fmt: skip
     options = _assignments(option or [])
     selection = Selection(
         suite, tuple(benchmark or ()), tuple(method or ()), _seeds(seeds), preset, options, scale_lr, skip_recorded
@@ -154,16 +149,7 @@ def run(
         fork_server()  # imports torch while we do
     from ltbench.verbs.run import run as carry_out
 
-    settings: dict[str, object] = {}
-    if gpus_per_stage is not None:
-        settings['gpus_per_stage'] = gpus_per_stage
-    if slurm:
-        settings['options'] = _assignments(slurm)
-    files = [str(path) for path in plugin or ()]
-    code = carry_out(
-        selection, files, executor, workers, dry_run, timeout, settings, track or (), figures, eval_every, question
-    )
-    raise typer.Exit(code)
+    raise typer.Exit(carry_out(selection, execution, dry_run, question).code)
 
 
 @app.command('eval')
@@ -276,14 +262,11 @@ def report(
     ] = None,
 ) -> None:
     """Rebuild the tables and figures of a suite from its records. Trains nothing."""
-    from ltbench.console import make_console, printable, say
-    from ltbench.report import read_suite, write_report
+    from ltbench.console import make_console, printable
+    from ltbench.verbs.report import report as rebuild
 
-    results = read_suite(suite or 'digits', leave_out)
-    for reason in results.left_out.values():
-        say(f'left out: {reason}')
     console = make_console()
-    for path in write_report(results, figures, latex, ablate or (), into, strict):
+    for path in rebuild(suite or 'digits', figures, latex, ablate or (), leave_out, strict, into):
         console.print(printable(path), highlight=False, soft_wrap=True)
 
 

@@ -123,8 +123,8 @@ def _code_of_part(part: Any, site: str) -> str | None:
     for owner in owners:
         if owner.__module__ == '__main__':
             raise UsageError(
-                f'{getattr(owner, "__qualname__", owner)} is defined in the script or notebook that is running, which the '
-                'processes that train do not run: put it into a file of its own, and name that as a plug-in'
+                f'{getattr(owner, "__qualname__", owner)} is defined in the script or notebook that is running, which '
+                'the processes that train do not run: put it into a file of its own, and name that as a plug-in'
             )
         if not _is_known(owner.__module__) and _file_of(owner.__module__) is None:
             raise UsageError(

@@ -22,10 +22,10 @@ PRELOAD = [
 def fork_server() -> ForkServerContext:
     """Start the fork server unless it runs; return the way to processes of it. Its imports go on meanwhile.
 
-    Ctrl-C passes it by: the driver ends the workers itself. The signal is blocked, not handled, since only the main
-    thread may choose a handler, and a notebook may call from another. What it imports asks whether there is a GPU. Asked through the CUDA runtime, as
-    is the default, no process forked from it could use one; asked through NVML, all can. What lies in the working
-    directory, among somebody's data, must not be imported in place of a package.
+    Ctrl-C passes it by: the driver ends the workers itself. The signal is blocked, not handled: the main thread alone
+    may choose a handler, and a notebook may call from another. What it imports asks whether there is a GPU. Asked
+    through the CUDA runtime, as is the default, no process forked from it could use one; asked through NVML, all can.
+    What lies in the working directory, among somebody's data, must not be imported in place of a package.
     """
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload(PRELOAD)
