@@ -300,16 +300,42 @@ def status(
 @app.command('ls')
 def ls(
     what: Annotated[str, typer.Argument(metavar='methods|benchmarks|suites|runs')],
+    suite: Annotated[str | None, typer.Argument(metavar='[SUITE]', help='Of runs: those of one suite.')] = None,
+    benchmark: Annotated[
+        list[str] | None, typer.Option('-b', '--benchmark', help='Of runs: NAME, or a pattern like "cifar*".')
+    ] = None,
+    method: Annotated[
+        list[str] | None, typer.Option('-m', '--method', help='Of runs: as recorded, or a pattern like "nbn*".')
+    ] = None,
+    seeds: Seeds = None,
     plugin: Plugins = None,
     as_json: Annotated[bool, typer.Option('--json', help='For programs; all there is to know.')] = False,
 ) -> None:
     """List methods, benchmarks, suites or recorded runs, one line each."""
     from ltbench.console import machine_output
-    from ltbench.verbs.ls import list_things
+    from ltbench.verbs.ls import Filter, list_things
+
+    wanted = Filter(suite, tuple(benchmark or ()), tuple(method or ()), _seeds(seeds))
+    with machine_output() if as_json else nullcontext() as write:
+        code = list_things(what, [str(p) for p in plugin or ()], write, wanted)
+    raise typer.Exit(code)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(metavar='NAME', help='A method (also NAME+NAME), a benchmark or a suite.')],
+    benchmark: Annotated[
+        str, typer.Option('-b', '--benchmark', help="On which a method's plan is compared with erm's.")
+    ] = 'digits_lt',
+    plugin: Plugins = None,
+    as_json: Annotated[bool, typer.Option('--json', help='For programs.')] = False,
+) -> None:
+    """Show one method (paper, options, plan against erm, recorded results), benchmark or suite."""
+    from ltbench.console import machine_output
+    from ltbench.verbs.show import show as show_thing
 
     with machine_output() if as_json else nullcontext() as write:
-        code = list_things(what, [str(p) for p in plugin or ()], write)
-    raise typer.Exit(code)
+        show_thing(name, benchmark, [str(p) for p in plugin or ()], write)
 
 
 @app.command()

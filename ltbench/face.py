@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from ltbench.config import parse_specs
 from ltbench.errors import FailedRunsError, LTBenchError, UsageError
 from ltbench.grid.selection import Execution, Selection
+from ltbench.recipe import shortened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -228,7 +229,7 @@ def evaluate(
     try:
         counts = _array(class_counts)
         if counts.ndim != 1 or counts.dtype.kind not in 'iu' or (counts < 0).any():
-            raise ValueError(f'class_counts are whole numbers [C], 0 or larger, got {class_counts!r:.60}')
+            raise ValueError(f'class_counts are whole numbers [C], 0 or larger, got {shortened(class_counts)}')
         return score(_array(logits), _array(labels), counts.tolist())
     except ValueError as error:
         raise UsageError(str(error)) from error

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ltbench.config import Benchmark
+from ltbench.errors import LTBenchError, UsageError
 from ltbench.grid.graph import Graph, Run
 from ltbench.method import make_plan
 from ltbench.plan import SLOTS, Plan
@@ -105,10 +106,15 @@ def explain(method: str, benchmark: Benchmark) -> Explanation:
         benchmark: The resolved benchmark; its data need not be there.
 
     Raises:
-        UsageError: For an unknown method or option, or two methods that fill the same slot.
+        UsageError: For an unknown method or option, two methods that fill the same slot, or a method that raises.
     """
-    erm, run = (Run(benchmark, name, 0, make_plan(name, benchmark, '', 0)) for name in (PLAIN, method))
-    graph = Graph([erm, run])
+    try:
+        erm, run = (Run(benchmark, name, 0, make_plan(name, benchmark, '', 0)) for name in (PLAIN, method))
+        graph = Graph([erm, run])
+    except LTBenchError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UsageError(f'{method} has no plan on {benchmark.name}: {type(error).__name__}: {error}') from error
     of_erm = set(graph.ancestors(erm.fingerprint))
     mine = [graph.stages[key] for key in graph.ancestors(run.fingerprint)]
     teachers = {stage.teacher.fingerprint for stage in mine if stage.teacher is not None}
@@ -127,11 +133,11 @@ def explain(method: str, benchmark: Benchmark) -> Explanation:
     return Explanation(method, where, steps, tuple(_differences(run.plan, erm.plan)), tuple(notes), run.plan)
 
 
-def wrapped(text: str, width: int, indent: int = 0) -> list[str]:
-    """Lines of at most ``width`` columns, the second and later ones set in by four more; no word is broken."""
+def wrapped(text: str, width: int, indent: int = 0, hang: int = 4) -> list[str]:
+    """Lines of at most ``width`` columns, the second and later ones set in by ``hang`` more; no word is broken."""
     margin = ' ' * indent
     return textwrap.wrap(
-        text, width, initial_indent=margin, subsequent_indent=f'{margin}    ',
+        text, width, initial_indent=margin, subsequent_indent=margin + hang * ' ',
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
 
@@ -145,7 +151,7 @@ def in_words(value: Any) -> str:
         return (value['type'] + (f'({inner})' if inner else '')) if 'type' in value else f'({inner})'
     if isinstance(value, list | tuple):
         return f'[{", ".join(map(in_words, value))}]'
-    return str(value)
+    return str(value) or "''"
 
 
 # ---------------------------------------------------------------------------------------------- stages
@@ -192,7 +198,7 @@ def _posthoc(stage: Stage) -> str:
 
 def _differences(plan: Plan, erm: Plan) -> Iterator[Difference]:
     for section in ('backbone', 'recipe'):
-        here, plain = (dict(_leaves(each.settings[section], f'{section}.')) for each in (plan, erm))
+        here, plain = (dict(leaves(each.settings[section], f'{section}.')) for each in (plan, erm))
         for key in {**plain, **here}:
             if here.get(key) != plain.get(key):
                 yield Difference(key, in_words(plain.get(key)), in_words(here.get(key)))
@@ -208,9 +214,10 @@ def _differences(plan: Plan, erm: Plan) -> Iterator[Difference]:
             yield Difference(at, in_words(erm.settings[slot]), in_words(value))
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+def leaves(tree: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:
+    """Every entry of a nested config that is no dict itself, by its dotted path."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value, f'{prefix}{key}.')
+            yield from leaves(value, f'{prefix}{key}.')
         else:
             yield prefix + key, value
