@@ -153,7 +153,8 @@ def _method_text(thing: Thing, width: int) -> Iterator[str]:
     yield from plan.lines(width)
     yield ''
     rows, others = thing['recorded'], thing['recorded_with_more']
-    yield 'recorded top-1 in %, mean ± std over seeds' if rows else f'recorded: nothing in {results_root()}'
+    title = 'recorded top-1 in %, mean ± std over seeds' if rows else f'recorded: nothing in {results_root()}'
+    yield from wrapped(title, width)
     for row in rows:
         deviation = '' if row['top1_std'] is None else f' ± {row["top1_std"]:.1f}'
         factor = '' if row['imbalance_factor'] is None else f' IF {row["imbalance_factor"]:g}'
@@ -161,11 +162,9 @@ def _method_text(thing: Thing, width: int) -> Iterator[str]:
         where = f'{row["benchmark"]}{factor} ({row["setting"]}), suite {row["suite"]}'
         yield from wrapped(f'{row["top1_mean"]:.1f}{deviation}, {seeds}: {where}', width, 2)
     if others:
-        pattern = '*' + '*'.join(part['name'] for part in thing['parts']) + '*'
-        yield from wrapped(
-            f'{others} more row{"" if others == 1 else "s"} with other options or combined with other methods: '
-            f'ltbench ls runs -m "{pattern}"', width, 2,
-        )  # fmt: skip
+        rows_are = 'row is' if others == 1 else 'rows are'
+        yield from wrapped(f'{others} more {rows_are} of other options or combined with other methods:', width, 2)
+        yield f'      ltbench ls runs -m "*{"*".join(part["name"] for part in thing["parts"])}*"'
 
 
 # ---------------------------------------------------------------------------------------------- benchmarks, suites
@@ -175,7 +174,7 @@ def _benchmark(name: str, specs: tuple[Spec, ...], benchmark: str) -> Thing:
     found = load_benchmark(name)
     presets = read_config('benchmarks', specs[0].name)[0].get('presets', {})
     return {
-        'doc': found.doc,
+        'doc': found.doc.removeprefix(f'{found.name}: '),
         'data_set': lookup(DATASETS, found.data['type']).title,
         **{section: dict(getattr(found, section)) for section in ('data', 'backbone', 'recipe')},
         'presets': {preset: dict(leaves(changes)) for preset, changes in presets.items()},
