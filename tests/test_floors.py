@@ -153,9 +153,9 @@ def test_importing_the_package_imports_nothing_heavy():
     import subprocess
     import sys
 
-    code = "import sys, ltbench; dir(ltbench)\n"
+    code = 'import sys, ltbench; dir(ltbench)\n'
     code += "heavy = {'torch', 'pandas', 'mmengine', 'numpy', 'rich', 'typer'} & sys.modules.keys()\n"
-    code += "assert not heavy, heavy\n"
+    code += 'assert not heavy, heavy\n'
     code += "ours = {name for name in sys.modules if name.startswith('ltbench')}\n"
     code += "assert ours == {'ltbench'}, ours"
     subprocess.run([sys.executable, '-c', code], check=True)
@@ -165,7 +165,7 @@ def test_records_and_scores_need_no_torch():
     import subprocess
     import sys
 
-    code = "import sys, ltbench; ltbench.evaluate([[1.0, 0.0]], [0], [5, 1])\n"
+    code = 'import sys, ltbench; ltbench.evaluate([[1.0, 0.0]], [0], [5, 1])\n'
     code += "frame = ltbench.records('digits'); assert len(frame) == 24, frame\n"
     code += "assert not {'torch', 'mmengine'} & sys.modules.keys()"
     subprocess.run([sys.executable, '-c', code], check=True, cwd=HOME)

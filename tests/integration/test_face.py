@@ -73,7 +73,7 @@ def test_a_thread_runs_and_draws_and_leaves_handlers_and_environment_as_they_wer
     def work(method: str) -> None:
         try:
             frames.append(ltbench.run(benchmark='digits_lt', methods=method, options=QUICK, figures=True))
-        except Exception as error:
+        except ltbench.LTBenchError as error:
             errors.append(error)
 
     threads = [
@@ -122,20 +122,22 @@ def test_a_script_without_a_guard_runs_once(sandbox):
     assert (sandbox / 'started').read_text() == 'once\n'
 
 
-def test_a_script_without_a_guard_draws_many_figures(sandbox):
+def test_a_script_without_a_guard_draws_with_several_processes(sandbox):
     """The processes that draw do not run it either."""
     path = script(
         sandbox,
         """
         print('started')
         import ltbench
-        print(len(ltbench.report('fashion_mnist')) > 24)
+        from ltbench.report import figures
+
+        figures.ALONE = 0  # as where there is much to draw
+        print(any(path.suffix == '.png' for path in ltbench.report('digits')))
         """,
     )
-    results = Path(__file__).parents[2] / 'results' / 'fashion_mnist'
-    (sandbox / 'results').mkdir()
-    (sandbox / 'results' / 'fashion_mnist').mkdir()
-    (sandbox / 'results' / 'fashion_mnist' / 'records').symlink_to(results / 'records')
+    results = Path(__file__).parents[2] / 'results' / 'digits'
+    (sandbox / 'results' / 'digits').mkdir(parents=True)
+    (sandbox / 'results' / 'digits' / 'records').symlink_to(results / 'records')
     done = subprocess.run([sys.executable, path], cwd=sandbox, capture_output=True, text=True, timeout=240)
     assert (done.returncode, done.stdout) == (0, 'started\nTrue\n'), done.stderr
 
@@ -193,7 +195,7 @@ def test_a_run_that_fails_is_an_error_with_the_others(sandbox):
 
 def test_ctrl_c_ends_the_workers_and_the_same_call_continues(sandbox):
     """As an interrupted kernel does: the process lives on, and so must nothing that it started."""
-    arguments = dict(benchmark='digits_lt', methods='erm', options={'epochs': 300})
+    arguments = dict(benchmark='digits_lt', methods='erm', options={'epochs': 100})
     waiting = threading.Event()
 
     def interrupt() -> None:
@@ -217,4 +219,4 @@ def test_ctrl_c_ends_the_workers_and_the_same_call_continues(sandbox):
     frame = ltbench.run(**arguments)
     assert frame['method'].item() == 'erm'
     log = json.loads(Path(frame['path'].item()).read_text())
-    assert len(log['curve']) == 300
+    assert len(log['curve']) == 100

@@ -197,7 +197,12 @@ def test_a_full_output_is_not_exit_0(ltbench, sandbox, words):
 
 
 @pytest.mark.parametrize(
-    'words', [('ls', 'methods', '--json'), ('status', '-b', 'digits_lt', '-m', 'talks', '-o', 'epochs=1', '--json')]
+    'words',
+    [
+        ('ls', 'methods', '--json'),
+        ('show', 'talks', '--json'),
+        ('status', '-b', 'digits_lt', '-m', 'talks', '-o', 'epochs=1', '--json'),
+    ],
 )
 def test_json_stays_json_whatever_a_plug_in_prints(sandbox, words):
     (sandbox / 'talks.py').write_text(HOSTILE)
@@ -206,7 +211,7 @@ def test_json_stays_json_whatever_a_plug_in_prints(sandbox, words):
     )
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
-    assert any(row['method'] == 'talks' for row in rows)
+    assert any('talks' in (row.get('method'), row.get('name')) for row in rows)
     said = ('imported', 'by its number', 'by the first name', 'of a child', 'at the end', 'planned')
     for what in said:
         assert f'foreign: {what}' in done.stderr
