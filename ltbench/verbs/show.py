@@ -69,11 +69,11 @@ def _things(name: str, benchmark: str) -> Iterator[Thing]:
             found = True
             yield {'kind': kind, 'name': name, **_KINDS[kind](name, specs, benchmark)}
     if not found:
-        known = set().union(*kinds.values())
-        stranger = next((spec.name for spec in specs if spec.name not in known), None)
+        names = {name for known in kinds.values() for name in known}
+        stranger = next((spec.name for spec in specs if spec.name not in names), None)
         if stranger is None:
             raise UsageError(f'{name!r} joins what is no method, or sets options of a suite')
-        raise unknown('method, benchmark or suite', stranger, known)
+        raise unknown('method, benchmark or suite', stranger, names)
 
 
 # ---------------------------------------------------------------------------------------------- methods
