@@ -129,27 +129,29 @@ def run(
     dry_run: Annotated[bool, typer.Option('--dry-run', help='Show what would be trained and what is found.')] = False,
 ) -> None:
     """Plan, train what is missing, record, report."""
-    from ltbench.grid.selection import Execution, Selection
+    from ltbench.grid.selection import Execution
 
     files = tuple(str(path) for path in plugin or ())
     execution = Execution(
         executor, workers, timeout, gpus_per_stage, _assignments(slurm or []), tuple(track or ()), eval_every, files,
         figures,
     )  # fmt: skip
-    options = _assignments(option or [])
-    selection = Selection(
-        suite, tuple(benchmark or ()), tuple(method or ()), _seeds(seeds), preset, options, scale_lr, skip_recorded
-    )
+    selection = _selection(suite, benchmark, method, seeds, preset, option, plugin, scale_lr, skip_recorded)
+    if dry_run:
+        from ltbench.verbs.dry_run import show_plan
+
+        show_plan(selection, files)
+        return
     question = None
-    if executor == 'local' and not (dry_run or plugin or track or eval_every):
+    if executor == 'local' and not (plugin or track or eval_every):
         question = _answered(selection, figures)
-    if executor == 'local' and not dry_run:
+    if executor == 'local':
         from ltbench.grid.executors.fork_server import fork_server
 
         fork_server()  # imports torch while we do
     from ltbench.verbs.run import run as carry_out
 
-    raise typer.Exit(carry_out(selection, execution, dry_run, question).code)
+    raise typer.Exit(carry_out(selection, execution, question).code)
 
 
 @app.command('eval')
@@ -286,13 +288,10 @@ def status(
 ) -> None:
     """Show which runs are done, recorded, running, pending, stale, blocked or failed, with reasons."""
     from ltbench.console import machine_output
-    from ltbench.grid.selection import Selection
+
+    selection = _selection(suite, benchmark, method, seeds, preset, option, plugin, scale_lr, skip_recorded)
     from ltbench.verbs.status import status as show_status
 
-    options = _assignments(option or [])
-    selection = Selection(
-        suite, tuple(benchmark or ()), tuple(method or ()), _seeds(seeds), preset, options, scale_lr, skip_recorded
-    )
     with machine_output() if as_json else nullcontext() as write:
         show_status(selection, [str(p) for p in plugin or ()], watch, write)
 
@@ -474,11 +473,33 @@ def _answered(selection: Selection, figures: bool) -> str | None:
     from ltbench.grid.answer import Answers, question_of, show
     from ltbench.store import Store
 
-    question = question_of(selection, figures)
-    if question and (answer := Answers(Store(), question).find()):
-        show(answer['shown'], make_console())
+    question = question_of('run', selection, figures)
+    if question and (answer := Answers(Store().root, question).find()):
+        show(answer['said'], make_console())
         raise typer.Exit
     return question
+
+
+def _selection(
+    suite: str | None,
+    benchmark: list[str] | None,
+    method: list[str] | None,
+    seeds: str | None,
+    preset: str | None,
+    option: list[str] | None,
+    plugin: list[Path] | None,
+    scale_lr: bool,
+    skip_recorded: bool,
+) -> Selection:
+    """What `run` and `status` are about; misspelled names end here, before torch is imported."""
+    from ltbench.grid.selection import Selection, check_names
+
+    options = _assignments(option or [])
+    chosen = Selection(
+        suite, tuple(benchmark or ()), tuple(method or ()), _seeds(seeds), preset, options, scale_lr, skip_recorded
+    )
+    check_names(chosen, plugin or ())
+    return chosen
 
 
 def _seeds(text: str | None) -> tuple[int, ...]:

@@ -17,6 +17,8 @@ from ltbench.errors import UsageError, unknown
 from ltbench.fingerprint import LOCATION_KEYS, PROTOCOL_VERSION, fingerprint
 from ltbench.recipe import WORDS, check_contents, shortened
 
+ENTRY_POINT_GROUP = 'ltbench.methods'
+"""Where installed packages say which of their modules hold methods."""
 ROOT_OF_PACKAGE = Path(__file__).resolve().parent
 
 

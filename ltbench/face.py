@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from ltbench.config import parse_specs
 from ltbench.errors import FailedRunsError, LTBenchError, UsageError
-from ltbench.grid.selection import Execution, Selection
+from ltbench.grid.selection import Execution, Selection, check_names
 from ltbench.recipe import shortened
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ def run(
         execution = Execution(
             executor, workers, timeout, gpus_per_stage, slurm, _texts(track), eval_every, _texts(plugins), figures
         )
+        check_names(selection, execution.plugins)
         if executor == 'local':
             from ltbench.grid.executors.fork_server import fork_server
 

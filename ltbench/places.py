@@ -1,4 +1,4 @@
-"""The folders that environment variables name."""
+"""The folders that environment variables name, and the one for what can be made again."""
 
 from __future__ import annotations
 
@@ -19,3 +19,8 @@ def place(variable: str, default: str) -> Path:
     if chosen is not None and not chosen.strip():
         raise UsageError(f'{variable} is set, but to nothing: set it to a folder, or unset it to mean ./{default}')
     return Path(chosen or default)
+
+
+def cache_root() -> Path:
+    """Where what takes long to find out is remembered for this user; whatever is in it can be made again."""
+    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'ltbench'

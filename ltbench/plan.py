@@ -135,7 +135,6 @@ class Plan:
         loss: Mapping[str, Any] | None = None,
         class_weights: Mapping[str, Any] | None = None,
         constraint: Mapping[str, Any] | None = None,
-        batch_size: int | None = None,
         bn: str = 'eval',
     ) -> Plan:
         """Freeze the trained backbone and train a head on it.
@@ -149,13 +148,12 @@ class Plan:
             loss: Cross-entropy if None.
             class_weights: For a weighted mean of the loss.
             constraint: Called on the head before the first and after every step, to project its weights.
-            batch_size: The recipe's if None.
             bn: ``'eval'`` uses the frozen backbone's running BN statistics, ``'train'`` those of each batch, which also
                 keeps moving the running ones, as the reference implementations of cRT and LWS do.
         """
         views = {
             'epochs': epochs,
-            'batch_size': batch_size,
+            'batch_size': None,
             'sampler': dict(sampler),
             'augmentation': None,
             'bn': bn,
@@ -221,6 +219,11 @@ class Plan:
                     f'{slot.replace("_", " ")}: rare classes are favoured twice'
                 )
         return notes
+
+    @property
+    def data(self) -> str:
+        """Fingerprint of the images and labels."""
+        return self.settings['data']['fingerprint']
 
     def stages(self) -> list[Stage]:
         """The plan's stages in order; the last one holds the run's logits."""

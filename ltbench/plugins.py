@@ -11,10 +11,9 @@ from collections.abc import Iterable
 from importlib.metadata import entry_points
 from pathlib import Path
 
+from ltbench.config import ENTRY_POINT_GROUP
 from ltbench.errors import LTBenchError, UsageError
 from ltbench.registry import DATASETS, METHODS, MODELS, SAMPLERS
-
-ENTRY_POINT_GROUP = 'ltbench.methods'
 
 _broken: dict[str, Exception] = {}
 _loaded: set[str] = set()

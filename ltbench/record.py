@@ -37,8 +37,11 @@ class InvalidRecordError(StoreError, ValueError):
 
 
 def results_root() -> Path:
-    """Where records and reports go: ``$LTBENCH_RESULTS``, default ``./results``."""
-    return place('LTBENCH_RESULTS', 'results')
+    """Where records and reports go: ``$LTBENCH_RESULTS``, default ``./results/local``, which git ignores.
+
+    What else lies in ``results`` of a checkout is what this software measured: a reference, which no run changes.
+    """
+    return place('LTBENCH_RESULTS', 'results/local')
 
 
 def record_path(suite: str, record: Mapping[str, Any]) -> Path:

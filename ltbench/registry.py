@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.registry import DATA_SAMPLERS
@@ -25,12 +25,13 @@ class Registry(PlainRegistry):
     made, with arguments that are part of what it computes.
 
     Args:
-        beside_methods: Whether the files of methods hold such parts too: they are loaded before a name is looked up.
+        locations: Modules that hold its parts, imported before a name is looked up.
+        beside_methods: Whether the files of methods hold such parts too.
     """
 
-    def __init__(self, *args: Any, beside_methods: bool = True, **options: Any) -> None:
+    def __init__(self, *args: Any, locations: Sequence[str] = (), beside_methods: bool = True, **options: Any) -> None:
         self.registered_in: dict[tuple[str, Any], str] = {}  # by name and part: a name may be given back
-        self.beside_methods = beside_methods
+        self.unread, self.beside_methods = list(locations), beside_methods
         super().__init__(*args, **options)
 
     def _register_module(self, module: Any, module_name: Any = None, force: bool = False) -> None:
@@ -42,8 +43,9 @@ class Registry(PlainRegistry):
         self.registered_in |= {(name, module): frame.f_globals['__name__'] for name in names}
 
     def import_from_location(self) -> None:
-        """Once: the modules of ``locations``, and where parts lie beside methods these too."""
-        super().import_from_location()
+        """Once, whatever holds parts. mmengine's own way logs each module, and its logger brings torch along."""
+        while self.unread:
+            importlib.import_module(self.unread.pop(0))
         if self.beside_methods:
             self.beside_methods = False
             importlib.import_module('ltbench.plugins').load()
@@ -68,11 +70,20 @@ class Registry(PlainRegistry):
 
 METHODS = Registry('method', scope='ltbench')
 DATASETS = Registry(
-    'dataset', parent=MMENGINE_DATASETS, scope='ltbench', locations=['ltbench.data'], beside_methods=False
+    'dataset',
+    parent=MMENGINE_DATASETS,
+    scope='ltbench',
+    locations=[
+        f'ltbench.data.{name}'
+        for name in ('cifar', 'digits', 'fashion_mnist', 'folder', 'inaturalist', 'listed', 'noise')
+    ],
+    beside_methods=False,
 )
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope='ltbench', locations=['ltbench.models'])
-SAMPLERS = Registry('sampler', parent=DATA_SAMPLERS, scope='ltbench', locations=['ltbench.data'])
-POLICIES = Registry('augmentation policy', scope='ltbench', locations=['ltbench.data'])
+SAMPLERS = Registry('sampler', parent=DATA_SAMPLERS, scope='ltbench', locations=['ltbench.data.samplers'])
+POLICIES = Registry(
+    'augmentation policy', scope='ltbench', locations=['ltbench.data.policies', 'ltbench.data.sim_augment']
+)
 EXECUTORS = Registry(
     'executor',
     scope='ltbench',

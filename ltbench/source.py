@@ -19,8 +19,8 @@ HOME = Path(__file__).resolve().parent
 
 DEPENDENCIES = frozenset((
     'torch', 'torchvision', 'mmengine', 'cv2', 'numpy', 'msgspec', 'PIL', 'sklearn', 'pandas', 'seaborn', 'matplotlib',
-    'scipy', 'scikit_posthocs', 'statsmodels', 'jinja2', 'typer', 'rich', 'ray', 'submitit', 'tensorboard', 'mlflow',
-    'wandb',
+    'filelock', 'scipy', 'scikit_posthocs', 'statsmodels', 'jinja2', 'typer', 'rich', 'ray', 'submitit', 'tensorboard',
+    'mlflow', 'wandb',
 ))  # fmt: skip
 """Packages that ``pyproject.toml`` declares: known by their versions, which records hold."""
 

@@ -11,6 +11,9 @@ from ltbench.errors import given
 from ltbench.fingerprint import PROTOCOL_VERSION, fingerprint
 from ltbench.source import foreign_code
 
+PARENTS = ('needs', 'starts_from', 'tuned_on', 'teacher')
+"""Fields of a stage that are stages."""
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -48,7 +51,11 @@ class Stage:
     @property
     def parents(self) -> list[Stage]:
         """The stages whose artifacts must be there before this one can begin."""
-        return [stage for stage in (self.needs, self.starts_from, self.tuned_on, self.teacher) if stage is not None]
+        return [stage for stage in self.named_parents().values() if stage is not None]
+
+    def named_parents(self) -> dict[str, Stage | None]:
+        """Those of :data:`PARENTS`."""
+        return {name: getattr(self, name) for name in PARENTS}
 
     @property
     def end(self) -> int:
@@ -75,18 +82,19 @@ class Stage:
         return {
             'kind': self.kind,
             'config': self.config,
-            'needs': self.needs.to_json() if self.needs else None,
-            'starts_from': self.starts_from.to_json() if self.starts_from else None,
-            'tuned_on': self.tuned_on.to_json() if self.tuned_on else None,
-            'teacher': self.teacher.to_json() if self.teacher else None,
+            **{name: parent.to_json() if parent else None for name, parent in self.named_parents().items()},
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Stage:
         """Read what :meth:`to_json` wrote."""
-        names = ('needs', 'starts_from', 'tuned_on', 'teacher')
-        parents = {name: cls.from_json(data[name]) if data[name] else None for name in names}
+        parents = {name: cls.from_json(data[name]) if data[name] else None for name in PARENTS}
         return cls(data['kind'], data['config'], **parents)
+
+    def known_as(self, fingerprint: str) -> Stage:
+        """Itself, with a fingerprint that was computed before: the code that it names need not be read again."""
+        self.__dict__['fingerprint'] = fingerprint
+        return self
 
 
 IDENTITY_OF_DATA = ('type', 'fingerprint', 'holdout')

@@ -94,4 +94,5 @@ class BalancedContrastiveLearning(Method):
             head=dict(type='CosineHead', scale=30.0),
             loss=dict(type='LogitAdjustedLoss', tau=1.0),
             objective=dict(type='BalancedContrast', **contrast),
+            mixing=None,  # an image has one label here
         )

@@ -56,4 +56,5 @@ class Distill(Method):
         """Train the teacher, then learn from it."""
         data = plan.settings['data']['fingerprint']
         taught = plan.teach(make_plan(self.teacher, plan.benchmark, data, plan.seed))
-        return taught.replace(objective=dict(type='Distillation', weight=self.weight, temperature=self.temperature))
+        learnt = dict(type='Distillation', weight=self.weight, temperature=self.temperature)
+        return taught.replace(objective=learnt, mixing=None)  # an image has one label here

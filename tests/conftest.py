@@ -36,6 +36,27 @@ settings.register_profile('ltbench', max_examples=40, deadline=None, derandomize
 settings.load_profile('ltbench')
 
 
+SMOKE = (
+    'tests/test_config.py', 'tests/test_floors.py', 'tests/test_method.py', 'tests/test_recipe.py',
+    'tests/test_registry.py', 'tests/test_sealed.py', 'tests/test_store.py', 'tests/data/test_base.py',
+    'tests/data/test_profiles.py', 'tests/data/test_samplers.py', 'tests/engine/test_optim.py',
+    'tests/engine/test_outputs.py', 'tests/evaluation/test_metrics.py', 'tests/grid/test_selection.py',
+    'tests/grid/executors/test_base.py', 'tests/methods/test_hand_values.py', 'tests/methods/test_identities.py',
+    'tests/models/test_losses.py', 'tests/models/test_normalization.py', 'tests/report/test_statistics.py',
+)  # fmt: skip
+"""Files of `pytest -m smoke`: a broken name, config, value, seed, claim or rank shows here, within a minute."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what one runs after each edit: what is not slow in the files above, and one method's golden numbers."""
+    home = Path(__file__).parents[1]
+    for item in items:
+        is_golden = item.nodeid.endswith('test_golden_holds[digits, constant/erm]')
+        listed = item.path.relative_to(home).as_posix() in SMOKE
+        if is_golden or (listed and not item.get_closest_marker('slow')):
+            item.add_marker(pytest.mark.smoke)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what unpacks archives where ``ltbench data get`` refuses to."""
     if item.get_closest_marker('unpacks') and not hasattr(tarfile, 'data_filter'):
@@ -80,6 +101,7 @@ def benchmark() -> Benchmark:
 def sandbox(tmp_path, monkeypatch):
     for name, folder in {'LTBENCH_STORE': 'store', 'LTBENCH_RESULTS': 'results', 'LTBENCH_DATA': 'data'}.items():
         monkeypatch.setenv(name, str(tmp_path / folder))
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / '.cache'))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -168,7 +169,8 @@ def test_records_and_scores_need_no_torch():
     code = 'import sys, ltbench; ltbench.evaluate([[1.0, 0.0]], [0], [5, 1])\n'
     code += "frame = ltbench.records('digits'); assert len(frame) == 24, frame\n"
     code += "assert not {'torch', 'mmengine'} & sys.modules.keys()"
-    subprocess.run([sys.executable, '-c', code], check=True, cwd=HOME)
+    environment = {**os.environ, 'LTBENCH_RESULTS': str(HOME / 'results')}
+    subprocess.run([sys.executable, '-c', code], check=True, env=environment)
 
 
 def drawing() -> str:

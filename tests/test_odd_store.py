@@ -41,6 +41,7 @@ from ltbench.grid.planning import choose_suite, expand
 from ltbench.grid.recording import record_run, unrecorded
 from ltbench.grid.selection import Selection
 from ltbench.method import make_plan
+from ltbench.record import results_root
 from ltbench.sealed import read_blob
 from ltbench.store import SHAPES, Store
 
@@ -123,7 +124,7 @@ def made(tmp_path_factory) -> Iterator[Whole]:
         suite = choose_suite(Selection(benchmarks=(whole.benchmark,), methods=METHODS))
         for run, path in unrecorded(expand(suite)[0], suite, store):
             record_run(run, store, path)
-        Answers(store, ANSWER).keep('birds', [], [], SHOWN)
+        Answers(store.root, ANSWER).keep(SHOWN, folders=[results_root() / 'birds'])
         whole.keep()
         assert {kind_of(path) for path in whole.files} > {
             'manifest.json', 'test.npz', 'epoch.pt', 'claim', 'progress.json', '.ltbench-cache', 'answers', 'log.txt',
@@ -354,8 +355,8 @@ def accepted(whole: Whole) -> list[str]:
         data.fingerprint != whole.data.fingerprint or (data.train.images != whole.data.train.images).any()
     ):
         wrong.append('data')
-    answer = Answers(store, ANSWER).find()
-    if answer is not None and answer['shown'] != SHOWN:
+    answer = Answers(store.root, ANSWER).find()
+    if answer is not None and answer['said'] != SHOWN:
         wrong.append('answer')
     return wrong
 

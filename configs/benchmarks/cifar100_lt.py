@@ -5,17 +5,8 @@ The recipe is that of LDAM (kaidic/LDAM-DRW@2536330): warm-up 5, times 0.01 at e
 About 2.1 hours a run on one core (Zen 4, 291 images/s). Data: `ltbench data get cifar100_lt`.
 """
 
+_base_ = '../_base_/cifar_recipe.py'
 data = dict(type='CIFAR100LT', imbalance_factor=100, profile='exp', split_seed=0)
-backbone = dict(type='CIFARResNet', depth=32)
-recipe = dict(
-    epochs=200,
-    batch_size=128,
-    optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=2e-4),
-    schedule=dict(type='step', at=[0.8, 0.9], gamma=0.01, warmup_epochs=5),
-    augmentation=dict(crop_padding=4, flip=True),
-    precision='fp32',
-    devices=1,
-)
 presets = dict(
     quick=dict(recipe=dict(epochs=30, schedule=dict(type='cosine', warmup_epochs=0)), backbone=dict(depth=20))
 )

@@ -5,6 +5,7 @@ class) and `test/CLASS/*.jpg` (1,000), as in the public repository YoongiKim/CIF
 detail and other images make the tail, so its results stand beside those of CIFAR-10-LT for the order of methods only.
 """
 
+_base_ = '../_base_/cifar_recipe.py'
 data = dict(
     type='FolderLT',
     root='cifar10_jpeg',
@@ -15,16 +16,6 @@ data = dict(
     test_per_class=100,
     split_seed=0,
     skip_unreadable=False,
-)
-backbone = dict(type='CIFARResNet', depth=32)
-recipe = dict(
-    epochs=200,
-    batch_size=128,
-    optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=2e-4),
-    schedule=dict(type='step', at=[0.8, 0.9], gamma=0.01, warmup_epochs=5),
-    augmentation=dict(crop_padding=4, flip=True),
-    precision='fp32',
-    devices=1,
 )
 # one epoch of warm-up is at the full rate (lr x 1/1): it only holds the rate for an epoch before the cosine begins
 presets = dict(short=dict(recipe=dict(epochs=20, precision='bf16', schedule=dict(type='cosine', warmup_epochs=1))))

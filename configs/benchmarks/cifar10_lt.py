@@ -6,17 +6,8 @@ empty at every published imbalance. About 2.4 hours a run on one core (Zen 4, 29
 Data: `ltbench data get cifar10_lt`.
 """
 
+_base_ = '../_base_/cifar_recipe.py'
 data = dict(type='CIFAR10LT', imbalance_factor=100, profile='exp', split_seed=0)
-backbone = dict(type='CIFARResNet', depth=32)
-recipe = dict(
-    epochs=200,
-    batch_size=128,
-    optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=2e-4),
-    schedule=dict(type='step', at=[0.8, 0.9], gamma=0.01, warmup_epochs=5),
-    augmentation=dict(crop_padding=4, flip=True),
-    precision='fp32',
-    devices=1,
-)
 presets = dict(
     quick=dict(recipe=dict(epochs=30, schedule=dict(type='cosine', warmup_epochs=0)), backbone=dict(depth=20))
 )

@@ -7,23 +7,7 @@ backward, or 0.26 exaFLOP; not timed here. `-o devices=N` divides each batch amo
 trains on smaller copies of the images, made once. Data: `ltbench data get imagenet_lt` says what to put where.
 """
 
+_base_ = '../_base_/large_recipe.py'
 has_validation = True
 data = dict(type='ImageNetLT', root='', verify=True)
-backbone = dict(type='TorchvisionResNet', name='resnet50')
-recipe = dict(
-    epochs=90,
-    batch_size=512,
-    optimizer=dict(type='SGD', lr=0.2, momentum=0.9, weight_decay=5e-4),
-    schedule=dict(type='cosine', warmup_epochs=0),
-    augmentation=dict(
-        random_resized_crop=224,
-        flip=True,
-        color_jitter=[0.4, 0.4, 0.4, 0.0],
-        resize=256,
-        center_crop=224,
-        pre_resize=None,
-    ),
-    precision='fp32',
-    devices=1,
-)
 presets = dict(quick=dict(recipe=dict(epochs=30), backbone=dict(name='resnet10')))

@@ -7,17 +7,7 @@ million and 2.1 with `long`); not timed here.
 Data: `ltbench data get inat2018` (120 GB).
 """
 
+_base_ = '../_base_/large_recipe.py'
 data = dict(type='INaturalist2018', root='', verify=True)
-backbone = dict(type='TorchvisionResNet', name='resnet50')
-recipe = dict(
-    epochs=90,
-    batch_size=512,
-    optimizer=dict(type='SGD', lr=0.2, momentum=0.9, weight_decay=1e-4),
-    schedule=dict(type='cosine', warmup_epochs=0),
-    augmentation=dict(
-        random_resized_crop=224, flip=True, color_jitter=None, resize=256, center_crop=224, pre_resize=None
-    ),
-    precision='fp32',
-    devices=1,
-)
+recipe = dict(optimizer=dict(weight_decay=1e-4), augmentation=dict(color_jitter=None))
 presets = dict(long=dict(recipe=dict(epochs=200)), quick=dict(recipe=dict(epochs=30)))

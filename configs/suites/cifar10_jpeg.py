@@ -5,28 +5,8 @@ Not comparable with published decimals.
 NBN also with a bias that can learn: as released it switches the last stage of this network off (results/README.md).
 """
 
+_base_ = '../_base_/mission_methods.py'
 benchmarks = ['cifar10_jpeg_lt']
-methods = [
-    'erm',
-    'resample_class_balanced',
-    'resample_sqrt',
-    'resample_progressive',
-    'resample_repeat_factor',
-    'deferred_resampling',
-    'ce_drw',
-    'ldam',
-    'ldam_drw',
-    'crt',
-    'lws',
-    'tau_norm',
-    'ncm',
-    'la_loss',
-    'la_posthoc',
-    'balanced_softmax',
-    'nbn',
-    'nbn+balanced_softmax',
-    'nbn(bias_init=normal)',
-    'nbn(bias_init=normal)+balanced_softmax',
-]
+methods = [*_base_.methods, 'nbn(bias_init=normal)', 'nbn(bias_init=normal)+balanced_softmax']
 seeds = [0, 1]
 preset = 'short'

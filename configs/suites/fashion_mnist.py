@@ -5,31 +5,12 @@ epoch is then a twelfth as long, and 12 of them are 120 steps, too few to fit ev
 Three seeds tell few methods apart; `--seeds 3,4 -b ...` adds two, as was done for the last benchmark.
 """
 
+_base_ = '../_base_/mission_methods.py'
 benchmarks = [
     'fashion_mnist_lt(imbalance_factor=10)',
     'fashion_mnist_lt(imbalance_factor=50)',
     'fashion_mnist_lt(imbalance_factor=100)',
     'fashion_mnist_lt(imbalance_factor=100, n_max=500, epochs=60)',
-]
-methods = [
-    'erm',
-    'resample_class_balanced',
-    'resample_sqrt',
-    'resample_progressive',
-    'resample_repeat_factor',
-    'deferred_resampling',
-    'ce_drw',
-    'ldam',
-    'ldam_drw',
-    'crt',
-    'lws',
-    'tau_norm',
-    'ncm',
-    'la_loss',
-    'la_posthoc',
-    'balanced_softmax',
-    'nbn',
-    'nbn+balanced_softmax',
 ]
 seeds = [0, 1, 2]
 preset = 'quick'

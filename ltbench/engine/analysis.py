@@ -126,7 +126,8 @@ def describe(model: LongTailClassifier, sums: FeatureSums, class_counts: Sequenc
 
 def bn_scale(model: nn.Module) -> float | None:
     """Mean of the learned scalars that BN vectors are multiplied by; None where there are none."""
-    scalars = {id(scalar): scalar for module in model.modules() for scalar in getattr(module, 'scalars', ())}
+    modules = (module for name, module in model.named_modules() if not name.startswith('objective.'))  # no copies there
+    scalars = {id(scalar): scalar for module in modules for scalar in getattr(module, 'scalars', ())}
     return float(torch.stack([scalar.detach() for scalar in scalars.values()]).mean()) if scalars else None
 
 

@@ -1,7 +1,8 @@
-"""Grids that are finished: what was shown at the end, and the files that it came from.
+"""Answers to questions that were asked before, and the files that they came from.
 
 As long as these files are as they were, the same question has the same answer, and to give it takes neither torch nor
-a plan nor a report. Whatever is not as it was, or not known, leads the long way, which finds what there is to do.
+a plan nor a report: what is shown of a finished grid, the stages of a selection, the list of methods. Whatever is not
+as it was, or not known, leads the long way, which finds what there is to do.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, entry_points, version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypedDict
@@ -22,11 +23,8 @@ from rich.table import Table
 from ltbench.config import ROOT_OF_PACKAGE, configs_root
 from ltbench.errors import StoreError
 from ltbench.fingerprint import fingerprint
-from ltbench.grid.selection import Selection
-from ltbench.plugins import ENTRY_POINT_GROUP
-from ltbench.record import results_root
+from ltbench.grid.selection import Selection, has_plug_ins
 from ltbench.sealed import DamagedFileError, UnreadableFileError, explained, read_document, write_document
-from ltbench.store import MANIFEST, Store
 
 KIND = 'answer'
 KEPT_SECONDS = 30 * 86_400.0
@@ -50,7 +48,7 @@ class ShownTable(TypedDict):
 
 
 class Answer(TypedDict):
-    """What was shown at the end, and everything that it came from or rests on.
+    """What was answered, and everything that it came from or rests on.
 
     ``folders`` are those whose every file counts, ``read`` has the stamps of these and of single files by path.
     """
@@ -58,37 +56,43 @@ class Answer(TypedDict):
     libraries: dict[str, str]
     folders: list[str]
     read: dict[str, Stamp]
-    shown: list[str | ShownTable]
+    said: Any
 
 
-def question_of(selection: Selection, figures: bool) -> str | None:
+def question_of(verb: str, selection: Selection | None = None, figures: bool = False) -> str | None:
     """64 hex digits for what was asked, where, and with which variables set; None where the answer is not kept.
 
     That is where files take part that are not known by name: plug-ins, configs of one's own.
     """
+    selection = selection or Selection()
     names = (selection.suite or '', *selection.benchmarks, *selection.methods)
     foreign = any('.py' in name or '/' in name for name in names) or selection.skip_recorded
-    if foreign or os.environ.get('LTBENCH_CONFIGS') or os.environ.get('LTBENCH_PLUGINS'):
-        return None
-    if entry_points(group=ENTRY_POINT_GROUP):
+    if foreign or os.environ.get('LTBENCH_CONFIGS') or has_plug_ins():
         return None
     variables = {name: value for name, value in os.environ.items() if name.startswith('LTBENCH_')}
-    asked: list[Any] = [selection.suite, selection.benchmarks, selection.methods, selection.seeds, selection.preset]
+    asked: list[Any] = [
+        verb,
+        selection.suite,
+        selection.benchmarks,
+        selection.methods,
+        selection.seeds,
+        selection.preset,
+    ]
     asked += [selection.scale_lr, figures, repr(sorted((selection.options or {}).items()))]
     return fingerprint([*asked, variables, str(Path.cwd())])
 
 
 class Answers:
-    """The answers in a store.
+    """The answers in a folder: a store, or the user's cache.
 
     Args:
-        store: Where they are kept.
+        root: Where they are kept, in ``answers``.
         question: From :func:`question_of`.
     """
 
-    def __init__(self, store: Store, question: str) -> None:
-        self.store, self.question = store, question
-        self.path = store.root / 'answers' / f'{question}.json'
+    def __init__(self, root: Path, question: str) -> None:
+        self.root, self.question = root, question
+        self.path = root / 'answers' / f'{question}.json'
 
     def find(self) -> Answer | None:
         """The answer, if nothing that it came from has changed. One that is damaged is none."""
@@ -102,23 +106,21 @@ class Answers:
         """Whether there is one that no longer holds: what was made from the records is made again then."""
         return self.path.exists() and self.find() is None
 
-    def keep(self, suite: str, runs: Iterable[str], data: Iterable[Path], shown: Sequence[str | ShownTable]) -> None:
-        """Keep what was shown of a finished grid; where the store cannot be written to, the long way is gone again.
+    def keep(self, said: Any, files: Iterable[Path] = (), folders: Iterable[Path] = ()) -> None:
+        """Keep an answer; where the folder cannot be written to, the long way is gone again.
 
         Args:
-            suite: Whose results they are.
-            runs: Fingerprints of the runs.
-            data: Files that their data were read from.
-            shown: Lines and tables.
+            said: Plain data.
+            files: That it rests on.
+            folders: Whose every file it rests on, beside those of all code and configs.
         """
-        folders = [str(path.absolute()) for path in (*_code(), results_root() / suite)]
-        manifests = [str(self.store.folder(run) / MANIFEST) for run in runs]
-        files = [*manifests, *(str(path.absolute()) for path in data)]
-        read = _look(folders, files)
-        if any(file not in read for file in files):  # another process removes what was just found
+        whole = [str(path.absolute()) for path in (*_code(), *folders)]
+        single = [str(path.absolute()) for path in files]
+        read = _look(whole, single)
+        if any(file not in read for file in single):  # another process removes what was just found
             return
-        answer = Answer(libraries=_libraries(), folders=folders, read=read, shown=list(shown))
-        with suppress(StoreError), explained(KIND, self.store.root):
+        answer = Answer(libraries=_libraries(), folders=whole, read=read, said=said)
+        with suppress(StoreError), explained(KIND, self.root):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             for old in self.path.parent.iterdir():
                 if time.time() - old.stat().st_mtime > KEPT_SECONDS:

@@ -6,13 +6,16 @@ from collections import defaultdict
 from statistics import median
 from typing import Any
 
+from ltbench.config import ROOT_OF_PACKAGE
 from ltbench.errors import StoreError
 from ltbench.grid.graph import Graph
 from ltbench.record import read_record, results_root
 
 
 class Costs:
-    """Wall seconds of earlier stages, from all records: of an epoch for ``train`` stages, of the whole for others.
+    """Wall seconds of earlier stages: of an epoch for ``train`` stages, of the whole for others.
+
+    From all records of this user, and in a checkout from those that came with it.
 
     A stage is judged by stages of the same kind on the same benchmark, backbone and batch size; one that nothing is
     known of has no estimate.
@@ -22,7 +25,8 @@ class Costs:
         self.seconds: dict[tuple[Any, ...], list[float]] = defaultdict(list)
         self.records = 0
         seen: set[str] = set()
-        for path in results_root().glob('*/records/*.json'):
+        roots = {results_root().absolute(), ROOT_OF_PACKAGE.parent / 'results'}
+        for path in (path for root in sorted(roots) for path in root.glob('*/records/*.json')):
             try:
                 record = read_record(path)
             except StoreError:

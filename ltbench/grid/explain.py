@@ -109,7 +109,8 @@ def explain(method: str, benchmark: Benchmark) -> Explanation:
         UsageError: For an unknown method or option, two methods that fill the same slot, or a method that raises.
     """
     try:
-        erm, run = (Run(benchmark, name, 0, make_plan(name, benchmark, '', 0)) for name in (PLAIN, method))
+        plain, plan = (make_plan(name, benchmark, '', 0) for name in (PLAIN, method))
+        erm, run = Run(benchmark, PLAIN, 0, plain), Run(benchmark, method, 0, plan)
         graph = Graph([erm, run])
     except LTBenchError:
         raise
@@ -129,8 +130,8 @@ def explain(method: str, benchmark: Benchmark) -> Explanation:
     factor = benchmark.data.get('imbalance_factor')
     told = [f'imbalance factor {factor:g}'] if factor is not None else []
     where = f'{benchmark.name} ({", ".join([*told, benchmark.setting])})'
-    notes = dict.fromkeys([*run.plan.notes, *benchmark.notes])
-    return Explanation(method, where, steps, tuple(_differences(run.plan, erm.plan)), tuple(notes), run.plan)
+    notes = dict.fromkeys([*plan.notes, *benchmark.notes])
+    return Explanation(method, where, steps, tuple(_differences(plan, plain)), tuple(notes), plan)
 
 
 def wrapped(text: str, width: int, indent: int = 0, hang: int = 4) -> list[str]:

@@ -14,6 +14,25 @@ from ltbench.stage import Stage
 
 
 @dataclass(frozen=True)
+class PlannedBefore:
+    """Stands for a plan that was made before: its stages, and the data that they are for.
+
+    Attributes:
+        data: Fingerprint of the images and labels.
+        planned: In order.
+        notes: None: what there was to say was said then.
+    """
+
+    data: str
+    planned: tuple[Stage, ...]
+    notes: tuple[str, ...] = ()
+
+    def stages(self) -> list[Stage]:
+        """In order."""
+        return list(self.planned)
+
+
+@dataclass(frozen=True)
 class Run:
     """Benchmark x method x seed.
 
@@ -25,7 +44,7 @@ class Run:
     benchmark: Benchmark
     method: str
     seed: int
-    plan: Plan
+    plan: Plan | PlannedBefore
 
     @cached_property
     def stages(self) -> list[Stage]:
@@ -40,7 +59,7 @@ class Run:
     @property
     def data(self) -> str:
         """Fingerprint of the images and labels."""
-        return self.plan.settings['data']['fingerprint']
+        return self.plan.data
 
     def __str__(self) -> str:
         factor = self.benchmark.data.get('imbalance_factor')

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 
 from ltbench import plugins
-from ltbench.config import Benchmark, Suite, load_benchmark, load_suite, parse_specs
+from ltbench.config import Benchmark, Suite, load_benchmark, parse_specs
 from ltbench.console import say
 from ltbench.data import load_data
 from ltbench.data.base import FileSplit
 from ltbench.engine.optim import build_optimizer, learning_rate
 from ltbench.errors import LTBenchError, UsageError, given
 from ltbench.grid.graph import Graph, Run
-from ltbench.grid.selection import Selection
+from ltbench.grid.selection import Selection, choose_suite
 from ltbench.method import make_plan
 from ltbench.models.classifier import LongTailClassifier
 from ltbench.recipe import check_augmentation, check_schedule
@@ -36,26 +36,6 @@ def plan_selection(selection: Selection, plugin_files: Iterable[str] = ()) -> tu
     for line in plugins.not_loaded():  # after an error the command line says the same
         say(line)
     return (suite, *planned)
-
-
-def choose_suite(selection: Selection) -> Suite:
-    """The suite to run: a named one, narrowed or changed; or one made for the benchmarks given.
-
-    ``-b`` without a suite runs ``erm`` with seed 0 on that benchmark, under a suite named after it.
-    """
-    if selection.suite is None and selection.benchmarks:
-        name = '+'.join(dict.fromkeys(spec.name for text in selection.benchmarks for spec in parse_specs(text)))
-        suite = Suite(name.replace('/', '_').removesuffix('.py'), selection.benchmarks, ('erm',), (0,))
-    else:
-        suite = load_suite(selection.suite or 'digits')
-    return replace(
-        suite,
-        benchmarks=selection.benchmarks or suite.benchmarks,
-        methods=selection.methods or suite.methods,
-        seeds=selection.seeds or suite.seeds,
-        preset=selection.preset or suite.preset,
-        source=selection.suite if selection.suite and selection.suite.endswith('.py') else '',
-    )
 
 
 def expand(

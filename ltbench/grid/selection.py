@@ -1,12 +1,20 @@
-"""What was asked for, on the command line or in Python, and how it is to be carried out."""
+"""What was asked for, whether its names exist, and how it is to be carried out. Imports no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import ast
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
-from ltbench.errors import UsageError
+from ltbench.config import ENTRY_POINT_GROUP, Suite, load_benchmark, load_suite, parse_specs
+from ltbench.errors import UsageError, unknown
 
 
 @dataclass(frozen=True)
@@ -81,3 +89,65 @@ class Execution:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def choose_suite(selection: Selection) -> Suite:
+    """The suite to run: a named one, narrowed or changed; or one made for the benchmarks given.
+
+    ``-b`` without a suite runs ``erm`` with seed 0 on that benchmark, under a suite named after it.
+    """
+    if selection.suite is None and selection.benchmarks:
+        name = '+'.join(dict.fromkeys(spec.name for text in selection.benchmarks for spec in parse_specs(text)))
+        suite = Suite(name.replace('/', '_').removesuffix('.py'), selection.benchmarks, ('erm',), (0,))
+    else:
+        suite = load_suite(selection.suite or 'digits')
+    return replace(
+        suite,
+        benchmarks=selection.benchmarks or suite.benchmarks,
+        methods=selection.methods or suite.methods,
+        seeds=selection.seeds or suite.seeds,
+        preset=selection.preset or suite.preset,
+        source=selection.suite if selection.suite and selection.suite.endswith('.py') else '',
+    )
+
+
+def check_names(selection: Selection, plugin_files: Iterable[object] = ()) -> None:
+    """Look for misspelled suites, benchmarks and methods before anything is imported that takes its time.
+
+    Where there are plug-ins, whose names only they know, methods are looked up later.
+
+    Raises:
+        UsageError: With near misses.
+    """
+    suite = choose_suite(selection)
+    for text in suite.benchmarks:
+        load_benchmark(text, suite.preset)
+    if list(plugin_files) or has_plug_ins():
+        return
+    names = built_in_methods()
+    for spec in (spec for text in suite.methods for spec in parse_specs(text)):
+        if names and spec.name not in names:
+            raise unknown('method', spec.name, names)
+
+
+def has_plug_ins() -> bool:
+    """Whether there may be methods that no file of ours registers: installed, named by a variable, or registered by
+    whoever imported us."""
+    registry = sys.modules.get('ltbench.registry')
+    registered = registry.METHODS.module_dict.keys() if registry else set()
+    return bool(
+        os.environ.get('LTBENCH_PLUGINS') or entry_points(group=ENTRY_POINT_GROUP) or registered - built_in_methods()
+    )
+
+
+@cache
+def built_in_methods() -> frozenset[str]:
+    """Names that the files of ``methods`` register, read from their text; none where the package is not found."""
+    package = find_spec('methods')
+    folders = (package and package.submodule_search_locations) or ()
+    names = set()
+    for path in (path for folder in folders for path in Path(folder).glob('*.py')):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == 'METHODS.register_module':
+                names |= {str(item.value.value) for item in node.keywords if isinstance(item.value, ast.Constant)}
+    return frozenset(names)

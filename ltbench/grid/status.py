@@ -8,8 +8,6 @@ from typing import Any
 from ltbench.grid.graph import Graph, Run
 from ltbench.store import Store
 
-STATES = ('done', 'recorded', 'running', 'pending', 'stale', 'blocked', 'failed')
-
 
 @dataclass
 class StageState:
@@ -79,3 +77,16 @@ def state_of_run(run: Run, states: dict[str, StageState]) -> StageState:
             if state.state == wanted:
                 return state
     return states[run.fingerprint]
+
+
+def needed_stages(graph: Graph, store: Store) -> list[str]:
+    """Stages to carry out: those of unfinished runs, up to the nearest ancestor whose artifact is there."""
+    needed: set[str] = set()
+    for run in graph.runs:
+        waiting = [run.fingerprint]
+        while waiting:
+            key = waiting.pop()
+            if key not in needed and store.find(key) is None:
+                needed.add(key)
+                waiting.extend(parent.fingerprint for parent in graph.stages[key].parents)
+    return [key for key in graph.stages if key in needed]

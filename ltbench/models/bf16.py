@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from types import MethodType
 from typing import Any
 
 import torch
@@ -22,16 +23,15 @@ def compute_in_bf16(backbone: nn.Module) -> None:
     A CPU without bfloat16 instructions computes convolutions as :class:`RoundedConvolutions` does, to the same
     precision: torch's own emulation takes twelve times as long.
     """
-    in_fp32 = backbone.forward
 
-    def forward(images: Tensor) -> Tensor:
+    def forward(itself: nn.Module, images: Tensor) -> Tensor:
         device_type = images.device.type
         convolutions = nullcontext() if has_bf16(device_type) else RoundedConvolutions()
         with torch.autocast(device_type, torch.bfloat16), convolutions:
-            features = in_fp32(images)
+            features = type(itself).forward(itself, images)
         return features.float()
 
-    backbone.forward = forward
+    backbone.forward = MethodType(forward, backbone)  # of a method, a copy of the backbone gets its own
 
 
 class RoundedConvolutions(TorchFunctionMode):

@@ -50,7 +50,7 @@ class Loss(nn.Module):
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean loss of a batch, weighted by class where weights are set."""
-        return self._mean(self.per_sample(logits.float(), labels), labels)
+        return self.mean(self.per_sample(logits.float(), labels), labels)
 
     def mixed(self, logits: Tensor, labels: Tensor, others: Tensor, share: Tensor) -> Tensor:
         """Mean loss of images that carry two labels.
@@ -61,8 +61,8 @@ class Loss(nn.Module):
             others: Second labels ``[B]``.
             share: Share of the first label in each image, ``[B]``.
         """
-        first = self._mean(share * self.per_sample(logits.float(), labels), labels)
-        return first + self._mean((1 - share) * self.per_sample(logits.float(), others), others)
+        first = self.mean(share * self.per_sample(logits.float(), labels), labels)
+        return first + self.mean((1 - share) * self.per_sample(logits.float(), others), others)
 
     def weight(self, labels: Tensor) -> Tensor:
         """What the sum over a batch is divided by: the number of images, or the sum of their class weights."""
@@ -70,7 +70,8 @@ class Loss(nn.Module):
             return torch.tensor(float(len(labels)), device=labels.device)
         return self.class_weights[labels].sum()
 
-    def _mean(self, losses: Tensor, labels: Tensor) -> Tensor:
+    def mean(self, losses: Tensor, labels: Tensor) -> Tensor:
+        """Mean of the losses ``[B]`` of images, weighted by class where weights are set."""
         if losses.shape != labels.shape:
             name, shape = type(self).__name__, tuple(losses.shape)
             raise UsageError(

@@ -62,7 +62,7 @@ class Objective(nn.Module):
 
     It owns what training needs beside the network and the loss: projection heads, prototypes, queues, statistics of
     classes. Its parameters are trained by the network's optimizer; its state is saved with that of training, and left
-    behind when training ends. The loss in force is ``model.loss``.
+    behind when training ends. Buffers are written in place. The loss in force is ``model.loss``.
 
     A constructor receives what it names of ``backbone``, ``in_features``, ``num_classes``, ``class_counts`` and
     ``epochs``.
@@ -95,7 +95,7 @@ class Update:
 
         Args:
             loss_of: ``loss`` (with its graph) and ``correct`` of a batch; may be called several times. Statistics of BN
-                are to move once a step: see :func:`still_statistics`.
+                and of an objective are to move once a step: see :func:`still_statistics`.
             batch: The images, mixed where they are.
             model: The network.
             optimizer: Over its parameters; ``backward``, ``step`` and ``zero_grad`` are called here.
@@ -108,15 +108,20 @@ class Update:
 
 @contextmanager
 def still_statistics(model: nn.Module) -> Iterator[None]:
-    """While active, BN layers normalise by the statistics of the batch and do not move their running ones."""
+    """While active, BN layers normalise by the statistics of the batch and do not move their running ones; nor does an
+    objective move what it has beside trained parameters (statistics, queues, averages)."""
     layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    kept = [{name: buffer.clone() for name, buffer in layer.named_buffers(recurse=False)} for layer in layers]
+    moving = {id(buffer): buffer for layer in layers for buffer in layer.buffers(recurse=False)}
+    for objective in (module for module in model.modules() if isinstance(module, Objective)):
+        state = (*objective.buffers(), *(part for part in objective.parameters() if not part.requires_grad))
+        moving |= {id(part): part for part in state}
+    kept = [part.detach().clone() for part in moving.values()]
     try:
         yield
     finally:
-        for layer, buffers in zip(layers, kept, strict=True):
-            for name, buffer in buffers.items():
-                getattr(layer, name).copy_(buffer)
+        with torch.no_grad():
+            for part, value in zip(moving.values(), kept, strict=True):
+                part.copy_(value)
 
 
 class Teacher:

@@ -7,7 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ltbench.errors import UsageError
+from ltbench.models.experts import check_experts, copies, run_parts
 from ltbench.registry import MODELS
+
+STAGES = 3  # after the stem
 
 
 class BasicBlock(nn.Module):
@@ -44,31 +47,39 @@ class CIFARResNet(nn.Module):
         depth: 6n + 2.
         in_channels: 3 for colour, 1 for grey images.
         width: Multiplies the channels of every stage.
-        experts: Copies of the second and third stage after a shared first one; their features are stacked.
+        experts: K copies of the last stages after shared first ones; their features are stacked.
         expert_width: Multiplies the channels of those copies.
+        experts_from: The first stage that each expert has for itself: 0 is the stem (whole networks), 2 as in RIDE.
 
     Raises:
-        UsageError: If the depth is not 6n + 2, or there is no expert.
+        UsageError: If the depth is not 6n + 2, there is no expert or no stage for it, or channels would decrease.
     """
 
     def __init__(
-        self, depth: int = 32, in_channels: int = 3, width: float = 1.0, experts: int = 1, expert_width: float = 1.0
+        self,
+        depth: int = 32,
+        in_channels: int = 3,
+        width: float = 1.0,
+        experts: int = 1,
+        expert_width: float = 1.0,
+        experts_from: int = 2,
     ) -> None:
         super().__init__()
         if depth < 8 or (depth - 2) % 6:
             raise UsageError(f'depth of CIFARResNet is 6n + 2 (8, 20, 32, 56, ...), got {depth}')
-        if experts < 1:
-            raise UsageError(f'experts of CIFARResNet is 1 or larger, got {experts}')
+        check_experts('CIFARResNet', experts, experts_from, STAGES)
         blocks = (depth - 2) // 6
-        first = round(16 * width)
-        second, third = (round(channels * width * expert_width) for channels in (32, 64))
-        if not 1 <= first <= second <= third:
+        stem, first, second, third = (
+            round(count * width * (expert_width if stage >= experts_from else 1.0))
+            for stage, count in enumerate((16, 16, 32, 64))
+        )
+        if not 1 <= stem <= first <= second <= third:
             raise UsageError(f'CIFARResNet would have {first}, {second} and {third} channels; they must not decrease')
-        self.conv1 = nn.Conv2d(in_channels, first, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(first)
-        self.layer1 = _stage(first, first, blocks, stride=1)
-        self.layer2 = _copies(experts, first, second, blocks)
-        self.layer3 = _copies(experts, second, third, blocks)
+        self.conv1 = copies(experts, experts_from <= 0, lambda: nn.Conv2d(in_channels, stem, 3, padding=1, bias=False))
+        self.bn1 = copies(experts, experts_from <= 0, lambda: nn.BatchNorm2d(stem))
+        self.layer1 = copies(experts, experts_from <= 1, lambda: _stage(stem, first, blocks, stride=1))
+        self.layer2 = copies(experts, experts_from <= 2, lambda: _stage(first, second, blocks, stride=2))
+        self.layer3 = copies(experts, experts_from <= 3, lambda: _stage(second, third, blocks, stride=2))
         self.experts = experts
         self.out_features = third
         self.head_init = 'kaiming'
@@ -83,16 +94,10 @@ class CIFARResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images ``[B, in_channels, H, W]`` -> pooled features ``[B, F]``, or ``[B, K, F]`` of K experts."""
-        x = self.layer1(functional.relu(self.bn1(self.conv1(images))))
-        if self.experts == 1:
-            return self.layer3(self.layer2(x)).mean(dim=(2, 3))
-        experts = zip(self.layer2, self.layer3, strict=True)  # type: ignore[call-overload]
-        return torch.stack([third(second(x)).mean(dim=(2, 3)) for second, third in experts], dim=1)
-
-
-def _copies(experts: int, in_channels: int, channels: int, blocks: int) -> nn.Module:
-    copies = [_stage(in_channels, channels, blocks, stride=2) for _ in range(experts)]
-    return copies[0] if experts == 1 else nn.ModuleList(copies)
+        parts = (self.conv1, self.bn1, functional.relu, self.layer1, self.layer2, self.layer3)
+        maps = run_parts(parts, images)
+        pooled = [each.mean(dim=(2, 3)) for each in maps]
+        return pooled[0] if self.experts == 1 else torch.stack(pooled, dim=1)
 
 
 def _stage(in_channels: int, channels: int, blocks: int, stride: int) -> nn.Sequential:

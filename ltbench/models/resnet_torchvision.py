@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from ltbench.errors import UsageError, unknown
+from ltbench.models.experts import check_experts, copies, run_parts
 from ltbench.registry import MODELS
 
 CHANNELS = (64, 128, 256, 512)  # of the four stages, before a block's own expansion
@@ -29,6 +31,11 @@ class Architecture:
     groups: int = 1
     group_width: int = 64
 
+    @property
+    def expansion(self) -> int:
+        """Channels that a block gives for each of its own."""
+        return {'BasicBlock': 1, 'Bottleneck': 4}[self.block]
+
 
 NETWORKS = {
     'resnet10': Architecture('BasicBlock', (1, 1, 1, 1)),
@@ -46,20 +53,21 @@ class TorchvisionResNet(nn.Module):
 
     He et al., CVPR 2016, https://arxiv.org/abs/1512.03385; Xie et al., CVPR 2017, https://arxiv.org/abs/1611.05431. As
     in the official codes of Decoupling and NBN; the residual branches' last BN starts at 1, not 0. At widths of 1 and
-    one expert it is torchvision's network, with the same initial weights bit for bit. Experts part after the second
-    stage, as in the ImageNet networks of RIDE (frank-xwang/RIDE-LongTailRecognition@ab8be5c, whose
+    one expert it is torchvision's network, with the same initial weights bit for bit. By default experts part after the
+    second stage, as in the ImageNet networks of RIDE (frank-xwang/RIDE-LongTailRecognition@ab8be5c, whose
     ``reduce_dimension`` is ``expert_width=0.75``).
 
     Args:
         name: ``'resnet10'``, ``'resnet18'``, ``'resnet50'``, ``'resnet101'``, ``'resnet152'`` or ``'resnext50_32x4d'``.
         in_channels: 3 for colour, 1 for grey images.
         width: Multiplies the channels of the stem and of every stage.
-        experts: K copies of the third and fourth stage after shared first ones; their features are stacked.
+        experts: K copies of the last stages after shared first ones; their features are stacked.
         expert_width: Multiplies the channels of those copies.
+        experts_from: The first stage that each expert has for itself: 0 is the stem (whole networks), 3 as in RIDE.
 
     Raises:
-        UsageError: For another name, no expert, or widths that leave a stage without channels or, in ResNeXt, a group
-            with a broken number of them.
+        UsageError: For another name, no expert or no stage for it, or widths that leave a stage without channels or, in
+            ResNeXt, a group with a broken number of them.
     """
 
     def __init__(
@@ -69,60 +77,60 @@ class TorchvisionResNet(nn.Module):
         width: float = 1.0,
         experts: int = 1,
         expert_width: float = 1.0,
+        experts_from: int = 3,
     ) -> None:
         super().__init__()
         if name not in NETWORKS:
             raise unknown('network', name, NETWORKS)
-        if experts < 1:
-            raise UsageError(f'experts of TorchvisionResNet is 1 or larger, got {experts}')
+        check_experts('TorchvisionResNet', experts, experts_from, len(CHANNELS))
         network, of_experts = NETWORKS[name], width * expert_width
-        factors = (width, width, of_experts, of_experts)
-        channels = [round(count * factor) for count, factor in zip(CHANNELS, factors, strict=True)]
-        _check_channels(name, channels)
-        stem = channels[0]
-        self.conv1 = nn.Conv2d(3, stem, 7, 2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(stem)
+        stem, *channels = (
+            round(count * (of_experts if stage >= experts_from else width))
+            for stage, count in enumerate((CHANNELS[0], *CHANNELS))
+        )
+        _check_channels(name, stem, channels)
+        reached = (stem, *(count * network.expansion for count in channels))
+
+        def first_convolution(colours: int) -> nn.Module:
+            return copies(experts, experts_from == 0, lambda: nn.Conv2d(colours, stem, 7, 2, padding=3, bias=False))
+
+        def stage(number: int) -> nn.Module:
+            make = partial(_stage, network, number, reached[number], channels[number])
+            return copies(experts, number + 1 >= experts_from, make)
+
+        self.conv1 = first_convolution(3)
+        self.bn1 = copies(experts, experts_from == 0, lambda: nn.BatchNorm2d(stem))
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1)
-        self.layer1, reached = _stage(network, 0, stem, channels[0])
-        self.layer2, shared = _stage(network, 1, reached, channels[1])
-        copies = []
-        for _ in range(experts):
-            third, reached = _stage(network, 2, shared, channels[2])
-            fourth, self.out_features = _stage(network, 3, reached, channels[3])
-            copies.append((third, fourth))
-        self.layer3, self.layer4 = (
-            parts[0] if experts == 1 else nn.ModuleList(parts) for parts in zip(*copies, strict=True)
-        )
+        self.layer1, self.layer2, self.layer3, self.layer4 = (stage(number) for number in range(len(CHANNELS)))
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.experts = experts
+        self.experts, self.out_features = experts, reached[-1]
         nn.Linear(self.out_features, 1000)  # torchvision draws its classifier here; what is drawn next depends on that
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
         if in_channels != 3:
-            self.conv1 = nn.Conv2d(in_channels, stem, 7, 2, padding=3, bias=False)
-            nn.init.kaiming_normal_(self.conv1.weight, mode='fan_out', nonlinearity='relu')
+            self.conv1 = first_convolution(in_channels)
+            for weight in self.conv1.parameters():
+                nn.init.kaiming_normal_(weight, mode='fan_out', nonlinearity='relu')
 
     @property
     def last_stages(self) -> list[nn.Module]:
         """The last stage (of each expert), which NBN normalises by default."""
-        return [self.layer4] if self.experts == 1 else list(self.layer4)
+        return [self.layer4] if self.experts == 1 else list(self.layer4)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor) -> Tensor:
         """Images ``[B, in_channels, H, W]`` -> pooled features ``[B, F]``, or ``[B, K, F]`` of K experts."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        x = self.layer2(self.layer1(x))
-        if self.experts == 1:
-            return self.avgpool(self.layer4(self.layer3(x))).flatten(1)
-        experts = zip(self.layer3, self.layer4, strict=True)
-        return torch.stack([self.avgpool(fourth(third(x))).flatten(1) for third, fourth in experts], dim=1)
+        stages = (self.layer1, self.layer2, self.layer3, self.layer4)
+        maps = run_parts((self.conv1, self.bn1, self.relu, self.maxpool, *stages, self.avgpool), images)
+        features = [each.flatten(1) for each in maps]
+        return features[0] if self.experts == 1 else torch.stack(features, dim=1)
 
 
-def _check_channels(name: str, channels: list[int]) -> None:
+def _check_channels(name: str, stem: int, channels: list[int]) -> None:
     """Refuse widths that torchvision's blocks would round down in silence, or fail on later."""
     shown = f'{name} would have {", ".join(map(str, channels[:-1]))} and {channels[-1]} channels'
-    if min(channels) < 1:
+    if min(stem, *channels) < 1:
         raise UsageError(f'{shown}; every stage needs one or more: choose a larger width or expert_width')
     unit = CHANNELS[0] // NETWORKS[name].group_width  # channels of a stage for each channel of a group
     if any(count % unit for count in channels):
@@ -132,16 +140,16 @@ def _check_channels(name: str, channels: list[int]) -> None:
         )
 
 
-def _stage(network: Architecture, number: int, in_channels: int, channels: int) -> tuple[nn.Sequential, int]:
-    """A stage of torchvision's blocks, drawn in torchvision's order, and the channels that it gives."""
+def _stage(network: Architecture, number: int, in_channels: int, channels: int) -> nn.Sequential:
+    """A stage of torchvision's blocks, drawn in torchvision's order."""
     from torchvision.models import resnet  # with all that torchvision has: a second, which small images need not spend
 
     kind = getattr(resnet, network.block)
-    stride, reached = 1 if number == 0 else 2, channels * kind.expansion
+    stride, reached = 1 if number == 0 else 2, channels * network.expansion
     shortcut = None
     if stride != 1 or in_channels != reached:
         shortcut = nn.Sequential(resnet.conv1x1(in_channels, reached, stride), nn.BatchNorm2d(reached))
     groups = {'groups': network.groups, 'base_width': network.group_width}
     blocks = [kind(in_channels, channels, stride, shortcut, **groups)]
     blocks += [kind(reached, channels, **groups) for _ in range(network.blocks[number] - 1)]
-    return nn.Sequential(*blocks), reached
+    return nn.Sequential(*blocks)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
+
+from filelock import FileLock
 
 from ltbench.errors import UsageError, unknown
 from ltbench.record import read_record, results_root
@@ -75,7 +75,7 @@ class Tracking:
             try:
                 if tracker.knows(path.stem):
                     continue
-                with _alone(self.folder):  # another driver may be about to write the same run
+                with FileLock(self.folder / '.lock'):  # another driver may be about to write the same run
                     if not tracker.has(path.stem):
                         tracker.write(path.stem, read_record(path), path)
                         self._written[name] += 1
@@ -96,14 +96,6 @@ class Tracking:
             f'{name} works again, writes what is missing there'
             for name, reason in self.failed.items()
         ]
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the suite's lock; the system takes it back from a process that dies."""
-    with (folder / '.lock').open('w') as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _line(error: Exception) -> str:

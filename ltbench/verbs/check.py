@@ -17,6 +17,7 @@ import torch
 from rich.console import Console
 
 from ltbench import plugins
+from ltbench.config import ROOT_OF_PACKAGE
 from ltbench.console import make_console
 from ltbench.engine.outputs import NonFiniteError
 from ltbench.errors import EXIT_FAILED, LTBenchError
@@ -25,7 +26,7 @@ from ltbench.verbs.contract import CHECKS, BrokenContractError
 
 BASIC = ('has_a_plan', 'loss_and_gradients_are_finite')
 """Checks that all later ones rest on: where one fails, they are not tried, as all would fail for the same cause."""
-HOME = Path(__file__).resolve().parent
+
 INSTALLED = ('site-packages', 'dist-packages')
 STYLES = {'passed': 'green', 'FAILED': 'bold red', 'not tried': 'yellow'}
 
@@ -132,7 +133,7 @@ def _place_of(error: BaseException, method: type, reason: str) -> str:
         return ''
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename).resolve()
-        if path.is_relative_to(home) and not path.is_relative_to(HOME) and not {*path.parts} & {*INSTALLED}:
+        if path.is_relative_to(home) and not path.is_relative_to(ROOT_OF_PACKAGE) and not {*path.parts} & {*INSTALLED}:
             return f'{_shown(path)}:{frame.lineno}'
     module = sys.modules[method.__module__]
     words = set(re.findall(r'\w+', reason))

@@ -17,6 +17,8 @@ from ltbench import plugins
 from ltbench.config import config_names, load_benchmark, load_suite
 from ltbench.console import make_console, say
 from ltbench.errors import EXIT_FAILED, UsageError, unknown
+from ltbench.grid.answer import Answers, question_of
+from ltbench.places import cache_root
 from ltbench.record import read_record, results_root
 from ltbench.registry import METHODS
 
@@ -63,9 +65,7 @@ def list_things(
         raise unknown('thing to list', what, kinds)
     if what != 'runs' and wanted != Filter():
         raise UsageError(f'SUITE, -b, -m and --seeds choose among runs, not {what}: ltbench ls runs')
-    if what == 'methods':
-        plugins.load(plugin_files)
-    rows = kinds[what]()
+    rows = _remembered_methods(list(plugin_files)) if what == 'methods' else kinds[what]()
     console = make_console()
     if write is not None:
         write(json.dumps(rows, indent=1) + '\n')
@@ -87,6 +87,19 @@ def list_things(
 
 
 Rows = list[dict[str, Any]]
+
+
+def _remembered_methods(plugin_files: list[str]) -> Rows:
+    """The rows of all methods, from before as long as no code has changed; with plug-ins they are made each time."""
+    question = None if plugin_files else question_of('ls methods')
+    answers = Answers(cache_root(), question) if question else None
+    if answers is not None and (answer := answers.find()) is not None:
+        return json.loads(answer['said'])
+    plugins.load(plugin_files)
+    rows = _methods()
+    if answers is not None and not plugins.not_loaded():
+        answers.keep(json.dumps(rows))  # as text: the order of columns counts
+    return rows
 
 
 def _methods() -> Rows:

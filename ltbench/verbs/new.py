@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from ltbench import plugins
+from ltbench.config import ROOT_OF_PACKAGE
 from ltbench.errors import LTBenchError, UsageError
 
 METHOD = '''"""TODO: what the method is, in one line."""
@@ -99,7 +100,7 @@ def new_method(name: str) -> list[str]:
         raise UsageError(f'{name!r} is no name for a method: lower-case letters, digits and _, like my_method')
     if name in plugins.method_names():
         raise UsageError(f'there is a method {name} already')
-    home = Path(__file__).resolve().parents[1]
+    home = ROOT_OF_PACKAGE.parent
     in_checkout = (home / 'pyproject.toml').is_file()
     method = (home / 'methods' if in_checkout else Path.cwd()) / f'{name}.py'
     test = (home / 'tests' / 'methods' if in_checkout else Path.cwd()) / f'test_{name}.py'

@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING
 from zipfile import BadZipFile
 
 from rich.console import Console
-from rich.table import Table
 
 from ltbench import plugins
 from ltbench.console import make_console
 from ltbench.data import load_data
 from ltbench.errors import EXIT_FAILED, InterruptedRunError, LTBenchError
 from ltbench.grid.answer import Answers, ShownTable, show
-from ltbench.grid.cost import Costs
-from ltbench.grid.executors.base import needed_stages
 from ltbench.grid.graph import Graph, Run
 from ltbench.grid.planning import plan_selection
 from ltbench.grid.recording import (
@@ -31,13 +28,13 @@ from ltbench.grid.recording import (
     without_recorded,
 )
 from ltbench.grid.selection import Execution, Selection
-from ltbench.grid.status import StageState
+from ltbench.grid.status import StageState, needed_stages
 from ltbench.record import is_valid, results_root, set_superseded_aside, write_failure
 from ltbench.registry import EXECUTORS, lookup
 from ltbench.sealed import UnreadableFileError, contents_of, remove_abandoned
-from ltbench.store import DamagedArtifactError, Store
+from ltbench.store import MANIFEST, DamagedArtifactError, Store
 from ltbench.tracking import Tracking
-from ltbench.verbs.view import duration, make_view
+from ltbench.verbs.view import make_view
 
 LOG_LINES = 5
 """Of a failed stage's log, shown at the end."""
@@ -66,7 +63,6 @@ class Outcome:
 def run(
     selection: Selection,
     execution: Execution,
-    dry_run: bool = False,
     question: str | None = None,
     leaderboard: bool = True,
 ) -> Outcome:
@@ -75,7 +71,6 @@ def run(
     Args:
         selection: What was asked for.
         execution: How.
-        dry_run: Only show what would be done.
         question: From :func:`ltbench.grid.answer.question_of`; what is shown of a finished grid is kept under it.
         leaderboard: Whether the tables of the report are shown at the end.
 
@@ -95,9 +90,6 @@ def run(
     beside = told_apart(suite, graph)
     shown: list[str | ShownTable] = [*notes, *([f'note: {beside}'] if beside else [])]
     show(shown, console)
-    if dry_run:
-        _show_plan(graph, store, console)
-        return Outcome(suite, runs, [])
     carrier = executor_class(store, _runtime(execution), execution.workers, **execution.settings)
     tracking = Tracking(execution.track, suite.name)
     unscored: dict[int, str] = {}  # id of a run -> why
@@ -108,7 +100,7 @@ def run(
     needed = needed_stages(graph, store)
     failed: dict[str, StageState] = {}
     everything_found = f'Everything is found: {len(graph.runs)} runs, nothing to train.'
-    answers = Answers(store, question) if question else None
+    answers = Answers(store.root, question) if question else None
     found = sum(stage.kind == 'train' and store.has(key) for key, stage in graph.stages.items())
     if execution.eval_every and found:
         console.print(f'Train stages found as trained before, without new scores on the way: {found}.')
@@ -164,8 +156,8 @@ def run(
         files = [of.files for of in data]
         if all(each is not None for each in files):
             read = [path for each in files for path in each or ()]
-            ends = [run_.fingerprint for run_ in graph.runs]
-            answers.keep(suite.name, ends, read, [*shown, everything_found, *tables])
+            read += [store.folder(run_.fingerprint) / MANIFEST for run_ in graph.runs]
+            answers.keep([*shown, everything_found, *tables], read, [results_root() / suite.name])
     return Outcome(suite, runs, failures, code)
 
 
@@ -208,33 +200,6 @@ def _track(records: Iterable[Path], tracking: Tracking, console: Console) -> Non
     for path in records:
         for line in tracking.log(path):
             console.print(line, style='red', highlight=False, soft_wrap=True)
-
-
-def _show_plan(graph: Graph, store: Store, console: Console) -> None:
-    needed = set(needed_stages(graph, store))
-    table = Table('stage', 'kind', 'epochs', 'state', 'begins from', 'for', box=None)
-    for key, stage in graph.stages.items():
-        epochs = str(stage.end - stage.begin) if stage.kind == 'train' else ''
-        state = 'to do' if key in needed else 'found' if store.find(key) else 'not needed'
-        parent = ', '.join(parent.fingerprint[:10] for parent in stage.parents)
-        runs = graph.runs_of(key)
-        table.add_row(
-            key[:10], stage.kind, epochs, state, parent, str(runs[0]) + (f' +{len(runs) - 1}' if runs[1:] else '')
-        )
-    console.print(table)
-    train_epochs = {key: stage.end - stage.begin for key, stage in graph.stages.items() if stage.kind == 'train'}
-    alone = sum(train_epochs.get(key, 0) for run_ in graph.runs for key in graph.ancestors(run_.fingerprint))
-    to_do = sum(count for key, count in train_epochs.items() if key in needed)
-    console.print(
-        f'{len(graph.runs)} runs, {len(graph.stages)} stages, {len(needed)} to do: {to_do} epochs to train; '
-        f'{sum(train_epochs.values())} epochs in all against {alone} if each run were trained alone.'
-    )
-    costs = Costs()
-    seconds = [costs.of(graph, key) for key in needed]
-    known = [value for value in seconds if value is not None]
-    if known:
-        unknown_ones = f'; {len(seconds) - len(known)} stages have nothing to be judged by' if known != seconds else ''
-        console.print(f'About {duration(sum(known))} of work, by {costs.records} earlier records{unknown_ones}.')
 
 
 def _show_report(

@@ -7,22 +7,20 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from rich.console import Group
+from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
 from ltbench.config import Suite
 from ltbench.console import make_console
 from ltbench.errors import InterruptedRunError
 from ltbench.grid.graph import Graph
-from ltbench.grid.planning import plan_selection
+from ltbench.grid.outline import outline
 from ltbench.grid.recording import identity_of, kept_apart, without_recorded
 from ltbench.grid.selection import Selection
-from ltbench.grid.status import STATES, StageState, read_states, state_of_run
+from ltbench.grid.status import StageState, read_states, state_of_run
 from ltbench.record import ROW, RecordIndex, record_name
 from ltbench.store import Store
-from ltbench.verbs.view import STYLES, duration, progress_of
+from ltbench.verbs.view import Line, draw_grid, duration, progress_of
 
 WATCH_SECONDS = 2.0
 
@@ -38,7 +36,8 @@ def status(
         watch: Draw it again every two seconds until nothing is left to do.
         write: Takes the text for programs, one JSON list of runs; nothing is printed then.
     """
-    suite, graph, broken = plan_selection(selection, plugin_files)
+    found = outline(selection, plugin_files)
+    suite, graph, broken = found.suite, found.graph, found.broken
     if selection.skip_recorded:
         graph = without_recorded(graph, suite)
     store = Store()
@@ -49,13 +48,13 @@ def status(
         return
     console = make_console()
     if not watch or not console.is_terminal:
-        console.print(_draw(read_rows(suite, graph, store), broken))
+        console.print(_draw(read_rows(suite, graph, store), broken, console))
         return
     try:
         with Live(console=console, auto_refresh=False) as live:
             while True:
                 rows = read_rows(suite, graph, store)
-                live.update(_draw(rows, broken, console.height), refresh=True)
+                live.update(_draw(rows, broken, console, watched=True), refresh=True)
                 if all(row['state'] in ('done', 'recorded', 'failed', 'blocked') for row in rows):
                     return
                 time.sleep(WATCH_SECONDS)
@@ -84,19 +83,11 @@ def read_rows(suite: Suite, graph: Graph, store: Store) -> list[dict[str, Any]]:
     return rows
 
 
-def _draw(rows: list[dict[str, Any]], broken: Mapping[str, str], height: int | None = None) -> Group:
-    table = Table('benchmark', 'method', 'seed', 'state', 'detail', box=None)
-    for method, reason in broken.items():
-        table.add_row('', method, '', Text('failed', STYLES['failed']), reason)
-    order = ('running', 'failed', 'blocked', 'stale', 'pending', 'recorded', 'done') if height else ()
-    shown = sorted(rows, key=lambda row: order.index(row['state'])) if order else rows
+def _draw(rows: list[dict[str, Any]], broken: Mapping[str, str], console: Console, watched: bool = False) -> Group:
     names = _table_names(rows)
-    for row in shown[: max(height - 5, 3) if height else None]:
-        state = Text(row['state'], STYLES[row['state']])
-        table.add_row(names[_table_of(row)], row['method'], str(row['run_seed']), state, row['detail'])
-    counts = {state: sum(row['state'] == state for row in rows) for state in STATES}
-    counts['failed'] += len(broken)
-    return Group(table, Text(', '.join(f'{count} {state}' for state, count in counts.items() if count)))
+    lines = [Line('no plan could be made', method, 0, 'failed', reason) for method, reason in broken.items()]
+    lines += [Line(names[_table_of(row)], row['method'], row['run_seed'], row['state'], row['detail']) for row in rows]
+    return draw_grid(lines, console, running_first=watched, whole=not watched)
 
 
 def _table_of(row: Mapping[str, Any]) -> tuple[Any, ...]:

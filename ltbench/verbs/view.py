@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console, Group
@@ -19,6 +21,84 @@ STYLES = {
     'pending': 'dim',
 }  # fmt: skip
 LINE_EVERY_SECONDS = 30
+
+
+SYMBOLS = {
+    'done': '●', 'recorded': '●', 'running': '◐', 'failed': '✗', 'blocked': '–', 'stale': '○', 'pending': '·',
+}  # fmt: skip
+"""A seed's state, where the terminal has more than ASCII; its first letter elsewhere."""
+FIRST = ('running', 'failed', 'blocked', 'stale', 'pending', 'recorded', 'done')
+
+
+@dataclass(frozen=True)
+class Line:
+    """What is told of a run: its table, method and seed, its state, and whatever more is known."""
+
+    where: str
+    method: str
+    seed: int
+    state: str
+    detail: str = ''
+
+
+def draw_grid(
+    lines: Sequence[Line], console: Console, footer: str = '', running_first: bool = False, whole: bool = False
+) -> Group:
+    """A block for each table, in it a row for each method: a sign a seed, states in words, and every detail once.
+
+    Args:
+        lines: The runs.
+        console: What it is drawn on.
+        footer: Follows the counts of states.
+        running_first: Methods with something that runs come first.
+        whole: Also where it is higher than the terminal.
+    """
+    blocks: dict[str, dict[str, list[Line]]] = {}
+    for line in lines:
+        blocks.setdefault(line.where, {}).setdefault(line.method, []).append(line)
+    room = len(lines) if whole else max(console.height - 4, 3)
+    parts: list[Text | Table] = []
+    hidden = 0
+    for where, methods in blocks.items():
+        rows = list(methods.items())
+        if running_first:
+            rows.sort(key=lambda row: min(FIRST.index(line.state) for line in row[1]))
+        if room < 2:
+            hidden += len(rows)
+            continue
+        parts.append(Text(where, 'bold'))
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        table.add_column(overflow='fold', max_width=console.width * 5 // 8)
+        table.add_column(no_wrap=True)
+        table.add_column(overflow='fold')
+        for method, runs in rows[: room - 1]:
+            table.add_row(f'  {method}', _signs(runs, console), _words(runs))
+        parts.append(table)
+        hidden += len(rows) - len(rows[: room - 1])
+        room -= 1 + len(rows)
+    counts = Counter(line.state for line in lines)
+    told = ', '.join(f'{counts[state]} {state}' for state in STYLES if counts[state])
+    more = f'{hidden} more methods not shown' if hidden else ''
+    return Group(*parts, Text('; '.join(part for part in (told, footer, more) if part), 'bold'))
+
+
+def _signs(runs: Sequence[Line], console: Console) -> Text:
+    plain = not (console.encoding or '').lower().startswith('utf')
+    return Text.assemble(*((line.state[0] if plain else SYMBOLS[line.state], STYLES[line.state]) for line in runs))
+
+
+def _words(runs: Sequence[Line]) -> str:
+    """States and details of a method's seeds; what is the same for several of them is said once."""
+    alike: dict[tuple[str, str], list[int]] = {}
+    for line in runs:
+        alike.setdefault((line.state, line.detail), []).append(line.seed)
+    told = []
+    for (state, detail), seeds in alike.items():
+        which = (
+            f'seed{"s" if seeds[1:] else ""} {", ".join(map(str, seeds))}: ' if alike.keys() - {(state, detail)} else ''
+        )
+        told.append(which + (detail if state == 'done' and detail else state + (f', {detail}' if detail else '')))
+    return '\n'.join(told)
 
 
 class PlainView:
@@ -94,25 +174,29 @@ class LiveView:
         self.live.update(self._draw(), refresh=True)
 
     def _draw(self) -> Group:
-        order = ('running', 'failed', 'blocked', 'done', 'pending')
-        rows = [(state_of_run(run, self._known()), run) for run in self.runs]
-        rows.sort(key=lambda row: order.index(row[0].state))
-        shown = max(self.console.height - 5, 3)
-        table = Table(box=None, expand=True)
-        for heading in ('run', 'state', 'result so far', 'time left'):
-            table.add_column(heading, no_wrap=True)
-        for state, run in rows[:shown]:
-            result = (
-                self.results.get((run.fingerprint, run.method)) or state.reason or state.waiting or progress_of(state)
-            )
-            seconds = state.seconds_left
-            table.add_row(
-                str(run), Text(state.state, STYLES[state.state]), result, duration(seconds) if seconds else ''
-            )
-        done = sum(state.state == 'done' for state, _ in rows)
-        more = f', {len(rows) - shown} more not shown' if len(rows) > shown else ''
-        footer = f'{done}/{len(rows)} runs finished{left(self.estimate.seconds_left(self.states))}{more}'
-        return Group(table, Text(footer, 'bold'))
+        known = self._known()
+        lines = [self._line(run, state_of_run(run, known)) for run in self.runs]
+        ended = sum(line.state == 'done' for line in lines)
+        footer = f'{ended}/{len(lines)} runs finished{left(self.estimate.seconds_left(self.states))}'
+        return draw_grid(lines, self.console, footer, running_first=True)
+
+    def _line(self, run: Run, state: StageState) -> Line:
+        where, _, _ = str(run).partition(' / ')
+        if found := self.results.get((run.fingerprint, run.method)):
+            return Line(where, run.method, run.seed, 'done', found)
+        told = state.reason or state.waiting
+        if not told and state.state == 'running':
+            told = progress_of(state) + left(state.seconds_left)
+            owner = self._owner(run)
+            told = f'shared with {owner}' if owner != run.method else told
+        return Line(where, run.method, run.seed, state.state, told)
+
+    def _owner(self, run: Run) -> str:
+        """The method that is told of the stage a run waits for: the first that needs it."""
+        for stage in run.stages:
+            if self.states.get(stage.fingerprint, StageState()).state == 'running':
+                return self.graph.runs_of(stage.fingerprint)[0].method
+        return run.method
 
     def _known(self) -> dict[str, StageState]:
         return {key: self.states.get(key, StageState('done')) for key in self.graph.stages}

@@ -104,6 +104,10 @@ def plain() -> Plan:
     return make_plan('erm', BENCHMARK, load_data(BENCHMARK.data).fingerprint, 0)
 
 
+def named(method: str) -> Plan:
+    return make_plan(method, BENCHMARK, load_data(BENCHMARK.data).fingerprint, 0)
+
+
 PLANS: dict[str, Callable[[], Plan]] = {
     'views and objective': lambda: plain().replace(views=['plain', 'contrastive'], objective=dict(type='Agreement')),
     'objective across a cut': lambda: (
@@ -120,6 +124,11 @@ PLANS: dict[str, Callable[[], Plan]] = {
     'teacher': lambda: plain().replace(objective=dict(type='Soften')).teach(
         make_plan('crt(epochs=2)', BENCHMARK, load_data(BENCHMARK.data).fingerprint, 1)
     ),
+    'queue and momentum encoder across a cut': lambda: named('paco(queue=40)+drw'),
+    'queue': lambda: named('gpaco(queue=100)'),
+    'statistics of classes': lambda: named('proco(features=32)'),
+    'partners mixed by an objective that hears the epoch': lambda: named('glmc'),
+    'whole networks': lambda: named('ncl(experts=2)'),
     'strong augmentation': lambda: plain().tune(augmentation=dict(policies=[dict(type='TrivialAugmentWide')])),
 }  # fmt: skip
 

@@ -11,19 +11,24 @@ from pathlib import Path
 
 import pytest
 
-from ltbench import plugins
-from ltbench.config import parse_specs
+from ltbench.config import ENTRY_POINT_GROUP, parse_specs
 from ltbench.grid import answer as answer_module
+from ltbench.grid import selection as selection_module
 from ltbench.grid.answer import Answers, question_of
 from ltbench.grid.planning import choose_suite, expand
 from ltbench.grid.recording import identity_of
 from ltbench.grid.selection import Selection
-from ltbench.method import build_method
-from ltbench.record import write_record
-from ltbench.store import Store
+from ltbench.method import Method, build_method
+from ltbench.record import results_root, write_record
+from ltbench.registry import METHODS
+from ltbench.store import MANIFEST, Store
 
 RUN = 'ab' * 32
 SHOWN = ['one line', {'title': 'a table', 'columns': ['method'], 'rows': [['erm']]}]
+
+
+def asked_for(selection: Selection, figures: bool) -> str | None:
+    return question_of('run', selection, figures)
 
 
 @pytest.fixture
@@ -36,13 +41,13 @@ def kept(sandbox) -> Answers:
     (sandbox / 'data.csv').write_text('as it was')
     store = Store()
     store.publish(RUN, {}, lambda folder: None)
-    answers = Answers(store, question_of(Selection('digits'), True))
-    answers.keep('digits', [RUN], [Path('data.csv')], SHOWN)
+    answers = Answers(store.root, asked_for(Selection('digits'), True))
+    answers.keep(SHOWN, [Path('data.csv'), store.folder(RUN) / MANIFEST], [results_root() / 'digits'])
     return answers
 
 
 def test_what_was_shown_is_shown_again(kept):
-    assert kept.find()['shown'] == SHOWN
+    assert kept.find()['said'] == SHOWN
     assert not kept.is_outdated()
 
 
@@ -75,9 +80,9 @@ def test_other_data_are_another_answer(kept, sandbox, change):
 
 
 def test_a_lost_or_renewed_artifact_is_looked_for_the_long_way(kept):
-    kept.store.set_aside(RUN)
+    Store().set_aside(RUN)
     assert kept.find() is None
-    kept.store.publish(RUN, {}, lambda folder: None)
+    Store().publish(RUN, {}, lambda folder: None)
     assert kept.find() is None
 
 
@@ -108,35 +113,35 @@ def test_what_trackers_write_and_what_is_half_written_changes_nothing(kept, sand
 
 @pytest.mark.parametrize('name', ['mine.py', './digits', 'mine.py(lr=1)'])
 def test_files_of_ones_own_are_always_looked_at(sandbox, name):
-    assert question_of(Selection(name), True) is None
-    assert question_of(Selection('digits', benchmarks=(name,)), True) is None
-    assert question_of(Selection('digits', methods=(f'erm+{name}',)), True) is None
+    assert asked_for(Selection(name), True) is None
+    assert asked_for(Selection('digits', benchmarks=(name,)), True) is None
+    assert asked_for(Selection('digits', methods=(f'erm+{name}',)), True) is None
 
 
 def test_another_question_has_another_answer(sandbox, monkeypatch):
     asked = [
-        question_of(Selection('digits'), True), question_of(Selection('digits'), False), question_of(Selection(), True),
-        question_of(Selection('digits', seeds=(1,)), True), question_of(Selection('digits', methods=('erm',)), True),
-        question_of(Selection('digits', options={'epochs': 5}), True),
-        question_of(Selection('digits', options={'epochs': '5'}), True),
-        question_of(Selection('digits', preset='quick'), True), question_of(Selection('digits', scale_lr=True), True),
+        asked_for(Selection('digits'), True), asked_for(Selection('digits'), False), asked_for(Selection(), True),
+        asked_for(Selection('digits', seeds=(1,)), True), asked_for(Selection('digits', methods=('erm',)), True),
+        asked_for(Selection('digits', options={'epochs': 5}), True),
+        asked_for(Selection('digits', options={'epochs': '5'}), True),
+        asked_for(Selection('digits', preset='quick'), True), asked_for(Selection('digits', scale_lr=True), True),
     ]  # fmt: skip
     monkeypatch.setenv('LTBENCH_DATA', 'elsewhere')
-    asked.append(question_of(Selection('digits'), True))
+    asked.append(asked_for(Selection('digits'), True))
     monkeypatch.chdir('/')
-    asked.append(question_of(Selection('digits'), True))
+    asked.append(asked_for(Selection('digits'), True))
     assert None not in asked
     assert len(set(asked)) == len(asked)
     for name in ('LTBENCH_PLUGINS', 'LTBENCH_CONFIGS'):
         with monkeypatch.context() as patch:
             patch.setenv(name, 'elsewhere')
-            assert question_of(Selection('digits'), True) is None
+            assert asked_for(Selection('digits'), True) is None
 
 
 def test_plug_ins_that_are_installed_are_always_looked_at(sandbox, monkeypatch):
-    monkeypatch.setattr(answer_module, 'entry_points', lambda group: [group])
-    assert plugins.ENTRY_POINT_GROUP == 'ltbench.methods'
-    assert question_of(Selection('digits'), True) is None
+    monkeypatch.setattr(selection_module, 'entry_points', lambda group: [group])
+    assert ENTRY_POINT_GROUP == 'ltbench.methods'
+    assert asked_for(Selection('digits'), True) is None
 
 
 def test_a_store_that_cannot_be_written_keeps_nothing_and_stops_nobody(kept, monkeypatch):
@@ -145,7 +150,7 @@ def test_a_store_that_cannot_be_written_keeps_nothing_and_stops_nobody(kept, mon
 
     kept.path.unlink()
     monkeypatch.setattr(answer_module, 'write_document', refuse)
-    kept.keep('digits', [RUN], [], SHOWN)
+    kept.keep(SHOWN)
     assert kept.find() is None
 
 
@@ -189,3 +194,10 @@ def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
     """Bytes and time of every file."""
     files = (path for path in folder.rglob('*') if path.is_file())
     return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+def test_a_method_that_somebody_registered_makes_all_answers_unknown(sandbox, monkeypatch):
+    """As by a script that imports us: no file of ours says what it computes."""
+    assert asked_for(Selection('digits'), True) is not None
+    monkeypatch.setitem(METHODS.module_dict, 'mine', Method)
+    assert asked_for(Selection('digits'), True) is None

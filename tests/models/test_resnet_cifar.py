@@ -75,6 +75,56 @@ def test_experts_share_the_first_stage_alone() -> None:
     assert not torch.allclose(features[:, 0], features[:, 1])  # each begins elsewhere
 
 
+def digest(network: nn.Module) -> list[tuple[str, float]]:
+    return [(name, value.double().sum().item()) for name, value in network.state_dict().items()]
+
+
+@pytest.mark.parametrize('part', [0, 1, 2, 3])
+def test_experts_share_what_comes_before_the_stage_at_which_they_part(part: int) -> None:
+    """Each expert is a whole network made of what is shared and what is its own."""
+    torch.manual_seed(0)
+    net, images = CIFARResNet(8, in_channels=1, experts=3, experts_from=part).eval(), torch.rand(2, 1, 8, 8)
+    features = net(images)
+    stages = [('conv1', 'bn1'), ('layer1',), ('layer2',), ('layer3',)]
+    own = {name for names in stages[part:] for name in names}
+    for k in range(3):
+        single = CIFARResNet(8, in_channels=1).eval()
+        mine = {}
+        for name in single.state_dict():
+            first, _, rest = name.partition('.')
+            mine[name] = net.state_dict()[f'{first}.{k}.{rest}' if first in own else name]
+        single.load_state_dict(mine)
+        assert torch.equal(features[:, k], single(images))
+    assert not torch.allclose(features[:, 0], features[:, 1])
+    whole = parameters_by_formula(8, 1)
+    shared = [9 * 16 + 32, 2 * 9 * 16 * 16 + 64, 9 * (16 * 32 + 32 * 32) + 128]
+    expected = sum(shared[:part]) + 3 * (whole - sum(shared[:part]))
+    assert sum(parameter.numel() for parameter in net.parameters()) == expected
+
+
+def test_experts_part_after_the_first_stage_by_default_and_one_never_parts() -> None:
+    states = []
+    for arguments in ({}, {'experts_from': 2}, {'experts': 3}, {'experts': 3, 'experts_from': 2}, {'experts_from': 0}):
+        torch.manual_seed(1)
+        states.append(digest(CIFARResNet(8, **arguments)))
+    assert states[0] == states[1] == states[4]
+    assert states[2] == states[3]
+
+
+@pytest.mark.parametrize('part', [-1, 4])
+def test_a_stage_that_is_not_there_is_refused(part: int) -> None:
+    with pytest.raises(
+        UsageError, match=rf'experts_from of CIFARResNet is a stage between 0 \(the stem\) and 3.*{part}'
+    ):
+        CIFARResNet(8, experts=2, experts_from=part)
+
+
+def test_the_width_of_experts_is_that_of_all_their_stages() -> None:
+    net = CIFARResNet(8, experts=2, expert_width=2.0, experts_from=1)
+    assert (net.conv1.out_channels, net.layer1[0][0].conv1.out_channels, net.out_features) == (16, 32, 128)
+    assert net(torch.rand(2, 3, 8, 8)).shape == (2, 2, 128)
+
+
 def test_option_a_shortcut_by_hand() -> None:
     """Every second pixel, and half of the new channels on either side, all zero."""
     block = BasicBlock(2, 6, stride=2).eval()

@@ -188,6 +188,36 @@ def test_normalisation_cosine_heads_and_rectification_work_on_experts(name):
     assert not missing
 
 
+@pytest.mark.parametrize('part', [0, 1, 3, 4])
+def test_experts_may_part_at_any_stage(part):
+    """Each expert is a whole network made of what is shared and what is its own."""
+    torch.manual_seed(0)
+    shape = dict(name='resnet10', in_channels=1, width=0.125)
+    network, images = TorchvisionResNet(**shape, experts=2, experts_from=part).eval(), torch.rand(2, 1, 40, 40)
+    features, state = network(images), network.state_dict()
+    own = [('conv1', 'bn1'), ('layer1',), ('layer2',), ('layer3',), ('layer4',)][part:]
+    for k in range(2):
+        single = TorchvisionResNet(**shape).eval()
+        names = {name: name.partition('.') for name in single.state_dict()}
+        mine = {
+            name: state[f'{first}.{k}.{rest}' if any(first in group for group in own) else name]
+            for name, (first, _, rest) in names.items()
+        }
+        single.load_state_dict(mine)
+        assert torch.equal(features[:, k], single(images))
+    assert not torch.allclose(features[:, 0], features[:, 1])
+    with pytest.raises(UsageError, match='experts_from of TorchvisionResNet is a stage between 0'):
+        TorchvisionResNet(**shape, experts=2, experts_from=5)
+
+
+def test_whole_networks_begin_with_kaiming_weights_in_every_colour_space():
+    for channels in (1, 3):
+        network = TorchvisionResNet('resnet10', channels, experts=2, experts_from=0)
+        for convolution in network.conv1:
+            assert convolution.weight.shape == (64, channels, 7, 7)
+            assert convolution.weight.std().item() == pytest.approx((2 / (64 * 49)) ** 0.5, rel=0.05)
+
+
 def test_a_head_for_another_number_of_experts_is_refused():
     config = {
         'backbone': dict(type='TorchvisionResNet', name='resnet10', width=0.125, experts=3),

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from ltbench.errors import EXIT_CLAIMED, EXIT_FAILED, StoreError, UsageError
 from ltbench.grid.graph import Graph
-from ltbench.grid.status import StageState, read_state
+from ltbench.grid.status import StageState, needed_stages, read_state
 from ltbench.store import Store
 
 TICK_SECONDS = 0.2
@@ -245,16 +245,3 @@ class Executor(ABC):
         for descendant in graph.descendants(key):
             if descendant in states:
                 states[descendant] = StageState('blocked', f'the {graph.stages[key].kind} stage it needs failed')
-
-
-def needed_stages(graph: Graph, store: Store) -> list[str]:
-    """Stages to carry out: those of unfinished runs, up to the nearest ancestor whose artifact is there."""
-    needed: set[str] = set()
-    for run in graph.runs:
-        waiting = [run.fingerprint]
-        while waiting:
-            key = waiting.pop()
-            if key not in needed and store.find(key) is None:
-                needed.add(key)
-                waiting.extend(parent.fingerprint for parent in graph.stages[key].parents)
-    return [key for key in graph.stages if key in needed]

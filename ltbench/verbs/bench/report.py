@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from ltbench.config import ROOT_OF_PACKAGE
 from ltbench.errors import UsageError
 from ltbench.record import record_path, write_record
 from ltbench.report import build_report
 from ltbench.verbs.bench.measure import Case, by_turns
 
-EXAMPLE = Path(__file__).resolve().parents[2] / 'results' / 'digits' / 'records'
+EXAMPLE = ROOT_OF_PACKAGE.parent / 'results' / 'digits' / 'records'
 SUITE = 'bench'
 METHODS, SEEDS = 30, 10
 

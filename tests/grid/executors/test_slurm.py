@@ -143,7 +143,7 @@ def test_a_job_imports_nothing_from_the_working_directory(make, fake_slurm, sand
         f'#!/bin/sh\ncp "$1" {fake_slurm}/script; env > {fake_slurm}/env; echo "Submitted batch job 1"\n'
     )
     (fake_slurm / 'bin' / 'srun').write_text(f'#!/bin/sh\n{SRUN}')
-    monkeypatch.setattr(sys, 'path', [str(Path(__file__).parents[2]), *sys.path])
+    monkeypatch.setattr(sys, 'path', [str(Path(__file__).parents[3]), *sys.path])
     monkeypatch.delenv('PYTHONPATH', raising=False)
     before = dict(os.environ)
     executor = make()

@@ -1,0 +1,19 @@
+"""ResNet-50 as Decoupling trains it on ImageNet-LT (facebookresearch/classifier-balancing@f162ade): cosine, lr 0.2."""
+
+backbone = dict(type='TorchvisionResNet', name='resnet50')
+recipe = dict(
+    epochs=90,
+    batch_size=512,
+    optimizer=dict(type='SGD', lr=0.2, momentum=0.9, weight_decay=5e-4),
+    schedule=dict(type='cosine', warmup_epochs=0),
+    augmentation=dict(
+        random_resized_crop=224,
+        flip=True,
+        color_jitter=[0.4, 0.4, 0.4, 0.0],
+        resize=256,
+        center_crop=224,
+        pre_resize=None,
+    ),
+    precision='fp32',
+    devices=1,
+)

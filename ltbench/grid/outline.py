@@ -1,0 +1,109 @@
+"""The stages of a selection without its code: as they were planned when it was asked for before.
+
+A plan takes the files of all methods, and these torch. What `status` and `run --dry-run` show of it are stages, which
+are plain data: they are remembered in the user's cache for as long as no code, config or file of data has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from ltbench.config import Benchmark, Suite
+from ltbench.grid.answer import Answers, question_of
+from ltbench.grid.graph import Graph, PlannedBefore, Run
+from ltbench.grid.selection import Selection, choose_suite
+from ltbench.places import cache_root
+from ltbench.stage import PARENTS, Stage
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a selection comes to.
+
+    Attributes:
+        suite: With the names that were chosen.
+        graph: All runs, laid over each other.
+        broken: Methods without a plan, with their reasons.
+        notes: What a user should know about benchmarks and data.
+    """
+
+    suite: Suite
+    graph: Graph
+    broken: Mapping[str, str]
+    notes: list[str]
+
+
+def outline(selection: Selection, plugin_files: Iterable[str] = ()) -> Outline:
+    """The graph of a selection, remembered or planned.
+
+    Args:
+        selection: What was asked for.
+        plugin_files: Files with methods; with these nothing is remembered.
+
+    Raises:
+        UsageError: For anything unknown or contradictory.
+        DataError: If data are missing or damaged.
+    """
+    plugin_files = list(plugin_files)
+    question = None if plugin_files else question_of('plan', selection)
+    answers = Answers(cache_root(), question) if question else None
+    if answers is not None and (answer := answers.find()) is not None:
+        return _read(answer['said'], choose_suite(selection))
+    from ltbench import plugins
+    from ltbench.data import load_data
+    from ltbench.grid.planning import plan_selection
+
+    suite, graph, broken = plan_selection(selection, plugin_files)
+    benchmarks = {id(run.benchmark): run.benchmark for run in graph.runs}.values()
+    data = [load_data(benchmark.data) for benchmark in benchmarks]
+    notes = {note: None for item, of in zip(benchmarks, data, strict=True) for note in (*item.notes, *of.notes)}
+    found = Outline(suite, graph, broken, list(notes))
+    files = [of.files for of in data]
+    if answers is not None and not broken and not plugins.not_loaded() and all(each is not None for each in files):
+        answers.keep(_write(found), [path for each in files for path in each or ()])
+    return found
+
+
+def _write(found: Outline) -> dict[str, Any]:
+    """As plain data: each benchmark, and each stage, once."""
+    benchmarks = list({id(run.benchmark): run.benchmark for run in found.graph.runs}.values())
+    stages: dict[str, dict[str, Any]] = {}  # parents first
+
+    def take(stage: Stage) -> str:
+        if stage.fingerprint not in stages:
+            parents = {name: parent and take(parent) for name, parent in stage.named_parents().items()}
+            stages[stage.fingerprint] = {
+                'fingerprint': stage.fingerprint,
+                'kind': stage.kind,
+                'config': stage.config,
+                **parents,
+            }
+        return stage.fingerprint
+
+    runs = [
+        [benchmarks.index(run.benchmark), run.method, run.seed, run.data, [take(stage) for stage in run.stages]]
+        for run in found.graph.runs
+    ]
+    return {
+        'benchmarks': [{field.name: getattr(item, field.name) for field in fields(Benchmark)} for item in benchmarks],
+        'stages': list(stages.values()),
+        'runs': runs,
+        'notes': found.notes,
+    }
+
+
+def _read(said: Mapping[str, Any], suite: Suite) -> Outline:
+    benchmarks = [Benchmark(**written) for written in said['benchmarks']]
+    stages: dict[str, Stage] = {}
+    for written in said['stages']:
+        parents = {name: stages[written[name]] if written[name] else None for name in PARENTS}
+        stages[written['fingerprint']] = Stage(written['kind'], written['config'], **parents).known_as(
+            written['fingerprint']
+        )
+    runs = [
+        Run(benchmarks[which], method, seed, PlannedBefore(data, tuple(stages[key] for key in keys)))
+        for which, method, seed, data, keys in said['runs']
+    ]
+    return Outline(suite, Graph(runs), {}, said['notes'])

@@ -1,0 +1,49 @@
+"""Remembered plans: the same graph as the planned one, and only while nothing it came from has changed."""
+
+from __future__ import annotations
+
+import pytest
+
+from ltbench.grid import planning
+from ltbench.grid.outline import outline
+from ltbench.grid.recording import identity_of
+from ltbench.grid.selection import Selection
+
+METHODS = ('erm', 'drw', 'crt', 'distill', 'tau_norm', 'la_posthoc', 'nbn+crt')
+ASKED = Selection(benchmarks=('digits_lt', 'digits_lt(imbalance_factor=10)'), methods=METHODS, seeds=(0, 1),
+                  options={'epochs': 6, 'batch_size': 32}, scale_lr=True)  # fmt: skip
+
+
+def described(found):
+    graph = found.graph
+    return {
+        'suite': found.suite, 'notes': found.notes, 'broken': dict(found.broken),
+        'runs': [(str(run), identity_of(run), run.data, [s.fingerprint for s in run.stages]) for run in graph.runs],
+        'benchmarks': [run.benchmark.resolved for run in graph.runs],
+        'stages': {key: (stage.kind, [p.fingerprint for p in stage.parents]) for key, stage in graph.stages.items()},
+        'begin': {key: (stage.begin, stage.end) for key, stage in graph.stages.items() if stage.kind == 'train'},
+        'urgency': graph.urgency, 'devices': {key: stage.devices for key, stage in graph.stages.items()},
+    }  # fmt: skip
+
+
+def unplannable(*_: object) -> None:
+    raise AssertionError('planned again')
+
+
+def test_what_was_planned_before_is_what_is_planned(sandbox, monkeypatch):
+    planned = described(outline(ASKED))
+    assert len(planned['stages']) > len(METHODS)
+    with monkeypatch.context() as patch:
+        patch.setattr(planning, 'plan_selection', unplannable)
+        assert described(outline(ASKED)) == planned
+        with pytest.raises(AssertionError, match='planned again'):
+            outline(Selection(benchmarks=('digits_lt',)))
+
+
+def test_a_damaged_or_unwritable_memory_is_none(sandbox, monkeypatch):
+    planned = described(outline(ASKED))
+    (file,) = sandbox.glob('.cache/ltbench/answers/*.json')
+    file.write_bytes(file.read_bytes().replace(b'erm', b'drw'))
+    assert described(outline(ASKED)) == planned
+    monkeypatch.setenv('XDG_CACHE_HOME', '/proc/nowhere')
+    assert described(outline(ASKED)) == planned

@@ -1,0 +1,58 @@
+"""What can be said of a selection before torch is imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from ltbench import plugins
+from ltbench.errors import UsageError
+from ltbench.grid.selection import Selection, built_in_methods, check_names
+from ltbench.registry import METHODS
+
+
+def test_names_read_from_text_are_those_that_are_registered():
+    plugins.load()
+    assert built_in_methods() == {
+        name for name, part in METHODS.module_dict.items() if part.__module__.startswith('methods.')
+    }
+
+
+@pytest.mark.parametrize(
+    ('selection', 'said'),
+    [
+        (Selection('digitz'), "unknown suite 'digitz': did you mean digits"),
+        (Selection(benchmarks=('cifar10_l',)), "unknown benchmark 'cifar10_l': did you mean cifar10_lt"),
+        (Selection(benchmarks=('digits_lt',), methods=('nbn+emr',)), "unknown method 'emr': did you mean erm"),
+        (Selection('digits', preset='quikc'), "unknown preset"),
+    ],
+)  # fmt: skip
+def test_a_misspelled_name_is_told(selection, said):
+    with pytest.raises(UsageError, match=said):
+        check_names(selection)
+
+
+def test_methods_of_plug_ins_are_looked_up_later(monkeypatch):
+    selection = Selection(benchmarks=('digits_lt',), methods=('mine',))
+    check_names(selection, ['mine.py'])
+    monkeypatch.setenv('LTBENCH_PLUGINS', 'mine.py')
+    check_names(selection)
+
+
+COMMANDS = [
+    ('run', '-m', 'emr'), ('run', 'digitz'), ('status', '-m', 'emr'), ('status', 'digits'),
+    ('run', 'digits', '--dry-run'), ('ls', 'methods'), ('ls', 'suites'), ('data', 'ls'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize('words', COMMANDS, ids=' '.join)
+def test_what_is_answered_without_torch(sandbox, words):
+    """What takes code is remembered from the first time on."""
+    code = 'import sys\nfrom ltbench.cli import main\ntry:\n    main()\nexcept SystemExit:\n    pass\n'
+    code += "assert 'torch' not in sys.modules, 'torch'"
+    if words[0] in ('status', 'ls') or '--dry-run' in words:
+        subprocess.run([sys.executable, '-m', 'ltbench.cli', *words], capture_output=True, check=False)
+    ended = subprocess.run([sys.executable, '-c', code, *words], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
