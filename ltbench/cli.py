@@ -129,18 +129,14 @@ def run(
     dry_run: Annotated[bool, typer.Option('--dry-run', help='Show what would be trained and what is found.')] = False,
 ) -> None:
     """Plan, train what is missing, record, report."""
-    if timeout == 0:
-        raise UsageError('--timeout 0 would end every stage at once; leave it out for no limit')
-    if gpus_per_stage is not None and executor != 'ray':
-        raise UsageError(f'--gpus-per-stage is for --executor ray, not {executor}')
-    if slurm and executor != 'slurm':
-        raise UsageError(f'--slurm is for --executor slurm, not {executor}')
-    if track:
-        from ltbench.tracking import check_installed
+    from ltbench.grid.selection import Execution
 
-        check_installed(track)
+    files = tuple(str(path) for path in plugin or ())
+    execution = Execution(
+        executor, workers, timeout, gpus_per_stage, _assignments(slurm or []), tuple(track or ()), eval_every, files,
+        figures,
+    )  # fmt: skip
     selection = _selection(suite, benchmark, method, seeds, preset, option, plugin, scale_lr, skip_recorded)
-    files = [str(path) for path in plugin or ()]
     if dry_run:
         from ltbench.verbs.dry_run import show_plan
 
@@ -155,13 +151,7 @@ def run(
         fork_server()  # imports torch while we do
     from ltbench.verbs.run import run as carry_out
 
-    settings: dict[str, object] = {}
-    if gpus_per_stage is not None:
-        settings['gpus_per_stage'] = gpus_per_stage
-    if slurm:
-        settings['options'] = _assignments(slurm)
-    code = carry_out(selection, files, executor, workers, timeout, settings, track or (), figures, eval_every, question)
-    raise typer.Exit(code)
+    raise typer.Exit(carry_out(selection, execution, question).code)
 
 
 @app.command('eval')
@@ -274,14 +264,11 @@ def report(
     ] = None,
 ) -> None:
     """Rebuild the tables and figures of a suite from its records. Trains nothing."""
-    from ltbench.console import make_console, printable, say
-    from ltbench.report import read_suite, write_report
+    from ltbench.console import make_console, printable
+    from ltbench.verbs.report import report as rebuild
 
-    results = read_suite(suite or 'digits', leave_out)
-    for reason in results.left_out.values():
-        say(f'left out: {reason}')
     console = make_console()
-    for path in write_report(results, figures, latex, ablate or (), into, strict):
+    for path in rebuild(suite or 'digits', figures, latex, ablate or (), leave_out, strict, into):
         console.print(printable(path), highlight=False, soft_wrap=True)
 
 
@@ -312,16 +299,42 @@ def status(
 @app.command('ls')
 def ls(
     what: Annotated[str, typer.Argument(metavar='methods|benchmarks|suites|runs')],
+    suite: Annotated[str | None, typer.Argument(metavar='[SUITE]', help='Of runs: those of one suite.')] = None,
+    benchmark: Annotated[
+        list[str] | None, typer.Option('-b', '--benchmark', help='Of runs: NAME, or a pattern like "cifar*".')
+    ] = None,
+    method: Annotated[
+        list[str] | None, typer.Option('-m', '--method', help='Of runs: as recorded, or a pattern like "nbn*".')
+    ] = None,
+    seeds: Seeds = None,
     plugin: Plugins = None,
     as_json: Annotated[bool, typer.Option('--json', help='For programs; all there is to know.')] = False,
 ) -> None:
     """List methods, benchmarks, suites or recorded runs, one line each."""
     from ltbench.console import machine_output
-    from ltbench.verbs.ls import list_things
+    from ltbench.verbs.ls import Filter, list_things
+
+    wanted = Filter(suite, tuple(benchmark or ()), tuple(method or ()), _seeds(seeds))
+    with machine_output() if as_json else nullcontext() as write:
+        code = list_things(what, [str(p) for p in plugin or ()], write, wanted)
+    raise typer.Exit(code)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(metavar='NAME', help='A method (also NAME+NAME), a benchmark or a suite.')],
+    benchmark: Annotated[
+        str, typer.Option('-b', '--benchmark', help="On which a method's plan is compared with erm's.")
+    ] = 'digits_lt',
+    plugin: Plugins = None,
+    as_json: Annotated[bool, typer.Option('--json', help='For programs.')] = False,
+) -> None:
+    """Show one method (paper, options, plan against erm, recorded results), benchmark or suite."""
+    from ltbench.console import machine_output
+    from ltbench.verbs.show import show as show_thing
 
     with machine_output() if as_json else nullcontext() as write:
-        code = list_things(what, [str(p) for p in plugin or ()], write)
-    raise typer.Exit(code)
+        show_thing(name, benchmark, [str(p) for p in plugin or ()], write)
 
 
 @app.command()

@@ -22,12 +22,14 @@ LINE_EVERY_SECONDS = 60  # on a transfer of bytes, where there is no terminal
 def make_console(stderr: bool = False) -> Console:
     """A console as wide as the terminal, or wide enough for every table where there is none.
 
-    It takes all text as it is: brackets in the error of a method or in a path are no markup, and neither a character
-    that the terminal's encoding lacks nor a full or closed stream ends what is being done.
+    In a notebook it writes plain text, in order, among what else is printed there. It takes all text as it is: brackets
+    in the error of a method or in a path are no markup, and neither a character that the terminal's encoding lacks nor
+    a full or closed stream ends what is being done.
     """
     stream: Any = _Tolerant(sys.stderr if stderr else sys.stdout)
-    console = Console(file=stream, markup=False, emoji=False)
-    return console if console.is_terminal else Console(file=stream, markup=False, emoji=False, width=WIDTH_ELSEWHERE)
+    plain: dict[str, Any] = {'markup': False, 'emoji': False, 'force_jupyter': False}
+    console = Console(file=stream, **plain)
+    return console if console.is_terminal else Console(file=stream, width=WIDTH_ELSEWHERE, **plain)
 
 
 class _Tolerant:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import TypeVar
+from typing import Any, TypeVar
 
 _T = TypeVar('_T')
 
@@ -46,6 +46,18 @@ class InterruptedRunError(LTBenchError):
     """Ctrl-C."""
 
     exit_code = 130
+
+
+class FailedRunsError(LTBenchError):
+    """Of the runs that were asked for in Python, some failed.
+
+    Attributes:
+        records: The data frame of those that did not, as :func:`ltbench.run` returns it where all is well.
+    """
+
+    def __init__(self, message: str, records: Any) -> None:
+        super().__init__(message)
+        self.records = records
 
 
 def given(value: _T | None) -> _T:

@@ -25,8 +25,8 @@ DEPENDENCIES = frozenset((
 """Packages that ``pyproject.toml`` declares: known by their versions, which records hold."""
 
 COMPUTES_NOTHING = frozenset((
-    'report', 'tracking', 'verbs', 'grid', 'cli', 'console', 'record', 'store', 'sealed', 'claims', 'places', 'errors',
-    'configs',
+    'report', 'tracking', 'verbs', 'grid', 'cli', 'face', 'console', 'record', 'store', 'sealed', 'claims', 'places',
+    'errors', 'configs', 'processes', '__init__',
 ))  # fmt: skip
 """Modules and folders of ``ltbench`` that no trained number goes through; all others are the engine.
 
@@ -43,7 +43,8 @@ def foreign_code(config: Any) -> dict[str, str]:
     result watches over, it is also that of a module of ``ltbench``.
 
     Raises:
-        UsageError: If a part has no file that could be read, as one that was typed into a notebook.
+        UsageError: If a part has no file that could be read, or is in the script that is running: the processes that
+            train do not run that.
     """
     kind = 'probe' if isinstance(config, _MAPPINGS) and 'probe' in config else 'part'
     return dict(sorted({name: code for name in _types(config) if (code := _code(name, kind))}.items()))
@@ -125,6 +126,11 @@ def _code_of_part(part: Any, site: str) -> str | None:
     modules: dict[str, str] = {}
     owners = inspect.getmro(part) if inspect.isclass(part) else (part,)
     for owner in owners:
+        if owner.__module__ == '__main__':
+            raise UsageError(
+                f'{getattr(owner, "__qualname__", owner)} is defined in the script or notebook that is running, which '
+                'the processes that train do not run: put it into a file of its own, and name that as a plug-in'
+            )
         if not _is_known(owner.__module__) and _file_of(owner.__module__) is None:
             raise UsageError(
                 f'the code of {getattr(owner, "__qualname__", owner)} is in no file that can be read, so its results '

@@ -106,3 +106,14 @@ def test_a_live_table_takes_foreign_text(monkeypatch):
 )
 def test_a_name_is_printable_whatever_is_in_it(name, shown):
     assert console.printable(name) == shown
+
+
+def test_a_notebook_gets_plain_text_on_its_standard_output(monkeypatch, capsys):
+    """Else each line is an output of its own there, beside and not among what is printed, and %%capture misses it."""
+    monkeypatch.setattr('rich.console._is_jupyter', lambda: True)
+    notebook = console.make_console()
+    sys.stdout.write('before\n')
+    notebook.print('a line of a run', highlight=False, soft_wrap=True)
+    sys.stdout.write('after\n')
+    assert capsys.readouterr().out == 'before\na line of a run\nafter\n'
+    assert not notebook.is_terminal  # so no table is redrawn in place

@@ -596,6 +596,15 @@ def test_code_that_is_in_no_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         foreign_code({'type': 'Typed'})
 
 
+def test_a_part_in_the_running_script_is_refused_since_workers_do_not_run_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MODELS, '_module_dict', dict(MODELS.module_dict))
+    main = sys.modules['__main__']
+    monkeypatch.setattr(main, 'Typed', type('Typed', (), {'__module__': '__main__'}), raising=False)
+    MODELS.register_module(name='Typed', module=main.Typed)
+    with pytest.raises(UsageError, match='Typed is defined in the script or notebook .* name that as a plug-in'):
+        foreign_code({'type': 'Typed'})
+
+
 def test_parts_that_another_package_registers_with_mmengine_count(package: Package) -> None:
     """mmpretrain's networks are found through the parent of our registry, and are no dependency of ours."""
     package.files['loss.py'] = (

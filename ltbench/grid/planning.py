@@ -53,13 +53,9 @@ def expand(
         UsageError: For anything unknown or contradictory, before anything is written.
         DataError: If data are missing or damaged.
     """
-    of_methods, of_benchmarks = _split_options(suite, options or {})
-    methods = [_with_options(method, of_methods) for method in suite.methods]
+    benchmarks, methods = resolve(suite, options, scale_lr)
     measured_by = {method: _after_training((*suite.probes, *probes_of(method))) for method in methods}
-    benchmarks = [load_benchmark(text, suite.preset, of_benchmarks, scale_lr) for text in suite.benchmarks]
     broken: dict[str, str] = {}
-    for benchmark in benchmarks:
-        check_parts(benchmark)
     for benchmark in benchmarks:  # all names and options are checked before any data are read
         for method in methods:
             try:
@@ -80,6 +76,22 @@ def expand(
                     plan = make_plan(method, benchmark, fingerprint, seed)
                     runs.append(Run(benchmark, method, seed, plan, measured_by[method]))
     return Graph(runs), broken
+
+
+def resolve(
+    suite: Suite, options: Mapping[str, Any] | None = None, scale_lr: bool = False
+) -> tuple[list[Benchmark], list[str]]:
+    """Benchmarks and methods of a suite with the options that were given, see :func:`expand`; reads no data.
+
+    Raises:
+        UsageError: For anything unknown or impossible.
+    """
+    of_methods, of_benchmarks = _split_options(suite, options or {})
+    methods = [_with_options(method, of_methods) for method in suite.methods]
+    benchmarks = [load_benchmark(text, suite.preset, of_benchmarks, scale_lr) for text in suite.benchmarks]
+    for benchmark in benchmarks:
+        check_parts(benchmark)
+    return benchmarks, methods
 
 
 def _after_training(asked: Iterable[str]) -> tuple[str, ...]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -13,33 +16,70 @@ from rich.table import Table
 from ltbench import plugins
 from ltbench.config import config_names, load_benchmark, load_suite
 from ltbench.console import make_console, say
-from ltbench.errors import EXIT_FAILED, unknown
+from ltbench.errors import EXIT_FAILED, UsageError, unknown
 from ltbench.grid.answer import Answers, question_of
 from ltbench.places import cache_root
 from ltbench.record import read_record, results_root
 from ltbench.registry import METHODS
 
 
-def list_things(what: str, plugin_files: Iterable[str], write: Callable[[str], None] | None = None) -> int:
+@dataclass(frozen=True)
+class Filter:
+    """Which recorded runs are listed; what is empty takes all.
+
+    Attributes:
+        suite: Name of the suite.
+        benchmarks: Names, or patterns like ``cifar*``.
+        methods: As recorded, options included, or patterns like ``*nbn*``.
+        seeds: Run seeds.
+    """
+
+    suite: str | None = None
+    benchmarks: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+
+
+def list_things(
+    what: str,
+    plugin_files: Iterable[str],
+    write: Callable[[str], None] | None = None,
+    wanted: Filter = Filter(),
+) -> int:
     """Print one line for each thing of a kind; or ``write`` all that is known of them as JSON.
+
+    Args:
+        what: ``'methods'``, ``'benchmarks'``, ``'suites'`` or ``'runs'``.
+        plugin_files: Files with methods.
+        write: Takes the text for programs; nothing is printed then.
+        wanted: Which runs.
 
     Returns:
         0; or 1 if a plug-in did not load, so that its methods are not among them.
+
+    Raises:
+        UsageError: If there is no such kind, it is not runs that are filtered, or nothing recorded is called so.
     """
-    kinds = {'methods': _methods, 'benchmarks': _benchmarks, 'suites': _suites, 'runs': _runs}
+    kinds = {'methods': _methods, 'benchmarks': _benchmarks, 'suites': _suites, 'runs': lambda: _runs(wanted)}
     if what not in kinds:
         raise unknown('thing to list', what, kinds)
+    if what != 'runs' and wanted != Filter():
+        raise UsageError(f'SUITE, -b, -m and --seeds choose among runs, not {what}: ltbench ls runs')
     rows = _remembered_methods(list(plugin_files)) if what == 'methods' else kinds[what]()
     console = make_console()
     if write is not None:
         write(json.dumps(rows, indent=1) + '\n')
     elif rows:
-        table = Table(*(name for name, value in rows[0].items() if not isinstance(value, dict)), box=None)
+        table = Table(box=None)
+        for name, value in rows[0].items():
+            if not isinstance(value, dict):
+                table.add_column(name, overflow='fold')  # nothing is cut
         for row in rows:
             table.add_row(*(str(value) for value in row.values() if not isinstance(value, dict)))
         console.print(table)
     else:
-        say(f'there are no {what}' + (f' in {results_root()}' if what == 'runs' else ''))
+        such = 'such runs' if wanted != Filter() else what
+        say(f'there are no {such}' + (f' in {results_root()}' if what == 'runs' else ''))
     not_loaded = plugins.not_loaded()
     for line in not_loaded:
         say(line)
@@ -113,10 +153,9 @@ def _suites() -> Rows:
     return rows
 
 
-def _runs() -> Rows:
+def _runs(wanted: Filter) -> Rows:
     rows = []
-    for path in sorted(results_root().glob('*/records/*.json')):
-        record = read_record(path)
+    for path, record in _chosen(wanted).items():
         rows.append(
             {
                 'suite': path.parts[-3],
@@ -131,3 +170,28 @@ def _runs() -> Rows:
             }
         )
     return rows
+
+
+def _chosen(wanted: Filter) -> dict[Path, Mapping[str, Any]]:
+    """Records by their files, those that are wanted; what nothing recorded is called is an error."""
+    paths = sorted(results_root().glob('*/records/*.json'))
+    _refuse_unknown('recorded suite', [wanted.suite] if wanted.suite else [], {path.parts[-3] for path in paths})
+    paths = [path for path in paths if wanted.suite is None or _is_called(path.parts[-3], wanted.suite)]
+    records: dict[Path, Mapping[str, Any]] = {path: read_record(path) for path in paths}
+    for key, names in (('benchmark', wanted.benchmarks), ('method', wanted.methods)):
+        _refuse_unknown(f'recorded {key}', names, {record[key] for record in records.values()})
+        if names:
+            records = {p: r for p, r in records.items() if any(_is_called(r[key], name) for name in names)}
+    return {p: r for p, r in records.items() if not wanted.seeds or r['run_seed'] in wanted.seeds}
+
+
+def _refuse_unknown(noun: str, names: Iterable[str], known: Iterable[str]) -> None:
+    known = {*known}
+    for name in names:
+        if known and not any(_is_called(one, name) for one in known):
+            raise unknown(noun, name, known)
+
+
+def _is_called(name: str, pattern: str) -> bool:
+    """Brackets stand for themselves: the options of methods are full of them."""
+    return name == pattern or fnmatchcase(name, pattern.replace('[', '[[]'))

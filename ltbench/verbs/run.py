@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from zipfile import BadZipFile
 
 from rich.console import Console
@@ -26,7 +27,7 @@ from ltbench.grid.recording import (
     unrecorded,
     without_recorded,
 )
-from ltbench.grid.selection import Selection
+from ltbench.grid.selection import Execution, Selection
 from ltbench.grid.status import StageState, needed_stages
 from ltbench.record import is_valid, results_root, set_superseded_aside, write_failure
 from ltbench.registry import EXECUTORS, lookup
@@ -42,46 +43,55 @@ if TYPE_CHECKING:
     from ltbench.config import Suite
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a selection.
+
+    Attributes:
+        suite: What it is part of.
+        runs: All its runs.
+        failures: Why something failed, a line each: of runs, methods without a plan, trackers.
+        code: For the command line: 0, or not where something failed or is not reported.
+    """
+
+    suite: Suite
+    runs: list[Run]
+    failures: list[str]
+    code: int = 0
+
+
 def run(
     selection: Selection,
-    plugin_files: Iterable[str],
-    executor: str,
-    slots: int | None,
-    timeout: float | None = None,
-    settings: Mapping[str, Any] | None = None,
-    trackers: Sequence[str] = (),
-    figures: bool = True,
-    eval_every: int | None = None,
+    execution: Execution,
     question: str | None = None,
-) -> int:
-    """Carry out a selection; return the exit code: 0, or 1 if a run or a tracker failed.
+    leaderboard: bool = True,
+) -> Outcome:
+    """Carry out a selection: plan, train what is missing, record, report.
 
     Args:
         selection: What was asked for.
-        plugin_files: Files with methods.
-        executor: Who carries the stages out, by name.
-        slots: Devices that stages take up at once; None is the executor's default.
-        timeout: Minutes that a stage may take.
-        settings: Further arguments of the executor.
-        trackers: Where records go too, by name; runs that were recorded before go there as well, if they are missing.
-        figures: Whether the report at the end has figures.
-        eval_every: Epochs between scores on the way; None: the last epoch alone is scored.
+        execution: How.
         question: From :func:`ltbench.grid.answer.question_of`; what is shown of a finished grid is kept under it.
+        leaderboard: Whether the tables of the report are shown at the end.
+
+    Raises:
+        InterruptedRunError: On Ctrl-C; the store and the records are whole, and the same call continues from there.
     """
     console = make_console()
-    suite, graph, broken = plan_selection(selection, plugin_files)
+    suite, graph, broken = plan_selection(selection, execution.plugins)
+    runs = graph.runs
     if selection.skip_recorded:
-        count, graph = len(graph.runs), without_recorded(graph, suite)
-        console.print(f'{count - len(graph.runs)} of {count} runs have a record and are left alone.')
-    executor_class, store = lookup(EXECUTORS, executor), Store()
+        graph = without_recorded(graph, suite)
+        console.print(f'{len(runs) - len(graph.runs)} of {len(runs)} runs have a record and are left alone.')
+    executor_class, store = lookup(EXECUTORS, execution.executor), Store()
     benchmarks = {id(run_.benchmark): run_.benchmark for run_ in graph.runs}.values()
     data = [load_data(item.data) for item in benchmarks]
     notes = {note: None for item, of in zip(benchmarks, data, strict=True) for note in (*item.notes, *of.notes)}
     beside = told_apart(suite, graph)
     shown: list[str | ShownTable] = [*notes, *([f'note: {beside}'] if beside else [])]
     show(shown, console)
-    carrier = executor_class(store, _runtime(plugin_files, eval_every), slots, **(settings or {}))
-    tracking = Tracking(trackers, suite.name)
+    carrier = executor_class(store, _runtime(execution), execution.workers, **execution.settings)
+    tracking = Tracking(execution.track, suite.name)
     unscored: dict[int, str] = {}  # id of a run -> why
     records = _record(unrecorded(graph, suite, store), store, console, tracking, unscored)
     for run_ in graph.runs:
@@ -91,15 +101,17 @@ def run(
     failed: dict[str, StageState] = {}
     everything_found = f'Everything is found: {len(graph.runs)} runs, nothing to train.'
     answers = Answers(store.root, question) if question else None
-    if eval_every and (found := sum(stage.kind == 'train' and store.has(key) for key, stage in graph.stages.items())):
+    found = sum(stage.kind == 'train' and store.has(key) for key, stage in graph.stages.items())
+    if execution.eval_every and found:
         console.print(f'Train stages found as trained before, without new scores on the way: {found}.')
     if needed:
         store.check_writable()
         try:
-            with make_view(graph, needed, console) as view:
+            carried_out = carrier.run(graph, execution.timeout and 60 * execution.timeout)
+            with closing(carried_out), make_view(graph, needed, console) as view:
                 for run_, record in records:
                     view.recorded(run_, record)
-                for states in carrier.run(graph, timeout and 60 * timeout):
+                for states in carried_out:
                     settled = {id(run_) for run_, _ in records} | unscored.keys()
                     new = [item for item in just_finished(graph, suite, states) if id(item[0]) not in settled]
                     for run_, record in _record(new, store, console, tracking, unscored):
@@ -122,32 +134,38 @@ def run(
     ]
     for run_, stage in broken_stages:
         write_failure(suite.name, identity_of(run_), stage.kind, failed[stage.fingerprint].reason)
-    if trackers:
+    if execution.track:
         _track(filter(Path.exists, (path_of_record(run_, suite) for run_ in graph.runs)), tracking, console)
     changed = bool(records or broken_stages) or (answers is not None and answers.is_outdated())
-    not_reported, tables = _show_report(suite, changed, figures, console)
+    not_reported, tables = _show_report(suite, changed, execution.figures, console, leaderboard)
     for line in tracking.summary():
         console.print(line, highlight=False, soft_wrap=True)
     for run_method, text in sorted({(run_.method, text) for run_, record in records for text in record['warnings']}):
         if text not in notes:  # those are of the data and the benchmark, and were shown at the start
             console.print(f'note: {run_method}: {text}', style='yellow', highlight=False, soft_wrap=True)
-    failures = _show_failures(graph, failed, broken, store, console)
+    _show_failures(graph, failed, broken, store, console)
     lacking = [run_ for run_ in graph.runs if id(run_) in unscored and not is_valid(path_of_record(run_, suite))]
-    code = failures or (EXIT_FAILED if tracking.failed or lacking else 0) or not_reported
+    failures = [f'{run_}: {stage.kind} failed: {failed[stage.fingerprint].reason}' for run_, stage in broken_stages]
+    failures += [f'no plan could be made for {method}: {reason}' for method, reason in broken.items()]
+    failures += [f'{run_}: {unscored[id(run_)]}' for run_ in lacking]
+    failures += [f'tracker {name} failed: {reason}' for name, reason in tracking.failed.items()]
+    code = EXIT_FAILED if failed or failures else not_reported.exit_code if not_reported is not None else 0
+    if not_reported is not None:
+        failures.append(f'no report: {not_reported}')
     if answers is not None and code == 0 and tables and not plugins.not_loaded():
         files = [of.files for of in data]
         if all(each is not None for each in files):
             read = [path for each in files for path in each or ()]
             read += [store.folder(run_.fingerprint) / MANIFEST for run_ in graph.runs]
             answers.keep([*shown, everything_found, *tables], read, [results_root() / suite.name])
-    return code
+    return Outcome(suite, runs, failures, code)
 
 
-def _runtime(plugin_files: Iterable[str], eval_every: int | None) -> dict[str, object]:
+def _runtime(execution: Execution) -> dict[str, object]:
     from ltbench.engine.job import Runtime
 
-    files = tuple(str(path) for path in plugins.plugin_files(plugin_files))
-    return asdict(Runtime(plugins=files, eval_every=eval_every))
+    files = tuple(str(path) for path in plugins.plugin_files(execution.plugins))
+    return asdict(Runtime(plugins=files, eval_every=execution.eval_every))
 
 
 def _record(
@@ -184,15 +202,20 @@ def _track(records: Iterable[Path], tracking: Tracking, console: Console) -> Non
             console.print(line, style='red', highlight=False, soft_wrap=True)
 
 
-def _show_report(suite: Suite, changed: bool, figures: bool, console: Console) -> tuple[int, list[str | ShownTable]]:
-    """Rebuild the report and show its tables; the exit code of what went wrong, else 0, and what was shown of a report
-    that leaves nothing out."""
+def _show_report(
+    suite: Suite, changed: bool, figures: bool, console: Console, leaderboard: bool
+) -> tuple[LTBenchError | None, list[str | ShownTable]]:
+    """Rebuild the report and show its tables.
+
+    Returns:
+        What went wrong, and what was shown of a report that leaves nothing out.
+    """
     from ltbench.report import leaderboard_of, read_suite, write_report
     from ltbench.report.environments import footnotes, marks_of
     from ltbench.report.frame import GROUP, title
 
     if not any(any((results_root() / suite.name / kind).glob('*.json')) for kind in ('records', 'failed')):
-        return 0, []
+        return None, []
     try:
         results = read_suite(suite.source or suite.name, leave_out=True)
         for reason in results.left_out.values():
@@ -204,7 +227,9 @@ def _show_report(suite: Suite, changed: bool, figures: bool, console: Console) -
                 remove_abandoned(folder)
     except LTBenchError as error:  # the runs themselves are recorded
         console.print(f'no report: {error}', style='yellow')
-        return error.exit_code, []
+        return error, []
+    if not leaderboard:
+        return None, []
     columns = ('top1', 'many', 'medium', 'few')
     shown: list[str | ShownTable] = []
     for group, rows in leaderboard_of(results).groupby(GROUP, sort=False, dropna=False):
@@ -217,7 +242,7 @@ def _show_report(suite: Suite, changed: bool, figures: bool, console: Console) -
     drawn = any((results.folder / 'figures').glob('*.png'))
     shown.append(f'Leaderboard{" and figures" if figures and drawn else ""}: {results.folder}')
     show(shown, console)
-    return 0, [] if results.left_out else shown
+    return None, [] if results.left_out else shown
 
 
 def _mean_std(mean: float, std: float) -> str:
@@ -228,9 +253,7 @@ def _mean_std(mean: float, std: float) -> str:
 
 def _show_failures(
     graph: Graph, failed: dict[str, StageState], broken: dict[str, str], store: Store, console: Console
-) -> int:
-    if not failed and not broken:
-        return 0
+) -> None:
     runs = [run_ for run_ in graph.runs if any(stage.fingerprint in failed for stage in run_.stages)]
     if runs:
         console.print(f'{len(runs)} of {len(graph.runs)} runs failed:', style='bold red')
@@ -242,7 +265,6 @@ def _show_failures(
             log = store.work(key) / 'log.txt'
             last = ''.join(f'\n    | {line}' for line in _last_lines(log))
             console.print(f'  {names}\n    {state.reason}{last}\n    log: {log}', soft_wrap=True)
-    return EXIT_FAILED
 
 
 def _last_lines(log: Path) -> list[str]:

@@ -132,6 +132,14 @@ TABLE = [
     (BROKEN, ('ls', 'methods', '--plugin', 'broken.py'), 1),
     (DAMAGED, ('ls', 'runs'), 4),
     (in_the_way('LTBENCH_CONFIGS'), ('ls', 'suites'), 2),
+    (nothing, ('ls', 'methods', '-m', 'erm'), 2),
+    (recorded_run, ('ls', 'runs', '-m', 'ermm'), 2),
+    (recorded_run, ('ls', 'runs', 'digitz'), 2),
+    (nothing, ('show', 'nothing'), 2),
+    (nothing, ('show', 'nbn', '-b', 'nowhere_lt'), 2),
+    (nothing, ('show', 'erm', '--plugin', 'missing.py'), 2),
+    (nothing, ('show', 'la_loss+ldam'), 2),
+    (in_the_way('LTBENCH_CONFIGS'), ('show', 'digits'), 2),
     (nothing, ('check', 'nothing'), 2),
     (nothing, ('check', 'erm', '--plugin', 'missing.py'), 2),
     (nothing, ('bench', 'nothing'), 2),
@@ -189,7 +197,12 @@ def test_a_full_output_is_not_exit_0(ltbench, sandbox, words):
 
 
 @pytest.mark.parametrize(
-    'words', [('ls', 'methods', '--json'), ('status', '-b', 'digits_lt', '-m', 'talks', '-o', 'epochs=1', '--json')]
+    'words',
+    [
+        ('ls', 'methods', '--json'),
+        ('show', 'talks', '--json'),
+        ('status', '-b', 'digits_lt', '-m', 'talks', '-o', 'epochs=1', '--json'),
+    ],
 )
 def test_json_stays_json_whatever_a_plug_in_prints(sandbox, words):
     (sandbox / 'talks.py').write_text(HOSTILE)
@@ -198,7 +211,7 @@ def test_json_stays_json_whatever_a_plug_in_prints(sandbox, words):
     )
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
-    assert any(row['method'] == 'talks' for row in rows)
+    assert any('talks' in (row.get('method'), row.get('name')) for row in rows)
     said = ('imported', 'by its number', 'by the first name', 'of a child', 'at the end', 'planned')
     for what in said:
         assert f'foreign: {what}' in done.stderr

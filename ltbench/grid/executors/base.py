@@ -6,7 +6,7 @@ import signal
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from ltbench.errors import EXIT_CLAIMED, EXIT_FAILED, StoreError, UsageError
@@ -83,7 +83,7 @@ class Executor(ABC):
         for task in tasks:
             task.end()
 
-    def run(self, graph: Graph, timeout: float | None = None) -> Iterator[dict[str, StageState]]:
+    def run(self, graph: Graph, timeout: float | None = None) -> Generator[dict[str, StageState], None, None]:
         """Start every stage that is needed and ready, most urgent first, until none is left.
 
         A stage that another driver is making is waited for. A failed stage blocks what rests on it; the others go on.

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import tempfile
-from multiprocessing import forkserver, util
+from multiprocessing import forkserver, resource_tracker, util
 from multiprocessing.context import ForkServerContext
+
+from ltbench.processes import isolated
 
 LONGEST_FOLDER = 60
 """Characters of a temporary folder: the path of a socket in it has at most 107 in all."""
 PRELOAD = [
     'ltbench.engine.worker',
-    'typer',  # for the driver's main module, which every worker looks at
     'torch._dynamo',  # an optimizer imports it when it is built
 ]
 """Imported once by the fork server, so that a worker process starts in milliseconds."""
@@ -22,20 +22,21 @@ PRELOAD = [
 def fork_server() -> ForkServerContext:
     """Start the fork server unless it runs; return the way to processes of it. Its imports go on meanwhile.
 
-    Ctrl-C passes it by: the driver ends the workers itself. What it imports asks whether there is a GPU. Asked through
-    the CUDA runtime, as is the default, no process forked from it could use one; asked through NVML, all can.
+    Ctrl-C passes it by: the driver ends the workers itself. The signal is blocked, not handled: the main thread alone
+    may choose a handler, and a notebook may call from another. What it imports asks whether there is a GPU. Asked
+    through the CUDA runtime, as is the default, no process forked from it could use one; asked through NVML, all can.
+    What lies in the working directory, among somebody's data, must not be imported in place of a package.
     """
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload(PRELOAD)
-    os.environ['PYTORCH_NVML_BASED_CUDA_CHECK'] = '1'
-    # what lies in the working directory, among somebody's data, must not be imported in place of a package
-    os.environ['PYTHONSAFEPATH'] = '1'
     _choose_short_folder()
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource_tracker.ensure_running()  # lets Ctrl-C through again once it has started
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        forkserver.ensure_running()
+        with isolated(PYTHONSAFEPATH='1', PYTORCH_NVML_BASED_CUDA_CHECK='1'):
+            forkserver.ensure_running()
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
 
 

@@ -15,6 +15,7 @@ from ltbench.errors import UsageError
 from ltbench.grid.executors.base import TICK_SECONDS, Executor, Task
 from ltbench.grid.executors.fork_server import fork_server
 from ltbench.grid.graph import Graph
+from ltbench.processes import isolated
 from ltbench.registry import EXECUTORS
 from ltbench.store import Store
 
@@ -92,7 +93,8 @@ class _Worker(Task):
         theirs, self.pipe = executor.context.Pipe(duplex=False)
         self.process: ForkServerProcess = executor.context.Process(target=_work, args=(job, theirs))
         try:
-            self.process.start()
+            with isolated():
+                self.process.start()
         except (OSError, EOFError):
             self.pipe.close()
             self._give_back()

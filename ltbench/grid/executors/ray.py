@@ -8,7 +8,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import chdir
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ class RayExecutor(Executor):
         self.chosen_slots, self.chosen_gpus = slots, gpus_per_stage
         self.ray = _import_ray()
 
-    def run(self, graph: Graph, timeout: float | None = None) -> Iterator[dict[str, StageState]]:
+    def run(self, graph: Graph, timeout: float | None = None) -> Generator[dict[str, StageState], None, None]:
         """Also give cancelled tasks a moment to end their workers, and leave the cluster."""
         joined_before = self.ray.is_initialized()
         self.cancelled: list[Any] = []

@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from ltbench.processes import isolated
 from ltbench.report.ablation import ABLATIONS
 from ltbench.report.figures import ablation, accuracy, calibration, comparison, critical, inside, training
 from ltbench.report.figures.accuracy import Drawn
@@ -129,7 +130,9 @@ def draw_all(
     else:
         # not forked: whoever calls may have threads; freeze: collecting garbage need not look at what was imported
         with ProcessPoolExecutor(processes, multiprocessing.get_context('spawn'), gc.freeze) as pool:
-            drawn = list(pool.map(_carry_out, tasks, repeat(folder)))
+            with isolated(PYTHONSAFEPATH='1'):
+                drawing = pool.map(_carry_out, tasks, repeat(folder))  # starts the processes
+            drawn = list(drawing)
     return [path for paths in drawn for path in paths]
 
 

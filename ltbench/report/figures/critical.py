@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import matplotlib.pyplot as plt
 import scikit_posthocs
 from matplotlib.figure import Figure
 
@@ -25,7 +24,8 @@ def draw(ranks: Ranks, caveats: Iterable[str] = ()) -> Figure:
     if ranks.nemenyi is None or ranks.friedman is None:
         raise ValueError(f'no critical-difference diagram: {ranks.note}')
     methods = len(ranks.mean_ranks)
-    figure, axes = plt.subplots(figsize=(8, 1.8 + 0.22 * methods))
+    figure = Figure(figsize=(8, 1.8 + 0.22 * methods))  # none of pyplot's, which a notebook would show
+    axes = figure.subplots()
     # as if none were told apart, where Friedman's test does not tell any apart
     p_values = ranks.nemenyi if ranks.friedman[1] < ALPHA else ranks.nemenyi.clip(lower=1.0)
     scikit_posthocs.critical_difference_diagram(

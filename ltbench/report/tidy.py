@@ -1,0 +1,59 @@
+"""Records to the plain frame that a user analyses and plots: one row a run, one column a number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ltbench.report.frame import distinguish
+
+METRICS = (
+    'top1', 'many', 'medium', 'few', 'macro', 'geometric_mean', 'balanced_error', 'nll', 'ece', 'ece_many',
+    'ece_medium', 'ece_few',
+)  # fmt: skip
+COSTS = ('parameters', 'flops', 'wall_seconds', 'cpu_seconds', 'images_per_second', 'peak_memory_mb')
+OF_TRAINING = ('wall_seconds', 'cpu_seconds', 'images_per_second')
+"""Costs that nobody knows of a checkpoint which was imported."""
+COLUMNS = (
+    'suite', 'benchmark', 'imbalance_factor', 'setting', 'method', 'seed', *METRICS, *COSTS, 'table', 'fingerprint',
+    'path',
+)  # fmt: skip
+
+
+def tidy(records: Mapping[Path, Mapping[str, Any]]) -> pd.DataFrame:
+    """One row a run, ordered by what it is: suite, benchmark, imbalance factor, setting, method and seed.
+
+    Args:
+        records: By the file that each was read from.
+
+    Returns:
+        The columns :data:`COLUMNS`. Metrics are those of :func:`ltbench.evaluation.evaluate`: accuracies, errors and
+        ECE in percent, NLL in nats; what a run does not have is NaN, as the accuracy of an empty group. Costs are of
+        the network and all its stages, in parameters, multiply-adds an image, seconds, images a second and MB; those of
+        an imported checkpoint that are not known are NaN. Rows may be compared within one ``setting`` of a benchmark
+        and imbalance factor; ``table`` is the hash of all that they have in common.
+    """
+    rows = [
+        {
+            'suite': path.absolute().parent.parent.name,
+            'seed': record['run_seed'],
+            'path': str(path),
+            **{key: record[key] for key in ('benchmark', 'setting', 'method', 'table', 'fingerprint')},
+            'imbalance_factor': record['imbalance_factor'],
+            **{name: record['metrics'][name] for name in METRICS},
+            **{name: None if name in OF_TRAINING and _is_imported(record) else record['cost'][name] for name in COSTS},
+        }
+        for path, record in zip(records, distinguish(list(records.values())), strict=True)
+    ]
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    numbers = ['imbalance_factor', *METRICS, *COSTS]
+    frame[numbers] = frame[numbers].astype(float)
+    frame['seed'] = frame['seed'].astype(int)
+    return frame.sort_values(list(COLUMNS[:6]), ignore_index=True)
+
+
+def _is_imported(record: Mapping[str, Any]) -> bool:
+    return 'imported' in record['config']

@@ -1,0 +1,39 @@
+"""The verb `report`: the tables and figures of a suite, rebuilt from its records. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ltbench.console import say
+from ltbench.report import read_suite, write_report
+
+
+def report(
+    suite: str,
+    figures: bool = True,
+    latex: bool = False,
+    ablate: Sequence[str] = (),
+    leave_out: bool = False,
+    strict: bool = False,
+    into: Path | None = None,
+) -> list[Path]:
+    """Rebuild everything in ``results/SUITE/`` but the records; say what is left out; return the files made.
+
+    Args:
+        suite: Its name, or the path of its file.
+        figures: Whether to draw.
+        latex: Also write the leaderboard as LaTeX tables.
+        ablate: Options, ``METHOD.option``, to make an ablation of each, beside those that the suite declares.
+        leave_out: Leave out records that are not valid or in conflict, instead of raising.
+        strict: Refuse tables whose runs are of several environments, and files that are left out.
+        into: A Markdown file with places for short tables, see :mod:`ltbench.report.excerpt`.
+
+    Raises:
+        UsageError: If the suite has no records, or no record has such an option.
+        StoreError: If a record is not valid or in conflict with another, or nothing can be written.
+    """
+    results = read_suite(suite, leave_out)
+    for reason in results.left_out.values():
+        say(f'left out: {reason}')
+    return write_report(results, figures, latex, ablate, into, strict)

@@ -1,0 +1,271 @@
+"""The verb `show`: all that is known of one method, benchmark or suite, for reading."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from ltbench import plugins
+from ltbench.config import Benchmark, Spec, Suite, config_names, load_benchmark, load_suite, parse_specs, read_config
+from ltbench.console import make_console, say
+from ltbench.data import load_data
+from ltbench.errors import DataError, UsageError, unknown
+from ltbench.evaluation.metrics import describe_groups
+from ltbench.grid.explain import Explanation, explain, in_words, leaves, wrapped
+from ltbench.method import Option
+from ltbench.recipe import WORDS
+from ltbench.record import read_records, results_root
+from ltbench.registry import DATASETS, METHODS, lookup
+from ltbench.report.tidy import tidy
+from ltbench.verbs.ls import paper_of
+
+WIDEST = 80  # columns of text, on whatever screen
+PLACES = 12  # class counts that are shown one by one; of more, the ends
+
+Thing = dict[str, Any]
+
+
+def show(name: str, benchmark: str, plugin_files: Iterable[str], write: Callable[[str], None] | None = None) -> None:
+    """Print what a name stands for; or ``write`` it as a JSON list, since a suite may be called like a benchmark.
+
+    Args:
+        name: Of a method, with options or several joined by +; of a benchmark, with options; or of a suite.
+        benchmark: On which a method's plan is shown.
+        plugin_files: Files with methods.
+        write: Takes the text for programs; nothing is printed then.
+
+    Raises:
+        UsageError: If nothing is called so; near misses of all three kinds are named.
+    """
+    plugins.load(plugin_files)
+    things = list(_things(name, benchmark))
+    if write is not None:
+        write(json.dumps(things, indent=1, default=Explanation.to_json) + '\n')
+    else:
+        console = make_console()
+        width = min(console.width, WIDEST)
+        for number, thing in enumerate(things):
+            lines = [*([''] if number else []), *_TEXTS[thing['kind']](thing, width)]
+            console.print('\n'.join(lines), highlight=False, soft_wrap=True)
+    for line in plugins.not_loaded():
+        say(line)
+
+
+def _things(name: str, benchmark: str) -> Iterator[Thing]:
+    specs = parse_specs(name)
+    kinds = {
+        'method': plugins.method_names(), 'benchmark': config_names('benchmarks'), 'suite': config_names('suites'),
+    }  # fmt: skip
+    found = False
+    for kind, known in kinds.items():
+        if all(spec.name in known for spec in specs) and (kind == 'method' or not specs[1:]):
+            if kind == 'suite' and specs[0].options:
+                continue
+            found = True
+            yield {'kind': kind, 'name': name, **_KINDS[kind](name, specs, benchmark)}
+    if not found:
+        names = {name for known in kinds.values() for name in known}
+        stranger = next((spec.name for spec in specs if spec.name not in names), None)
+        if stranger is None:
+            raise UsageError(f'{name!r} joins what is no method, or sets options of a suite')
+        raise unknown('method, benchmark or suite', stranger, names)
+
+
+# ---------------------------------------------------------------------------------------------- methods
+
+
+def _method(name: str, specs: tuple[Spec, ...], benchmark: str) -> Thing:
+    parts = []
+    for spec in specs:
+        cls = METHODS.module_dict[spec.name]
+        doc = inspect.getdoc(cls) or ''
+        options = {key: _option(option) for key, option in cls.options().items()}
+        parts.append({'name': spec.name, 'doc': doc, 'paper': paper_of(doc), 'options': options})
+    method = '+'.join(map(str, specs))
+    rows, others = _recorded(method, [spec.name for spec in specs])
+    plan = explain(method, load_benchmark(benchmark))
+    return {'parts': parts, 'plan': plan, 'recorded': rows, 'recorded_with_more': others}
+
+
+def _option(option: Option) -> dict[str, Any]:
+    return {'default': option.default, 'values': _values(option), 'on': dict(option.on), 'help': option.help}
+
+
+def _values(option: Option) -> str:
+    """What may be given, in words."""
+    if option.choices is not None:
+        return _either([str(choice) for choice in option.choices])
+    kind = WORDS.get(float if option.words else type(option.default), 'anything')
+    low_high = '' if option.between is None else f' from {option.between[0]} to {option.between[1]}'
+    return _either([kind + low_high, *map(str, option.words)])
+
+
+def _either(words: list[str]) -> str:
+    return ' or '.join([', '.join(words[:-1]), words[-1]]) if words[1:] else words[0]
+
+
+def _recorded(name: str, parts: list[str]) -> tuple[list[dict[str, Any]], int]:
+    """The rows of the method in all suites, and how many rows have all of its parts and more, or other options."""
+    frames = []
+    for folder in sorted(results_root().glob('*/records')):
+        records, wrong = read_records(folder.parent.name)
+        for reason in wrong.values():
+            say(f'left out: {reason}')
+        mine = {path: record for path, record in records.items() if _has(record, parts)}
+        if mine:
+            frames.append(tidy(mine))
+    if not frames:
+        return [], 0
+    key = ['suite', 'benchmark', 'imbalance_factor', 'setting', 'table', 'method']
+    rows = pd.concat(frames).groupby(key, dropna=False)['top1'].agg(['mean', 'std', 'count']).reset_index()
+    own = rows[rows['method'] == name]
+    shown = own.drop(columns='method').rename(columns={'mean': 'top1_mean', 'std': 'top1_std', 'count': 'seeds'})
+    plain: list[dict[str, Any]] = [
+        {str(column): None if pd.isna(value) else value for column, value in row.items()}
+        for row in shown.to_dict('records')
+    ]
+    return plain, len(rows) - len(own)
+
+
+def _has(record: Mapping[str, Any], parts: list[str]) -> bool:
+    return {*parts} <= {method['name'] for method in record['methods']}
+
+
+def _method_text(thing: Thing, width: int) -> Iterator[str]:
+    for part in thing['parts']:
+        yield from _heading(f'{part["name"]}: a method' + (f' ({part["paper"]})' if part['paper'] else ''), width)
+        yield from _paragraphs(part['doc'], width)
+        yield ''
+        yield 'options' if part['options'] else 'options: none'
+        for name, option in part['options'].items():
+            yield from wrapped(f'{name} = {option["default"]}: {option["values"]}', width, 2)
+            if option['help']:
+                yield from wrapped(option['help'], width, 6)
+            for where, value in option['on'].items():
+                yield from wrapped(f'on {where}: {value}', width, 6)
+        yield ''
+    plan: Explanation = thing['plan']
+    yield from plan.lines(width)
+    yield ''
+    rows, others = thing['recorded'], thing['recorded_with_more']
+    title = 'recorded top-1 in %, mean ± std over seeds' if rows else f'recorded: nothing in {results_root()}'
+    yield from wrapped(title, width)
+    for row in rows:
+        deviation = '' if row['top1_std'] is None else f' ± {row["top1_std"]:.1f}'
+        factor = '' if row['imbalance_factor'] is None else f' IF {row["imbalance_factor"]:g}'
+        seeds = f'{row["seeds"]} seed{"" if row["seeds"] == 1 else "s"}'
+        where = f'{row["benchmark"]}{factor} ({row["setting"]}), suite {row["suite"]}'
+        yield from wrapped(f'{row["top1_mean"]:.1f}{deviation}, {seeds}: {where}', width, 2)
+    if others:
+        rows_are = 'row is' if others == 1 else 'rows are'
+        yield from wrapped(f'{others} more {rows_are} of other options or combined with other methods:', width, 2)
+        yield f'      ltbench ls runs -m "*{"*".join(part["name"] for part in thing["parts"])}*"'
+
+
+# ---------------------------------------------------------------------------------------------- benchmarks, suites
+
+
+def _benchmark(name: str, specs: tuple[Spec, ...], benchmark: str) -> Thing:
+    found = load_benchmark(name)
+    presets = read_config('benchmarks', specs[0].name)[0].get('presets', {})
+    return {
+        'doc': found.doc.removeprefix(f'{found.name}: '),
+        'data_set': lookup(DATASETS, found.data['type']).title,
+        **{section: dict(getattr(found, section)) for section in ('data', 'backbone', 'recipe')},
+        'presets': {preset: dict(leaves(changes)) for preset, changes in presets.items()},
+        'has_validation': found.has_validation,
+        'caveat': found.caveat,
+        **_counts(found),
+    }
+
+
+def _counts(benchmark: Benchmark) -> Thing:
+    """Training images a class and classes a group; or why they are not known."""
+    try:
+        counts = load_data(benchmark.data).class_counts
+    except DataError as error:
+        return {'class_counts': None, 'groups': None, 'data_missing': str(error)}
+    return {'class_counts': counts, 'groups': dict(describe_groups(counts))}
+
+
+def _benchmark_text(thing: Thing, width: int) -> Iterator[str]:
+    yield from _heading(
+        f'{thing["name"]}: a benchmark' + (f' on {thing["data_set"]}' if thing['data_set'] else ''), width
+    )
+    yield from _paragraphs(thing['doc'], width)
+    if thing['caveat']:
+        yield from wrapped(f'caveat: {thing["caveat"]}', width)
+    yield ''
+    for section in ('data', 'backbone'):
+        yield from wrapped(f'{section}: {in_words(thing[section])}', width)
+    yield 'recipe'
+    for key, value in thing['recipe'].items():
+        yield from wrapped(f'{key}: {in_words(value)}', width, 2)
+    yield 'presets' if thing['presets'] else 'presets: none but paper, the recipe above'
+    for preset, changes in thing['presets'].items():
+        told = ', '.join(f'{key}={in_words(value)}' for key, value in changes.items())
+        yield from wrapped(f'{preset}: {told}', width, 2)
+    if thing['has_validation']:
+        yield from wrapped('values are chosen on its validation part', width)
+    counts = thing['class_counts']
+    if counts is None:
+        yield from wrapped(f'training images a class: not known without the data; {thing["data_missing"]}', width)
+        return
+    ends = sorted(counts, reverse=True)
+    few = ends if len(ends) <= PLACES else [*ends[: PLACES // 2], '...', *ends[-PLACES // 2 :]]
+    groups = ', '.join(f'{count} {name}' for name, count in thing['groups'].items())
+    yield from wrapped(
+        f'training images: {sum(counts)} in {len(counts)} classes of {", ".join(map(str, few))}; classes: {groups}',
+        width,
+    )
+
+
+def _suite(name: str, specs: tuple[Spec, ...], benchmark: str) -> Thing:
+    suite: Suite = load_suite(name)
+    return {
+        'doc': suite.doc,
+        'benchmarks': list(suite.benchmarks),
+        'methods': list(suite.methods),
+        'seeds': list(suite.seeds),
+        'preset': suite.preset,
+        'runs': len(suite.benchmarks) * len(suite.methods) * len(suite.seeds),
+        'recorded': len(list((results_root() / suite.name / 'records').glob('*.json'))),
+    }
+
+
+def _suite_text(thing: Thing, width: int) -> Iterator[str]:
+    yield from _heading(f'{thing["name"]}: a suite', width)
+    yield from _paragraphs(thing['doc'], width)
+    yield ''
+    yield from wrapped(f'{thing["runs"]} runs, {thing["recorded"]} records; preset {thing["preset"] or "paper"}', width)
+    yield from wrapped(f'seeds: {", ".join(map(str, thing["seeds"]))}', width)
+    for noun in ('benchmarks', 'methods'):
+        yield noun
+        for name in thing[noun]:
+            yield from wrapped(name, width, 2)
+
+
+# ---------------------------------------------------------------------------------------------- text
+
+
+def _heading(text: str, width: int) -> list[str]:
+    return [*wrapped(text, width), '']
+
+
+def _paragraphs(doc: str, width: int) -> Iterator[str]:
+    """A docstring, wrapped anew paragraph by paragraph."""
+    for number, paragraph in enumerate(re.split(r'\n\s*\n', doc.strip())):
+        if number:
+            yield ''
+        yield from wrapped(' '.join(paragraph.replace('``', '`').split()), width, hang=0)
+
+
+_KINDS = {'method': _method, 'benchmark': _benchmark, 'suite': _suite}
+_TEXTS: dict[str, Callable[[Thing, int], Iterator[str]]] = {
+    'method': _method_text, 'benchmark': _benchmark_text, 'suite': _suite_text,
+}  # fmt: skip
