@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker, util
 from multiprocessing.context import ForkServerContext
 
@@ -20,24 +22,31 @@ PRELOAD = [
 
 
 def fork_server() -> ForkServerContext:
-    """Start the fork server unless it runs; return the way to processes of it. Its imports go on meanwhile.
+    """Start the fork server unless it runs; return the way to processes of it. Its imports go on meanwhile."""
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(PRELOAD)
+    _choose_short_folder()
+    with starting():
+        forkserver.ensure_running()
+    return context
+
+
+@contextmanager
+def starting() -> Iterator[None]:
+    """For what may start the fork server: also a process, before which multiprocessing starts one that was killed.
 
     Ctrl-C passes it by: the driver ends the workers itself. The signal is blocked, not handled: the main thread alone
     may choose a handler, and a notebook may call from another. What it imports asks whether there is a GPU. Asked
     through the CUDA runtime, as is the default, no process forked from it could use one; asked through NVML, all can.
     What lies in the working directory, among somebody's data, must not be imported in place of a package.
     """
-    context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(PRELOAD)
-    _choose_short_folder()
     resource_tracker.ensure_running()  # lets Ctrl-C through again once it has started
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         with isolated(PYTHONSAFEPATH='1', PYTORCH_NVML_BASED_CUDA_CHECK='1'):
-            forkserver.ensure_running()
+            yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return context
 
 
 def _choose_short_folder() -> None:

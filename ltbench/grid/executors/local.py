@@ -13,9 +13,8 @@ import torch
 
 from ltbench.errors import UsageError
 from ltbench.grid.executors.base import TICK_SECONDS, Executor, Task
-from ltbench.grid.executors.fork_server import fork_server
+from ltbench.grid.executors.fork_server import fork_server, starting
 from ltbench.grid.graph import Graph
-from ltbench.processes import isolated
 from ltbench.registry import EXECUTORS
 from ltbench.store import Store
 
@@ -93,7 +92,7 @@ class _Worker(Task):
         theirs, self.pipe = executor.context.Pipe(duplex=False)
         self.process: ForkServerProcess = executor.context.Process(target=_work, args=(job, theirs))
         try:
-            with isolated():
+            with starting():
                 self.process.start()
         except (OSError, EOFError):
             self.pipe.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -40,3 +42,25 @@ def test_a_fork_server_that_is_killed_again_and_again_ends_no_driver(tmp_path, m
     assert executor.free == ([1] if code is None else [0, 1])
     assert ('unexpected EOF' in task.reason) == (code is not None)
     executor.wait({'a': task} if code else {})
+
+
+@pytest.mark.slow
+def test_a_fork_server_that_multiprocessing_puts_in_the_place_of_a_killed_one_hears_no_ctrl_c():
+    """It does so by itself where the first is killed between being looked for and being asked for a process."""
+    code = """
+import os, signal, time
+from multiprocessing import forkserver
+from pathlib import Path
+from ltbench.grid.executors.fork_server import fork_server, starting
+context = fork_server()
+os.kill(before := forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+with starting():
+    process = context.Process(target=time.sleep, args=(0,))
+    process.start()
+assert (after := forkserver._forkserver._forkserver_pid) != before
+status = dict(line.split(':', 1) for line in Path(f'/proc/{after}/status').read_text().splitlines())
+assert any(int(status[mask], 16) & 1 << signal.SIGINT - 1 for mask in ('SigIgn', 'SigBlk')), status
+assert 'PYTHONSAFEPATH=1' in Path(f'/proc/{after}/environ').read_text().split(chr(0))
+process.join()
+"""
+    subprocess.run([sys.executable, '-c', code], check=True, timeout=240)
