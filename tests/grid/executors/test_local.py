@@ -54,6 +54,7 @@ from pathlib import Path
 from ltbench.grid.executors.fork_server import fork_server, starting
 context = fork_server()
 os.kill(before := forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+os.waitid(os.P_PID, before, os.WEXITED | os.WNOWAIT)
 with starting():
     process = context.Process(target=time.sleep, args=(0,))
     process.start()
