@@ -26,29 +26,40 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # boxes leave 20 of 80 columns to what is said, and cut it there
     context_settings={'help_option_names': ['-h', '--help']},
 )
-data_app = typer.Typer(help='Find, download and check the data of benchmarks.', no_args_is_help=True)
+data_app = typer.Typer(
+    help='Find, download and check the data of benchmarks.', no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(data_app, name='data')
-store_app = typer.Typer(help='Look at what was trained: list, verify, clean up.', no_args_is_help=True)
+store_app = typer.Typer(
+    help='Look at what was trained: list, verify, clean up.', no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(store_app, name='store')
 
-SuiteName = Annotated[
-    str | None, typer.Argument(metavar='[SUITE]', help='Name of a suite, or a file. Default: digits.')
-]
+SuiteName = Annotated[str | None, typer.Argument(metavar='SUITE', help='Name of a suite, or a file. Default: digits.')]
 Benchmarks = Annotated[
-    list[str] | None, typer.Option('-b', '--benchmark', help='NAME or "NAME(imbalance_factor=50)"; may be repeated.')
+    list[str] | None,
+    typer.Option('-b', '--benchmark', metavar='NAME', help='NAME or "NAME(imbalance_factor=50)"; may be repeated.'),
 ]
 Methods = Annotated[
-    list[str] | None, typer.Option('-m', '--method', help='NAME, A+B or "NAME(option=value)"; may be repeated.')
+    list[str] | None,
+    typer.Option('-m', '--method', metavar='NAME', help='NAME, A+B or "NAME(option=value)"; may be repeated.'),
 ]
-Seeds = Annotated[str | None, typer.Option('--seeds', help='Run seeds, e.g. 0,1,2.')]
+Seeds = Annotated[str | None, typer.Option('--seeds', metavar='SEEDS', help='Run seeds, e.g. 0,1,2.')]
 Preset = Annotated[
-    str | None, typer.Option('--preset', help="One of the benchmark's presets; default: its plain recipe.")
+    str | None,
+    typer.Option('--preset', metavar='NAME', help="One of the benchmark's presets; default: its plain recipe."),
 ]
 Options = Annotated[
     list[str] | None,
-    typer.Option('-o', '--option', help='recipe.epochs=5, epochs=5, or nbn.normalize=weight; may be repeated.'),
+    typer.Option(
+        '-o',
+        '--option',
+        metavar='KEY=VALUE',
+        help='recipe.epochs=5, epochs=5, or nbn.normalize=weight; may be repeated.',
+    ),
 ]
 ScaleLR = Annotated[
     bool, typer.Option('--scale-lr', help='With -o batch_size=N: scale the learning rate in proportion.')
@@ -62,7 +73,9 @@ SkipRecorded = Annotated[
     ),
 ]
 Figures = Annotated[bool, typer.Option('--figures/--no-figures', help='Draw, or only make the tables.')]
-Plugins = Annotated[list[Path] | None, typer.Option('--plugin', help='A file with a method of yours; may be repeated.')]
+Plugins = Annotated[
+    list[Path] | None, typer.Option('--plugin', metavar='FILE', help='A file with a method of yours; may be repeated.')
+]
 
 
 def _show_version(wanted: bool) -> None:
@@ -93,17 +106,23 @@ def run(
     plugin: Plugins = None,
     scale_lr: ScaleLR = False,
     executor: Annotated[
-        str, typer.Option(help='Who carries the stages out: local, ray (a Ray cluster) or slurm (Slurm jobs).')
+        str,
+        typer.Option(
+            metavar='NAME', help='Who carries the stages out: local, ray (a Ray cluster) or slurm (Slurm jobs).'
+        ),
     ] = 'local',
     workers: Annotated[
-        int | None, typer.Option(min=1, help='Stages at once; default: one a GPU, or one a core without GPUs.')
+        int | None,
+        typer.Option(min=1, metavar='N', help='Stages at once; default: one a GPU, or one a core without GPUs.'),
     ] = None,
     timeout: Annotated[
         float | None, typer.Option(metavar='MINUTES', min=0, help='End a stage that takes longer, as failed.')
     ] = None,
     gpus_per_stage: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help='With --executor ray: share of a GPU that a stage takes; default: 1.'),
+        typer.Option(
+            min=0, max=1, metavar='SHARE', help='With --executor ray: share of a GPU that a stage takes; default: 1.'
+        ),
     ] = None,
     slurm: Annotated[
         list[str] | None,
@@ -154,11 +173,11 @@ def run(
     raise typer.Exit(carry_out(selection, execution, question).code)
 
 
-@app.command('eval')
+@app.command('eval', short_help='Score a recorded run again, or a published checkpoint.')
 def evaluate(
     run: Annotated[
         str | None,
-        typer.Argument(metavar='[RUN]', help='A recorded run: path or name of its record, SUITE/NAME, or fingerprint.'),
+        typer.Argument(metavar='RUN', help='A recorded run: path or name of its record, SUITE/NAME, or fingerprint.'),
     ] = None,
     checkpoint: Annotated[
         Path | None, typer.Option(metavar='FILE', help='A published checkpoint; nothing in it is executed.')
@@ -169,11 +188,14 @@ def evaluate(
     ] = None,
     benchmark: Annotated[
         str | None,
-        typer.Option('-b', '--benchmark', help='NAME or "NAME(imbalance_factor=50)": decides images and groups.'),
+        typer.Option(
+            '-b', '--benchmark', metavar='NAME', help='NAME or "NAME(imbalance_factor=50)": decides images and groups.'
+        ),
     ] = None,
     preset: Preset = None,
     option: Annotated[
-        list[str] | None, typer.Option('-o', '--option', help='backbone.name=resnext50_32x4d; may be repeated.')
+        list[str] | None,
+        typer.Option('-o', '--option', metavar='KEY=VALUE', help='backbone.name=resnext50_32x4d; may be repeated.'),
     ] = None,
     mean: Annotated[
         str | None,
@@ -225,7 +247,7 @@ def evaluate(
         typer.echo(line)
 
 
-@app.command()
+@app.command(short_help='Show two recorded runs side by side.')
 def compare(
     first: Annotated[str, typer.Argument(metavar='RUN', help='As for eval: path, name, SUITE/NAME or fingerprint.')],
     second: Annotated[str, typer.Argument(metavar='RUN', help='Another run of the same benchmark.')],
@@ -272,7 +294,7 @@ def report(
         console.print(printable(path), highlight=False, soft_wrap=True)
 
 
-@app.command()
+@app.command(short_help='Show where every run stands, and why.')
 def status(
     suite: SuiteName = None,
     benchmark: Benchmarks = None,
@@ -299,7 +321,7 @@ def status(
 @app.command('ls')
 def ls(
     what: Annotated[str, typer.Argument(metavar='methods|benchmarks|suites|runs')],
-    suite: Annotated[str | None, typer.Argument(metavar='[SUITE]', help='Of runs: those of one suite.')] = None,
+    suite: Annotated[str | None, typer.Argument(metavar='SUITE', help='Of runs: those of one suite.')] = None,
     benchmark: Annotated[
         list[str] | None, typer.Option('-b', '--benchmark', help='Of runs: NAME, or a pattern like "cifar*".')
     ] = None,
@@ -320,7 +342,7 @@ def ls(
     raise typer.Exit(code)
 
 
-@app.command()
+@app.command(short_help='Show one method, benchmark or suite.')
 def show(
     name: Annotated[str, typer.Argument(metavar='NAME', help='A method (also NAME+NAME), a benchmark or a suite.')],
     benchmark: Annotated[
@@ -337,9 +359,9 @@ def show(
         show_thing(name, benchmark, [str(p) for p in plugin or ()], write)
 
 
-@app.command()
+@app.command(short_help='Test that methods keep the contract.')
 def check(
-    method: Annotated[list[str] | None, typer.Argument(metavar='[METHOD]...', help='Default: all methods.')] = None,
+    method: Annotated[list[str] | None, typer.Argument(metavar='METHOD', help='Default: all methods.')] = None,
     plugin: Plugins = None,
 ) -> None:
     """Test that methods keep the contract: yours as well as the built-in ones."""
@@ -348,7 +370,7 @@ def check(
     raise typer.Exit(check_methods(method or [], [str(p) for p in plugin or ()]))
 
 
-@app.command()
+@app.command(short_help='Measure this machine: our path against references.')
 def bench(
     part: Annotated[str, typer.Argument(metavar='train|data|stage2|grid|start|report')],
     out: Annotated[Path | None, typer.Option(help='Also write the result to this JSON file.')] = None,
@@ -387,7 +409,7 @@ def data_ls() -> None:
     list_data()
 
 
-@data_app.command('get')
+@data_app.command('get', short_help='Download what is missing or damaged, and check it.')
 def data_get(benchmark: Annotated[str, typer.Argument(help='Name of a benchmark.')]) -> None:
     """Download what is missing or damaged, from where it was cut, and check it; or say what to put where."""
     from ltbench.verbs.data import get_data
@@ -395,7 +417,7 @@ def data_get(benchmark: Annotated[str, typer.Argument(help='Name of a benchmark.
     raise typer.Exit(get_data(benchmark))
 
 
-@data_app.command('check')
+@data_app.command('check', short_help='Compare every file with its published checksum.')
 def data_check(benchmark: Annotated[str, typer.Argument(help='Name of a benchmark.')]) -> None:
     """Compare every file with its published checksum, and count the images of large sets."""
     from ltbench.verbs.data import check_data
@@ -403,7 +425,7 @@ def data_check(benchmark: Annotated[str, typer.Argument(help='Name of a benchmar
     raise typer.Exit(check_data(benchmark))
 
 
-@store_app.command('ls')
+@store_app.command('ls', short_help='List the artifacts.')
 def store_ls() -> None:
     """List the artifacts: kind, size, age, and how many records rest on each."""
     from ltbench.verbs.store import show_store
@@ -411,7 +433,7 @@ def store_ls() -> None:
     show_store()
 
 
-@store_app.command('verify')
+@store_app.command('verify', short_help='Compare every file with its checksum.')
 def store_verify() -> None:
     """Compare every file with its checksum and set damaged artifacts aside."""
     from ltbench.verbs.store import verify_store
@@ -419,7 +441,7 @@ def store_verify() -> None:
     raise typer.Exit(verify_store())
 
 
-@store_app.command('gc')
+@store_app.command('gc', short_help='Remove artifacts that no record rests on.')
 def store_gc(
     days: Annotated[float, typer.Option(min=0, help='Keep what is younger.')] = 7.0,
     yes: Annotated[bool, typer.Option('--yes', help='Do not ask.')] = False,

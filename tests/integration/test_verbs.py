@@ -295,3 +295,16 @@ def test_planning_carrying_out_reporting_and_scoring_leave_no_file_open(sandbox,
     everything(1)
     assert open_files() == before
     assert len(read_records('imported')[0]) == 1
+
+
+@pytest.mark.parametrize(
+    'words', [(), ('data',), ('store',), ('run', '-h'), ('eval', '-h'), ('ls', '-h'), ('show', '-h')]
+)
+def test_help_is_whole_at_80_columns(main, monkeypatch, capsys, words):
+    monkeypatch.setenv('COLUMNS', '80')
+    main(*words)
+    shown = ''.join(capsys.readouterr())
+    assert 'Usage' in shown
+    assert '...\n' not in shown.partition('\n')[2].replace('[ARGS]...', '').replace('ME, ...', '')
+    assert '…' not in shown
+    assert max(map(len, shown.splitlines())) <= 80
