@@ -69,7 +69,8 @@ class Claim:
                 except OSError:  # of the disk, which may recover
                     held = time.monotonic() - renewed < UNHEARD_SECONDS
                 if not held:
-                    lost()
+                    if not self._stop.is_set():  # let go while we looked: whatever holds it now is none of our business
+                        lost()
                     return
 
         self._thread = threading.Thread(target=beat, daemon=True)

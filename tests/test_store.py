@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -352,3 +353,22 @@ def test_who_works_where_nothing_can_be_written_is_told_by_this_machines_clock(t
     assert claim_owner(store.work(KEY)) == {'host': 'another', 'pid': 1, 'state': 'held'}
     os.utime(claim.path, (time.time() - 100,) * 2)
     assert claim_owner(store.work(KEY)) is None
+
+
+def test_a_claim_that_is_let_go_while_its_heart_beats_is_not_lost(tmp_path, monkeypatch):
+    """Whoever carries a stage out is ended when it is: the process itself, where that is a script or a notebook."""
+    monkeypatch.setattr(claims_module, 'HEARTBEAT_SECONDS', 0.01)
+    claim = Store(tmp_path).claim('ab' * 32)
+    looking, lost = threading.Event(), []
+
+    def is_held(_):
+        looking.set()
+        claim._stop.wait()
+        return False
+
+    monkeypatch.setattr(claims_module.Claim, 'is_held', is_held)
+    claim.keep_alive(lambda: lost.append(1))
+    assert looking.wait(10)
+    claim.release()
+    claim._thread.join(10)
+    assert not lost
