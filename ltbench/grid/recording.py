@@ -44,14 +44,13 @@ def _holds(path: Path, probes: Sequence[str]) -> bool:
         return False
 
 
-def just_finished(graph: Graph, suite: Suite, states: Mapping[str, StageState]) -> Iterator[tuple[Run, Path]]:
-    """Runs of which the last stage or a probe has just been carried out, and nothing is left to do; with the path of
-    their (new or renewed) record."""
+def just_finished(graph: Graph, states: Mapping[str, StageState]) -> Iterator[Run]:
+    """Runs of which the last stage or a probe has just been carried out, and nothing is left to do."""
     for run in graph.runs:
         ends = [states[end].state for end in run.ends if end in states]
         is_finished = run.fingerprint not in states or states[run.fingerprint].state == 'done'
         if ends and is_finished and all(state in ('done', 'failed', 'blocked') for state in ends):
-            yield run, path_of_record(run, suite)
+            yield run
 
 
 def path_of_record(run: Run, suite: Suite) -> Path:

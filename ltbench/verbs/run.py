@@ -113,8 +113,9 @@ def run(
                     view.recorded(run_, record)
                 for states in carried_out:
                     settled = {id(run_) for run_, _ in records} | unscored.keys()
-                    new = [item for item in just_finished(graph, suite, states) if id(item[0]) not in settled]
-                    for run_, record in _record(new, store, console, tracking, unscored):
+                    new = [run_ for run_ in just_finished(graph, states) if id(run_) not in settled]
+                    finished = [(run_, path_of_record(run_, suite)) for run_ in new]
+                    for run_, record in _record(finished, store, console, tracking, unscored):
                         view.recorded(run_, record)
                         records.append((run_, record))
                     view.update(states)
