@@ -53,8 +53,9 @@ def expand(
         UsageError: For anything unknown or contradictory, before anything is written.
         DataError: If data are missing or damaged.
     """
+    asked = [_after_training((*suite.probes, *probes_of(method))) for method in suite.methods]
     benchmarks, methods = resolve(suite, options, scale_lr)
-    measured_by = {method: _after_training((*suite.probes, *probes_of(method))) for method in methods}
+    measured_by = dict(zip(methods, asked, strict=True))
     broken: dict[str, str] = {}
     for benchmark in benchmarks:  # all names and options are checked before any data are read
         for method in methods:

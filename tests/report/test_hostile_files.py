@@ -12,6 +12,7 @@ from ltbench.cli import main
 from ltbench.config import Suite
 from ltbench.console import make_console
 from ltbench.errors import StoreError, UsageError
+from ltbench.grid import cost
 from ltbench.grid.cost import Costs
 from ltbench.record import RecordIndex, record_name
 from ltbench.report import build_report, figures, read_suite
@@ -79,8 +80,8 @@ def test_a_report_that_cannot_be_written_is_no_success(results, monkeypatch, cap
     assert exit_code(monkeypatch, 'report', 'made', '--no-figures') == 4
     assert 'ltbench: cannot write report in ' in capsys.readouterr().err
     suite = Suite('made', ('cifar10_lt',), ('erm',), (0,))
-    code, _ = _show_report(suite, True, False, make_console())
-    assert code == 4
+    wrong, _ = _show_report(suite, True, False, make_console(), leaderboard=True)
+    assert wrong.exit_code == 4
     assert 'no report: cannot write report in ' in capsys.readouterr().out
 
 
@@ -111,7 +112,8 @@ def test_where_two_differ_both_are_named():
     assert all('whose 2 records differ in analysis.bn.last.weight (channels)' in said for said in wrong.values())
 
 
-def test_a_checkpoint_that_was_imported_takes_no_time_to_train():
+def test_a_checkpoint_that_was_imported_takes_no_time_to_train(monkeypatch, tmp_path):
+    monkeypatch.setattr(cost, 'ROOT_OF_PACKAGE', tmp_path / 'no checkout')
     record = make_record()
     record['config']['imported'] = {'source': 'nbn', 'backbone': {'type': 'CIFARResNet', 'depth': 32}}
     record['stages'] = [record['stages'][0] | {'kind': 'imported', 'epochs': 0, 'cost': {'evaluation_seconds': 1.0}}]

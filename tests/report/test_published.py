@@ -15,9 +15,8 @@ from ltbench.report.tables import csv
 
 HOME = Path(__file__).parents[2]
 FOREIGN = {
-    'balms', 'bbn', 'cdt', 'decouple', 'dive', 'equalised', 'glmc',
-    'gpaco', 'la_loss_adaptive', 'lift', 'mamix_drw', 'manifold_mixup', 'margin_drw', 'ncl', 'paco', 'reslt', 'sade',
-    'tade',
+    'balms', 'bbn', 'cdt', 'decouple', 'dive', 'equalised', 'la_loss_adaptive', 'lift', 'mamix_drw', 'manifold_mixup',
+    'margin_drw', 'reslt', 'sade', 'tade',
 }  # fmt: skip
 
 
