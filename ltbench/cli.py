@@ -157,6 +157,10 @@ def run(
     )  # fmt: skip
     selection = _selection(suite, benchmark, method, seeds, preset, option, plugin, scale_lr, skip_recorded)
     if dry_run:
+        if executor != 'local':
+            from ltbench.registry import EXECUTORS, lookup
+
+            lookup(EXECUTORS, executor)
         from ltbench.verbs.dry_run import show_plan
 
         show_plan(selection, files)

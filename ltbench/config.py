@@ -185,7 +185,7 @@ class Benchmark:
         Where the data lie is not part of it: what they hold tells tables apart, see :func:`table_of`.
         """
         tree = {'data': self.data, 'backbone': self.backbone, 'recipe': self.recipe}
-        last = [leaf.rpartition('.')[2] for leaf in _leaves(tree)]
+        last = [leaf.rpartition('.')[2] for leaf in _paths(tree)]
         names = {key: name for key in self.overrides if (name := key.rpartition('.')[2]) not in LOCATION_KEYS}
         shown = {key: name if last.count(name) == 1 else key for key, name in names.items()}
         changed = ', '.join(f'{shown[key]}={_show(self.overrides[key])}' for key in sorted(names))
@@ -347,23 +347,33 @@ def _merge(tree: dict[str, Any], changes: Mapping[str, Any], where: str) -> None
             raise unknown(f'key in {where}', key, tree)
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str = '') -> Iterator[str]:
+def leaves(tree: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:
+    """Dotted path and value of every entry of nested dicts that is no dict itself."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f'{prefix}{key}.')
+        else:
+            yield prefix + key, value
+
+
+def _paths(tree: Mapping[str, Any], prefix: str = '') -> Iterator[str]:
+    """Also of entries that are dicts: a whole one can be set."""
     for key, value in tree.items():
         yield prefix + key
         if isinstance(value, Mapping):
-            yield from _leaves(value, f'{prefix}{key}.')
+            yield from _paths(value, f'{prefix}{key}.')
 
 
 def _full_path(tree: Mapping[str, Any], key: str, name: str) -> str:
-    leaves = list(_leaves(tree))
-    if key in leaves:
+    paths = list(_paths(tree))
+    if key in paths:
         return key
-    matches = [leaf for leaf in leaves if leaf.endswith('.' + key)]
+    matches = [path for path in paths if path.endswith('.' + key)]
     if len(matches) == 1:
         return matches[0]
     if matches:
         raise UsageError(f'option {key!r} of {name} is ambiguous: {", ".join(matches)}')
-    raise unknown(f'option of {name}', key, {leaf.rpartition('.')[2] for leaf in leaves} | set(leaves))
+    raise unknown(f'option of {name}', key, {path.rpartition('.')[2] for path in paths} | set(paths))
 
 
 def _get(tree: Any, path: str) -> Any:

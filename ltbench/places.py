@@ -21,6 +21,10 @@ def place(variable: str, default: str) -> Path:
     return Path(chosen or default)
 
 
-def cache_root() -> Path:
-    """Where what takes long to find out is remembered for this user; whatever is in it can be made again."""
-    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'ltbench'
+def cache_root() -> Path | None:
+    """Where what takes long to find out is remembered for this user; whatever is in it can be made again. None for a
+    user without a home, as in a container that is run under a number."""
+    try:
+        return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'ltbench'
+    except RuntimeError:
+        return None

@@ -237,3 +237,22 @@ def file_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
         yield server
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def small_network():
+    from ltbench.models.classifier import LongTailClassifier
+
+    def build(normalization: dict[str, Any] | None = None) -> LongTailClassifier:
+        """ResNet-8 for 4 classes of grey images."""
+        config = {
+            'backbone': {'type': 'CIFARResNet', 'depth': 8},
+            'head': {'type': 'LinearHead'},
+            'normalization': normalization,
+            'rectification': None,
+            'recipe': {'precision': 'fp32'},
+        }
+        torch.manual_seed(0)
+        return LongTailClassifier(config, num_classes=4, in_channels=1)
+
+    return build

@@ -6,6 +6,7 @@ or ROOT/CLASS/*, of which up to `test_per_class` images of each class, at most a
 scaled to it. The recipe is that of cifar10_lt, and so is the cost of an image. No published rows.
 """
 
+_base_ = '../_base_/cifar_recipe.py'
 data = dict(
     type='FolderLT',
     root='',
@@ -16,16 +17,6 @@ data = dict(
     test_per_class=100,
     split_seed=0,
     skip_unreadable=False,
-)
-backbone = dict(type='CIFARResNet', depth=32)
-recipe = dict(
-    epochs=200,
-    batch_size=128,
-    optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=2e-4),
-    schedule=dict(type='step', at=[0.8, 0.9], gamma=0.01, warmup_epochs=5),
-    augmentation=dict(crop_padding=4, flip=True),
-    precision='fp32',
-    devices=1,
 )
 presets = dict(
     quick=dict(recipe=dict(epochs=30, schedule=dict(type='cosine', warmup_epochs=0)), backbone=dict(depth=20))

@@ -24,6 +24,7 @@ from ltbench.config import ROOT_OF_PACKAGE, configs_root
 from ltbench.errors import StoreError
 from ltbench.fingerprint import fingerprint
 from ltbench.grid.selection import Selection, has_plug_ins
+from ltbench.places import cache_root
 from ltbench.sealed import DamagedFileError, UnreadableFileError, explained, read_document, write_document
 
 KIND = 'answer'
@@ -132,6 +133,12 @@ class Answers:
             return read_document(self.path, KIND, self.question, Answer)
         except (FileNotFoundError, DamagedFileError, UnreadableFileError):
             return None
+
+
+def remembered(verb: str, selection: Selection | None = None) -> Answers | None:
+    """What this user's cache has on a question; None where answers to it are not kept, see :func:`question_of`."""
+    question, root = question_of(verb, selection), cache_root()
+    return Answers(root, question) if question and root else None
 
 
 def show(shown: Iterable[str | ShownTable], console: Console) -> None:

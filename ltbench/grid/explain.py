@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ltbench.config import Benchmark
+from ltbench.config import Benchmark, leaves
 from ltbench.errors import LTBenchError, UsageError
 from ltbench.grid.graph import Graph, Run
 from ltbench.method import make_plan
@@ -213,12 +213,3 @@ def _differences(plan: Plan, erm: Plan) -> Iterator[Difference]:
         for slot, value in change.items():
             at = f'{slot} after epoch {round(share * epochs)}'
             yield Difference(at, in_words(erm.settings[slot]), in_words(value))
-
-
-def leaves(tree: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:
-    """Every entry of a nested config that is no dict itself, by its dotted path."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from leaves(value, f'{prefix}{key}.')
-        else:
-            yield prefix + key, value

@@ -78,10 +78,14 @@ class Run:
         """Fingerprint of the images and labels."""
         return self.plan.data
 
-    def __str__(self) -> str:
+    @property
+    def where(self) -> str:
+        """Benchmark and imbalance factor."""
         factor = self.benchmark.data.get('imbalance_factor')
-        where = self.benchmark.name + (f' IF {factor:g}' if factor is not None else '')
-        return f'{where} / {self.method} / seed {self.seed}'
+        return self.benchmark.name + (f' IF {factor:g}' if factor is not None else '')
+
+    def __str__(self) -> str:
+        return f'{self.where} / {self.method} / seed {self.seed}'
 
 
 class Graph:

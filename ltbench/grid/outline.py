@@ -11,10 +11,9 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ltbench.config import Benchmark, Suite
-from ltbench.grid.answer import Answers, question_of
+from ltbench.grid.answer import remembered
 from ltbench.grid.graph import Graph, PlannedBefore, Run
 from ltbench.grid.selection import Selection, choose_suite
-from ltbench.places import cache_root
 from ltbench.stage import PARENTS, Stage
 
 
@@ -47,8 +46,7 @@ def outline(selection: Selection, plugin_files: Iterable[str] = ()) -> Outline:
         DataError: If data are missing or damaged.
     """
     plugin_files = list(plugin_files)
-    question = None if plugin_files else question_of('plan', selection)
-    answers = Answers(cache_root(), question) if question else None
+    answers = None if plugin_files else remembered('plan', selection)
     if answers is not None and (answer := answers.find()) is not None:
         return _read(answer['said'], choose_suite(selection))
     from ltbench import plugins

@@ -142,12 +142,17 @@ def has_plug_ins() -> bool:
 
 @cache
 def built_in_methods() -> frozenset[str]:
-    """Names that the files of ``methods`` register, read from their text; none where the package is not found."""
+    """Names that the files of ``methods`` register, read from their text; none where the package is not found, or one
+    of its files cannot be read: what is wrong with that is told where it is imported."""
     package = find_spec('methods')
     folders = (package and package.submodule_search_locations) or ()
     names = set()
     for path in (path for folder in folders for path in Path(folder).glob('*.py')):
-        for node in ast.walk(ast.parse(path.read_bytes())):
+        try:
+            tree = ast.parse(path.read_bytes())
+        except (OSError, SyntaxError, ValueError):
+            return frozenset()
+        for node in ast.walk(tree):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == 'METHODS.register_module':
                 names |= {str(item.value.value) for item in node.keywords if isinstance(item.value, ast.Constant)}
     return frozenset(names)

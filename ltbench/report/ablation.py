@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ltbench.config import Benchmark, Spec, parse_specs
+from ltbench.config import Benchmark, Spec, leaves, parse_specs
 from ltbench.errors import UsageError
 from ltbench.fingerprint import fingerprint
 from ltbench.report.escaping import in_markdown
 from ltbench.report.frame import GROUP, title
 from ltbench.report.holm import holm
-from ltbench.report.options import SECTIONS, as_text, check_known, leaves, options_of, place
+from ltbench.report.options import SECTIONS, as_text, check_known, options_of, place
 
 SCORES = ('top1', 'many', 'medium', 'few', 'macro')
 PLAIN = 'erm'

@@ -9,10 +9,11 @@ from typing import Any
 
 import pandas as pd
 
+from ltbench.config import leaves
 from ltbench.fingerprint import canonical, fingerprint
 from ltbench.record import ROW
 from ltbench.report.escaping import in_file_name
-from ltbench.report.options import as_text, leaves
+from ltbench.report.options import as_text
 
 GROUP = list(ROW[:-1])
 """What tells the tables apart: benchmark, imbalance factor, setting, and the hash of all that their rows share."""

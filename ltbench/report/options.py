@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ltbench.config import leaves
 from ltbench.errors import unknown
 
 SECTIONS = ('data', 'backbone', 'recipe')
@@ -34,15 +35,6 @@ def check_known(records: Sequence[Mapping[str, Any]], option: str) -> None:
     if owner not in owners:
         raise unknown('method or section in these records', owner, owners)
     raise unknown(f'option of {owner} in these records', option, [k for k in known if k.partition('.')[0] == owner])
-
-
-def leaves(tree: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:
-    """Dotted path and value of every entry of nested dicts."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from leaves(value, f'{prefix}{key}.')
-        else:
-            yield prefix + key, value
 
 
 def place(order: Sequence[Any], value: Any) -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 from scipy.stats import kendalltau
 
-from ltbench.config import ROOT_OF_PACKAGE, parse_specs
+from ltbench.config import ROOT_OF_PACKAGE, leaves, parse_specs
 from ltbench.errors import StoreError
 from ltbench.record import ROW
 from ltbench.report.escaping import in_markdown
@@ -300,7 +300,7 @@ def _differences(record: Record, published: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _unlike(config: Mapping[str, Any], recipe: Mapping[str, Any], sections: Sequence[str]) -> Iterator[str]:
-    mine, theirs = ({k: v for s in sections for k, v in _leaves(tree[s], f'{s}.')} for tree in (config, recipe))
+    mine, theirs = ({k: v for s in sections for k, v in leaves(tree[s], f'{s}.')} for tree in (config, recipe))
     for key in sorted(mine.keys() | theirs.keys()):
         if key not in NOT_OF_THE_RECIPE and mine.get(key) != theirs.get(key):
             yield f'{key.partition(".")[2]}: {_show(mine.get(key))} measured, {_show(theirs.get(key))} published'
@@ -324,14 +324,6 @@ def _name_of(backbone: Mapping[str, Any]) -> str:
         pattern = '{type}'
     rest = [f'{k}={_show(v)}' for k, v in backbone.items() if k != 'type' and f'{{{k}}}' not in pattern]
     return ' with '.join([pattern.format_map(backbone), *([', '.join(rest)] if rest else [])])
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f'{prefix}{key}.')
-        else:
-            yield prefix + key, value
 
 
 def _show(value: Any) -> str:

@@ -17,8 +17,7 @@ from ltbench import plugins
 from ltbench.config import config_names, load_benchmark, load_suite
 from ltbench.console import make_console, say
 from ltbench.errors import EXIT_FAILED, UsageError, unknown
-from ltbench.grid.answer import Answers, question_of
-from ltbench.places import cache_root
+from ltbench.grid.answer import remembered
 from ltbench.record import read_record, results_root
 from ltbench.registry import METHODS
 
@@ -91,8 +90,7 @@ Rows = list[dict[str, Any]]
 
 def _remembered_methods(plugin_files: list[str]) -> Rows:
     """The rows of all methods, from before as long as no code has changed; with plug-ins they are made each time."""
-    question = None if plugin_files else question_of('ls methods')
-    answers = Answers(cache_root(), question) if question else None
+    answers = None if plugin_files else remembered('ls methods')
     if answers is not None and (answer := answers.find()) is not None:
         return json.loads(answer['said'])
     plugins.load(plugin_files)

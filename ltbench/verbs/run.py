@@ -130,11 +130,12 @@ def run(
     broken_stages = [
         (run_, stage)
         for run_ in graph.runs
-        for stage in run_.stages
+        for stage in (*run_.stages, *run_.probes)
         if stage.fingerprint in failed and failed[stage.fingerprint].state == 'failed'
     ]
     for run_, stage in broken_stages:
-        write_failure(suite.name, identity_of(run_), stage.kind, failed[stage.fingerprint].reason)
+        if stage.kind != 'probe':  # without its measurement a run is recorded all the same
+            write_failure(suite.name, identity_of(run_), stage.kind, failed[stage.fingerprint].reason)
     if execution.track:
         _track(filter(Path.exists, (path_of_record(run_, suite) for run_ in graph.runs)), tracking, console)
     changed = bool(records or broken_stages) or (answers is not None and answers.is_outdated())

@@ -11,12 +11,22 @@ from typing import Any
 import pandas as pd
 
 from ltbench import plugins
-from ltbench.config import Benchmark, Spec, Suite, config_names, load_benchmark, load_suite, parse_specs, read_config
+from ltbench.config import (
+    Benchmark,
+    Spec,
+    Suite,
+    config_names,
+    leaves,
+    load_benchmark,
+    load_suite,
+    parse_specs,
+    read_config,
+)
 from ltbench.console import make_console, say
 from ltbench.data import load_data
 from ltbench.errors import DataError, UsageError, unknown
 from ltbench.evaluation.metrics import describe_groups
-from ltbench.grid.explain import Explanation, explain, in_words, leaves, wrapped
+from ltbench.grid.explain import Explanation, explain, in_words, wrapped
 from ltbench.method import Option
 from ltbench.recipe import WORDS
 from ltbench.record import read_records, results_root

@@ -181,15 +181,14 @@ class LiveView:
         return draw_grid(lines, self.console, footer, running_first=True)
 
     def _line(self, run: Run, state: StageState) -> Line:
-        where, _, _ = str(run).partition(' / ')
         if found := self.results.get((run.fingerprint, run.method)):
-            return Line(where, run.method, run.seed, 'done', found)
+            return Line(run.where, run.method, run.seed, 'done', found)
         told = state.reason or state.waiting
         if not told and state.state == 'running':
             told = progress_of(state) + left(state.seconds_left)
             owner = self._owner(run)
             told = f'shared with {owner}' if owner != run.method else told
-        return Line(where, run.method, run.seed, state.state, told)
+        return Line(run.where, run.method, run.seed, state.state, told)
 
     def _owner(self, run: Run) -> str:
         """The method that is told of the stage a run waits for: the first that needs it."""

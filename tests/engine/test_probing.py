@@ -12,7 +12,6 @@ from torch import nn
 from ltbench.engine.hooks import Curve
 from ltbench.engine.probing import followed, measured, watched
 from ltbench.errors import MethodWarning, UsageError
-from ltbench.models.classifier import LongTailClassifier
 from ltbench.models.normalization import NormalizedBN
 from ltbench.probes import ALWAYS, Probe, Seen
 from ltbench.probes.strength import class_sums
@@ -21,20 +20,8 @@ from ltbench.registry import PROBES
 COUNTS = [200, 150, 10, 5]
 
 
-def network():
-    config = {
-        'backbone': {'type': 'CIFARResNet', 'depth': 8},
-        'head': {'type': 'LinearHead'},
-        'normalization': None,
-        'rectification': None,
-        'recipe': {'precision': 'fp32'},
-    }
-    torch.manual_seed(0)
-    return LongTailClassifier(config, num_classes=4, in_channels=1)
-
-
-def test_seen_is_what_the_head_is_given_and_only_while_it_is_watched():
-    model = network().eval()
+def test_seen_is_what_the_head_is_given_and_only_while_it_is_watched(small_network):
+    model = small_network().eval()
     images, labels = torch.randn(10, 1, 8, 8), torch.tensor([0, 1, 2, 3, 3, 2, 1, 0, 0, 0])
     with watched(model) as batches, torch.no_grad():
         for part in images.split(4):
@@ -59,7 +46,7 @@ def test_seen_is_what_the_head_is_given_and_only_while_it_is_watched():
         ({'tensor': torch.ones(1)}, 'Tensor is not JSON serializable'),
     ],
 )
-def test_a_probe_that_fails_fails_alone_and_says_so(monkeypatch, given, said):
+def test_a_probe_that_fails_fails_alone_and_says_so(small_network, monkeypatch, given, said):
     class Bad(Probe):
         def measure(self, seen):
             return 1 / 0 if given == 'raise' else given
@@ -75,12 +62,12 @@ def test_a_probe_that_fails_fails_alone_and_says_so(monkeypatch, given, said):
     for name, probe in (('bad', Bad), ('good', Good), ('absent', Absent)):
         monkeypatch.setitem(PROBES.module_dict, name, probe)
     with pytest.warns(MethodWarning, match='the probe bad measured nothing: .*' + said):
-        found = measured(['bad', 'good', 'absent'], Seen(network(), [], torch.zeros(0), COUNTS))
+        found = measured(['bad', 'good', 'absent'], Seen(small_network(), [], torch.zeros(0), COUNTS))
     assert found == {'good': {'1': [2, 3.5]}}  # as it will be read from the record
 
 
-def test_a_value_that_modules_share_counts_once():
-    model = network()
+def test_a_value_that_modules_share_counts_once(small_network):
+    model = small_network()
     assert followed(model) == {}
     NormalizedBN(scope='all', scalar='layer')(model.backbone)
     scalars = {id(s): s for m in model.modules() for s in getattr(m, 'scalars', ())}

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from ltbench.grid import outline as outline_module
 from ltbench.grid import planning
+from ltbench.grid.answer import Answers
 from ltbench.grid.outline import outline
 from ltbench.grid.recording import identity_of
 from ltbench.grid.selection import Selection
+from ltbench.places import cache_root
 
 METHODS = ('erm', 'drw', 'crt', 'distill', 'tau_norm', 'la_posthoc', 'nbn+crt')
 ASKED = Selection(benchmarks=('digits_lt', 'digits_lt(imbalance_factor=10)'), methods=METHODS, seeds=(0, 1),
@@ -45,11 +49,20 @@ def test_what_was_planned_before_is_what_is_planned(sandbox, monkeypatch):
 def test_probes_are_remembered(sandbox, monkeypatch):
     suite = sandbox / 'measured.py'
     suite.write_text("benchmarks = ['digits_lt']\nmethods = ['erm', 'crt']\nseeds = [0]\nprobes = ['feature_norms']\n")
-    monkeypatch.setattr(outline_module, 'question_of', lambda *_: 'ab' * 32)  # a file of one's own is not remembered
+    memory = Answers(cache_root(), 'ab' * 32)  # a file of one's own has none
+    monkeypatch.setattr(outline_module, 'remembered', lambda *_: memory)
     planned = described(outline(Selection(str(suite))))
     assert all(len(ends) == 2 for _, ends in planned['probes'])
     monkeypatch.setattr(planning, 'plan_selection', unplannable)
     assert described(outline(Selection(str(suite)))) == planned
+
+
+def test_a_user_without_a_home_has_no_memory(sandbox, monkeypatch):
+    """As in a container that is run under a number."""
+    monkeypatch.delenv('XDG_CACHE_HOME')
+    monkeypatch.setattr(Path, 'home', classmethod(lambda cls: (_ for _ in ()).throw(RuntimeError('no home'))))
+    assert described(outline(ASKED))['runs']
+    assert list(sandbox.iterdir()) == []
 
 
 def test_a_damaged_or_unwritable_memory_is_none(sandbox, monkeypatch):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from ltbench import plugins
 from ltbench.errors import UsageError
+from ltbench.grid import selection as selection_module
 from ltbench.grid.selection import Selection, built_in_methods, check_names
 from ltbench.registry import METHODS
 
@@ -39,6 +41,16 @@ def test_methods_of_plug_ins_are_looked_up_later(monkeypatch):
     check_names(selection, ['mine.py'])
     monkeypatch.setenv('LTBENCH_PLUGINS', 'mine.py')
     check_names(selection)
+
+
+def test_a_method_file_that_cannot_be_read_is_no_traceback(tmp_path, monkeypatch):
+    """Whoever imports it says what is wrong; until then no name is known to be misspelled."""
+    (tmp_path / 'broken.py').write_text('def (')
+    monkeypatch.setattr(selection_module, 'find_spec', lambda _: SimpleNamespace(submodule_search_locations=[tmp_path]))
+    built_in_methods.cache_clear()
+    assert built_in_methods() == set()
+    check_names(Selection(benchmarks=('digits_lt',), methods=('mine',)))
+    built_in_methods.cache_clear()
 
 
 COMMANDS = [

@@ -193,6 +193,20 @@ def test_a_run_that_fails_is_an_error_with_the_others(sandbox):
     assert list(raised.value.records['method']) == ['erm']
 
 
+def test_a_probe_that_could_not_be_run_is_named_and_the_run_is_in_the_frame(sandbox):
+    Path('ends.py').write_text(
+        'import os\nfrom ltbench.method import Method\nfrom ltbench.probes import Probe\n'
+        'from ltbench.registry import METHODS, PROBES\n\n\n'
+        "@PROBES.register_module(name='ends_of_face')\nclass Ends(Probe):\n"
+        '    def measure(self, seen):\n        os._exit(9)\n\n\n'
+        "@METHODS.register_module(name='asks_of_face')\nclass Asks(Method):\n    '''Asks.'''\n\n"
+        "    probes = ('ends_of_face',)\n\n    def apply(self, plan):\n        return plan\n"
+    )
+    with pytest.raises(FailedRunsError, match=r'1 of 1 runs are recorded: .*asks_of_face.*: probe failed: ') as raised:
+        ltbench.run(benchmark='digits_lt', methods='asks_of_face', options=QUICK, plugins='ends.py')
+    assert len(raised.value.records) == 1
+
+
 def test_ctrl_c_ends_the_workers_and_the_same_call_continues(sandbox):
     """As an interrupted kernel does: the process lives on, and so must nothing that it started."""
     arguments = dict(benchmark='digits_lt', methods='erm', options={'epochs': 100})

@@ -142,6 +142,7 @@ TABLE = [
     (in_the_way('LTBENCH_CONFIGS'), ('show', 'digits'), 2),
     (nothing, ('check', 'nothing'), 2),
     (nothing, ('check', 'erm', '--plugin', 'missing.py'), 2),
+    (nothing, ('run', '--dry-run', '--executor', 'slrum'), 2),
     (nothing, ('bench', 'nothing'), 2),
     (nothing, ('bench', 'data', '--rounds', '0'), 2),
     (with_file('file', ''), ('bench', 'data', '--out', 'file/x.json'), 1),

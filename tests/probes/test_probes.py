@@ -12,7 +12,6 @@ from ltbench.errors import UsageError
 from ltbench.grid.graph import Run
 from ltbench.grid.planning import expand
 from ltbench.method import Method, make_plan, probes_of
-from ltbench.models.classifier import LongTailClassifier
 from ltbench.probes import Seen
 from ltbench.probes.bn import describe_bn
 from ltbench.probes.norms import FeatureNorms
@@ -23,20 +22,8 @@ from ltbench.source import foreign_code
 COUNTS = [200, 150, 10, 5]
 
 
-def network(normalization=None):
-    config = {
-        'backbone': {'type': 'CIFARResNet', 'depth': 8},
-        'head': {'type': 'LinearHead'},
-        'normalization': normalization,
-        'rectification': None,
-        'recipe': {'precision': 'fp32'},
-    }
-    torch.manual_seed(0)
-    return LongTailClassifier(config, num_classes=4, in_channels=1)
-
-
-def test_the_vectors_are_those_that_act():
-    model = network({'type': 'NormalizedBN', 'scope': 'all', 'scalar': 'network', 'bias_init': 'ones'})
+def test_the_vectors_are_those_that_act(small_network):
+    model = small_network({'type': 'NormalizedBN', 'scope': 'all', 'scalar': 'network', 'bias_init': 'ones'})
     last = [module for module in model.backbone.modules() if isinstance(module, nn.BatchNorm2d)][-1]
     with torch.no_grad():
         last.weight.copy_(torch.arange(64.0))
@@ -47,8 +34,8 @@ def test_the_vectors_are_those_that_act():
     assert told['last']['bias'] == pytest.approx([3 / 8] * 64, rel=1e-4)
     assert told['layers'][-1]['weight_mean'] == pytest.approx(expected.mean(), rel=1e-4)
     assert told['layers'][-1]['weight_std'] == pytest.approx(expected.std(), rel=1e-4)
-    assert len(told['layers']) == len(describe_bn(network().backbone)['layers']) == 7
-    assert len(describe_bn(network({'type': 'NoAffineBN'}).backbone)['layers']) == 6
+    assert len(told['layers']) == len(describe_bn(small_network().backbone)['layers']) == 7
+    assert len(describe_bn(small_network({'type': 'NoAffineBN'}).backbone)['layers']) == 6
 
 
 def test_the_strength_of_channels_by_hand():
@@ -70,9 +57,9 @@ def test_the_strength_of_channels_by_hand():
     assert channel_strength(sums, weight, [200, 150, 150, 200]) == {}
 
 
-def test_the_norms_of_features_are_means_of_lengths_by_class():
+def test_the_norms_of_features_are_means_of_lengths_by_class(small_network):
     features = torch.tensor([[3.0, 4.0], [0.0, 1.0], [6.0, 8.0]])
-    seen = Seen(network(), [features[:2], features[2:]], torch.tensor([0, 2, 0]), COUNTS)
+    seen = Seen(small_network(), [features[:2], features[2:]], torch.tensor([0, 2, 0]), COUNTS)
     assert FeatureNorms().measure(seen) == {'mean': [7.5, None, 1.0, None]}
 
 
