@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 from ltbench.config import Benchmark, Spec, parse_specs, private
 from ltbench.errors import UsageError, unknown
@@ -79,6 +80,10 @@ class Option:
         return value
 
 
+# read once a class: a grid of thousands of runs asks for each run
+_DECLARED: WeakKeyDictionary[type, dict[str, Option]] = WeakKeyDictionary()
+
+
 class Method:
     """Base class of all methods: declared options, and one function from plan to plan.
 
@@ -118,10 +123,13 @@ class Method:
     @classmethod
     def options(cls) -> dict[str, Option]:
         """The declared options, by name, in order of declaration."""
-        found: dict[str, Option] = {}
-        for owner in reversed(cls.__mro__):
-            found.update({key: value for key, value in vars(owner).items() if isinstance(value, Option)})
-        return found
+        found = _DECLARED.get(cls)
+        if found is None:
+            found = {}
+            for owner in reversed(cls.__mro__):
+                found.update({key: value for key, value in vars(owner).items() if isinstance(value, Option)})
+            _DECLARED[cls] = found
+        return dict(found)
 
     def apply(self, plan: Plan) -> Plan:
         """Return ``plan`` with this method's changes."""

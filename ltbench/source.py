@@ -11,9 +11,12 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ltbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from ltbench.registry import Registry
 
 HOME = Path(__file__).resolve().parent
 
@@ -92,7 +95,8 @@ _LEAVES = frozenset((str, int, bool, type(None), float))
 _LISTS, _MAPPINGS = (list, tuple), (dict, Mapping)  # ``dict | Mapping`` is made anew at each test, and takes long
 
 
-def _code(type_name: str, kind: str) -> str | None:
+@cache
+def _registries(kind: str) -> tuple[Registry, ...]:
     from ltbench.registry import (  # brings mmengine, a second that the report need not wait
         DATASETS,
         MODELS,
@@ -101,15 +105,19 @@ def _code(type_name: str, kind: str) -> str | None:
         SAMPLERS,
     )
 
+    return (PROBES,) if kind == 'probe' else (MODELS, SAMPLERS, POLICIES, DATASETS)
+
+
+def _code(type_name: str, kind: str) -> str | None:
     name = type_name.removeprefix('ltbench.')
     found = set()  # one name may stand in several registries, and a config does not say in which it is looked up
-    for registry in (PROBES,) if kind == 'probe' else (MODELS, SAMPLERS, POLICIES, DATASETS):
+    for registry in _registries(kind):
         part = registry.module_dict.get(name)
         if part is None and registry.parent is not None:  # what another package has registered with mmengine
             part = registry.get(name) if '.' in name else registry.parent.module_dict.get(name)
         if part is not None:
             found.add(_code_of_part(part, registry.registered_in.get((name, part), part.__module__)))
-            if registry is PROBES and part.__module__.partition('.')[0] == 'ltbench':
+            if kind == 'probe' and part.__module__.partition('.')[0] == 'ltbench':
                 found.add(code_of(inspect.getfile(part)))
     codes = sorted(code for code in found if code is not None)
     return '+'.join(codes) or None

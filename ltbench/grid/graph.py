@@ -58,6 +58,8 @@ class Run:
     @cached_property
     def probes(self) -> list[Stage]:
         """Stages that nothing of the result rests on: each measures the network that the run ends with."""
+        if not self.measured_by:
+            return []
         if isinstance(self.plan, PlannedBefore):
             return list(self.plan.probes)
         network = next(stage for stage in reversed(self.stages) if stage.kind in ('train', 'head'))
