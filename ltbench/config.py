@@ -78,7 +78,19 @@ class Spec:
         return f'{self.name}({inner})' if inner else self.name
 
 
-def parse_specs(text: str | Mapping[str, Any]) -> tuple[Spec, ...]:
+class Specs(tuple[Spec, ...]):
+    """The parts of what is joined by +, in order: a method as it is carried from its suite to its record."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return hash(tuple(spec.name for spec in self))
+
+    def __str__(self) -> str:
+        return '+'.join(map(str, self))
+
+
+def parse_specs(text: str | Mapping[str, Any]) -> Specs:
     """Read ``a(x=1, y=two)+b`` into its parts, in order.
 
     A mapping ``dict(type='a+b', **{'a.x': 1})`` is accepted too; an option without a prefix belongs to the first part.
@@ -94,7 +106,7 @@ def parse_specs(text: str | Mapping[str, Any]) -> tuple[Spec, ...]:
             if index is None:
                 raise unknown('part of ' + str(text['type']), owner, [spec.name for spec in specs])
             specs[index] = Spec(specs[index].name, {**specs[index].options, option: value})
-        return tuple(specs)
+        return Specs(specs)
     if not isinstance(text, str):
         raise UsageError(f'cannot read {shortened(text)}: expected a name, with options in brackets')
     specs = []
@@ -109,7 +121,7 @@ def parse_specs(text: str | Mapping[str, Any]) -> tuple[Spec, ...]:
         specs.append(Spec(match[1], options))
     if not specs or text.strip().startswith('+') or text.strip().endswith('+') or '++' in text:
         raise UsageError(f'cannot read {text!r}: a name is missing')
-    return tuple(specs)
+    return Specs(specs)
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
@@ -414,7 +426,7 @@ class Suite:
 
     name: str
     benchmarks: tuple[str, ...]
-    methods: tuple[str, ...]
+    methods: tuple[Specs, ...]
     seeds: tuple[int, ...]
     preset: str | None = None
     doc: str = ''
@@ -445,8 +457,8 @@ def load_suite(name: str) -> Suite:
         raise UsageError(f'preset of suite {name} is text, got {shortened(preset)}')
     return Suite(
         name=name,
-        benchmarks=tuple(text if isinstance(text, str) else str(*parse_specs(text)) for text in contents['benchmarks']),
-        methods=tuple('+'.join(map(str, parse_specs(method))) for method in contents['methods']),
+        benchmarks=tuple(text if isinstance(text, str) else str(parse_specs(text)) for text in contents['benchmarks']),
+        methods=tuple(map(parse_specs, contents['methods'])),
         seeds=tuple(contents['seeds']),
         preset=preset,
         doc=doc,

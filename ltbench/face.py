@@ -160,7 +160,7 @@ def plan(
         from ltbench.grid.planning import resolve
 
         plugin_files.load(_texts(plugins))
-        suite = Suite('', _one('benchmark', benchmark), _one('method', method), (0,), preset)
+        suite = Suite('', (_one('benchmark', benchmark),), (parse_specs(_one('method', method)),), (0,), preset)
         (resolved,), (chosen,) = resolve(suite, _options(options), scale_lr)
         explained = explain(chosen, resolved)
         for line in plugin_files.not_loaded():
@@ -284,13 +284,13 @@ def _names(noun: str, given: Name | Iterable[Name] | None) -> tuple[str, ...]:
     items = [given] if isinstance(given, str | Mapping) else _listed(noun, given)
     if not items:
         raise UsageError(f'{noun} is empty: name at least one, or leave it out')
-    return tuple(item if isinstance(item, str) else '+'.join(map(str, parse_specs(item))) for item in items)
+    return tuple(item if isinstance(item, str) else str(parse_specs(item)) for item in items)
 
 
-def _one(noun: str, given: Name) -> tuple[str]:
+def _one(noun: str, given: Name) -> str:
     if not isinstance(given, str | Mapping):
         raise UsageError(f'{noun} is one name, got {given!r}')
-    return (_names(noun, given)[0],)
+    return _names(noun, given)[0]
 
 
 def _listed(noun: str, given: Any) -> list[Any]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
-from ltbench.config import Benchmark, Spec, parse_specs, private
+from ltbench.config import Benchmark, Spec, Specs, parse_specs, private
 from ltbench.errors import UsageError, unknown
 from ltbench.plan import Plan
 from ltbench.recipe import shortened
@@ -136,11 +136,12 @@ class Method:
         raise NotImplementedError
 
 
-def make_plan(method: str, benchmark: Benchmark, data_fingerprint: str, seed: int) -> Plan:
+def make_plan(method: Specs | str, benchmark: Benchmark, data_fingerprint: str, seed: int) -> Plan:
     """The plan of one run: the benchmark's plain plan with each part of ``method`` applied in turn.
 
     Args:
-        method: ``'a+b'`` applies a, then b; options in brackets: ``'nbn(normalize=weight)+la_loss'``.
+        method: Its parts, or as it is typed: ``'a+b'`` applies a, then b; options in brackets, as in
+            ``'nbn(normalize=weight)+la_loss'``.
         benchmark: The resolved benchmark.
         data_fingerprint: Fingerprint of its data.
         seed: The run seed.
@@ -148,7 +149,7 @@ def make_plan(method: str, benchmark: Benchmark, data_fingerprint: str, seed: in
     Raises:
         UsageError: For an unknown method or option, or two methods that fill the same slot.
     """
-    specs = parse_specs(method)
+    specs = parse_specs(method) if isinstance(method, str) else method
     is_foreign = any(not _is_ours(lookup(METHODS, spec.name)) for spec in specs)
     given = benchmark.private() if is_foreign else benchmark
     plan = Plan.plain(given, data_fingerprint, seed)
@@ -178,14 +179,14 @@ def build_method(spec: Spec, benchmark: Benchmark) -> Method:
     return cls(benchmark, **spec.options)
 
 
-def probes_of(method: str) -> tuple[str, ...]:
+def probes_of(method: Specs) -> tuple[str, ...]:
     """Names of the probes that the parts of a method ask for, each once.
 
     Raises:
         UsageError: If a class does not list names.
     """
     asked: list[str] = []
-    for spec in parse_specs(method):
+    for spec in method:
         names = lookup(METHODS, spec.name).probes
         if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
             raise UsageError(f'probes of method {spec.name} is a list of names, got {shortened(names)}')

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from ltbench import plugins
-from ltbench.config import Benchmark, Spec
+from ltbench.config import Benchmark, Spec, parse_specs
 from ltbench.data import load_data
 from ltbench.engine.job import Job, Runtime, StageContext
 from ltbench.engine.networks import build_model
@@ -182,7 +182,9 @@ def draw_tree(root: Path) -> None:
 def _trained(benchmark: Benchmark, method: str, dtype: torch.dtype, folder: Path) -> Values:
     """Loss of every epoch, also of a second stage, and test logits ``[8, C]``, one row after the other."""
     benchmark, store = _located(benchmark, folder), Store(folder / 'store')
-    run = Run(benchmark, method, 0, make_plan(method, benchmark, load_data(benchmark.data).fingerprint, seed=0))
+    run = Run(
+        benchmark, parse_specs(method), 0, make_plan(method, benchmark, load_data(benchmark.data).fingerprint, seed=0)
+    )
     for stage in Graph([run]).stages.values():
         with computing_in(dtype):
             code = carry_out(Job(stage, str(store.root), Runtime(device='cpu', loader_workers=0)))

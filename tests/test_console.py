@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ltbench import console
-from ltbench.config import load_benchmark
+from ltbench.config import load_benchmark, parse_specs
 from ltbench.grid.graph import Graph, Run
 from ltbench.grid.status import StageState
 from ltbench.method import make_plan
@@ -88,7 +88,7 @@ def test_a_full_or_closed_stream_ends_nothing(monkeypatch):
 def test_a_live_table_takes_foreign_text(monkeypatch):
     """It ended the grid with an error about markup."""
     benchmark = load_benchmark('digits_lt')
-    graph = Graph([Run(benchmark, 'erm', 0, make_plan('erm', benchmark, '', 0))])
+    graph = Graph([Run(benchmark, parse_specs('erm'), 0, make_plan('erm', benchmark, '', 0))])
     (key,) = graph.stages
     stream = io.StringIO()
     monkeypatch.setattr(stream, 'isatty', lambda: True)

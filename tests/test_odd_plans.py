@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ltbench import cli
-from ltbench.config import Suite, load_benchmark, load_suite, read_config
+from ltbench.config import Suite, load_benchmark, load_suite, parse_specs, read_config
 from ltbench.errors import LTBenchError, UsageError
 from ltbench.grid.planning import expand
 
@@ -55,7 +55,7 @@ def changed(tree: dict[str, Any], chance: random.Random) -> dict[str, Any]:
 def plan(benchmark: str, method: str = 'erm', options: dict[str, object] | None = None) -> str:
     """As `ltbench run --dry-run` does; what is said if that is refused."""
     try:
-        expand(Suite('odd', (benchmark,), (method,), (0,)), options)
+        expand(Suite('odd', (benchmark,), (parse_specs(method),), (0,)), options)
     except LTBenchError as error:
         said = str(error)
         assert said.strip()

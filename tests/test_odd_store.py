@@ -122,7 +122,7 @@ def made(tmp_path_factory) -> Iterator[Whole]:
         store.write(stage.fingerprint, 'submitted', {'job': '1', 'where': 'Slurm', 'host': 'another', 'pid': 1})
         (store.work(stage.fingerprint) / 'log.txt').write_text('epoch 1/2')
         suite = choose_suite(Selection(benchmarks=(whole.benchmark,), methods=METHODS))
-        for run, path in unrecorded(expand(suite)[0], suite, store):
+        for run, path in unrecorded(expand(suite).graph, suite, store):
             record_run(run, store, path)
         Answers(store.root, ANSWER).keep(SHOWN, folders=[results_root() / 'birds'])
         whole.keep()

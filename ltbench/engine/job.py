@@ -6,7 +6,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +52,15 @@ class Job:
     store: str
     runtime: Runtime = field(default_factory=Runtime)
 
+    def on(self, **places: Any) -> Job:
+        """The same stage, with other values of the runtime: the slots that it got, say."""
+        return replace(self, runtime=replace(self.runtime, **places))
+
     def to_json(self) -> dict[str, Any]:
         """Plain data; :meth:`from_json` is the way back."""
         return {
             'fingerprint': self.stage.fingerprint,
             'stage': self.stage.to_json(),
-            'devices': self.stage.devices,
             'store': self.store,
             'runtime': asdict(self.runtime),
         }

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ltbench.config import Benchmark, leaves
+from ltbench.config import Benchmark, Specs, leaves, parse_specs
 from ltbench.errors import LTBenchError, UsageError
 from ltbench.grid.graph import Graph, Run
 from ltbench.method import make_plan
@@ -98,19 +98,19 @@ class Explanation:
         return '\n'.join(self.lines())
 
 
-def explain(method: str, benchmark: Benchmark) -> Explanation:
+def explain(method: Specs, benchmark: Benchmark) -> Explanation:
     """What a method does on a benchmark.
 
     Args:
-        method: ``'a+b'`` applies a, then b; options in brackets.
+        method: Its parts.
         benchmark: The resolved benchmark; its data need not be there.
 
     Raises:
         UsageError: For an unknown method or option, two methods that fill the same slot, or a method that raises.
     """
     try:
-        plain, plan = (make_plan(name, benchmark, '', 0) for name in (PLAIN, method))
-        erm, run = Run(benchmark, PLAIN, 0, plain), Run(benchmark, method, 0, plan)
+        plain, plan = (make_plan(each, benchmark, '', 0) for each in (PLAIN, method))
+        erm, run = Run(benchmark, parse_specs(PLAIN), 0, plain), Run(benchmark, method, 0, plan)
         graph = Graph([erm, run])
     except LTBenchError:
         raise
@@ -131,7 +131,7 @@ def explain(method: str, benchmark: Benchmark) -> Explanation:
     told = [f'imbalance factor {factor:g}'] if factor is not None else []
     where = f'{benchmark.name} ({", ".join([*told, benchmark.setting])})'
     notes = dict.fromkeys([*plan.notes, *benchmark.notes])
-    return Explanation(method, where, steps, tuple(_differences(plan, plain)), tuple(notes), plan)
+    return Explanation(str(method), where, steps, tuple(_differences(plan, plain)), tuple(notes), plan)
 
 
 def wrapped(text: str, width: int, indent: int = 0, hang: int = 4) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from ltbench.config import Benchmark
+from ltbench.config import Benchmark, Specs
 from ltbench.fingerprint import fingerprint
 from ltbench.plan import Plan
 from ltbench.stage import Stage
@@ -39,13 +39,13 @@ class Run:
     """Benchmark x method x seed.
 
     Attributes:
-        method: As typed, options included.
+        method: Its parts as typed, options included.
         plan: What it comes to.
         measured_by: Names of the probes that look at its network afterwards.
     """
 
     benchmark: Benchmark
-    method: str
+    method: Specs
     seed: int
     plan: Plan | PlannedBefore
     measured_by: tuple[str, ...] = ()

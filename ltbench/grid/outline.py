@@ -7,10 +7,10 @@ are plain data: they are remembered in the user's cache for as long as no code, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from ltbench.config import Benchmark, Suite
+from ltbench.config import Benchmark, Suite, parse_specs
 from ltbench.grid.answer import remembered
 from ltbench.grid.graph import Graph, PlannedBefore, Run
 from ltbench.grid.selection import Selection, choose_suite
@@ -26,12 +26,21 @@ class Outline:
         graph: All runs, laid over each other.
         broken: Methods without a plan, with their reasons.
         notes: What a user should know about benchmarks and data.
+        lacking: Benchmarks shown without their data -> why, see :class:`ltbench.grid.planning.Planned`.
     """
 
     suite: Suite
     graph: Graph
     broken: Mapping[str, str]
     notes: list[str]
+    lacking: Mapping[str, str] = field(default_factory=dict)
+
+    def said_first(self) -> list[str]:
+        """Why benchmarks are shown without their data, a line each."""
+        return [
+            f'note: {name} is shown without its data, so whether records are of this plan cannot be told: {reason}'
+            for name, reason in self.lacking.items()
+        ]
 
 
 def outline(selection: Selection, plugin_files: Iterable[str] = ()) -> Outline:
@@ -43,7 +52,6 @@ def outline(selection: Selection, plugin_files: Iterable[str] = ()) -> Outline:
 
     Raises:
         UsageError: For anything unknown or contradictory.
-        DataError: If data are missing or damaged.
     """
     plugin_files = list(plugin_files)
     answers = None if plugin_files else remembered('plan', selection)
@@ -53,13 +61,14 @@ def outline(selection: Selection, plugin_files: Iterable[str] = ()) -> Outline:
     from ltbench.data import load_data
     from ltbench.grid.planning import plan_selection
 
-    suite, graph, broken = plan_selection(selection, plugin_files)
+    suite, (graph, broken, lacking) = plan_selection(selection, plugin_files, needs_data=False)
     benchmarks = {id(run.benchmark): run.benchmark for run in graph.runs}.values()
-    data = [load_data(benchmark.data) for benchmark in benchmarks]
-    notes = {note: None for item, of in zip(benchmarks, data, strict=True) for note in (*item.notes, *of.notes)}
-    found = Outline(suite, graph, broken, list(notes))
+    data = [load_data(benchmark.data) for benchmark in benchmarks if benchmark.name not in lacking]
+    notes = [note for benchmark in benchmarks for note in benchmark.notes] + [note for of in data for note in of.notes]
+    found = Outline(suite, graph, broken, list(dict.fromkeys(notes)), lacking)
     files = [of.files for of in data]
-    if answers is not None and not broken and not plugins.not_loaded() and all(each is not None for each in files):
+    complete = not (broken or lacking or plugins.not_loaded()) and all(each is not None for each in files)
+    if answers is not None and complete:
         answers.keep(_write(found), [path for each in files for path in each or ()])
     return found
 
@@ -77,11 +86,11 @@ def _write(found: Outline) -> dict[str, Any]:
         return key
 
     return {
-        'benchmarks': [{field.name: getattr(item, field.name) for field in fields(Benchmark)} for item in benchmarks],
+        'benchmarks': [{each.name: getattr(item, each.name) for each in fields(Benchmark)} for item in benchmarks],
         'runs': [
             {
                 'benchmark': benchmarks.index(run.benchmark),
-                'method': run.method,
+                'method': str(run.method),
                 'seed': run.seed,
                 'data': run.data,
                 'stages': [take(stage) for stage in run.stages],
@@ -107,5 +116,5 @@ def _read(said: Mapping[str, Any], suite: Suite) -> Outline:
         planned, probes = (tuple(stages[key] for key in written[name]) for name in ('stages', 'probes'))
         before = PlannedBefore(written['data'], planned, probes)
         benchmark, measured_by = benchmarks[written['benchmark']], tuple(written['measured_by'])
-        runs.append(Run(benchmark, written['method'], written['seed'], before, measured_by))
+        runs.append(Run(benchmark, parse_specs(written['method']), written['seed'], before, measured_by))
     return Outline(suite, Graph(runs), {}, said['notes'])

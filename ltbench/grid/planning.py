@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from ltbench import plugins
-from ltbench.config import Benchmark, Suite, load_benchmark, parse_specs
+from ltbench.config import Benchmark, Specs, Suite, load_benchmark
 from ltbench.console import say
 from ltbench.data import load_data
 from ltbench.data.base import FileSplit
 from ltbench.engine.optim import build_optimizer, learning_rate
-from ltbench.errors import LTBenchError, UsageError, given
+from ltbench.errors import DataError, LTBenchError, UsageError, given
 from ltbench.grid.graph import Graph, Run
 from ltbench.grid.selection import Selection, choose_suite
 from ltbench.method import make_plan, probes_of
@@ -24,34 +24,53 @@ from ltbench.recipe import check_augmentation, check_schedule
 from ltbench.registry import DATASETS, METHODS, POLICIES, PROBES, build, lookup
 
 
-def plan_selection(selection: Selection, plugin_files: Iterable[str] = ()) -> tuple[Suite, Graph, dict[str, str]]:
-    """The suite that was asked for, its graph, and the methods without a plan, see :func:`expand`.
+class Planned(NamedTuple):
+    """A suite, planned.
+
+    Attributes:
+        graph: All its runs, laid over each other.
+        broken: Methods that raise while planning -> why.
+        lacking: Benchmarks that were planned without their data, which are missing or damaged -> why. The fingerprint
+            of their data is empty, so those of their stages are not the ones that will be carried out.
+    """
+
+    graph: Graph
+    broken: dict[str, str]
+    lacking: dict[str, str]
+
+
+def plan_selection(
+    selection: Selection, plugin_files: Iterable[str] = (), needs_data: bool = True
+) -> tuple[Suite, Planned]:
+    """The suite that was asked for, and its plan.
 
     Args:
         selection: What was asked for.
         plugin_files: Files with methods; what could not be loaded is said.
+        needs_data: As in :func:`expand`.
     """
     plugins.load(plugin_files)
     suite = choose_suite(selection)
-    planned = expand(suite, selection.options, selection.scale_lr)
+    planned = expand(suite, selection.options, selection.scale_lr, needs_data)
     for line in plugins.not_loaded():  # after an error the command line says the same
         say(line)
-    return (suite, *planned)
+    return suite, planned
 
 
 def expand(
-    suite: Suite, options: Mapping[str, Any] | None = None, scale_lr: bool = False
-) -> tuple[Graph, dict[str, str]]:
-    """All runs of a suite, laid over each other, and the methods that raise while planning, with their reasons.
+    suite: Suite, options: Mapping[str, Any] | None = None, scale_lr: bool = False, needs_data: bool = True
+) -> Planned:
+    """Plan all runs of a suite.
 
     Args:
         suite: The grid.
         options: ``METHOD.option`` or a key of the benchmark -> value, as given with ``-o``.
         scale_lr: As in :func:`ltbench.config.load_benchmark`.
+        needs_data: Whether the runs are to be carried out; to look at them takes no data.
 
     Raises:
         UsageError: For anything unknown or contradictory, before anything is written.
-        DataError: If data are missing or damaged.
+        DataError: If data that are needed are missing or damaged.
     """
     asked = [_after_training((*suite.probes, *probes_of(method))) for method in suite.methods]
     benchmarks, methods = resolve(suite, options, scale_lr)
@@ -65,23 +84,31 @@ def expand(
             except LTBenchError:
                 raise
             except (Exception, SystemExit) as error:  # noqa: BLE001 - a method is foreign code; it fails alone
-                broken[method] = f'{type(error).__name__} while planning on {benchmark.name}: {error}'
+                broken[str(method)] = f'{type(error).__name__} while planning on {benchmark.name}: {error}'
     runs = []
+    lacking: dict[str, str] = {}
     for benchmark in benchmarks:
-        data = load_data(benchmark.data)
-        check_augmentation(benchmark.recipe['augmentation'], isinstance(data.train, FileSplit), benchmark.name)
-        fingerprint = data.fingerprint
+        fingerprint = ''
+        try:
+            data = load_data(benchmark.data)
+        except DataError as error:
+            if needs_data:
+                raise
+            lacking[benchmark.name] = str(error)
+        else:
+            check_augmentation(benchmark.recipe['augmentation'], isinstance(data.train, FileSplit), benchmark.name)
+            fingerprint = data.fingerprint
         for method in methods:
-            if method not in broken:
+            if str(method) not in broken:
                 for seed in suite.seeds:
                     plan = make_plan(method, benchmark, fingerprint, seed)
                     runs.append(Run(benchmark, method, seed, plan, measured_by[method]))
-    return Graph(runs), broken
+    return Planned(Graph(runs), broken, lacking)
 
 
 def resolve(
     suite: Suite, options: Mapping[str, Any] | None = None, scale_lr: bool = False
-) -> tuple[list[Benchmark], list[str]]:
+) -> tuple[list[Benchmark], list[Specs]]:
     """Benchmarks and methods of a suite with the options that were given, see :func:`expand`; reads no data.
 
     Raises:
@@ -129,7 +156,7 @@ def check_parts(benchmark: Benchmark) -> None:
 def _split_options(suite: Suite, options: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     of_methods: dict[str, dict[str, Any]] = {}
     of_benchmarks: dict[str, Any] = {}
-    named = {spec.name for method in suite.methods for spec in parse_specs(method)}
+    named = {spec.name for method in suite.methods for spec in method}
     for key, value in options.items():
         owner, _, option = key.partition('.')
         if owner in named:
@@ -141,8 +168,7 @@ def _split_options(suite: Suite, options: Mapping[str, Any]) -> tuple[dict[str, 
     return of_methods, of_benchmarks
 
 
-def _with_options(method: str, options: Mapping[str, Mapping[str, Any]]) -> str:
-    specs = parse_specs(method)
-    for spec in specs:
+def _with_options(method: Specs, options: Mapping[str, Mapping[str, Any]]) -> Specs:
+    for spec in method:
         lookup(METHODS, spec.name)
-    return '+'.join(str(replace(spec, options={**spec.options, **options.get(spec.name, {})})) for spec in specs)
+    return Specs(replace(spec, options={**spec.options, **options.get(spec.name, {})}) for spec in method)

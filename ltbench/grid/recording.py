@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ltbench import __version__
-from ltbench.config import Suite, parse_specs
+from ltbench.config import Suite
 from ltbench.data import load_data
 from ltbench.errors import StoreError
 from ltbench.evaluation import evaluate
@@ -76,9 +76,7 @@ def record_run(run: Run, store: Store, path: Path) -> dict[str, Any]:
         'protocol': PROTOCOL_VERSION,
         'data': run.data,
         'code': last.meta['environment'].get('code', ''),  # artifacts made before it was noted have none
-        'methods': [
-            {'name': spec.name, 'options': build_method(spec, run.benchmark).values} for spec in parse_specs(run.method)
-        ],
+        'methods': [{'name': spec.name, 'options': build_method(spec, run.benchmark).values} for spec in run.method],
         'stages': [{key: row[key] for key in ('kind', 'fingerprint', 'epochs', 'cost')} for row in (*lineage, *probed)],
         'config': {
             'benchmark': run.benchmark.resolved,
@@ -130,7 +128,7 @@ def identity_of(run: Run) -> dict[str, Any]:
         'imbalance_factor': run.benchmark.data.get('imbalance_factor'),
         'setting': run.benchmark.setting,
         'table': run.benchmark.table(run.data),
-        'method': run.method,
+        'method': str(run.method),
         'run_seed': run.seed,
         'fingerprint': run.fingerprint,
     }

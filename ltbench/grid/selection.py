@@ -98,13 +98,13 @@ def choose_suite(selection: Selection) -> Suite:
     """
     if selection.suite is None and selection.benchmarks:
         name = '+'.join(dict.fromkeys(spec.name for text in selection.benchmarks for spec in parse_specs(text)))
-        suite = Suite(name.replace('/', '_').removesuffix('.py'), selection.benchmarks, ('erm',), (0,))
+        suite = Suite(name.replace('/', '_').removesuffix('.py'), selection.benchmarks, (parse_specs('erm'),), (0,))
     else:
         suite = load_suite(selection.suite or 'digits')
     return replace(
         suite,
         benchmarks=selection.benchmarks or suite.benchmarks,
-        methods=selection.methods or suite.methods,
+        methods=tuple(map(parse_specs, selection.methods)) or suite.methods,
         seeds=selection.seeds or suite.seeds,
         preset=selection.preset or suite.preset,
         source=selection.suite if selection.suite and selection.suite.endswith('.py') else '',
@@ -125,7 +125,7 @@ def check_names(selection: Selection, plugin_files: Iterable[object] = ()) -> No
     if list(plugin_files) or has_plug_ins():
         return
     names = built_in_methods()
-    for spec in (spec for text in suite.methods for spec in parse_specs(text)):
+    for spec in (spec for method in suite.methods for spec in method):
         if names and spec.name not in names:
             raise unknown('method', spec.name, names)
 

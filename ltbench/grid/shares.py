@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from ltbench.config import load_benchmark
+from ltbench.config import Specs, load_benchmark, parse_specs
 from ltbench.errors import given
 from ltbench.grid.graph import Graph, Run
 from ltbench.method import make_plan
@@ -19,7 +19,7 @@ def stages_and_shares(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
     runs, described = [], {}
     for method in methods:
         try:
-            run = Run(benchmark, method, 0, make_plan(method, benchmark, '', 0))
+            run = Run(benchmark, parse_specs(method), 0, make_plan(method, benchmark, '', 0))
             given(run.fingerprint)  # the code of its parts is read for it, which may be what fails
             runs.append(run)
         except Exception as error:  # noqa: BLE001 - a method is foreign code; it is listed all the same
@@ -31,12 +31,12 @@ def stages_and_shares(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
         words = [f'{kind} x{kinds.count(kind)}' if kinds.count(kind) > 1 else kind for kind in dict.fromkeys(kinds)]
         if run.stages[-1].tuned_on is not None:
             words.append('(train on less, to choose)')
-        described[run.method] = (' > '.join(words), _shared(run, runs, graph, stages))
+        described[str(run.method)] = (' > '.join(words), _shared(run, runs, graph, stages))
     return described
 
 
-def _shared(run: Run, runs: Sequence[Run], graph: Graph, stages: dict[str, list[str]]) -> str:
-    same = [other.method for other in runs if other.fingerprint == run.fingerprint and other is not run]
+def _shared(run: Run, runs: Sequence[Run], graph: Graph, stages: Mapping[Specs, list[str]]) -> str:
+    same = [str(other.method) for other in runs if other.fingerprint == run.fingerprint and other is not run]
     if same:
         return f'everything with {_names(same)}'
     with_others: dict[int, list[str]] = {}
@@ -44,7 +44,7 @@ def _shared(run: Run, runs: Sequence[Run], graph: Graph, stages: dict[str, list[
         common = [graph.stages[key] for key in stages[run.method] if key in stages[other.method]]
         epochs = sum(stage.end - stage.begin for stage in common if stage.kind == 'train')
         if other is not run and epochs:
-            with_others.setdefault(epochs, []).append(other.method)
+            with_others.setdefault(epochs, []).append(str(other.method))
     if not with_others:
         return ''
     most = max(with_others)

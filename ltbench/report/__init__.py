@@ -7,6 +7,7 @@ import shutil
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -16,12 +17,12 @@ from ltbench.report import ablation, latex, page, published, statistics, tables,
 from ltbench.report.environments import check_strictly
 from ltbench.report.escaping import in_file_name
 from ltbench.report.excerpt import Places, excerpts, table_names
-from ltbench.report.frame import caveats, distinguish
+from ltbench.report.frame import caveats, distinguish, runs_frame
 from ltbench.report.reading import SuiteResults, read_suite
 from ltbench.report.statistics import Ranks
 from ltbench.sealed import explained, write_atomically
 
-__all__ = ['SuiteResults', 'build_report', 'leaderboard_of', 'read_suite', 'write_report']
+__all__ = ['Report', 'SuiteResults', 'build_report', 'read_suite', 'write_report']
 
 
 def build_report(
@@ -46,28 +47,58 @@ def build_report(
         UsageError: If the suite has no records, or no record has such an option.
         StoreError: If a record is not valid or in conflict with another, or nothing can be written.
     """
-    return write_report(read_suite(suite, leave_out), figures, with_latex, ablate, strict=strict)
+    return write_report(Report(read_suite(suite, leave_out)), figures, with_latex, ablate, strict=strict)
+
+
+class Report:
+    """The tables of a suite, each computed once, when it is asked for.
+
+    Args:
+        results: What they are made from.
+
+    Attributes:
+        as_recorded: The records as they were read.
+        results: With the settings of :func:`ltbench.report.frame.distinguish`, by which tables are told apart.
+    """
+
+    def __init__(self, results: SuiteResults) -> None:
+        told, count = distinguish([*results.records, *results.failures]), len(results.records)
+        self.as_recorded = results.records
+        self.results = replace(results, records=told[:count], failures=told[count:])
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """One row a run, see :func:`ltbench.report.frame.runs_frame`."""
+        return runs_frame(self.results.records)
+
+    @cached_property
+    def tests(self) -> pd.DataFrame:
+        """Of :func:`ltbench.report.statistics.against`."""
+        return statistics.against(self.frame)
+
+    @cached_property
+    def board(self) -> pd.DataFrame:
+        """One row a table and method, see :func:`ltbench.report.tables.leaderboard`."""
+        return tables.leaderboard(self.frame, self.results.failures, self.tests)
 
 
 def write_report(
-    results: SuiteResults,
+    report: Report,
     figures: bool = True,
     with_latex: bool = False,
     ablate: Sequence[str] = (),
     into: Path | None = None,
     strict: bool = False,
 ) -> list[Path]:
-    """Rebuild everything in ``results/SUITE/`` from records that were read; see :func:`build_report`.
+    """Rebuild everything in ``results/SUITE/`` but the records; see :func:`build_report`.
 
     ``into`` is a Markdown file with places for short tables, see :mod:`ltbench.report.excerpt`. ``strict`` refuses what
     :func:`ltbench.report.environments.check_strictly` finds, before anything is written.
     """
-    as_recorded, results = results.records, distinguished(results)
-    frame = tables.runs_frame(results.records)
+    results, frame = report.results, report.frame
     if strict:
-        check_strictly(replace(results, records=as_recorded), frame)
-    tests, ranks = statistics.against(frame), statistics.mean_ranks(frame)
-    board = tables.leaderboard(frame, results.failures, tests)
+        check_strictly(replace(results, records=report.as_recorded), frame)
+    tests, ranks, board = report.tests, statistics.mean_ranks(frame), report.board
     places = None if into is None else Places(into, results.suite)
     if places is not None:
         places.check(table_names(board))
@@ -102,7 +133,7 @@ def write_report(
             page.Contents(
                 suite=results.suite,
                 commands=text.commands(results),
-                records=as_recorded,
+                records=report.as_recorded,
                 leaderboard=board,
                 failures=results.failures,
                 left_out=list(results.left_out.values()),
@@ -132,19 +163,6 @@ def write_report(
     if places is not None:
         places.fill(excerpts(results, board, places.file.parent, names))
     return [*(results.folder / name for name in contents), *drawn]
-
-
-def leaderboard_of(results: SuiteResults) -> pd.DataFrame:
-    """The leaderboard of a suite as a data frame, see :func:`ltbench.report.tables.leaderboard`."""
-    results = distinguished(results)
-    return tables.leaderboard(tables.runs_frame(results.records), results.failures)
-
-
-def distinguished(results: SuiteResults) -> SuiteResults:
-    """The same with the settings of :func:`ltbench.report.frame.distinguish`, by which tables are told apart."""
-    told = distinguish([*results.records, *results.failures])
-    count = len(results.records)
-    return replace(results, records=told[:count], failures=told[count:])
 
 
 def _draw(

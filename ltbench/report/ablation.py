@@ -15,7 +15,7 @@ from ltbench.config import Benchmark, Spec, leaves, parse_specs
 from ltbench.errors import UsageError
 from ltbench.fingerprint import fingerprint
 from ltbench.report.escaping import in_markdown
-from ltbench.report.frame import GROUP, title
+from ltbench.report.frame import GROUP, by_table
 from ltbench.report.holm import holm
 from ltbench.report.options import SECTIONS, as_text, check_known, options_of, place
 
@@ -141,9 +141,9 @@ def markdown(table: pd.DataFrame, name: str) -> str:
         'Accuracy in %, mean ± standard deviation (ddof = 1) over seeds; difference to the reference row (ref.), '
         f'in points, paired by seed; p: {TEST}. Empty where there is nothing to compare with, or one pair only.',
     ]
-    for group, rows in table.groupby(GROUP, sort=False, dropna=False):
+    for key, rows in by_table(table, sort=False):
         shown = [score for score in SCORES if rows.loc[rows['score'] == score, 'mean'].notna().any()]
-        lines += ['', f'### {in_markdown(title(*group))}', '']
+        lines += ['', f'### {in_markdown(key.title)}', '']
         lines += [
             '| ' + ' | '.join([*map(in_markdown, what), 'seeds', *(f'{s} | difference | p' for s in shown)]) + ' |'
         ]

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ltbench.errors import StoreError
 from ltbench.record import record_name
-from ltbench.report.frame import GROUP, title
+from ltbench.report.frame import by_table
 from ltbench.report.reading import SuiteResults
 
 MARKS = ('†', '‡', '§', '¶', '‖')
@@ -22,7 +22,7 @@ def marks_of(board: pd.DataFrame) -> pd.Series:
     The main environment is that of most runs of the table; of several, the first by name.
     """
     marks = pd.Series('', index=board.index)
-    for _, rows in board.groupby(GROUP, dropna=False):
+    for _, rows in by_table(board):
         signs = _signs(rows)
         marks[rows.index] = [
             ''.join(sign for name, sign in signs.items() if name in row) for row in rows['environments']
@@ -69,13 +69,13 @@ def check_strictly(results: SuiteResults, frame: pd.DataFrame) -> None:
             line of its own.
     """
     wrong = [f'left out: {reason}' for reason in results.left_out.values()]
-    for group, rows in frame.groupby(GROUP, dropna=False):
+    for key, rows in by_table(frame):
         counts = Counter(rows['environment'])
         main, *others = _most_first(counts)
         for row in rows[rows['environment'].isin(others)].to_dict('records'):
             path = results.folder / 'records' / record_name(results.records[row['record']])
             wrong.append(
-                f'{path} is of a table ({title(*group)}) whose runs are of {len(counts)} environments: this one of '
+                f'{path} is of a table ({key.title}) whose runs are of {len(counts)} environments: this one of '
                 f'{row["environment"]} ({_runs(counts[row["environment"]])}), most of {main} ({_runs(counts[main])})'
             )
     if wrong:

@@ -13,7 +13,7 @@ import pandas as pd
 from ltbench.errors import UsageError, unknown
 from ltbench.report.environments import footnotes, marks_of
 from ltbench.report.escaping import in_markdown
-from ltbench.report.frame import GROUP, caveats, slug, title
+from ltbench.report.frame import by_table, caveats
 from ltbench.report.reading import SuiteResults
 from ltbench.report.text import rows_to_markdown, score, selection_of
 from ltbench.sealed import contents_of, explained, write_atomically
@@ -80,7 +80,7 @@ class Places:
 
 def table_names(board: pd.DataFrame) -> list[str]:
     """Names of a leaderboard's tables, as they are in file names."""
-    return [slug(*group) for group, _ in board.groupby(GROUP, sort=False, dropna=False)]
+    return [key.slug for key, _ in by_table(board, sort=False)]
 
 
 def excerpts(results: SuiteResults, board: pd.DataFrame, beside: Path, drawn: Collection[str]) -> dict[str, str]:
@@ -94,12 +94,12 @@ def excerpts(results: SuiteResults, board: pd.DataFrame, beside: Path, drawn: Co
     """
     said = caveats(results.records)
     found = {}
-    for group, rows in board.groupby(GROUP, sort=False, dropna=False):
-        name, shown = slug(*group), title(*group)
-        imported = [run for run in results.records if run['benchmark'] == group[0] and 'imported' in run['config']]
+    for key, rows in by_table(board, sort=False):
+        name, shown = key.slug, key.title
+        imported = [run for run in results.records if run['benchmark'] == key.benchmark and 'imported' in run['config']]
         mine = [run for run in imported if run['method'] in set(rows['method'])]
         parts = [f'**{in_markdown(shown)}**; {_how_to_read(rows)}']
-        parts += [f'**{in_markdown(said[group[0]])}**'] if group[0] in said else []
+        parts += [f'**{in_markdown(said[key.benchmark])}**'] if key.benchmark in said else []
         parts += [f'Imported: {selection_of(mine)}.'] if mine else []
         if f'leaderboard-{name}.png' in drawn:
             path = os.path.relpath(results.folder / 'figures' / f'leaderboard-{name}.png', beside)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -16,7 +16,7 @@ from ltbench.report.escaping import in_file_name
 from ltbench.report.options import as_text
 
 GROUP = list(ROW[:-1])
-"""What tells the tables apart: benchmark, imbalance factor, setting, and the hash of all that their rows share."""
+"""Columns of a :class:`TableKey`."""
 METRICS = ('top1', 'many', 'medium', 'few', 'macro', 'geometric_mean', 'nll', 'ece')
 TRAINING = ('cpu_seconds', 'wall_seconds')
 COSTS = ('parameters', 'flops', *TRAINING)
@@ -28,6 +28,55 @@ MOST_WORDS = 3
 """Differences of protocol, backbone and recipe that a title names; of more, it names the first ones and the table."""
 IN_PROCESSOR = re.compile(r' \(((?:DEFAULT|NO AVX|AVX|SVE|VSX|Z VECTOR)[A-Z0-9 ]*)\)$')
 """Where older records have the instructions of their CPU: ``AMD EPYC (AVX2)``."""
+
+
+class TableKey(NamedTuple):
+    """What tells a table from others.
+
+    Attributes:
+        benchmark: Its name.
+        imbalance_factor: None where the benchmark has none.
+        setting: As of :func:`distinguish`.
+        table: Hash of all that the rows share.
+    """
+
+    benchmark: str
+    imbalance_factor: float | None
+    setting: str
+    table: str
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> TableKey:
+        """The table of a record, a failure or a row of a frame."""
+        factor = row['imbalance_factor']
+        return cls(row['benchmark'], None if pd.isna(factor) else float(factor), row['setting'], row['table'])
+
+    @property
+    def title(self) -> str:
+        """For people; the setting tells it apart, so the hash is not needed."""
+        factor = '' if self.imbalance_factor is None else f', imbalance factor {self.imbalance_factor:g}'
+        return f'{self.benchmark}{factor} ({self.setting})'
+
+    @property
+    def slug(self) -> str:
+        """For file names; likewise."""
+        factor = '' if self.imbalance_factor is None else f'-if{self.imbalance_factor:g}'
+        text = in_file_name(f'{self.benchmark}{factor}' + ('' if self.setting == 'paper' else f'-{self.setting}'))
+        if len(text.encode()) <= LONGEST_SLUG:
+            return text
+        hashed = fingerprint([self.benchmark, factor, self.setting])[:8]
+        return f'{text.encode()[: LONGEST_SLUG - 9].decode(errors="ignore")}-{hashed}'
+
+
+def row_of(told: Mapping[str, Any]) -> tuple[str, float | None, str, str, str]:
+    """The table and the method of a record, a failure or a row of a frame: :data:`ltbench.record.ROW`."""
+    return *TableKey.of(told), told['method']
+
+
+def by_table(frame: pd.DataFrame, sort: bool = True) -> Iterator[tuple[TableKey, pd.DataFrame]]:
+    """The rows of each table of a frame, sorted by its key, or in the order in which tables first appear."""
+    for group, rows in frame.groupby(GROUP, sort=sort, dropna=False):
+        yield TableKey.of(dict(zip(GROUP, group, strict=True))), rows
 
 
 def runs_frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -65,25 +114,21 @@ def distinguish(told: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     Args:
         told: Records, and failures, which do not hold what their tables are made from.
     """
-    tables: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    tables: dict[TableKey, Mapping[str, Any]] = {}
     for one in told:
-        key = _table_of(one)
+        key = TableKey.of(one)
         if key not in tables or 'config' not in tables[key]:
             tables[key] = one
-    by_setting: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
-    for benchmark, factor, setting, table in tables:
-        by_setting.setdefault((benchmark, setting), []).append((benchmark, factor, setting, table))
-    shown: dict[tuple[Any, ...], str] = {}
+    by_setting: dict[tuple[str, str], list[TableKey]] = {}
+    for key in tables:
+        by_setting.setdefault((key.benchmark, key.setting), []).append(key)
+    shown: dict[TableKey, str] = {}
     for keys in by_setting.values():
         shown |= _settings({key: tables[key] for key in keys})
-    return [{**one, 'setting': shown[_table_of(one)]} for one in told]
+    return [{**one, 'setting': shown[TableKey.of(one)]} for one in told]
 
 
-def _table_of(told: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(told[name] for name in GROUP)
-
-
-def _settings(tables: Mapping[tuple[Any, ...], Mapping[str, Any]]) -> dict[tuple[Any, ...], str]:
+def _settings(tables: Mapping[TableKey, Mapping[str, Any]]) -> dict[TableKey, str]:
     """The settings to show of tables of one benchmark and setting, by key.
 
     Args:
@@ -94,7 +139,8 @@ def _settings(tables: Mapping[tuple[Any, ...], Mapping[str, Any]]) -> dict[tuple
     varied = [name for name in names if len({mine.get(name) for mine in facts.values()}) > 1]
     shown = {}
     for key, record in tables.items():
-        beside = {other: tables[other] for other in tables if other[1] == key[1]}  # of the same imbalance factor
+        factor = key.imbalance_factor
+        beside = {other: tables[other] for other in tables if other.imbalance_factor == factor}
         words = [f'{name}{facts[key][name]}' for name in varied if name in facts.get(key, {})]
         if len(words) > MOST_WORDS:
             words = [*words[: MOST_WORDS - 1], f'and {len(words) - MOST_WORDS + 1} more', _short(key)]
@@ -102,13 +148,15 @@ def _settings(tables: Mapping[tuple[Any, ...], Mapping[str, Any]]) -> dict[tuple
             words.append(f'data {record["data"][:6] or "unknown"}')
         if key not in facts and len(beside) > 1:
             words.append(_short(key))
-        shown[key] = ', '.join([key[2], *words])
-    alike = Counter((key[1], text) for key, text in shown.items())
-    return {key: text if alike[key[1], text] == 1 else f'{text}, {_short(key)}' for key, text in shown.items()}
+        shown[key] = ', '.join([key.setting, *words])
+    alike = Counter((key.imbalance_factor, text) for key, text in shown.items())
+    return {
+        key: text if alike[key.imbalance_factor, text] == 1 else f'{text}, {_short(key)}' for key, text in shown.items()
+    }
 
 
-def _short(key: tuple[Any, ...]) -> str:
-    return f'table {key[3][:6]}'
+def _short(key: TableKey) -> str:
+    return f'table {key.table[:6]}'
 
 
 def _facts(record: Mapping[str, Any]) -> dict[str, str]:
@@ -145,19 +193,3 @@ def caveats(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return {
         record['benchmark']: caveat for record in records if (caveat := record['config']['benchmark'].get('caveat', ''))
     }
-
-
-def title(benchmark: str, imbalance_factor: float | None, setting: str, table: str = '') -> str:
-    """Of a group, for people; its setting tells it apart, so its hash is not needed."""
-    factor = f', imbalance factor {imbalance_factor:g}' if pd.notna(imbalance_factor) else ''
-    return f'{benchmark}{factor} ({setting})'
-
-
-def slug(benchmark: str, imbalance_factor: float | None, setting: str, table: str = '') -> str:
-    """Of a group, for file names; likewise."""
-    factor = f'-if{imbalance_factor:g}' if pd.notna(imbalance_factor) else ''
-    text = in_file_name(f'{benchmark}{factor}' + ('' if setting == 'paper' else f'-{setting}'))
-    if len(text.encode()) <= LONGEST_SLUG:
-        return text
-    hashed = fingerprint([benchmark, factor, setting])[:8]
-    return f'{text.encode()[: LONGEST_SLUG - 9].decode(errors="ignore")}-{hashed}'

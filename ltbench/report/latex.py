@@ -10,7 +10,7 @@ import pandas as pd
 
 from ltbench.report.environments import footnotes, marks_of
 from ltbench.report.escaping import in_latex
-from ltbench.report.frame import GROUP, slug, title
+from ltbench.report.frame import by_table
 from ltbench.report.text import SCORES, score
 
 CAPTION = (
@@ -32,11 +32,11 @@ def latex(board: pd.DataFrame, caveats: Mapping[str, str]) -> dict[str, str]:
     """
     files: dict[str, str] = {}
     used: Counter[str] = Counter()
-    for group, rows in board.groupby(GROUP, sort=False, dropna=False):
-        label = slug(*group)
+    for key, rows in by_table(board, sort=False):
+        label = key.slug
         used[label] += 1
         label += f'-{used[label]}' * (used[label] > 1)  # settings that differ in characters no file name has
-        files[f'leaderboard-{label}.tex'] = _table(title(*group), label, rows, caveats.get(group[0], ''))
+        files[f'leaderboard-{label}.tex'] = _table(key.title, label, rows, caveats.get(key.benchmark, ''))
     return files
 
 

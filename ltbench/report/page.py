@@ -83,8 +83,7 @@ def page(contents: Contents) -> str:
     environment.filters['breakable'] = page_tables.breakable
     settings = contents.settings or [record['setting'] for record in contents.records]
     keys = [
-        page_tables.key_of({**record, 'setting': setting})
-        for record, setting in zip(contents.records, settings, strict=True)
+        frame.row_of({**record, 'setting': setting}) for record, setting in zip(contents.records, settings, strict=True)
     ]
     boards = page_tables.boards(
         contents.leaderboard, dict(zip(keys, contents.records, strict=True)), keys, contents.failures, caveats
@@ -211,9 +210,9 @@ def _figure(path: Path, captions: Mapping[str, str], titles: Mapping[str, str]) 
 
 def _titles(leaderboard: pd.DataFrame) -> dict[str, str]:
     """Tables by the part of a figure's file name that says which it is of, all imbalance factors together as well."""
-    groups = list(leaderboard[frame.GROUP].drop_duplicates().itertuples(index=False, name=None))
-    together = [(benchmark, float('nan'), setting, '') for benchmark, _, setting, _ in groups]
-    return {frame.slug(*group): frame.title(*group) for group in (*together, *groups)}
+    keys = [key for key, _ in frame.by_table(leaderboard, sort=False)]
+    together = [key._replace(imbalance_factor=None, table='') for key in keys]
+    return {key.slug: key.title for key in (*together, *keys)}
 
 
 def _size(contents: bytes) -> tuple[int, int]:

@@ -12,9 +12,8 @@ import pandas as pd
 from markupsafe import Markup
 
 from ltbench.report.environments import footnotes, marks_of
-from ltbench.report.frame import title
+from ltbench.report.frame import GROUP, by_table, row_of
 from ltbench.report.statistics import SCORES, by_score
-from ltbench.report.tables import GROUP
 
 STANDING = {'best': 'best', 'not told apart': 'tied'}
 """What the leaderboard's column ``best`` says -> how the cell is marked."""
@@ -120,12 +119,6 @@ class Table:
         return len(self.rows) > MOST_ROWS
 
 
-def key_of(row: Mapping[str, Any]) -> Key:
-    """The row that a record, a failure or a row of a frame belongs to."""
-    factor = row['imbalance_factor']
-    return row['benchmark'], None if pd.isna(factor) else float(factor), row['setting'], row['table'], row['method']
-
-
 def boards(
     leaderboard: pd.DataFrame,
     examples: Mapping[Key, Mapping[str, Any]],
@@ -145,8 +138,8 @@ def boards(
     seeds = Counter(runs)
     failed: defaultdict[Key, list[str]] = defaultdict(list)
     for failure in failures:
-        failed[key_of(failure)].append(f'seed {failure["run_seed"]}, {failure["stage"]}: {failure["reason"]}')
-    rows = {key_of(row): row for row in leaderboard.to_dict('records')}
+        failed[row_of(failure)].append(f'seed {failure["run_seed"]}, {failure["stage"]}: {failure["reason"]}')
+    rows = {row_of(row): row for row in leaderboard.to_dict('records')}
     groups: defaultdict[tuple, list[Key]] = defaultdict(list)
     for key in [*rows, *(key for key in sorted(failed, key=str) if key not in rows)]:
         groups[key[:-1]].append(key)
@@ -190,10 +183,9 @@ def plain(frame: pd.DataFrame | None, heading: str, caveats: Mapping[str, str] |
         return []
     if not set(GROUP) <= set(frame.columns):
         return [_table(frame, heading)]
-    groups = frame.groupby(GROUP, sort=False, dropna=False)
     return [
-        _table(rows.drop(columns=GROUP), f'{heading}: {title(*group)}', (caveats or {}).get(group[0], ''))
-        for group, rows in groups
+        _table(rows.drop(columns=GROUP), f'{heading}: {key.title}', (caveats or {}).get(key.benchmark, ''))
+        for key, rows in by_table(frame, sort=False)
     ]
 
 

@@ -19,7 +19,7 @@ from ltbench.config import ROOT_OF_PACKAGE, leaves, parse_specs
 from ltbench.errors import StoreError
 from ltbench.record import ROW
 from ltbench.report.escaping import in_markdown
-from ltbench.report.frame import GROUP, title
+from ltbench.report.frame import GROUP, by_table, row_of
 
 TOLERANCE_POINTS = 1.0
 TOLERANCE_STDS = 2.0
@@ -134,7 +134,7 @@ def beside(records: Sequence[Record]) -> pd.DataFrame:
 
 def without_published(records: Sequence[Record]) -> list[tuple[str, float | None, str, str, str]]:
     """Measured rows, see :data:`ltbench.record.ROW`, that no published row stands beside."""
-    return [_row_of(runs[0]) for runs in _measured_rows(records) if not _candidates(runs[0])]
+    return [row_of(runs[0]) for runs in _measured_rows(records) if not _candidates(runs[0])]
 
 
 def orders(records: Sequence[Record]) -> pd.DataFrame:
@@ -150,7 +150,7 @@ def orders(records: Sequence[Record]) -> pd.DataFrame:
     for runs in _measured_rows(records):
         if 'imported' in runs[0]['config']:
             continue
-        *group, method = _row_of(runs[0])
+        *group, method = row_of(runs[0])
         nearest: dict[tuple[Any, ...], tuple[int, float]] = {}
         for row in _candidates(runs[0]):
             epochs = None if pd.isna(row['epochs']) else row['epochs']
@@ -198,24 +198,20 @@ def markdown(table: pd.DataFrame, order: pd.DataFrame, records: Sequence[Record]
         lines += ['', f'### {heading}', '']
         if part.empty:
             lines += ['None.']
-        for group, rows in part.groupby(GROUP, sort=False, dropna=False):
-            lines += [f'**{in_markdown(title(*group))}**', '', *draw(rows), '']
+        for key, rows in by_table(part, sort=False):
+            lines += [f'**{in_markdown(key.title)}**', '', *draw(rows), '']
         lines = lines if lines[-1] else lines[:-1]
-    for number, (group, rows) in enumerate(order.groupby(GROUP, sort=False, dropna=False)):
+    for number, (key, rows) in enumerate(by_table(order, sort=False)):
         lines += ['', f'### Order of methods\n\n{HOW_ORDERED}\n'] if number == 0 else ['']
-        lines += [f'**{in_markdown(title(*group))}**', '', *_ordered(rows)]
+        lines += [f'**{in_markdown(key.title)}**', '', *_ordered(rows)]
     return '\n'.join(lines) + '\n'
-
-
-def _row_of(record: Record) -> tuple[str, float | None, str, str, str]:
-    return record['benchmark'], record['imbalance_factor'], record['setting'], record['table'], record['method']
 
 
 def _measured_rows(records: Sequence[Record]) -> list[list[Record]]:
     """The records of each row together, rows in stable order."""
     rows: dict[tuple[Any, ...], list[Record]] = {}
     for record in records:
-        rows.setdefault(_row_of(record), []).append(record)
+        rows.setdefault(row_of(record), []).append(record)
     return [rows[key] for key in sorted(rows, key=lambda key: (key[0], key[1] or 0, *key[2:]))]
 
 
@@ -248,7 +244,7 @@ def _lines(runs: Sequence[Record], published: Mapping[str, Any]) -> Iterator[dic
         if pd.isna(published[column]) or values.isna().any():
             continue
         mean, std = values.mean(), values.std(ddof=1)
-        line = dict(zip(ROW, _row_of(runs[0]), strict=True)) | {
+        line = dict(zip(ROW, row_of(runs[0]), strict=True)) | {
             'published_method': published['method'],
             **{key: published[key] for key in ('recipe', 'source', 'verified')},
             'score': score,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ltbench.config import config_names
+from ltbench.config import ROOT_OF_PACKAGE, config_names
 from ltbench.console import printable
 from ltbench.errors import StoreError, UsageError, near_misses
 from ltbench.record import ROW, read_failures, read_records, results_root
@@ -150,6 +150,9 @@ def _nothing_in(suite: str, wrong: int) -> str:
     folder = results_root() / suite / 'records'
     if wrong:
         return f'no valid records in {folder}: all {wrong} files are left out; `ltbench run` makes them again'
+    reference = ROOT_OF_PACKAGE.parent / 'results'  # of a checkout
+    if any((reference / suite / 'records').glob('*.json')) and reference != results_root().absolute():
+        return f'no records in {folder}; those that came with ltbench: LTBENCH_RESULTS={reference} ltbench report {suite}'
     known = sorted({path.parent.name for path in results_root().glob('*/records') if any(path.glob('*.json'))})
     if near := near_misses(suite, known):
         return f'no records in {folder}: did you mean {" or ".join(near)}?'

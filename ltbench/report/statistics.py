@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from ltbench.evaluation.metrics import GROUPS
-from ltbench.report.frame import DECIMALS, GROUP, title
+from ltbench.report.frame import DECIMALS, GROUP, by_table
 from ltbench.report.holm import holm
 
 BASELINE = 'erm'
@@ -42,18 +42,18 @@ def against(frame: pd.DataFrame) -> pd.DataFrame:
     tables = list(_tables(frame))
     if not tables:
         return pd.DataFrame(columns=COLUMNS).astype({'imbalance_factor': float})
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat(tables, ignore_index=True).astype({'imbalance_factor': float})
 
 
 def _tables(frame: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    for group, rows in frame.groupby(GROUP, dropna=False):
+    for key, rows in by_table(frame):
         present = [score for score in SCORES if rows[score].notna().any()]
         scores = rows.pivot(index='run_seed', columns='method', values=present)
         means = scores['top1'].mean().round(DECIMALS)
         best = min(means.index, key=lambda method: (-means[method], method))
         for reference, name, compared in ((BASELINE, BASELINE, present), ('best', best, ['top1'])):
             if name in means and len(means) > 1:
-                named = dict(zip(GROUP, group, strict=True)) | {'reference': reference, 'against': name, 'test': TEST}
+                named = key._asdict() | {'reference': reference, 'against': name, 'test': TEST}
                 yield _paired(_differences(scores, name, compared)).assign(**named)[COLUMNS]
 
 
@@ -174,12 +174,12 @@ def mean_ranks(frame: pd.DataFrame) -> Ranks:
     Only methods that are in all tables are ranked, so that no method is judged on easier ones. The test treats tables
     as independent, which imbalance factors of one data set are not quite.
     """
+    keys = [key for key, _ in by_table(frame)]
     number = frame.groupby(GROUP, dropna=False).ngroup()
     means = frame.groupby([number, 'method'])['top1'].mean().round(DECIMALS).unstack()
     means = means[means.notna().sum(axis=1) > 1]
     complete = means.dropna(axis=1)
-    titles = {block: title(*frame.loc[index[0], GROUP]) for block, index in number.groupby(number).groups.items()}
-    tables = [titles[block] for block in means.index]
+    tables = [keys[block].title for block in means.index]
     left_out = sorted(set(frame['method']) - set(complete.columns))
     ranks = complete.rank(axis=1, ascending=False)
     mean = ranks.mean().dropna().sort_index().sort_values(kind='stable')  # without a table there is no rank

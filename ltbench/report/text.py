@@ -13,7 +13,7 @@ from ltbench.config import config_names
 from ltbench.console import printable
 from ltbench.report.environments import footnotes, marks_of
 from ltbench.report.escaping import in_markdown
-from ltbench.report.frame import GROUP, processor_of, title
+from ltbench.report.frame import TableKey, by_table, processor_of
 from ltbench.report.reading import SuiteResults
 from ltbench.report.statistics import ALPHA, BASELINE, Ranks, by_score
 
@@ -58,13 +58,11 @@ def markdown(results: SuiteResults, board: pd.DataFrame, tests: pd.DataFrame, ra
         frame: Of :func:`ltbench.report.frame.runs_frame`, of the same records.
     """
     parts = [f'# {in_markdown(results.suite)}', HOW_TO_READ, *_left_out(results)]
-    runs, tested = dict(list(frame.groupby(_key(frame)))), dict(list(tests.groupby(_key(tests))))
-    failed = pd.Series([title(*_group_of(failure)) for failure in results.failures], dtype=object)
-    for group, rows in board.groupby(GROUP, sort=False, dropna=False):
-        key = title(*group)
+    runs, tested = dict(by_table(frame)), dict(by_table(tests))
+    for key, rows in by_table(board, sort=False):
         mine = [results.records[position] for position in runs[key]['record']] if key in runs else []
-        parts += [f'## {in_markdown(key)}', _header(mine), _table(rows)]
-        failures = [results.failures[index] for index in failed.index[failed == key]]
+        parts += [f'## {in_markdown(key.title)}', _header(mine), _table(rows)]
+        failures = [failure for failure in results.failures if TableKey.of(failure) == key]
         if failures:
             parts.append('Failed runs:\n' + '\n'.join(_failure(failure) for failure in failures))
         parts.append(_tests(tested.get(key), rows))
@@ -80,7 +78,7 @@ def readme(results: SuiteResults, files: Sequence[str], short_tables: Iterable[s
         short_tables: Of :func:`ltbench.report.excerpt.excerpts`.
     """
     records, told = results.records, [*results.records, *results.failures]
-    methods, tables = len({run['method'] for run in told}), len({title(*_group_of(run)) for run in told})
+    methods, tables = len({run['method'] for run in told}), len({TableKey.of(run) for run in told})
     made_by = commands(results)
     widest = max(map(len, made_by))
     lines = [
@@ -304,15 +302,6 @@ def _left_out(results: SuiteResults) -> list[str]:
 def _failure(failure: Mapping[str, Any]) -> str:
     method, reason = in_markdown(failure['method']), in_markdown(failure['reason'])
     return f'- {method}, seed {failure["run_seed"]}, stage {in_markdown(failure["stage"])}: {reason}'
-
-
-def _group_of(told: Mapping[str, Any]) -> tuple[str, float, str, str]:
-    factor = told['imbalance_factor']
-    return told['benchmark'], float('nan') if factor is None else float(factor), told['setting'], told['table']
-
-
-def _key(frame: pd.DataFrame) -> pd.Series:
-    return pd.Series([title(*group) for group in frame[GROUP].itertuples(index=False)], frame.index, dtype=object)
 
 
 def _machines(records: Iterable[Mapping[str, Any]]) -> list[tuple[str, int]]:

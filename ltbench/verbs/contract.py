@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from ltbench import plugins
-from ltbench.config import Benchmark, Spec, load_benchmark
+from ltbench.config import Benchmark, Spec, Specs, load_benchmark
 from ltbench.data import LongTailData, Split, load_data
 from ltbench.data.batches import ResidentDataset
 from ltbench.engine import hooks
@@ -212,8 +212,8 @@ def _run(name: str, seed: int = 0, data: dict[str, Any] | None = None, **options
     benchmark = _benchmark(**(data or {}))
     if 'epochs' in _method(name).options():
         options = {'epochs': 3, **options}  # of a second stage
-    text = str(Spec(name, options))
-    return Run(benchmark, text, seed, make_plan(text, benchmark, load_data(benchmark.data).fingerprint, seed))
+    method = Specs([Spec(name, options)])
+    return Run(benchmark, method, seed, make_plan(method, benchmark, load_data(benchmark.data).fingerprint, seed))
 
 
 def _carry_out(run: Run, store: Store, interrupted: bool = False) -> None:

@@ -31,7 +31,7 @@ def show_plan(selection: Selection, plugin_files: Iterable[str]) -> None:
         count, graph = len(graph.runs), without_recorded(graph, suite)
         console.print(f'{count - len(graph.runs)} of {count} runs have a record and are left alone.')
     beside = told_apart(suite, graph)
-    show([*found.notes, *([f'note: {beside}'] if beside else [])], console)
+    show([*found.notes, *found.said_first(), *([f'note: {beside}'] if beside else [])], console)
     needed = set(needed_stages(graph, store))
     table = Table('stage', 'kind', 'epochs', 'state', 'begins from', 'for', box=None)
     for key, stage in graph.stages.items():

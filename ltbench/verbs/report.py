@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ltbench.console import say
-from ltbench.report import read_suite, write_report
+from ltbench.report import Report, read_suite, write_report
 
 
 def report(
@@ -36,4 +36,4 @@ def report(
     results = read_suite(suite, leave_out)
     for reason in results.left_out.values():
         say(f'left out: {reason}')
-    return write_report(results, figures, latex, ablate, into, strict)
+    return write_report(Report(results), figures, latex, ablate, into, strict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zipfile import BadZipFile
@@ -14,6 +14,7 @@ from rich.console import Console
 from ltbench import plugins
 from ltbench.console import make_console
 from ltbench.data import load_data
+from ltbench.engine.job import Runtime
 from ltbench.errors import EXIT_FAILED, InterruptedRunError, LTBenchError
 from ltbench.grid.answer import Answers, ShownTable, show
 from ltbench.grid.graph import Graph, Run
@@ -78,7 +79,7 @@ def run(
         InterruptedRunError: On Ctrl-C; the store and the records are whole, and the same call continues from there.
     """
     console = make_console()
-    suite, graph, broken = plan_selection(selection, execution.plugins)
+    suite, (graph, broken, _) = plan_selection(selection, execution.plugins)
     runs = graph.runs
     if selection.skip_recorded:
         graph = without_recorded(graph, suite)
@@ -142,7 +143,8 @@ def run(
     not_reported, tables = _show_report(suite, changed, execution.figures, console, leaderboard)
     for line in tracking.summary():
         console.print(line, highlight=False, soft_wrap=True)
-    for run_method, text in sorted({(run_.method, text) for run_, record in records for text in record['warnings']}):
+    told = {(str(run_.method), text) for run_, record in records for text in record['warnings']}
+    for run_method, text in sorted(told):
         if text not in notes:  # those are of the data and the benchmark, and were shown at the start
             console.print(f'note: {run_method}: {text}', style='yellow', highlight=False, soft_wrap=True)
     _show_failures(graph, failed, broken, store, console)
@@ -163,11 +165,9 @@ def run(
     return Outcome(suite, runs, failures, code)
 
 
-def _runtime(execution: Execution) -> dict[str, object]:
-    from ltbench.engine.job import Runtime
-
+def _runtime(execution: Execution) -> Runtime:
     files = tuple(str(path) for path in plugins.plugin_files(execution.plugins))
-    return asdict(Runtime(plugins=files, eval_every=execution.eval_every))
+    return Runtime(plugins=files, eval_every=execution.eval_every)
 
 
 def _record(
@@ -212,19 +212,20 @@ def _show_report(
     Returns:
         What went wrong, and what was shown of a report that leaves nothing out.
     """
-    from ltbench.report import leaderboard_of, read_suite, write_report
+    from ltbench.report import Report, read_suite, write_report
     from ltbench.report.environments import footnotes, marks_of
-    from ltbench.report.frame import GROUP, title
+    from ltbench.report.frame import by_table
 
     if not any(any((results_root() / suite.name / kind).glob('*.json')) for kind in ('records', 'failed')):
         return None, []
     try:
         results = read_suite(suite.source or suite.name, leave_out=True)
+        report = Report(results)
         for reason in results.left_out.values():
             console.print(f'left out of the report: {reason}', style='yellow')
         drawn = any((results.folder / 'figures').glob('*.png'))
         if changed or not (results.folder / 'leaderboard.csv').exists() or (figures and not drawn):
-            write_report(results, figures)
+            write_report(report, figures)
             for folder in (results.folder, results.folder / 'records', results.folder / 'failed'):
                 remove_abandoned(folder)
     except LTBenchError as error:  # the runs themselves are recorded
@@ -234,8 +235,8 @@ def _show_report(
         return None, []
     columns = ('top1', 'many', 'medium', 'few')
     shown: list[str | ShownTable] = []
-    for group, rows in leaderboard_of(results).groupby(GROUP, sort=False, dropna=False):
-        table = ShownTable(title=f'{title(*group)}; accuracy in %', columns=['method', 'seeds', *columns], rows=[])
+    for key, rows in by_table(report.board, sort=False):
+        table = ShownTable(title=f'{key.title}; accuracy in %', columns=['method', 'seeds', *columns], rows=[])
         for row, sign in zip(rows.to_dict('records'), marks_of(rows), strict=True):
             cells = [_mean_std(row[f'{column}_mean'], row[f'{column}_std']) for column in columns]
             failed = f' ({row["n_failed"]} failed)' if row['n_failed'] else ''

@@ -13,7 +13,7 @@ import pandas as pd
 from ltbench import plugins
 from ltbench.config import (
     Benchmark,
-    Spec,
+    Specs,
     Suite,
     config_names,
     leaves,
@@ -89,16 +89,15 @@ def _things(name: str, benchmark: str) -> Iterator[Thing]:
 # ---------------------------------------------------------------------------------------------- methods
 
 
-def _method(name: str, specs: tuple[Spec, ...], benchmark: str) -> Thing:
+def _method(name: str, specs: Specs, benchmark: str) -> Thing:
     parts = []
     for spec in specs:
         cls = METHODS.module_dict[spec.name]
         doc = inspect.getdoc(cls) or ''
         options = {key: _option(option) for key, option in cls.options().items()}
         parts.append({'name': spec.name, 'doc': doc, 'paper': paper_of(doc), 'options': options})
-    method = '+'.join(map(str, specs))
-    rows, others = _recorded(method, [spec.name for spec in specs])
-    plan = explain(method, load_benchmark(benchmark))
+    rows, others = _recorded(str(specs), [spec.name for spec in specs])
+    plan = explain(specs, load_benchmark(benchmark))
     return {'parts': parts, 'plan': plan, 'recorded': rows, 'recorded_with_more': others}
 
 
@@ -180,7 +179,7 @@ def _method_text(thing: Thing, width: int) -> Iterator[str]:
 # ---------------------------------------------------------------------------------------------- benchmarks, suites
 
 
-def _benchmark(name: str, specs: tuple[Spec, ...], benchmark: str) -> Thing:
+def _benchmark(name: str, specs: Specs, benchmark: str) -> Thing:
     found = load_benchmark(name)
     presets = read_config('benchmarks', specs[0].name)[0].get('presets', {})
     return {
@@ -235,12 +234,12 @@ def _benchmark_text(thing: Thing, width: int) -> Iterator[str]:
     )
 
 
-def _suite(name: str, specs: tuple[Spec, ...], benchmark: str) -> Thing:
+def _suite(name: str, specs: Specs, benchmark: str) -> Thing:
     suite: Suite = load_suite(name)
     return {
         'doc': suite.doc,
         'benchmarks': list(suite.benchmarks),
-        'methods': list(suite.methods),
+        'methods': list(map(str, suite.methods)),
         'seeds': list(suite.seeds),
         'preset': suite.preset,
         'runs': len(suite.benchmarks) * len(suite.methods) * len(suite.seeds),

@@ -13,6 +13,7 @@ from rich.live import Live
 from ltbench.config import Suite
 from ltbench.console import make_console
 from ltbench.errors import InterruptedRunError
+from ltbench.grid.answer import show
 from ltbench.grid.graph import Graph
 from ltbench.grid.outline import outline
 from ltbench.grid.recording import identity_of, kept_apart, without_recorded
@@ -47,6 +48,7 @@ def status(
         write(json.dumps(rows, indent=1) + '\n')
         return
     console = make_console()
+    show(found.said_first(), console)
     if not watch or not console.is_terminal:
         console.print(_draw(read_rows(suite, graph, store), broken, console))
         return
@@ -70,7 +72,9 @@ def read_rows(suite: Suite, graph: Graph, store: Store) -> list[dict[str, Any]]:
         state, identity = state_of_run(run, states), identity_of(run)
         if state.state == 'pending':
             name = record_name(identity)
-            if recorded.has(name) and not (state.waiting or state.progress):
+            if not run.data:
+                state = StageState('recorded' if recorded.instead_of(name, identity)[1] else 'pending')
+            elif recorded.has(name) and not (state.waiting or state.progress):
                 state = StageState('recorded', 'made with another store; `ltbench run --skip-recorded` leaves it alone')
             else:
                 older, elsewhere = recorded.instead_of(name, identity)

@@ -166,7 +166,7 @@ class LiveView:
 
     def recorded(self, run: Run, record: Mapping[str, Any]) -> None:
         """A run has finished."""
-        self.results[run.fingerprint, run.method] = summary_of(record)
+        self.results[run.fingerprint, str(run.method)] = summary_of(record)
 
     def update(self, states: dict[str, StageState]) -> None:
         """Redraw."""
@@ -181,21 +181,21 @@ class LiveView:
         return draw_grid(lines, self.console, footer, running_first=True)
 
     def _line(self, run: Run, state: StageState) -> Line:
-        if found := self.results.get((run.fingerprint, run.method)):
-            return Line(run.where, run.method, run.seed, 'done', found)
+        if found := self.results.get((run.fingerprint, str(run.method))):
+            return Line(run.where, str(run.method), run.seed, 'done', found)
         told = state.reason or state.waiting
         if not told and state.state == 'running':
             told = progress_of(state) + left(state.seconds_left)
             owner = self._owner(run)
-            told = f'shared with {owner}' if owner != run.method else told
-        return Line(run.where, run.method, run.seed, state.state, told)
+            told = f'shared with {owner}' if owner != str(run.method) else told
+        return Line(run.where, str(run.method), run.seed, state.state, told)
 
     def _owner(self, run: Run) -> str:
         """The method that is told of the stage a run waits for: the first that needs it."""
         for stage in run.stages:
             if self.states.get(stage.fingerprint, StageState()).state == 'running':
-                return self.graph.runs_of(stage.fingerprint)[0].method
-        return run.method
+                return str(self.graph.runs_of(stage.fingerprint)[0].method)
+        return str(run.method)
 
     def _known(self) -> dict[str, StageState]:
         return {key: self.states.get(key, StageState('done')) for key in self.graph.stages}

@@ -18,11 +18,13 @@ from typing import Any
 
 import pytest
 
+from ltbench.engine.job import Job, Runtime
 from ltbench.errors import UsageError
 from ltbench.grid.executors import ray as ray_cluster
 from ltbench.grid.executors.ray import RayExecutor
 from ltbench.grid.executors.ray_task import carry_out_apart
 from ltbench.grid.graph import Graph
+from ltbench.stage import Stage
 from ltbench.store import Store
 
 needs_ray = pytest.mark.skipif(
@@ -207,7 +209,7 @@ def test_an_address_where_no_cluster_is_fails_at_once(tmp_path, monkeypatch, add
     monkeypatch.setattr(ray_cluster, '_import_ray', lambda: SimpleNamespace(is_initialized=lambda: False))
     monkeypatch.setenv('RAY_ADDRESS', address)
     with pytest.raises(UsageError, match=said):
-        RayExecutor(Store(tmp_path), {'threads': 1}).prepare(Graph([]))
+        RayExecutor(Store(tmp_path), Runtime()).prepare(Graph([]))
 
 
 @pytest.mark.parametrize(
@@ -231,7 +233,7 @@ def test_room_is_counted_node_by_node(tmp_path, monkeypatch, threads, gpus, devi
         {'Alive': False, 'Resources': {'CPU': 64.0, 'GPU': 8.0}},
     ]
     monkeypatch.setattr(ray_cluster, '_import_ray', lambda: SimpleNamespace(nodes=lambda: nodes))
-    executor = RayExecutor(Store(tmp_path), {'threads': threads})
+    executor = RayExecutor(Store(tmp_path), Runtime(threads=threads))
     executor.gpus_per_stage = gpus
     assert executor._room_for(devices) == room
 
@@ -253,9 +255,9 @@ def test_a_finished_artifact_is_waited_for_until_it_is_seen_from_here(tmp_path, 
     )
     monkeypatch.setattr(ray_cluster, '_import_ray', lambda: fake)
     store = Store(tmp_path)
-    executor = RayExecutor(store, {'threads': 1}, gpus_per_stage=0)
+    executor = RayExecutor(store, Runtime(), gpus_per_stage=0)
     executor.gpus_per_stage = 0
-    job = {'fingerprint': 'abc', 'devices': 1, 'runtime': {}}
+    job = Job(Stage('head', {}).known_as('abc'), str(tmp_path))
     task, lost = (executor.start({'abc': job})['abc'] for _ in range(2))
     assert task.poll() is None
     store.publish('abc', {}, lambda folder: None)
@@ -289,9 +291,9 @@ def test_a_worker_finds_code_where_its_driver_does(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(ray_cluster, '_import_ray', lambda: fake)
     monkeypatch.setattr(sys, 'path', [str(tmp_path / 'checkout'), *sys.path])
-    executor = RayExecutor(Store(tmp_path), {'threads': 1}, gpus_per_stage=0)
+    executor = RayExecutor(Store(tmp_path), Runtime(), gpus_per_stage=0)
     executor.gpus_per_stage = 0
-    executor.start({'abc': {'fingerprint': 'abc', 'devices': 1, 'runtime': {}}})
+    executor.start({'abc': Job(Stage('head', {}).known_as('abc'), str(tmp_path))})
     environment = calls[0][-1]
     assert environment['PYTHONSAFEPATH'] == '1'
     assert environment['PYTHONPATH'].split(os.pathsep)[0] == str(tmp_path / 'checkout')

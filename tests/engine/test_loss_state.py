@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ltbench.config import load_benchmark
+from ltbench.config import load_benchmark, parse_specs
 from ltbench.data import load_data
 from ltbench.engine import hooks
 from ltbench.engine.job import Job, Runtime
@@ -250,7 +250,7 @@ def test_states_saved_before_losses_were_kept_apart_are_gone_on_from(tmp_path, o
 def test_a_state_without_what_the_loss_has_learned_is_refused(tmp_path, old_states):
     weights = dict(type='EffectiveNumber')
     plan = plain(4).replace(loss=dict(type='DriftingLoss')).cut(at=0.5).after(class_weights=weights)
-    store, run = Store(tmp_path), Run(plan.benchmark, 'plan', 0, plan)
+    store, run = Store(tmp_path), Run(plan.benchmark, parse_specs('plan'), 0, plan)
     assert carry_out(Job(run.stages[0], str(store.root), Runtime(device='cpu'))) == 0
     assert carry_out(Job(run.stages[1], str(store.root), Runtime(device='cpu'))) == 1
     assert '"drift"' in store.read(run.fingerprint, 'failure')['reason']

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ltbench.config import load_benchmark
+from ltbench.config import load_benchmark, parse_specs
 from ltbench.data import load_data
 from ltbench.engine import hooks
 from ltbench.engine.job import Job, Runtime
@@ -134,7 +134,7 @@ PLANS: dict[str, Callable[[], Plan]] = {
 
 
 def run_of(plan: Plan) -> Run:
-    return Run(BENCHMARK, 'erm', 0, plan)
+    return Run(BENCHMARK, parse_specs('erm'), 0, plan)
 
 
 def carry_out_all(store: Store, run: Run) -> dict[str, np.ndarray]:

@@ -158,7 +158,7 @@ def test_a_store_that_cannot_be_written_keeps_nothing_and_stops_nobody(kept, mon
 def test_a_finished_digits_suite_takes_two_and_a_half_seconds_of_cpu(ltbench, sandbox, recorded):
     """With its report; nothing is drawn again, and what somebody edited or removed is."""
     suite = choose_suite(Selection('digits'))
-    graph, _ = expand(suite)
+    graph = expand(suite).graph
     for run in graph.runs:
         identity = {key: value for key, value in identity_of(run).items() if key not in ('method', 'run_seed')}
         path = recorded(run.method, run.seed, 'digits', key=run.fingerprint, **identity)

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from ltbench.config import load_benchmark
+from ltbench.config import load_benchmark, parse_specs
 from ltbench.engine import worker
 from ltbench.engine.job import Job, StageContext
 from ltbench.grid.executors.base import Executor, Task
@@ -100,7 +100,7 @@ def drive(graph: Graph, root: Path, patch: pytest.MonkeyPatch) -> None:
 def test_each_stage_is_made_once_and_every_driver_ends(tmp_path, monkeypatch):
     benchmark = load_benchmark('digits_lt')
     plans = [(method, seed) for seed in range(11) for method in ('erm', 'crt', 'ldam')]
-    graph = Graph(Run(benchmark, m, seed, make_plan(m, benchmark, '0' * 64, seed)) for m, seed in plans)
+    graph = Graph(Run(benchmark, parse_specs(m), seed, make_plan(m, benchmark, '0' * 64, seed)) for m, seed in plans)
     assert len(graph.stages) == 44
     context = multiprocessing.get_context('fork')
     began = time.monotonic()

@@ -32,7 +32,7 @@ def described(found):
     }  # fmt: skip
 
 
-def unplannable(*_: object) -> None:
+def unplannable(*_: object, **__: object) -> None:
     raise AssertionError('planned again')
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ltbench.config import Suite, config_names, load_benchmark
+from ltbench.config import Suite, config_names, load_benchmark, parse_specs
 from ltbench.data import load_data
 from ltbench.engine.job import Job, Runtime
 from ltbench.engine.worker import carry_out
@@ -33,7 +33,9 @@ FOURTEEN = (
 def runs_on_digits(seeds, epochs):
     benchmark = load_benchmark('digits_lt', overrides={'epochs': epochs})
     data = load_data(benchmark.data).fingerprint
-    return [Run(benchmark, m, seed, make_plan(m, benchmark, data, seed)) for m in FOURTEEN for seed in seeds]
+    return [
+        Run(benchmark, parse_specs(m), seed, make_plan(m, benchmark, data, seed)) for m in FOURTEEN for seed in seeds
+    ]
 
 
 def trained_epochs(graph):
@@ -49,12 +51,12 @@ def test_fourteen_methods_train_the_least_there_is_to_train():
     alone = sum(trained_epochs(Graph([run])) for run in runs)
     assert alone == 3 * (14 * 60 + 60)
     assert trained_epochs(graph) <= 0.45 * alone
-    rows = {run.method: run.fingerprint for run in runs if run.seed == 0}
+    rows = {str(run.method): run.fingerprint for run in runs if run.seed == 0}
     assert rows['balanced_softmax'] == rows['la_loss']
     features = {
-        run.method: next(stage.fingerprint for stage in run.stages if stage.kind == 'features')
+        str(run.method): next(stage.fingerprint for stage in run.stages if stage.kind == 'features')
         for run in runs
-        if run.seed == 0 and run.method in ('crt', 'lws', 'tau_norm', 'ncm')
+        if run.seed == 0 and str(run.method) in ('crt', 'lws', 'tau_norm', 'ncm')
     }
     assert features['crt'] == features['lws'] != features['tau_norm'] == features['ncm']
 
@@ -173,7 +175,7 @@ def test_two_thousand_stages_are_planned_in_two_seconds():
         benchmark = load_benchmark(name)
         for method in method_names()[:25]:
             for seed in range(10):
-                runs.append(Run(benchmark, method, seed, make_plan(method, benchmark, '0' * 64, seed)))
+                runs.append(Run(benchmark, parse_specs(method), seed, make_plan(method, benchmark, '0' * 64, seed)))
     graph = Graph(runs)
     assert graph.urgency
     assert len(runs) == 2000
@@ -198,10 +200,10 @@ def test_where_ten_thousand_runs_stand_is_told_in_three_seconds(tmp_path, monkey
 
     def plan():
         plans = (make_plan('erm', benchmark, '0' * 64, seed) for seed in range(10_000))
-        return Graph([Run(benchmark, 'erm', seed, each) for seed, each in enumerate(plans)])
+        return Graph([Run(benchmark, parse_specs('erm'), seed, each) for seed, each in enumerate(plans)])
 
     graph, planning = quickest(plan)
-    suite = Suite('digits_lt', ('digits_lt',), ('erm',), (0,))
+    suite = Suite('digits_lt', ('digits_lt',), (parse_specs('erm'),), (0,))
     record = next(Path(__file__).parents[2].glob('results/digits/records/*-erm-*.json')).read_text()
     record = record.replace(json.loads(record)['table'], identity_of(graph.runs[0])['table'])
     for number, run in enumerate(graph.runs):

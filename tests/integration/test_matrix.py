@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from ltbench import plugins
-from ltbench.config import Benchmark, Spec, config_names, load_benchmark
+from ltbench.config import Benchmark, Spec, config_names, load_benchmark, parse_specs
 from ltbench.data import base, cifar, fashion_mnist, load_data
 from ltbench.engine.job import Job, Runtime
 from ltbench.engine.worker import carry_out
@@ -175,13 +175,13 @@ def train_all(benchmark: Benchmark, methods: list[str], folder: Path) -> dict[st
     store, runs = Store(folder), {}
     for method in methods:
         text = '+'.join(spec(name, benchmark) for name in method.split('+'))
-        runs[method] = Run(benchmark, text, 0, make_plan(text, benchmark, data.fingerprint, 0))
+        runs[method] = Run(benchmark, parse_specs(text), 0, make_plan(text, benchmark, data.fingerprint, 0))
     graph, failed = Graph(runs.values()), {}
     for stage in graph.stages.values():
         if any(parent.fingerprint in failed for parent in stage.parents):
             failed[stage.fingerprint] = ''
         elif carry_out(Job(stage, str(store.root), Runtime(device='cpu', loader_workers=0))) != 0:
-            methods_of = sorted({run.method for run in graph.runs_of(stage.fingerprint)})
+            methods_of = sorted({str(run.method) for run in graph.runs_of(stage.fingerprint)})
             reason = (store.read(stage.fingerprint, 'failure') or {}).get('reason')
             failed[stage.fingerprint] = f'{", ".join(methods_of)}: {stage.kind} stage: {reason}'
     assert not failed, '\n'.join(filter(None, failed.values()))

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from ltbench import plugins
-from ltbench.config import load_benchmark
+from ltbench.config import load_benchmark, parse_specs
 from ltbench.data import load_data
 from ltbench.engine import hooks
 from ltbench.engine.job import Job, Runtime
@@ -30,7 +30,7 @@ def graph_of(*methods: str, epochs: int = 6) -> Graph:
     plugins.load()
     benchmark = load_benchmark('digits_lt', overrides={'epochs': epochs})
     data = load_data(benchmark.data).fingerprint
-    return Graph([Run(benchmark, method, 0, make_plan(method, benchmark, data, 0)) for method in methods])
+    return Graph([Run(benchmark, parse_specs(method), 0, make_plan(method, benchmark, data, 0)) for method in methods])
 
 
 def carry_out_all(graph: Graph, store: Store, runtime: Runtime | None = None) -> None:

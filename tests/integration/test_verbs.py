@@ -15,7 +15,7 @@ import torch
 from made_records import make_record, write
 
 from ltbench import cli, plugins
-from ltbench.config import Suite
+from ltbench.config import Suite, parse_specs
 from ltbench.grid.planning import expand
 from ltbench.grid.recording import identity_of
 from ltbench.record import read_records
@@ -109,7 +109,6 @@ TABLE = [
     (in_the_way('LTBENCH_CONFIGS'), ('run', 'digits'), 2),
     (nothing, ('status', 'nowhere.py'), 2),
     (nothing, ('status', '-b', 'digits_lt', '--plugin', 'missing.py'), 2),
-    (nothing, ('status', '-b', 'cifar10_lt'), 3),
     (nothing, ('report', 'digits'), 2),
     (nothing, ('report', 'nowhere.py'), 2),
     (DAMAGED, ('report', 'digits'), 4),
@@ -250,13 +249,29 @@ def test_status_and_run_mean_the_same_runs(main, capsys, options):
 
 
 def test_status_leaves_recorded_runs_alone_when_it_is_asked_to(main, capsys):
-    run = expand(Suite('digits_lt', ('digits_lt',), ('erm',), (0,)))[0].runs[0]
+    run = expand(Suite('digits_lt', ('digits_lt',), (parse_specs('erm'),), (0,))).graph.runs[0]
     write(make_record('erm', 0) | identity_of(run) | {'data': run.data}, 'digits_lt')
     words = ['status', '-b', 'digits_lt', '-m', 'erm', '-m', 'nbn', '--json']
     assert main(*words) == 0
     assert [row['method'] for row in json.loads(capsys.readouterr().out)] == ['erm', 'nbn']
     assert main(*words, '--skip-recorded') == 0
     assert [row['method'] for row in json.loads(capsys.readouterr().out)] == ['nbn']
+
+
+@pytest.mark.usefixtures('sandbox')
+def test_where_a_grid_stands_is_shown_without_its_data(main, capsys):
+    words = ['-b', 'cifar10_lt', '-m', 'erm', '-m', 'nbn']
+    write(make_record('erm', 0), 'cifar10_lt')
+    assert main('status', *words, '--json') == 0
+    assert {row['method']: row['state'] for row in json.loads(capsys.readouterr().out)} == {
+        'erm': 'recorded', 'nbn': 'pending',
+    }  # fmt: skip
+    for verb in (('status', *words), ('run', *words, '--dry-run')):
+        assert main(*verb) == 0
+        shown = capsys.readouterr().out
+        assert shown.count('without its data') == 1
+        assert 'ltbench data get cifar10_lt' in shown
+    assert main('run', *words) == 3
 
 
 # ---------------------------------------------------------------------------------------------- open files
@@ -280,7 +295,7 @@ def test_planning_carrying_out_reporting_and_scoring_leave_no_file_open(sandbox,
     def everything(number: int) -> None:
         run = contract._run('crt', data={'n_max': 12})
         contract._logits(run)
-        expand(Suite('digits_lt', ('digits_lt',), ('erm', 'crt'), (0, 1)))
+        expand(Suite('digits_lt', ('digits_lt',), (parse_specs('erm'), parse_specs('crt')), (0, 1)))
         write(make_record('erm', number), 'digits')
         build_report('digits', figures=False)
         assert main('status', '-b', 'digits_lt', '--json') == 0

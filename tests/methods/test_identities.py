@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ltbench.config import Benchmark
+from ltbench.config import Benchmark, parse_specs
 from ltbench.data.samplers import ClassProbability, InstanceBalanced, PowerBalanced
 from ltbench.errors import MethodWarning
 from ltbench.grid.graph import Graph, Run
@@ -304,7 +304,10 @@ def test_repeat_factor_says_so_where_it_changes_nothing() -> None:
 def test_before_its_start_deferred_reweighting_is_the_plain_loss(
     benchmark: Benchmark, plain: str, deferred: str
 ) -> None:
-    runs = [Run(benchmark, method, 0, make_plan(method, benchmark, 'f' * 64, 0)) for method in (plain, deferred)]
+    runs = [
+        Run(benchmark, parse_specs(method), 0, make_plan(method, benchmark, 'f' * 64, 0))
+        for method in (plain, deferred)
+    ]
     (whole,), (prefix, rest) = (run.stages for run in runs)
     (plain_segment,) = whole.config['history']
     first, second = rest.config['history']

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ltbench import plugins
-from ltbench.config import load_benchmark
+from ltbench.config import load_benchmark, parse_specs
 from ltbench.data import load_data
 from ltbench.data.batches import BatchPreprocessor
 from ltbench.data.samplers import ClassAware
@@ -74,7 +74,7 @@ def hashes(store: Store, stage: Stage) -> dict[str, str]:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     store = Store(tmp_path_factory.mktemp('store'))
     runs = {
-        method: Run(BENCHMARK, method, 0, make_plan(method, BENCHMARK, DATA.fingerprint, 0))
+        method: Run(BENCHMARK, parse_specs(method), 0, make_plan(method, BENCHMARK, DATA.fingerprint, 0))
         for method in ['erm', *METHODS]
     }
     (erm,) = runs['erm'].stages

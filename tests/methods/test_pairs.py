@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ltbench import plugins
-from ltbench.config import load_benchmark
+from ltbench.config import load_benchmark, parse_specs
 from ltbench.data import load_data
 from ltbench.engine.job import Job, Runtime
 from ltbench.engine.worker import carry_out
@@ -52,7 +52,7 @@ def test_overlapping_claims_are_refused_by_both_names():
 
 
 def run_all(texts: list[str], store: Store) -> None:
-    runs = [Run(BENCHMARK, text, 0, plan_of(text)) for text in texts]
+    runs = [Run(BENCHMARK, parse_specs(text), 0, plan_of(text)) for text in texts]
     graph = Graph(runs)
     for stage in graph.stages.values():
         code = carry_out(Job(stage, str(store.root), Runtime(device='cpu')))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from ltbench.config import load_suite
+from ltbench.config import load_suite, parse_specs
 from ltbench.errors import UsageError
 from ltbench.grid.graph import Run
 from ltbench.grid.planning import expand
@@ -84,11 +84,11 @@ def declared(monkeypatch, benchmark):
 
 def test_a_combination_asks_for_what_each_of_its_parts_asks_for_once(declared):
     first, second = declared('first', ('feature_norms', 'bn_vectors')), declared('second', ['feature_norms', 'x'])
-    assert probes_of(f'{first}+erm+{second}') == ('feature_norms', 'bn_vectors', 'x')
-    assert probes_of('nbn+crt') == ('bn_vectors', 'channel_strength')
-    assert probes_of('erm') == ()
+    assert probes_of(parse_specs(f'{first}+erm+{second}')) == ('feature_norms', 'bn_vectors', 'x')
+    assert probes_of(parse_specs('nbn+crt')) == ('bn_vectors', 'channel_strength')
+    assert probes_of(parse_specs('erm')) == ()
     with pytest.raises(UsageError, match="probes of method third is a list of names, got 'feature_norms'"):
-        probes_of(declared('third', 'feature_norms'))
+        probes_of(parse_specs(declared('third', 'feature_norms')))
 
 
 @pytest.mark.parametrize('asks', ['suite', 'method'])
@@ -115,7 +115,7 @@ def test_a_suite_lists_names_of_probes(tmp_path):
 
 def test_a_probe_is_named_by_the_network_and_its_own_code_and_names_no_training(benchmark, monkeypatch):
     def run_of(method, *probes):
-        return Run(benchmark, method, 0, make_plan(method, benchmark, 'data', 0), probes)
+        return Run(benchmark, parse_specs(method), 0, make_plan(method, benchmark, 'data', 0), probes)
 
     plain, asking = run_of('erm'), run_of('erm', 'feature_norms')
     assert [stage.fingerprint for stage in plain.stages] == [stage.fingerprint for stage in asking.stages]

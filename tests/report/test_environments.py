@@ -9,7 +9,7 @@ import pytest
 from made_records import make_record, write
 
 from ltbench.errors import StoreError
-from ltbench.report import build_report, leaderboard_of, read_suite
+from ltbench.report import Report, build_report, read_suite
 from ltbench.report.environments import footnotes, marks_of
 from ltbench.report.frame import environment_of
 
@@ -44,7 +44,7 @@ def mixed():
 
 def test_rows_with_runs_from_elsewhere_are_marked():
     mixed()
-    board = leaderboard_of(read_suite('made'))
+    board = Report(read_suite('made')).board
     assert dict(zip(board['method'], marks_of(board), strict=True)) == {'erm': '', 'a': '†', 'b': '†‡'}
     assert footnotes(board) == [
         '† with runs on torch 2.14.1, cpu (AVX512, AVX512_BF16, AMX); unmarked: on torch 2.14.1, cpu (AVX2).',

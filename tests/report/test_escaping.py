@@ -11,7 +11,7 @@ from made_records import make_record, write
 from ltbench.record import write_failure
 from ltbench.report import build_report
 from ltbench.report.escaping import in_csv, in_file_name, in_latex, in_markdown, in_script, in_svg
-from ltbench.report.frame import slug
+from ltbench.report.frame import TableKey
 
 
 @pytest.mark.parametrize(
@@ -84,10 +84,10 @@ def test_svg_and_file_names():
 
 
 def test_a_name_of_a_table_fits_into_a_file_name():
-    names = [slug('b', 100.0, f'paper, {"長" * 300}{end}') for end in 'xy']
+    names = [TableKey('b', 100.0, f'paper, {"長" * 300}{end}', '').slug for end in 'xy']
     assert all(len(name.encode()) <= 120 for name in names)
     assert names[0] != names[1]
-    assert slug('cifar10_lt', 100.0, 'quick, epochs=2') == 'cifar10_lt-if100-quick__epochs=2'
+    assert TableKey('cifar10_lt', 100.0, 'quick, epochs=2', '').slug == 'cifar10_lt-if100-quick__epochs=2'
 
 
 FOREIGN = '<script>|`=x`\\input{y}[z](javascript:q)'

@@ -10,7 +10,7 @@ from made_records import make_record, write
 
 from ltbench.errors import UsageError
 from ltbench.record import write_failure
-from ltbench.report import read_suite, write_report
+from ltbench.report import Report, read_suite, write_report
 from ltbench.report.excerpt import MARK, Places, excerpts
 from ltbench.report.frame import runs_frame
 from ltbench.report.statistics import against
@@ -36,7 +36,7 @@ def test_a_file_has_the_figures_and_tables_it_has_places_for(made, results):
         '<!-- ltbench made/cifar10_lt-if100 -->\n<!-- /ltbench -->\r\nafter\n'.encode()
     )
     for figures in (False, True, True):
-        write_report(made, figures=figures, into=file)
+        write_report(Report(made), figures=figures, into=file)
         text = file.read_bytes().decode()
         first, foreign, last = blocks(text)
         assert '| a | 2 | 71.0 ± 1.4 | 87.0' in first
@@ -60,7 +60,7 @@ def test_short_tables_tell_what_is_missing(results):
     write(make_record('erm', **two))
     write_failure('made', make_record('erm', 1, **two), 'train', 'the loss is nan')
     write_failure('made', make_record('gone', setting='quick'), 'train', 'lost')
-    write_report(read_suite('made'))
+    write_report(Report(read_suite('made')))
     readme = (results / 'made/README.md').read_text()
     assert '| method | seeds | top-1 | many |\n' in readme
     assert '| erm | 1 (1 failed) | 70.0 [' in readme
@@ -90,7 +90,7 @@ def test_what_cannot_be_filled_is_said_before_anything_is_written(made, results,
     if text is not None:
         file.write_text(text)
     with pytest.raises(UsageError, match=message):
-        write_report(made, into=file)
+        write_report(Report(made), into=file)
     assert text is None or file.read_text() == text
     assert [path.name for path in (results / 'made').iterdir()] == ['records']
 

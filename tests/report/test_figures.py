@@ -21,7 +21,7 @@ from ltbench.report.figures import (
 )
 from ltbench.report.figures.material import materials, over_factors
 from ltbench.report.figures.style import add_title, broken
-from ltbench.report.frame import title
+from ltbench.report.frame import TableKey
 
 
 def material_of(records):
@@ -84,7 +84,9 @@ def test_no_text_of_a_narrow_figure_is_cut_off(counts):
             if drawn is None:
                 continue
             figure, note = drawn
-            add_title(figure, title('fashion_mnist_lt', 100, 'quick') + ', 5 seeds', f'{draw.__name__}. {note}.')
+            add_title(
+                figure, TableKey('fashion_mnist_lt', 100, 'quick', '').title + ', 5 seeds', f'{draw.__name__}. {note}.'
+            )
             canvas = FigureCanvasAgg(figure)
             canvas.draw()
             wide, tall = canvas.get_width_height()

@@ -9,7 +9,7 @@ import pytest
 from made_records import make_record, write
 
 from ltbench.cli import main
-from ltbench.config import Suite
+from ltbench.config import Suite, parse_specs
 from ltbench.console import make_console
 from ltbench.errors import StoreError, UsageError
 from ltbench.grid import cost
@@ -79,7 +79,7 @@ def test_a_report_that_cannot_be_written_is_no_success(results, monkeypatch, cap
     (results / 'made' / name / 'inside').mkdir(parents=True)
     assert exit_code(monkeypatch, 'report', 'made', '--no-figures') == 4
     assert 'ltbench: cannot write report in ' in capsys.readouterr().err
-    suite = Suite('made', ('cifar10_lt',), ('erm',), (0,))
+    suite = Suite('made', ('cifar10_lt',), (parse_specs('erm'),), (0,))
     wrong, _ = _show_report(suite, True, False, make_console(), leaderboard=True)
     assert wrong.exit_code == 4
     assert 'no report: cannot write report in ' in capsys.readouterr().out

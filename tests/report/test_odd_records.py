@@ -28,7 +28,7 @@ from ltbench.errors import LTBenchError, StoreError
 from ltbench.grid.cost import Costs
 from ltbench.record import checksum, read_record, record_name
 from ltbench.record_schema import Failure
-from ltbench.report import read_suite, write_report
+from ltbench.report import Report, read_suite, write_report
 from ltbench.report.escaping import FORMULA, NUMBER
 
 RECORDS = Path(__file__).parents[2] / 'results' / 'fashion_mnist' / 'records'
@@ -123,7 +123,7 @@ def check_report(folder: Path) -> None:
 
 def report(results: Path, figures: bool) -> None:
     results_of_suite = read_suite('odd')
-    write_report(results_of_suite, figures=figures, with_latex=True)
+    write_report(Report(results_of_suite), figures=figures, with_latex=True)
     check_report(results / 'odd')
 
 

@@ -55,7 +55,7 @@ def test_a_run_of_it_reports_under_its_path(suite):
     assert (chosen.name, chosen.source, chosen.seeds) == ('mine', str(suite), (3,))
     assert (chosen.preset, chosen.doc) == ('paper', 'Of a test.')
     assert choose_suite(Selection(suite='digits')).source == ''
-    assert load_suite(str(suite)).methods[2] == 'nbn(normalize=weight)'
+    assert str(load_suite(str(suite)).methods[2]) == 'nbn(normalize=weight)'
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from made_records import make_record, write
 
 from ltbench.record import write_failure
-from ltbench.report import build_report, leaderboard_of, read_suite, write_report
+from ltbench.report import Report, build_report, read_suite, write_report
 from ltbench.report.ablation import ablate
 from ltbench.report.excerpt import table_names
 from ltbench.report.figures.material import materials, over_factors
@@ -104,7 +104,7 @@ def test_each_recipe_has_a_table_in_all_that_is_made(results):
         assert f'## {title}\n' in (made / 'leaderboard.md').read_text()
         assert f'<small>(paper, recipe.optimizer.lr={lr})</small>' in (made / 'index.html').read_text()
         assert title.replace('_', r'\_') in (made / f'leaderboard-{slug}.tex').read_text()
-        assert slug in table_names(leaderboard_of(read_suite('made')))  # of which figures have theirs
+        assert slug in table_names(Report(read_suite('made')).board)  # of which figures have theirs
     assert f'- Data: {records[0]["data"][:12]}.' in (made / 'leaderboard.md').read_text()
 
 
@@ -136,7 +136,7 @@ def test_failures_are_counted_in_their_own_table(results):
     write(make_record('erm', data='birds'))
     write_failure('made', make_record('erm', 1, data='fish'), 'train', 'lost')
     write_failure('made', make_record('erm', 2, data='birds'), 'train', 'lost')
-    write_report(read_suite('made'), figures=False)
+    write_report(Report(read_suite('made')), figures=False)
     with (results / 'made/leaderboard.csv').open() as file:
         rows = {row['table']: (row['n_seeds'], row['n_failed']) for row in csv.DictReader(file)}
     assert rows == {make_record(data='birds')['table']: ('1', '1'), make_record(data='fish')['table']: ('0', '1')}

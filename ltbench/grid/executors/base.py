@@ -7,8 +7,9 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from ltbench.engine.job import Job, Runtime
 from ltbench.errors import EXIT_CLAIMED, EXIT_FAILED, StoreError, UsageError
 from ltbench.grid.graph import Graph
 from ltbench.grid.status import StageState, needed_stages, read_state
@@ -51,18 +52,18 @@ class Executor(ABC):
 
     Args:
         store: Where artifacts are found and put.
-        runtime: ``ltbench.engine.job.Runtime`` as plain data, handed to every worker.
+        runtime: How every stage is carried out.
         slots: Devices that stages take up at once; most stages take one.
     """
 
     tick_seconds: ClassVar[float] = TICK_SECONDS
 
-    def __init__(self, store: Store, runtime: Mapping[str, Any], slots: int) -> None:
+    def __init__(self, store: Store, runtime: Runtime, slots: int) -> None:
         self.store, self.runtime, self.slots = store, runtime, slots
 
     @abstractmethod
-    def start(self, jobs: Mapping[str, dict[str, Any]]) -> dict[str, Task]:
-        """Hand over jobs (``Job.to_json``, by fingerprint), most urgent first; no more than there are slots free."""
+    def start(self, jobs: Mapping[str, Job]) -> dict[str, Task]:
+        """Hand over jobs, by fingerprint, most urgent first; no more than there are slots free."""
 
     def prepare(self, graph: Graph) -> None:
         """Look whether the graph can be carried out here, before anything is started.
@@ -136,12 +137,10 @@ class Executor(ABC):
         finally:
             self.end(list(tasks.values()))
 
-    def _next(
-        self, graph: Graph, states: dict[str, StageState], tasks: Mapping[str, Task]
-    ) -> dict[str, dict[str, Any]]:
+    def _next(self, graph: Graph, states: dict[str, StageState], tasks: Mapping[str, Task]) -> dict[str, Job]:
         """Jobs of the most urgent stages that are ready, as many as fit into the free slots."""
         free = self.slots - sum(graph.stages[key].devices for key in tasks)
-        jobs: dict[str, dict[str, Any]] = {}
+        jobs: dict[str, Job] = {}
         for key in sorted(states, key=lambda key: -graph.urgency[key]):
             if free < 1:
                 break
@@ -151,7 +150,7 @@ class Executor(ABC):
                     break  # what is less urgent must not keep a wide stage waiting for ever
                 for name in ('failure', 'worker'):  # of an earlier try
                     self.store.forget(key, name)
-                jobs[key] = self._job(key, graph)
+                jobs[key] = Job(graph.stages[key], str(self.store.root), self.runtime)
         return jobs
 
     def _is_ready(self, key: str, graph: Graph, states: dict[str, StageState]) -> bool:
@@ -171,15 +170,6 @@ class Executor(ABC):
         """Of a stage that is none of our tasks: made or being made by another driver, or pending, also if it failed."""
         state = read_state(key, self.store)
         return state if state.state in ('done', 'running') else StageState()
-
-    def _job(self, key: str, graph: Graph) -> dict[str, Any]:
-        return {
-            'fingerprint': key,
-            'stage': graph.stages[key].to_json(),
-            'devices': graph.stages[key].devices,
-            'store': str(self.store.root),
-            'runtime': dict(self.runtime),
-        }
 
     def _seconds_at_work(self, key: str, task: Task) -> float:
         """Since a worker was first seen at work, by this process' own clock; one that waits in a queue is not."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ltbench.engine.job import Job, Runtime
 from ltbench.errors import UsageError
 from ltbench.grid.executors.base import TICK_SECONDS, Executor, Task
 from ltbench.grid.executors.fork_server import fork_server, starting
@@ -33,11 +34,11 @@ class LocalExecutor(Executor):
 
     Args:
         store: Where artifacts are found and put.
-        runtime: ``ltbench.engine.job.Runtime`` as plain data, handed to every worker.
+        runtime: How every stage is carried out.
         slots: Stages at once; None is one a GPU, or one a core where there is none.
     """
 
-    def __init__(self, store: Store, runtime: Mapping[str, Any], slots: int | None = None) -> None:
+    def __init__(self, store: Store, runtime: Runtime, slots: int | None = None) -> None:
         super().__init__(store, runtime, slots or default_slots())
         self.free = list(range(self.slots))
 
@@ -45,11 +46,11 @@ class LocalExecutor(Executor):
         """Also compare devices a run with GPUs, and start the fork server if nobody has yet."""
         super().prepare(graph)
         widest, gpus = max(stage.devices for stage in graph.stages.values()), torch.cuda.device_count()
-        if 0 < gpus < widest and self.runtime['device'] != 'cpu':
+        if 0 < gpus < widest and self.runtime.device != 'cpu':
             raise UsageError(f'{widest} devices a run, but this machine has {gpus} GPU{"s" if gpus > 1 else ""}')
         self.context = fork_server()
 
-    def start(self, jobs: Mapping[str, dict[str, Any]]) -> dict[str, Task]:
+    def start(self, jobs: Mapping[str, Job]) -> dict[str, Task]:
         """A process for each job."""
         return {key: self._begin(job) for key, job in jobs.items()}
 
@@ -61,7 +62,7 @@ class LocalExecutor(Executor):
         else:
             super().wait(tasks)  # all that is left is in other hands
 
-    def _begin(self, job: dict[str, Any]) -> Task:
+    def _begin(self, job: Job) -> Task:
         for _ in range(STARTS):
             try:
                 self.context = fork_server()  # another one if it was killed; multiprocessing's own would hear of Ctrl-C
@@ -85,12 +86,12 @@ class _NotStarted(Task):
 
 
 class _Worker(Task):
-    def __init__(self, executor: LocalExecutor, job: dict[str, Any]) -> None:
+    def __init__(self, executor: LocalExecutor, job: Job) -> None:
         self.executor = executor
-        self.slots = [executor.free.pop(0) for _ in range(job['devices'])]
-        job['runtime']['slots'] = self.slots
+        self.slots = [executor.free.pop(0) for _ in range(job.stage.devices)]
+        told = job.on(slots=tuple(self.slots)).to_json()
         theirs, self.pipe = executor.context.Pipe(duplex=False)
-        self.process: ForkServerProcess = executor.context.Process(target=_work, args=(job, theirs))
+        self.process: ForkServerProcess = executor.context.Process(target=_work, args=(told, theirs))
         try:
             with starting():
                 self.process.start()

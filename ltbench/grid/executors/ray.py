@@ -16,7 +16,7 @@ from typing import Any
 from ltbench.config import ROOT_OF_PACKAGE
 from ltbench.console import make_console
 from ltbench.data.base import data_root
-from ltbench.engine.job import LOG
+from ltbench.engine.job import LOG, Job, Runtime
 from ltbench.errors import EXIT_FAILED, UsageError
 from ltbench.grid.executors.base import Executor, Task
 from ltbench.grid.executors.ray_task import carry_out_apart
@@ -48,7 +48,7 @@ class RayExecutor(Executor):
 
     Args:
         store: Where artifacts are found and put.
-        runtime: ``ltbench.engine.job.Runtime`` as plain data, handed to every worker.
+        runtime: How every stage is carried out.
         slots: Stages handed to Ray at once; it queues what does not fit. None is as many as the nodes of the moment
             have room for.
         gpus_per_stage: Share of a GPU that a stage takes, 0 to 1; a stage of several devices takes that many whole
@@ -61,7 +61,7 @@ class RayExecutor(Executor):
     def __init__(
         self,
         store: Store,
-        runtime: Mapping[str, Any],
+        runtime: Runtime,
         slots: int | None = None,
         gpus_per_stage: float | None = None,
     ) -> None:
@@ -98,9 +98,9 @@ class RayExecutor(Executor):
                 raise UsageError(f'a stage takes more than the Ray on this machine has ({wanted})')
             _say(f'No node of the Ray cluster has what a stage takes ({wanted}); it waits until one joins')
 
-    def start(self, jobs: Mapping[str, dict[str, Any]]) -> dict[str, Task]:
+    def start(self, jobs: Mapping[str, Job]) -> dict[str, Task]:
         """Hand jobs to Ray."""
-        return {key: _RayTask(self, job, *self._request(job['devices'])) for key, job in jobs.items()}
+        return {key: _RayTask(self, job, *self._request(job.stage.devices)) for key, job in jobs.items()}
 
     def wait(self, tasks: Mapping[str, Task]) -> None:
         """Until a task has ended, or a fifth of a second."""
@@ -139,7 +139,7 @@ class RayExecutor(Executor):
     def _request(self, devices: int) -> tuple[int, float]:
         """CPUs and GPUs of a stage."""
         gpus = self.gpus_per_stage if devices == 1 else devices * math.ceil(self.gpus_per_stage)
-        return devices * self.runtime['threads'], gpus
+        return devices * self.runtime.threads, gpus
 
     def _room_for(self, devices: int) -> int:
         """How many stages of so many devices the nodes could carry out at once."""
@@ -154,21 +154,21 @@ class RayExecutor(Executor):
 
 
 class _RayTask(Task):
-    def __init__(self, executor: RayExecutor, job: dict[str, Any], cpus: int, gpus: float) -> None:
+    def __init__(self, executor: RayExecutor, job: Job, cpus: int, gpus: float) -> None:
         self.executor, self.ray, self.store = executor, executor.ray, executor.store
-        self.fingerprint: str = job['fingerprint']
+        self.fingerprint = job.stage.fingerprint
         self.code: int | None = None
         self.ended = 0.0
-        job['runtime']['slots'] = list(range(job['devices']))  # of the GPUs that Ray lets the worker see
+        job = job.on(slots=tuple(range(job.stage.devices)))  # of the GPUs that Ray lets the worker see
         if not gpus:
-            job['runtime']['device'] = 'cpu'
+            job = job.on(device='cpu')
         work = self.store.work(self.fingerprint)
         work.mkdir(parents=True, exist_ok=True)
         # plug-in files are in the job, resolved; what the variable names may be relative to a folder of the driver's
         environment = {'LTBENCH_DATA': str(data_root().absolute()), 'LTBENCH_PLUGINS': '', **safe_environment()}
         options = {'num_cpus': cpus, 'num_gpus': gpus, 'max_retries': -1, 'scheduling_strategy': 'SPREAD'}
         remote = self.ray.remote(**options)(carry_out_apart)
-        self.reference = remote.remote(job, str(work / LOG), str(Path.cwd()), environment)
+        self.reference = remote.remote(job.to_json(), str(work / LOG), str(Path.cwd()), environment)
 
     def poll(self) -> int | None:
         if self.code is None:

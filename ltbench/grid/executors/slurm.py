@@ -17,6 +17,7 @@ from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 from ltbench.claims import is_alive
+from ltbench.engine.job import Job, Runtime
 from ltbench.errors import EXIT_CLAIMED, EXIT_FAILED, UsageError, unknown
 from ltbench.grid.executors.base import Executor, Task
 from ltbench.grid.executors.search_path import safe_environment
@@ -59,7 +60,7 @@ class SlurmExecutor(Executor):
 
     Args:
         store: Where artifacts are found and put; on a file system that all nodes share.
-        runtime: ``ltbench.engine.job.Runtime`` as plain data, handed to every worker.
+        runtime: How every stage is carried out.
         slots: Devices that stages take up at once; None leaves it to Slurm.
         options: Parameters of submitit's ``SlurmExecutor``: ``partition``, ``time`` (minutes), ``mem``, ``account``,
             ``qos``, ``gres``, ... CPUs are those that the runtime's threads need, GPUs one a device where the partition
@@ -72,7 +73,7 @@ class SlurmExecutor(Executor):
     def __init__(
         self,
         store: Store,
-        runtime: Mapping[str, Any],
+        runtime: Runtime,
         slots: int | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
@@ -85,7 +86,7 @@ class SlurmExecutor(Executor):
         self._has_submitted = False
         self._finished: set[str] = set()
 
-    def start(self, jobs: Mapping[str, dict[str, Any]]) -> dict[str, Task]:
+    def start(self, jobs: Mapping[str, Job]) -> dict[str, Task]:
         """Submit the jobs as arrays, but those that another driver has left in the queue."""
         told = {key: submitted for key in jobs if (submitted := self.store.read(key, 'submitted'))}
         if time.monotonic() < self._next_try or (told and not self.look()):
@@ -95,10 +96,10 @@ class SlurmExecutor(Executor):
             if self.state_of(submitted['job'])[0] not in (*AGAIN, *ENDED):
                 orphan = submitted['host'] == socket.gethostname() and not is_alive(submitted['pid'])
                 tasks[key] = SlurmTask(self, key, submitted['job'], is_ours=orphan)
-        by_devices: dict[int, list[dict[str, Any]]] = {}
+        by_devices: dict[int, list[Job]] = {}
         for key, job in jobs.items():
             if key not in tasks:
-                by_devices.setdefault(job['devices'], []).append(job)
+                by_devices.setdefault(job.stage.devices, []).append(job)
         for devices, alike in by_devices.items():
             for first in range(0, len(alike), self.largest_array):
                 tasks.update(self._submit(alike[first : first + self.largest_array], devices))
@@ -144,17 +145,16 @@ class SlurmExecutor(Executor):
         """A job's artifact is there: what submitit wrote for it can go."""
         self._finished.add(job)
 
-    def _submit(self, jobs: Sequence[dict[str, Any]], devices: int) -> dict[str, Task]:
+    def _submit(self, jobs: Sequence[Job], devices: int) -> dict[str, Task]:
         import submitit
 
         folder = self.store.root / 'slurm'  # flat: Slurm opens a job's output before submitit could make it a folder
         with explained('job files', self.store.root):
             folder.mkdir(parents=True, exist_ok=True)
         parameters = self._parameters(devices)
-        for job in jobs:
-            job['runtime']['slots'] = tuple(range(devices))
-            if 'cpus_per_task' in self.options:  # what is more than the threads need decodes images
-                job['runtime']['loader_workers'] = self.options['cpus_per_task'] // devices
+        places: dict[str, Any] = {'slots': tuple(range(devices))}
+        if 'cpus_per_task' in self.options:  # what is more than the threads need decodes images
+            places['loader_workers'] = self.options['cpus_per_task'] // devices
         # -P: a job begins in the working directory, and what lies there must not be imported in place of a package
         python = f'{shlex.quote(sys.executable)} -P'
         executor = submitit.SlurmExecutor(folder, max_num_timeout=sys.maxsize, python=python)
@@ -163,7 +163,7 @@ class SlurmExecutor(Executor):
             with _outside_of_jobs(), redirect_stderr(io.StringIO()):
                 delay = parameters['signal_delay_s']
                 launcher = Launcher(max(delay - REQUEUE_SECONDS, delay / 2))
-                submitted = executor.map_array(launcher, jobs)
+                submitted = executor.map_array(launcher, [job.on(**places).to_json() for job in jobs])
         except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
             if not self._has_submitted:
                 raise UsageError(f'Slurm refuses the jobs: {_last_line(error)}') from error
@@ -174,7 +174,7 @@ class SlurmExecutor(Executor):
         tasks: dict[str, Task] = {}
         try:
             for job, handle in zip(jobs, submitted, strict=True):
-                key = job['fingerprint']
+                key = job.stage.fingerprint
                 tasks[key] = SlurmTask(self, key, handle.job_id, is_ours=True)
                 word = {'job': handle.job_id, 'where': 'Slurm', 'host': socket.gethostname(), 'pid': os.getpid()}
                 self.store.write(key, 'submitted', word)
@@ -187,7 +187,7 @@ class SlurmExecutor(Executor):
         return tasks
 
     def _parameters(self, devices: int) -> dict[str, Any]:
-        parameters = {**DEFAULTS, 'cpus_per_task': self.runtime['threads'] * devices, 'stderr_to_stdout': True}
+        parameters = {**DEFAULTS, 'cpus_per_task': self.runtime.threads * devices, 'stderr_to_stdout': True}
         if not {'gpus_per_node', 'gpus_per_task', 'gres'} & set(self.options) and self.has_gpus:
             parameters['gpus_per_node'] = devices
         more = {'requeue': True, **self.options.get('additional_parameters', {})}

@@ -21,7 +21,7 @@ from ltbench.report.figures import ablation, accuracy, calibration, comparison, 
 from ltbench.report.figures.accuracy import Drawn
 from ltbench.report.figures.material import Material, by_top1, chosen_methods, materials, over_factors, related_methods
 from ltbench.report.figures.style import add_title, save, style
-from ltbench.report.frame import GROUP, caveats, slug, title
+from ltbench.report.frame import by_table, caveats
 
 __all__ = [
     'FIGURES', 'OTHER_CAPTIONS', 'Drawing', 'by_top1', 'chosen_methods', 'critical', 'draw_all',
@@ -149,16 +149,16 @@ def _carry_out(task: Task, folder: Path) -> list[Path]:
 def _ablation_tasks(ablations: Mapping[str, pd.DataFrame], said: Mapping[str, str]) -> Iterator[Task]:
     """A figure for each group of an ablation that has a row without the part."""
     for name, differences in ablations.items():
-        for group, rows in differences.groupby(GROUP, dropna=False) if len(differences) else ():
+        for key, rows in by_table(differences) if len(differences) else ():
             if rows['difference'].notna().any():
                 part = ABLATIONS[name].part
                 yield (
                     _draw_ablation,
                     rows,
                     part,
-                    title(*group),
-                    said.get(group[0], ''),
-                    f'ablation_{name}-{slug(*group)}',
+                    key.title,
+                    said.get(key.benchmark, ''),
+                    f'ablation_{name}-{key.slug}',
                 )
 
 
@@ -199,7 +199,7 @@ def _spread(material: Material, name: str) -> str:
 
 def _slugs(found: Sequence[Material]) -> list[str]:
     """A part of a file name for each, no two alike."""
-    plain = [slug(material.benchmark, material.factor, material.setting) for material in found]
+    plain = [material.key.slug for material in found]
     return [
         text if len(text) <= 120 and plain.count(text) == 1 else f'{text[:120]}-{_hash(material)}'
         for text, material in zip(plain, found, strict=True)
@@ -207,5 +207,5 @@ def _slugs(found: Sequence[Material]) -> list[str]:
 
 
 def _hash(material: Material) -> str:
-    key = repr((material.benchmark, material.factor, material.setting, material.factors, material.source))
+    key = repr((*material.key[:3], material.factors, material.source))
     return hashlib.sha256(key.encode()).hexdigest()[:8]

@@ -12,7 +12,7 @@ import pandas as pd
 from ltbench.evaluation.metrics import group_members
 from ltbench.fingerprint import fingerprint
 from ltbench.report.figures.style import BASELINE
-from ltbench.report.tables import GROUP
+from ltbench.report.frame import GROUP, TableKey, by_table
 
 SHOWN = 6  # more lines than that nobody can tell apart
 PROBES_OF_BN = frozenset(('bn_vectors', 'channel_strength'))
@@ -44,9 +44,7 @@ class Material:
         intervals: Low and high end of top-1 of methods where somebody computed them.
     """
 
-    benchmark: str
-    factor: float | None
-    setting: str
+    key: TableKey  # over several imbalance factors: of none, and without a hash
     rows: pd.DataFrame
     details: Mapping[str, Sequence[Details]] = field(default_factory=dict)
     class_counts: np.ndarray = field(default_factory=lambda: np.zeros(0))
@@ -61,8 +59,7 @@ class Material:
     @property
     def title(self) -> str:
         """Benchmark, imbalance factor and setting."""
-        factor = f', imbalance factor {self.factor:g}' if self.factor is not None else ''
-        return f'{self.benchmark}{factor} ({self.setting})'
+        return self.key.title
 
     @property
     def groups(self) -> list[str]:
@@ -113,38 +110,37 @@ def materials(
         frame: From :func:`ltbench.report.tables.runs_frame`.
         intervals: Rows with the columns of a group, ``method``, ``top1_low`` and ``top1_high``.
     """
-    of_run = {_key(record, 'method', 'run_seed'): record for record in records}
+    of_run = {(TableKey.of(record), record['method'], record['run_seed']): record for record in records}
     found = []
-    for _, rows in frame.groupby(GROUP, sort=True, dropna=False):
-        mine = [
-            of_run[_key(row, 'method', 'run_seed')] for row in rows[[*GROUP, 'method', 'run_seed']].to_dict('records')
-        ]
-        found.append(_material(rows, mine, _intervals_of(intervals, rows)))
+    for key, rows in by_table(frame):
+        mine = [of_run[key, method, seed] for method, seed in zip(rows.method, rows.run_seed, strict=True)]
+        found.append(_material(key, rows, mine, _intervals_of(intervals, key)))
     return found
 
 
 def over_factors(found: Sequence[Material]) -> list[Material]:
     """One for each benchmark x setting that has several imbalance factors of one source, as far as is known."""
-    together: dict[tuple[str, str, str], list[Material]] = {}
+    together: dict[tuple[TableKey, str], list[Material]] = {}
     for material in found:
-        if material.factor is not None:
-            together.setdefault((material.benchmark, material.setting, material.source), []).append(material)
+        if material.key.imbalance_factor is not None:
+            key = material.key._replace(imbalance_factor=None, table='')
+            together.setdefault((key, material.source), []).append(material)
     return [
         Material(
-            benchmark,
-            None,
-            setting,
+            key,
             pd.concat([one.rows for one in several]),
             factors=True,
             caveat=several[0].caveat,
             source=source,
         )
-        for (benchmark, setting, source), several in together.items()
+        for (key, source), several in together.items()
         if len(several) > 1
     ]
 
 
-def _material(rows: pd.DataFrame, records: Sequence[Mapping[str, Any]], intervals: dict) -> Material:
+def _material(
+    key: TableKey, rows: pd.DataFrame, records: Sequence[Mapping[str, Any]], intervals: dict[str, tuple[float, float]]
+) -> Material:
     first = records[0]
     rows = rows.drop(columns=[name for name in ('per_class', 'class_counts') if name in rows]).reset_index(drop=True)
     devices = sorted({record['environment']['device'] for record in records})
@@ -158,7 +154,7 @@ def _material(rows: pd.DataFrame, records: Sequence[Mapping[str, Any]], interval
             details.setdefault(record['method'], []).append(_details(record))
     strength = [record['analysis'].get('strength') for record in records]
     return Material(
-        first['benchmark'], first['imbalance_factor'], first['setting'],
+        key,
         pd.concat([rows.drop(columns=columns.columns, errors='ignore'), columns.astype(float)], axis=1),
         {method: sorted(several, key=lambda one: one.run_seed) for method, several in details.items()},
         np.asarray(first['class_counts']), tuple(method for method in related if method != BASELINE), intervals,
@@ -219,21 +215,8 @@ def _is_related(record: Mapping[str, Any]) -> bool:
     return False
 
 
-def _intervals_of(intervals: pd.DataFrame | None, rows: pd.DataFrame) -> dict[str, tuple[float, float]]:
+def _intervals_of(intervals: pd.DataFrame | None, key: TableKey) -> dict[str, tuple[float, float]]:
     if intervals is None or 'top1_low' not in intervals:
         return {}
-    group = rows.iloc[0]
-    same = (intervals.benchmark == group.benchmark) & (intervals.setting == group.setting)
-    factor = group.imbalance_factor
-    same &= intervals.imbalance_factor.isna() if pd.isna(factor) else intervals.imbalance_factor == factor
-    mine = intervals[same & intervals.top1_low.notna() & intervals.top1_high.notna()]
+    mine = dict(by_table(intervals)).get(key, intervals[:0]).dropna(subset=['top1_low', 'top1_high'])
     return {method: (low, high) for method, low, high in zip(mine.method, mine.top1_low, mine.top1_high, strict=True)}
-
-
-def _key(row: Mapping[str, Any], *more: str) -> tuple:
-    """Of a row or a record; no factor is None in both."""
-    values = [row[name] for name in (*GROUP, *more)]
-    return tuple(
-        None if name == 'imbalance_factor' and pd.isna(value) else value
-        for name, value in zip((*GROUP, *more), values, strict=True)
-    )

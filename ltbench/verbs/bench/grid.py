@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from typing import Any
 
 from ltbench.engine.job import Runtime
@@ -62,7 +61,7 @@ def _cores(rounds: int, depth: int) -> dict[str, Any]:
 
     def stages(at_once: int, threads: int) -> float:
         with scratch_store() as store:
-            executor = LocalExecutor(store, asdict(Runtime(threads=threads, device='cpu')), at_once)
+            executor = LocalExecutor(store, Runtime(threads=threads, device='cpu'), at_once)
             start = time.perf_counter()
             for states in executor.run(graph):
                 failed = [state.reason for state in states.values() if state.state == 'failed']

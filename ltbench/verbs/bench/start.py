@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from ltbench.config import load_benchmark
@@ -60,11 +59,11 @@ def measure(rounds: int) -> list[dict[str, Any]]:
 class _Watched(LocalExecutor):
     """Notes when each stage is asked for."""
 
-    def __init__(self, store: Store, runtime: Mapping[str, Any]) -> None:
+    def __init__(self, store: Store, runtime: Runtime) -> None:
         super().__init__(store, runtime, slots=1)
         self.asked: dict[str, float] = {}
 
-    def start(self, jobs: Mapping[str, dict[str, Any]]) -> dict[str, Task]:
+    def start(self, jobs: Mapping[str, Job]) -> dict[str, Task]:
         """As it does, after looking at the clock."""
         self.asked |= dict.fromkeys(jobs, time.time())
         return super().start(jobs)
@@ -74,7 +73,7 @@ def drive() -> None:
     """Carry out two stages, one after the other, in a process that has started none yet; say when."""
     graph = graph_of(load_benchmark('digits_lt', overrides={'epochs': EPOCHS}), 'erm', seeds=(0, 1))
     store, begun = Store(sys.argv[1]), time.time()
-    executor, progress = _Watched(store, asdict(Runtime())), _FirstProgress(store, graph)
+    executor, progress = _Watched(store, Runtime()), _FirstProgress(store, graph)
     for _ in executor.run(graph):
         pass
     seen = progress.stop()

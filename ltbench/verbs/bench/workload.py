@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ltbench import plugins
-from ltbench.config import Benchmark
+from ltbench.config import Benchmark, parse_specs
 from ltbench.data import load_data
 from ltbench.engine.job import Job, Runtime
 from ltbench.engine.worker import carry_out
@@ -45,7 +45,8 @@ def graph_of(benchmark: Benchmark, *methods: str, seeds: Sequence[int] = (0,)) -
     """The stages of some methods on one benchmark, each once."""
     plugins.load()
     data = load_data(benchmark.data).fingerprint
-    return Graph([Run(benchmark, m, seed, make_plan(m, benchmark, data, seed)) for m in methods for seed in seeds])
+    parsed = list(map(parse_specs, methods))
+    return Graph([Run(benchmark, m, seed, make_plan(m, benchmark, data, seed)) for m in parsed for seed in seeds])
 
 
 @contextmanager

@@ -7,7 +7,8 @@ import signal
 import pytest
 
 from ltbench.claims import CLAIM_EXPIRES_SECONDS
-from ltbench.config import load_benchmark
+from ltbench.config import load_benchmark, parse_specs
+from ltbench.engine.job import Runtime
 from ltbench.errors import EXIT_CLAIMED
 from ltbench.grid.executors import base as executor
 from ltbench.grid.executors.base import Executor, Task
@@ -64,8 +65,8 @@ def test_a_stage_that_only_its_workers_find_claimed_is_tried_every_five_seconds(
             return super().start(jobs)
 
     benchmark = load_benchmark('digits_lt')
-    graph = Graph([Run(benchmark, 'erm', 0, make_plan('erm', benchmark, '', 0))])
-    states = Claimed(Store(tmp_path), {}, slots=1).run(graph)
+    graph = Graph([Run(benchmark, parse_specs('erm'), 0, make_plan('erm', benchmark, '', 0))])
+    states = Claimed(Store(tmp_path), Runtime(), slots=1).run(graph)
     while clock.now < 14:
         next(states)
     states.close()
@@ -75,10 +76,12 @@ def test_a_stage_that_only_its_workers_find_claimed_is_tried_every_five_seconds(
 def test_with_all_slots_taken_what_another_driver_does_is_still_seen(tmp_path, monkeypatch):
     monkeypatch.setattr(executor, 'time', Clock())
     benchmark, store = load_benchmark('digits_lt'), Store(tmp_path)
-    graph = Graph([Run(benchmark, 'erm', seed, make_plan('erm', benchmark, '', seed)) for seed in range(2)])
+    graph = Graph(
+        [Run(benchmark, parse_specs('erm'), seed, make_plan('erm', benchmark, '', seed)) for seed in range(2)]
+    )
     theirs, ours = (run.fingerprint for run in graph.runs)
     claim = store.claim(theirs)
-    states = Scripted(store, {}, slots=1).run(graph)
+    states = Scripted(store, Runtime(), slots=1).run(graph)
     seen = next(states)
     assert (seen[theirs].state, seen[ours].state) == ('running', 'running')
     store.write(theirs, 'progress', {'done': 3, 'total': 7, 'first': 0, 'started': 0.0, 'updated': 1.0})
@@ -90,7 +93,7 @@ def test_with_all_slots_taken_what_another_driver_does_is_still_seen(tmp_path, m
 
 def graph_of(*seeds: int) -> Graph:
     benchmark = load_benchmark('digits_lt')
-    return Graph([Run(benchmark, 'erm', seed, make_plan('erm', benchmark, '', seed)) for seed in seeds])
+    return Graph([Run(benchmark, parse_specs('erm'), seed, make_plan('erm', benchmark, '', seed)) for seed in seeds])
 
 
 def test_a_stage_is_judged_by_its_artifact_not_by_its_worker(tmp_path, monkeypatch):
@@ -108,7 +111,7 @@ def test_a_stage_is_judged_by_its_artifact_not_by_its_worker(tmp_path, monkeypat
                 store.publish(key, {'kind': 'train'}, lambda folder: None)
             return super().start(jobs)
 
-    *_, last = Late(store, {}, slots=1).run(graph)
+    *_, last = Late(store, Runtime(), slots=1).run(graph)
     assert last[key].state == 'done'
 
 
@@ -127,7 +130,7 @@ def test_why_a_stage_is_tried_again_is_said_also_if_its_killed_worker_looked_ali
                 self.claim = store.claim(key)
             return tasks
 
-    driver = Killed(store, {}, slots=1)
+    driver = Killed(store, Runtime(), slots=1)
     states = driver.run(graph)
     next(states)
     assert next(states)[key].state == 'running'  # in other hands, as far as one can see
@@ -141,7 +144,7 @@ def test_a_stopped_worker_does_not_block_when_another_has_published(tmp_path, mo
     monkeypatch.setattr(executor, 'time', clock)
     store, graph = Store(tmp_path), graph_of(0)
     (key,) = graph.stages
-    states = Scripted(store, {}, slots=1).run(graph)
+    states = Scripted(store, Runtime(), slots=1).run(graph)
     assert next(states)[key].state == 'running'
     store.publish(key, {'kind': 'train'}, lambda folder: None)
     *_, last = states
@@ -158,7 +161,7 @@ def test_a_worker_that_only_ever_returns_fails(tmp_path, monkeypatch):
         code = EXIT_CLAIMED
 
     graph = graph_of(0)
-    *_, last = Returning(Store(tmp_path), {}, slots=1).run(graph)
+    *_, last = Returning(Store(tmp_path), Runtime(), slots=1).run(graph)
     (state,) = last.values()
     assert state.state == 'failed'
     assert '20 times in a row' in state.reason
@@ -171,7 +174,7 @@ def test_a_clock_that_jumps_ends_no_stage(tmp_path, monkeypatch):
     monkeypatch.setattr(executor, 'time', clock)
     store, graph = Store(tmp_path), graph_of(0)
     (key,) = graph.stages
-    states = Scripted(store, {}, slots=1).run(graph, timeout=60.0)
+    states = Scripted(store, Runtime(), slots=1).run(graph, timeout=60.0)
     next(states)
     store.write(key, 'worker', {'host': 'here', 'pid': 1, 'started': -1e9})
     while clock.now < 50:
@@ -206,6 +209,6 @@ def test_a_disk_that_cannot_be_read_fails_the_stage_and_no_other(tmp_path, monke
                     store.publish(key, {'kind': 'train'}, lambda folder: None)
             return super().start(jobs)
 
-    *_, last = Done(store, {}, slots=1).run(graph)
+    *_, last = Done(store, Runtime(), slots=1).run(graph)
     assert (last[bad].state, last[good].state) == ('failed', 'done')
     assert 'Input/output error' in last[bad].reason

@@ -10,8 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from ltbench.engine.job import Job, Runtime
 from ltbench.grid.executors import local
 from ltbench.grid.executors.local import STARTS, LocalExecutor
+from ltbench.stage import Stage
 from ltbench.store import Store
 
 
@@ -34,10 +36,10 @@ class Context:
 
 @pytest.mark.parametrize(('kills', 'code'), [(0, None), (STARTS - 1, None), (STARTS, -signal.SIGKILL)])
 def test_a_fork_server_that_is_killed_again_and_again_ends_no_driver(tmp_path, monkeypatch, kills, code):
-    executor = LocalExecutor(Store(tmp_path), {'device': 'cpu'}, slots=2)
+    executor = LocalExecutor(Store(tmp_path), Runtime(device='cpu'), slots=2)
     context = Context(kills)
     monkeypatch.setattr(local, 'fork_server', lambda: context)
-    (task,) = executor.start({'a': {'devices': 1, 'runtime': {}}}).values()
+    (task,) = executor.start({'a': Job(Stage('head', {}).known_as('a'), str(tmp_path))}).values()
     assert task.poll() == code
     assert executor.free == ([1] if code is None else [0, 1])
     assert ('unexpected EOF' in task.reason) == (code is not None)

@@ -11,9 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -26,6 +24,7 @@ from ltbench.grid.executors.slurm import SlurmExecutor
 from ltbench.grid.executors.slurm_job import FRUITLESS_ATTEMPTS, Launcher
 from ltbench.grid.status import read_state
 from ltbench.method import make_plan
+from ltbench.stage import Stage
 from ltbench.store import Store
 
 COMMANDS = {
@@ -54,13 +53,12 @@ def fake_slurm(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def make(fake_slurm) -> Callable[..., SlurmExecutor]:
     pytest.importorskip('submitit')
-    return lambda **options: SlurmExecutor(Store(fake_slurm / 'store'), asdict(Runtime()), options=options)
+    return lambda **options: SlurmExecutor(Store(fake_slurm / 'store'), Runtime(), options=options)
 
 
-def jobs_of(*keys: str, devices: int = 1) -> dict[str, dict[str, Any]]:
-    return {
-        key: {'fingerprint': key, 'devices': devices, 'store': 'store', 'runtime': asdict(Runtime())} for key in keys
-    }
+def jobs_of(*keys: str, devices: int = 1) -> dict[str, Job]:
+    config = {'recipe': {'devices': devices}}
+    return {key: Job(Stage('train', config).known_as(key), 'store') for key in keys}
 
 
 # ---------------------------------------------------------------------------------------------- what is asked for
@@ -86,10 +84,10 @@ def test_an_option_that_cannot_be_meant_is_refused(make, options, message):
 def test_what_is_missing_is_named_before_anything_is_written(fake_slurm, monkeypatch):
     monkeypatch.setitem(sys.modules, 'submitit', None)
     with pytest.raises(UsageError, match=r"pip install 'ltbench\[slurm\]'"):
-        SlurmExecutor(Store(fake_slurm / 'store'), asdict(Runtime()))
+        SlurmExecutor(Store(fake_slurm / 'store'), Runtime())
     monkeypatch.setenv('PATH', str(fake_slurm))
     with pytest.raises(UsageError, match='needs sbatch'):
-        SlurmExecutor(Store(fake_slurm / 'store'), asdict(Runtime()))
+        SlurmExecutor(Store(fake_slurm / 'store'), Runtime())
     assert not (fake_slurm / 'store').exists()
 
 
@@ -149,8 +147,7 @@ def test_a_job_imports_nothing_from_the_working_directory(make, fake_slurm, sand
     executor = make()
     benchmark = load_benchmark('digits_lt', overrides={'epochs': 1})
     (stage,) = make_plan('erm', benchmark, load_data(benchmark.data).fingerprint, 0).stages()
-    job = Job(stage, str(executor.store.root), Runtime()).to_json()
-    executor.start({stage.fingerprint: job})
+    executor.start({stage.fingerprint: Job(stage, str(executor.store.root))})
     assert dict(os.environ) == before
     shadowing(sandbox)
     exported = dict(line.split('=', 1) for line in (fake_slurm / 'env').read_text().splitlines() if '=' in line)
