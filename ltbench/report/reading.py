@@ -150,16 +150,16 @@ def _nothing_in(suite: str, wrong: int) -> str:
     folder = results_root() / suite / 'records'
     if wrong:
         return f'no valid records in {folder}: all {wrong} files are left out; `ltbench run` makes them again'
-    reference = ROOT_OF_PACKAGE.parent / 'results'  # of a checkout
-    if any((reference / suite / 'records').glob('*.json')) and reference != results_root().absolute():
-        return f'no records in {folder}; those that came with ltbench: LTBENCH_RESULTS={reference} ltbench report {suite}'
     known = sorted({path.parent.name for path in results_root().glob('*/records') if any(path.glob('*.json'))})
     if near := near_misses(suite, known):
         return f'no records in {folder}: did you mean {" or ".join(near)}?'
     suites = config_names('suites')
     others = f'; suites with records: {", ".join(known)}' if known else ''
     if suite in suites:
-        return f'no records in {folder}; run `ltbench run {suite}` first{others}'
+        reference = ROOT_OF_PACKAGE.parent / 'results'  # of a checkout
+        came = any((reference / suite / 'records').glob('*.json'))
+        there = f'; of those in {reference}: LTBENCH_RESULTS={reference} ltbench report {suite}' if came else ''
+        return f'no records in {folder}; run `ltbench run {suite}` first{others}{there}'
     if suite in config_names('benchmarks'):
         return f'no records in {folder}: {suite} is a benchmark, `ltbench run -b {suite}` makes some{others}'
     near = near_misses(suite, suites)
