@@ -172,7 +172,10 @@ def run(
         from ltbench.grid.executors.fork_server import fork_server
 
         fork_server()  # imports torch while we do
-    from ltbench.verbs.run import run as carry_out
+    from ltbench.console import meanwhile
+
+    with meanwhile('importing torch'):
+        from ltbench.verbs.run import run as carry_out
 
     raise typer.Exit(carry_out(selection, execution, question).code)
 

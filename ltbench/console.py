@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -30,6 +30,14 @@ def make_console(stderr: bool = False) -> Console:
     plain: dict[str, Any] = {'markup': False, 'emoji': False, 'force_jupyter': False}
     console = Console(file=stream, **plain)
     return console if console.is_terminal else Console(file=stream, width=WIDTH_ELSEWHERE, **plain)
+
+
+@contextmanager
+def meanwhile(words: str) -> Iterator[None]:
+    """Say on a terminal what is being done before there is anything to show; nothing of it stays."""
+    console = make_console()
+    with console.status(words) if console.is_terminal else nullcontext():
+        yield
 
 
 class _Tolerant:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -21,11 +22,12 @@ from ltbench.fingerprint import fingerprint
 from ltbench.places import place
 from ltbench.record_schema import SCHEMA_VERSION, check_failure, check_record
 from ltbench.sealed import contents_of, explained, write_atomically
+from ltbench.source import HOME
 
 __all__ = [
     'IDENTITY', 'ROW', 'SCHEMA_VERSION', 'InvalidRecordError', 'RecordIndex', 'checksum', 'is_valid', 'read_failures',
-    'read_record', 'read_records', 'record_name', 'record_path', 'results_root', 'set_superseded_aside',
-    'write_failure', 'write_record',
+    'read_record', 'read_records', 'record_name', 'record_path', 'reference_root', 'results_root',
+    'set_superseded_aside', 'write_failure', 'write_record',
 ]  # fmt: skip
 
 IDENTITY = ('benchmark', 'imbalance_factor', 'setting', 'table', 'method', 'run_seed', 'fingerprint')
@@ -42,6 +44,13 @@ def results_root() -> Path:
     What else lies in ``results`` of a checkout is what this software measured: a reference, which no run changes.
     """
     return place('LTBENCH_RESULTS', 'results/local')
+
+
+def reference_root() -> Path | None:
+    """Where a checkout has what this software measured; None in an installation, or where ``$LTBENCH_RESULTS`` says
+    which results count."""
+    reference = HOME.parent / 'results'
+    return None if os.environ.get('LTBENCH_RESULTS') or not reference.is_dir() else reference
 
 
 def record_path(suite: str, record: Mapping[str, Any]) -> Path:
@@ -262,13 +271,14 @@ def is_valid(path: Path) -> bool:
     return True
 
 
-def read_records(suite: str) -> tuple[dict[Path, dict[str, Any]], dict[Path, str]]:
+def read_records(suite: str, root: Path | None = None) -> tuple[dict[Path, dict[str, Any]], dict[Path, str]]:
     """The records of a suite in order of file name, and the files that are none, with what is wrong with each.
 
-    A record under a name that is not its own is a copy of another one (or was renamed) and counts as wrong.
+    A record under a name that is not its own is a copy of another one (or was renamed) and counts as wrong. ``root``
+    is where suites lie, by default :func:`results_root`.
     """
     records, wrong = {}, {}
-    for path in sorted((results_root() / suite / 'records').glob('*.json')):
+    for path in sorted(((root or results_root()) / suite / 'records').glob('*.json')):
         try:
             record = read_record(path)
         except StoreError as error:

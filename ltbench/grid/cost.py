@@ -6,10 +6,9 @@ from collections import defaultdict
 from statistics import median
 from typing import Any
 
-from ltbench.config import ROOT_OF_PACKAGE
 from ltbench.errors import StoreError
 from ltbench.grid.graph import Graph
-from ltbench.record import read_record, results_root
+from ltbench.record import read_record, reference_root, results_root
 
 
 class Costs:
@@ -25,8 +24,8 @@ class Costs:
         self.seconds: dict[tuple[Any, ...], list[float]] = defaultdict(list)
         self.records = 0
         seen: set[str] = set()
-        roots = {results_root().absolute(), ROOT_OF_PACKAGE.parent / 'results'}
-        for path in (path for root in sorted(roots) for path in root.glob('*/records/*.json')):
+        roots = (root for root in (results_root(), reference_root()) if root is not None)
+        for path in (path for root in roots for path in root.glob('*/records/*.json')):
             try:
                 record = read_record(path)
             except StoreError:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ltbench.config import Benchmark, Suite, parse_specs
+from ltbench.console import meanwhile
 from ltbench.grid.answer import remembered
 from ltbench.grid.graph import Graph, PlannedBefore, Run
 from ltbench.grid.selection import Selection, choose_suite
@@ -57,11 +58,12 @@ def outline(selection: Selection, plugin_files: Iterable[str] = ()) -> Outline:
     answers = None if plugin_files else remembered('plan', selection)
     if answers is not None and (answer := answers.find()) is not None:
         return _read(answer['said'], choose_suite(selection))
-    from ltbench import plugins
-    from ltbench.data import load_data
-    from ltbench.grid.planning import plan_selection
+    with meanwhile('planning'):
+        from ltbench import plugins
+        from ltbench.data import load_data
+        from ltbench.grid.planning import plan_selection
 
-    suite, (graph, broken, lacking) = plan_selection(selection, plugin_files, needs_data=False)
+        suite, (graph, broken, lacking) = plan_selection(selection, plugin_files, needs_data=False)
     benchmarks = {id(run.benchmark): run.benchmark for run in graph.runs}.values()
     data = [load_data(benchmark.data) for benchmark in benchmarks if benchmark.name not in lacking]
     notes = [note for benchmark in benchmarks for note in benchmark.notes] + [note for of in data for note in of.notes]

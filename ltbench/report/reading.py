@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ltbench.config import ROOT_OF_PACKAGE, config_names
+from ltbench.config import config_names
 from ltbench.console import printable
 from ltbench.errors import StoreError, UsageError, near_misses
-from ltbench.record import ROW, read_failures, read_records, results_root
+from ltbench.record import ROW, read_failures, read_records, reference_root, results_root
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,8 @@ def _nothing_in(suite: str, wrong: int) -> str:
     suites = config_names('suites')
     others = f'; suites with records: {", ".join(known)}' if known else ''
     if suite in suites:
-        reference = ROOT_OF_PACKAGE.parent / 'results'  # of a checkout
-        came = any((reference / suite / 'records').glob('*.json'))
+        reference = reference_root()
+        came = reference is not None and any((reference / suite / 'records').glob('*.json'))
         there = f'; of those in {reference}: LTBENCH_RESULTS={reference} ltbench report {suite}' if came else ''
         return f'no records in {folder}; run `ltbench run {suite}` first{others}{there}'
     if suite in config_names('benchmarks'):

@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 from rich.console import Console
 
 from ltbench import plugins
-from ltbench.console import make_console
+from ltbench.console import make_console, meanwhile
 from ltbench.data import load_data
 from ltbench.engine.job import Runtime
 from ltbench.errors import EXIT_FAILED, InterruptedRunError, LTBenchError
@@ -79,7 +79,8 @@ def run(
         InterruptedRunError: On Ctrl-C; the store and the records are whole, and the same call continues from there.
     """
     console = make_console()
-    suite, (graph, broken, _) = plan_selection(selection, execution.plugins)
+    with meanwhile('planning'):
+        suite, (graph, broken, _) = plan_selection(selection, execution.plugins)
     runs = graph.runs
     if selection.skip_recorded:
         graph = without_recorded(graph, suite)

@@ -29,7 +29,7 @@ from ltbench.evaluation.metrics import describe_groups
 from ltbench.grid.explain import Explanation, explain, in_words, wrapped
 from ltbench.method import Option
 from ltbench.recipe import WORDS
-from ltbench.record import read_records, results_root
+from ltbench.record import read_records, reference_root, results_root
 from ltbench.registry import DATASETS, METHODS, lookup
 from ltbench.report.tidy import tidy
 from ltbench.verbs.ls import paper_of
@@ -121,16 +121,17 @@ def _either(words: list[str]) -> str:
 def _recorded(name: str, parts: list[str]) -> tuple[list[dict[str, Any]], int]:
     """The rows of the method in all suites, and how many rows have all of its parts and more, or other options."""
     frames = []
-    for folder in sorted(results_root().glob('*/records')):
-        records, wrong = read_records(folder.parent.name)
+    roots = [root for root in (results_root(), reference_root()) if root is not None]
+    for folder in (folder for root in roots for folder in sorted(root.glob('*/records'))):
+        records, wrong = read_records(folder.parent.name, folder.parents[1])
         for reason in wrong.values():
             say(f'left out: {reason}')
         mine = {path: record for path, record in records.items() if _has(record, parts)}
         if mine:
-            frames.append(tidy(mine))
+            frames.append(tidy(mine).assign(results=str(folder.parents[1])))
     if not frames:
         return [], 0
-    key = ['suite', 'benchmark', 'imbalance_factor', 'setting', 'table', 'method']
+    key = ['results', 'suite', 'benchmark', 'imbalance_factor', 'setting', 'table', 'method']
     rows = pd.concat(frames).groupby(key, dropna=False)['top1'].agg(['mean', 'std', 'count']).reset_index()
     own = rows[rows['method'] == name]
     shown = own.drop(columns='method').rename(columns={'mean': 'top1_mean', 'std': 'top1_std', 'count': 'seeds'})
@@ -168,7 +169,7 @@ def _method_text(thing: Thing, width: int) -> Iterator[str]:
         deviation = '' if row['top1_std'] is None else f' ± {row["top1_std"]:.1f}'
         factor = '' if row['imbalance_factor'] is None else f' IF {row["imbalance_factor"]:g}'
         seeds = f'{row["seeds"]} seed{"" if row["seeds"] == 1 else "s"}'
-        where = f'{row["benchmark"]}{factor} ({row["setting"]}), suite {row["suite"]}'
+        where = f'{row["benchmark"]}{factor} ({row["setting"]}), {row["results"]}/{row["suite"]}'
         yield from wrapped(f'{row["top1_mean"]:.1f}{deviation}, {seeds}: {where}', width, 2)
     if others:
         rows_are = 'row is' if others == 1 else 'rows are'
