@@ -72,6 +72,9 @@ SkipRecorded = Annotated[
         'that several machines share through their results.',
     ),
 ]
+SkipMissing = Annotated[
+    bool, typer.Option('--skip-missing', help='Leave out benchmarks whose data are not here, and say which.')
+]
 Figures = Annotated[bool, typer.Option('--figures/--no-figures', help='Draw, or only make the tables.')]
 Plugins = Annotated[
     list[Path] | None, typer.Option('--plugin', metavar='FILE', help='A file with a method of yours; may be repeated.')
@@ -144,6 +147,7 @@ def run(
         ),
     ] = None,
     skip_recorded: SkipRecorded = False,
+    skip_missing: SkipMissing = False,
     figures: Figures = True,
     dry_run: Annotated[bool, typer.Option('--dry-run', help='Show what would be trained and what is found.')] = False,
 ) -> None:
@@ -155,7 +159,9 @@ def run(
         executor, workers, timeout, gpus_per_stage, _assignments(slurm or []), tuple(track or ()), eval_every, files,
         figures,
     )  # fmt: skip
-    selection = _selection(suite, benchmark, method, seeds, preset, option, plugin, scale_lr, skip_recorded)
+    selection = _selection(
+        suite, benchmark, method, seeds, preset, option, plugin, scale_lr, skip_recorded, skip_missing
+    )
     if dry_run:
         if executor != 'local':
             from ltbench.registry import EXECUTORS, lookup
@@ -312,13 +318,16 @@ def status(
     plugin: Plugins = None,
     scale_lr: ScaleLR = False,
     skip_recorded: SkipRecorded = False,
+    skip_missing: SkipMissing = False,
     watch: Annotated[bool, typer.Option('--watch', help='Draw it again every two seconds.')] = False,
     as_json: Annotated[bool, typer.Option('--json', help='For programs.')] = False,
 ) -> None:
     """Show which runs are done, recorded, running, pending, stale, blocked or failed, with reasons."""
     from ltbench.console import machine_output
 
-    selection = _selection(suite, benchmark, method, seeds, preset, option, plugin, scale_lr, skip_recorded)
+    selection = _selection(
+        suite, benchmark, method, seeds, preset, option, plugin, scale_lr, skip_recorded, skip_missing
+    )
     from ltbench.verbs.status import status as show_status
 
     with machine_output() if as_json else nullcontext() as write:
@@ -519,13 +528,22 @@ def _selection(
     plugin: list[Path] | None,
     scale_lr: bool,
     skip_recorded: bool,
+    skip_missing: bool,
 ) -> Selection:
     """What `run` and `status` are about; misspelled names end here, before torch is imported."""
     from ltbench.grid.selection import Selection, check_names
 
     options = _assignments(option or [])
     chosen = Selection(
-        suite, tuple(benchmark or ()), tuple(method or ()), _seeds(seeds), preset, options, scale_lr, skip_recorded
+        suite,
+        tuple(benchmark or ()),
+        tuple(method or ()),
+        _seeds(seeds),
+        preset,
+        options,
+        scale_lr,
+        skip_recorded,
+        skip_missing,
     )
     check_names(chosen, plugin or ())
     return chosen

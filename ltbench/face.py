@@ -42,6 +42,7 @@ def run(
     plugins: str | Path | Iterable[str | Path] = (),
     scale_lr: bool = False,
     skip_recorded: bool = False,
+    skip_missing: bool = False,
     executor: str = 'local',
     workers: int | None = None,
     timeout: float | None = None,
@@ -70,6 +71,7 @@ def run(
             that are registered elsewhere; a loss, sampler or head of your own needs a file.
         scale_lr: With another ``batch_size``: scale the learning rate in proportion.
         skip_recorded: Leave runs alone that have a record, whatever the store has.
+        skip_missing: Leave out benchmarks whose data are not here, and say which.
         executor: Who carries the stages out: ``'local'``, ``'ray'`` or ``'slurm'``.
         workers: Stages at once; None: one a GPU, or one a core without GPUs.
         timeout: Minutes after which a stage is ended, as failed.
@@ -93,7 +95,7 @@ def run(
     with _plugins_noted():
         selection = Selection(
             suite, _names('benchmark', benchmark), _names('methods', methods), _seeds(seeds), preset,
-            _options(options), scale_lr, skip_recorded,
+            _options(options), scale_lr, skip_recorded, skip_missing,
         )  # fmt: skip
         execution = Execution(
             executor, workers, timeout, gpus_per_stage, slurm, _texts(track), eval_every, _texts(plugins), figures
@@ -161,7 +163,7 @@ def plan(
 
         plugin_files.load(_texts(plugins))
         suite = Suite('', (_one('benchmark', benchmark),), (parse_specs(_one('method', method)),), (0,), preset)
-        (resolved,), (chosen,) = resolve(suite, _options(options), scale_lr)
+        ((resolved, (chosen,), _),) = resolve(suite, _options(options), scale_lr)
         explained = explain(chosen, resolved)
         for line in plugin_files.not_loaded():
             say(line)

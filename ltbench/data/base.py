@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -65,6 +65,24 @@ class FileSplit:
     def take(self, positions: np.ndarray) -> FileSplit:
         """The images at ``positions`` (indices or a mask)."""
         return FileSplit(self.root, self.names[positions], self.labels[positions])
+
+
+class Size(NamedTuple):
+    """How much a data set holds.
+
+    Attributes:
+        classes: C.
+        train: Training images.
+        test: Test images.
+        channels: Of an image.
+        side: Of an image in memory, in pixels; None where the recipe says how large a crop is.
+    """
+
+    classes: int
+    train: int
+    test: int
+    channels: int
+    side: int | None
 
 
 class LongTailData:
@@ -137,6 +155,17 @@ class LongTailData:
         seen = max((int(split.labels.max()) for split in (self.train, self.test) if len(split)), default=-1) + 1
         more = f' of {self.num_classes} classes' if self.num_classes != seen else ''  # some without an image
         return hashlib.sha256(f'{self.contents} {normalised_by}{more}'.encode()).hexdigest()
+
+    @property
+    def size(self) -> Size:
+        """How much it holds."""
+        side = self.train.images.shape[1] if isinstance(self.train, Split) else None
+        return Size(self.num_classes, len(self.train), len(self.test), self.channels, side)
+
+    @classmethod
+    def published_size(cls, **options: Any) -> Size | None:
+        """How much it holds with some arguments, known before its files are there; None where only they tell."""
+        return None
 
     @classmethod
     def check(cls) -> list[FileStatus]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ltbench.console import say
-from ltbench.data.base import FileStatus, LongTailData, Split, data_root
+from ltbench.data.base import FileStatus, LongTailData, Size, Split, data_root
 from ltbench.data.cache import cached_array
 from ltbench.data.cifar_files import Binary, Pickles, Version
 from ltbench.data.download import DownloadError, RemoteFile, complete
@@ -57,6 +57,13 @@ class _CIFARLT(LongTailData):
         n_max = int(np.bincount(train.labels).max())
         counts = class_counts(profile, n_max, imbalance_factor, self.num_classes)
         self.train = train.take(select(train.labels, counts, split_seed))
+
+    @classmethod
+    def published_size(cls, imbalance_factor: float = 100, profile: str = 'exp', **options: Any) -> Size:
+        """Of the 50,000 training images those that the profile keeps, and all test images."""
+        classes = len(cls.class_names)
+        counts = class_counts(profile, 50_000 // classes, imbalance_factor, classes)
+        return Size(classes, sum(counts), 10_000, 3, 32)
 
     def _split(self, version: Version, name: str, files: Mapping[str, str]) -> Split:
         labels = np.concatenate([self._labels(version, file) for file in files])

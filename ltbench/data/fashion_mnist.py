@@ -7,10 +7,11 @@ import hashlib
 import zlib
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ltbench.data.base import FileStatus, LongTailData, Split, data_root
+from ltbench.data.base import FileStatus, LongTailData, Size, Split, data_root
 from ltbench.data.download import RemoteFile
 from ltbench.data.profiles import Count, Factor, Seed, class_counts, select
 from ltbench.errors import DataError
@@ -61,6 +62,14 @@ class FashionMNISTLT(LongTailData):
         self.train = train.take(select(train.labels, counts, split_seed))
         self.files = [_read(name)[0] for name in MD5]
         self.test = Split(_images('t10k-images-idx3-ubyte'), _labels('t10k-labels-idx1-ubyte'))
+
+    @classmethod
+    def published_size(
+        cls, imbalance_factor: float = 100, profile: str = 'exp', n_max: int = 6000, **options: Any
+    ) -> Size:
+        """Of the 60,000 training images those that the profile keeps, and all test images."""
+        counts = class_counts(profile, n_max, imbalance_factor, len(cls.class_names))
+        return Size(len(counts), sum(counts), 10_000, 1, 32)
 
     @classmethod
     def check(cls) -> list[FileStatus]:

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
 from ltbench.console import make_console, printable
-from ltbench.data.base import FileSplit, FileStatus, LongTailData, data_root
+from ltbench.data.base import FileSplit, FileStatus, LongTailData, Size, data_root
 from ltbench.errors import DataError, MethodWarning
 from ltbench.registry import DATASETS
 from ltbench.store import sha256_of
@@ -61,6 +61,11 @@ class ListedLT(LongTailData):
     by_hand: ClassVar[str] = ''  # what belongs into {root}, where nothing can be downloaded
     mean = (0.485, 0.456, 0.406)
     std = (0.229, 0.224, 0.225)
+
+    @classmethod
+    def published_size(cls, **options: Any) -> Size:
+        """As the published lists say."""
+        return Size(cls.classes, cls.train_images, cls.lists['test'].images, 3, None)
 
     def __init__(self, root: str = '', verify: bool = True) -> None:
         self.root = Path(root) if root else self.home()

@@ -68,6 +68,7 @@ def question_of(verb: str, selection: Selection | None = None, figures: bool = F
     selection = selection or Selection()
     names = (selection.suite or '', *selection.benchmarks, *selection.methods)
     foreign = any('.py' in name or '/' in name for name in names) or selection.skip_recorded
+    foreign = foreign or selection.skip_missing
     if foreign or os.environ.get('LTBENCH_CONFIGS') or has_plug_ins():
         return None
     variables = {name: value for name, value in os.environ.items() if name.startswith('LTBENCH_')}

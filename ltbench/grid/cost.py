@@ -1,14 +1,64 @@
-"""What a stage will take, judged by earlier ones like it."""
+"""What a stage will take: counted, and judged by earlier ones like it or by what a machine computes in a second."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from ltbench.errors import StoreError
 from ltbench.grid.graph import Graph
 from ltbench.record import read_record, reference_root, results_root
+from ltbench.stage import Stage
+
+
+class Scale(NamedTuple):
+    """Of a benchmark with its plain network.
+
+    Attributes:
+        train: Training images.
+        test: Test images.
+        classes: C.
+        features: Numbers that the network makes of an image.
+        parameters: Of the network.
+        flops: Of one image's forward pass; a multiply-add counts as two.
+    """
+
+    train: int
+    test: int
+    classes: int
+    features: int
+    parameters: int
+    flops: int
+
+
+BACKWARD = 2
+"""Forward passes that a backward pass takes as long as."""
+NUMBER_BYTES = 4
+
+
+def flops_of(stage: Stage, scale: Scale) -> float:
+    """Floating-point operations that a stage takes; of what works on features none are counted."""
+    images = images_of(stage, scale)
+    return images * scale.flops * ((1 + BACKWARD) if stage.kind == 'train' else 1)
+
+
+def images_of(stage: Stage, scale: Scale) -> int:
+    """Images that a stage puts through the network."""
+    if stage.kind == 'train':
+        return (stage.end - stage.begin) * scale.train
+    return max(stage.config['epochs'], 1) * scale.train + scale.test if stage.kind == 'features' else 0
+
+
+def bytes_of(stage: Stage, scale: Scale) -> int:
+    """What the store will hold of it, about: weights, features, or test logits."""
+    numbers = {
+        'train': scale.parameters + scale.test * scale.classes,
+        'features': images_of(stage, scale) * scale.features,
+        'probe': 0,
+    }.get(stage.kind, scale.test * scale.classes)
+    return NUMBER_BYTES * numbers
 
 
 class Costs:
@@ -18,10 +68,15 @@ class Costs:
 
     A stage is judged by stages of the same kind on the same benchmark, backbone and batch size; one that nothing is
     known of has no estimate.
+
+    Attributes:
+        records: How many there are.
+        rates: Floating-point operations a second in each network's training, by machine and precision.
     """
 
     def __init__(self) -> None:
         self.seconds: dict[tuple[Any, ...], list[float]] = defaultdict(list)
+        self.rates: dict[str, list[float]] = defaultdict(list)
         self.records = 0
         seen: set[str] = set()
         roots = (root for root in (results_root(), reference_root()) if root is not None)
@@ -37,6 +92,10 @@ class Costs:
                     wall = stage['cost'].get('wall_seconds', 0.0) + stage['cost'].get('evaluation_seconds', 0.0)
                     epochs = stage['epochs'] if stage['kind'] == 'train' else 1
                     self.seconds[(stage['kind'], *_like(record['config']['benchmark']))].append(wall / epochs)
+                    if stage['kind'] == 'train' and (seconds := _seconds_at_work(record, stage)):
+                        images = epochs * sum(record['class_counts'])
+                        rate = images * record['cost']['flops'] * (1 + BACKWARD) / seconds
+                        self.rates[_machine_of(record)].append(rate)
 
     def of(self, graph: Graph, key: str) -> float | None:
         """Seconds that the stage ``key`` will take; None if there is nothing to judge by."""
@@ -45,6 +104,20 @@ class Costs:
         if not known:
             return None
         return median(known) * (stage.end - stage.begin if stage.kind == 'train' else 1)
+
+
+def _seconds_at_work(record: Mapping[str, Any], stage: Mapping[str, Any]) -> float | None:
+    """Of a CPU those that it worked: others may have used it too."""
+    if record['environment']['device'] != 'cpu':
+        return stage['cost'].get('wall_seconds')
+    seconds = stage['cost'].get('cpu_seconds')
+    return seconds and seconds / record['environment']['threads']
+
+
+def _machine_of(record: Mapping[str, Any]) -> str:
+    environment, precision = record['environment'], record['config']['benchmark']['recipe']['precision']
+    threads = environment['threads']
+    return f'{environment["processor"]}, {threads} thread{"s" * (threads > 1)}, {precision}'
 
 
 def _like(benchmark: dict[str, Any]) -> tuple[Any, ...]:

@@ -6,13 +6,14 @@ are plain data: they are remembered in the user's cache for as long as no code, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 from ltbench.config import Benchmark, Suite, parse_specs
 from ltbench.console import meanwhile
 from ltbench.grid.answer import remembered
+from ltbench.grid.cost import Scale
 from ltbench.grid.graph import Graph, PlannedBefore, Run
 from ltbench.grid.selection import Selection, choose_suite
 from ltbench.stage import PARENTS, Stage
@@ -27,21 +28,21 @@ class Outline:
         graph: All runs, laid over each other.
         broken: Methods without a plan, with their reasons.
         notes: What a user should know about benchmarks and data.
-        lacking: Benchmarks shown without their data -> why, see :class:`ltbench.grid.planning.Planned`.
+        lacking: What is to be said of benchmarks without data, a line each.
+        scales: How much there is to compute on each of :attr:`benchmarks`; None where only its data would tell.
     """
 
     suite: Suite
     graph: Graph
     broken: Mapping[str, str]
     notes: list[str]
-    lacking: Mapping[str, str] = field(default_factory=dict)
+    lacking: Sequence[str] = ()
+    scales: Sequence[Scale | None] = ()
 
-    def said_first(self) -> list[str]:
-        """Why benchmarks are shown without their data, a line each."""
-        return [
-            f'note: {name} is shown without its data, so whether records are of this plan cannot be told: {reason}'
-            for name, reason in self.lacking.items()
-        ]
+    @property
+    def benchmarks(self) -> list[Benchmark]:
+        """Those of the runs, each once."""
+        return list({id(run.benchmark): run.benchmark for run in self.graph.runs}.values())
 
 
 def outline(selection: Selection, plugin_files: Iterable[str] = ()) -> Outline:
@@ -62,12 +63,16 @@ def outline(selection: Selection, plugin_files: Iterable[str] = ()) -> Outline:
         from ltbench import plugins
         from ltbench.data import load_data
         from ltbench.grid.planning import plan_selection
+        from ltbench.grid.scale import published_size, scale_of
 
-        suite, (graph, broken, lacking) = plan_selection(selection, plugin_files, needs_data=False)
+        suite, planned = plan_selection(selection, plugin_files, needs_data=False)
+    graph, broken, lacking = planned
     benchmarks = {id(run.benchmark): run.benchmark for run in graph.runs}.values()
     data = [load_data(benchmark.data) for benchmark in benchmarks if benchmark.name not in lacking]
     notes = [note for benchmark in benchmarks for note in benchmark.notes] + [note for of in data for note in of.notes]
-    found = Outline(suite, graph, broken, list(dict.fromkeys(notes)), lacking)
+    sizes = [published_size(each) if each.name in lacking else load_data(each.data).size for each in benchmarks]
+    scales = [size and scale_of(each, size) for each, size in zip(benchmarks, sizes, strict=True)]
+    found = Outline(suite, graph, broken, list(dict.fromkeys(notes)), planned.said_of_lacking(selection), scales)
     files = [of.files for of in data]
     complete = not (broken or lacking or plugins.not_loaded()) and all(each is not None for each in files)
     if answers is not None and complete:
@@ -77,7 +82,7 @@ def outline(selection: Selection, plugin_files: Iterable[str] = ()) -> Outline:
 
 def _write(found: Outline) -> dict[str, Any]:
     """As plain data: each benchmark, and each stage, once."""
-    benchmarks = list({id(run.benchmark): run.benchmark for run in found.graph.runs}.values())
+    benchmarks = found.benchmarks
     stages: dict[str, dict[str, Any]] = {}  # parents first
 
     def take(stage: Stage) -> str:
@@ -103,6 +108,7 @@ def _write(found: Outline) -> dict[str, Any]:
         ],
         'stages': list(stages.values()),
         'notes': found.notes,
+        'scales': found.scales,
     }
 
 
@@ -119,4 +125,5 @@ def _read(said: Mapping[str, Any], suite: Suite) -> Outline:
         before = PlannedBefore(written['data'], planned, probes)
         benchmark, measured_by = benchmarks[written['benchmark']], tuple(written['measured_by'])
         runs.append(Run(benchmark, parse_specs(written['method']), written['seed'], before, measured_by))
-    return Outline(suite, Graph(runs), {}, said['notes'])
+    scales = [scale and Scale(*scale) for scale in said['scales']]
+    return Outline(suite, Graph(runs), {}, said['notes'], scales=scales)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
-
-import torch
 
 from ltbench import plugins
 from ltbench.config import Benchmark, Specs, Suite, load_benchmark
@@ -16,9 +14,9 @@ from ltbench.data.base import FileSplit
 from ltbench.engine.optim import build_optimizer, learning_rate
 from ltbench.errors import DataError, LTBenchError, UsageError, given
 from ltbench.grid.graph import Graph, Run
+from ltbench.grid.scale import plain_network
 from ltbench.grid.selection import Selection, choose_suite
 from ltbench.method import make_plan, probes_of
-from ltbench.models.classifier import LongTailClassifier
 from ltbench.probes import ALWAYS
 from ltbench.recipe import check_augmentation, check_schedule
 from ltbench.registry import DATASETS, METHODS, POLICIES, PROBES, build, lookup
@@ -38,6 +36,14 @@ class Planned(NamedTuple):
     broken: dict[str, str]
     lacking: dict[str, str]
 
+    def said_of_lacking(self, selection: Selection) -> list[str]:
+        """What became of benchmarks without data, and why they are without, a line each."""
+        became = (
+            'left out' if selection.skip_missing
+            else 'shown without its data, so whether records are of this plan cannot be told'
+        )  # fmt: skip
+        return [f'note: {name} is {became}: {reason}' for name, reason in self.lacking.items()]
+
 
 def plan_selection(
     selection: Selection, plugin_files: Iterable[str] = (), needs_data: bool = True
@@ -48,10 +54,18 @@ def plan_selection(
         selection: What was asked for.
         plugin_files: Files with methods; what could not be loaded is said.
         needs_data: As in :func:`expand`.
+
+    Raises:
+        UsageError: For anything unknown or contradictory.
+        DataError: If data that are needed are missing or damaged; if those of all benchmarks are, where some may be.
     """
     plugins.load(plugin_files)
     suite = choose_suite(selection)
-    planned = expand(suite, selection.options, selection.scale_lr, needs_data)
+    planned = expand(suite, selection.options, selection.scale_lr, needs_data and not selection.skip_missing)
+    if selection.skip_missing:
+        planned = planned._replace(graph=Graph(run for run in planned.graph.runs if run.data))
+        if planned.lacking and not planned.graph.runs:
+            raise DataError('; '.join(planned.lacking.values()))
     for line in plugins.not_loaded():  # after an error the command line says the same
         say(line)
     return suite, planned
@@ -72,11 +86,11 @@ def expand(
         UsageError: For anything unknown or contradictory, before anything is written.
         DataError: If data that are needed are missing or damaged.
     """
-    asked = [_after_training((*suite.probes, *probes_of(method))) for method in suite.methods]
-    benchmarks, methods = resolve(suite, options, scale_lr)
-    measured_by = dict(zip(methods, asked, strict=True))
+    for method in suite.all_methods:
+        _asked(suite, method)
+    blocks = resolve(suite, options, scale_lr)
     broken: dict[str, str] = {}
-    for benchmark in benchmarks:  # all names and options are checked before any data are read
+    for benchmark, methods, _ in blocks:  # all names and options are checked before any data are read
         for method in methods:
             try:
                 for stage in make_plan(method, benchmark, '', 0).stages():
@@ -87,7 +101,7 @@ def expand(
                 broken[str(method)] = f'{type(error).__name__} while planning on {benchmark.name}: {error}'
     runs = []
     lacking: dict[str, str] = {}
-    for benchmark in benchmarks:
+    for benchmark, methods, seeds in blocks:
         fingerprint = ''
         try:
             data = load_data(benchmark.data)
@@ -100,34 +114,48 @@ def expand(
             fingerprint = data.fingerprint
         for method in methods:
             if str(method) not in broken:
-                for seed in suite.seeds:
+                asked = _asked(suite, method)
+                for seed in seeds:
                     plan = make_plan(method, benchmark, fingerprint, seed)
-                    runs.append(Run(benchmark, method, seed, plan, measured_by[method]))
+                    runs.append(Run(benchmark, method, seed, plan, asked))
     return Planned(Graph(runs), broken, lacking)
 
 
-def resolve(
-    suite: Suite, options: Mapping[str, Any] | None = None, scale_lr: bool = False
-) -> tuple[list[Benchmark], list[Specs]]:
+class Block(NamedTuple):
+    """A benchmark, and what is run on it."""
+
+    benchmark: Benchmark
+    methods: list[Specs]
+    seeds: Sequence[int]
+
+
+def resolve(suite: Suite, options: Mapping[str, Any] | None = None, scale_lr: bool = False) -> list[Block]:
     """Benchmarks and methods of a suite with the options that were given, see :func:`expand`; reads no data.
 
     Raises:
         UsageError: For anything unknown or impossible.
     """
     of_methods, of_benchmarks = _split_options(suite, options or {})
-    methods = [_with_options(method, of_methods) for method in suite.methods]
-    benchmarks = [load_benchmark(text, suite.preset, of_benchmarks, scale_lr) for text in suite.benchmarks]
-    for benchmark in benchmarks:
-        check_parts(benchmark)
-    return benchmarks, methods
+    blocks = [
+        Block(
+            load_benchmark(text, suite.preset, of_benchmarks, scale_lr),
+            [_with_options(method, of_methods) for method in suite.methods_on(text)],
+            suite.seeds_on(text),
+        )
+        for text in suite.benchmarks
+    ]
+    for block in blocks:
+        check_parts(block.benchmark)
+    return blocks
 
 
-def _after_training(asked: Iterable[str]) -> tuple[str, ...]:
-    """The probes of those asked for, each once, that do not measure every network as it is evaluated.
+def _asked(suite: Suite, method: Specs) -> tuple[str, ...]:
+    """The probes that a suite and a method ask for, each once, but those that measure every network anyway.
 
     Raises:
         UsageError: If one is unknown.
     """
+    asked = (*suite.probes, *probes_of(method))
     for name in asked:
         lookup(PROBES, name)
     return tuple(name for name in dict.fromkeys(asked) if name not in ALWAYS)
@@ -145,9 +173,7 @@ def check_parts(benchmark: Benchmark) -> None:
     try:
         for policy in recipe['augmentation'].get('policies') or ():
             build(POLICIES, policy)
-        with torch.device('meta'):
-            model = LongTailClassifier(make_plan('erm', benchmark, '', 0).settings, num_classes=2, in_channels=3)
-        build_optimizer(model, recipe['optimizer'])
+        build_optimizer(plain_network(benchmark), recipe['optimizer'])
         learning_rate(recipe['schedule'], recipe['optimizer']['lr'], recipe['epochs'] - 1, recipe['epochs'])
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f'{benchmark.name}: {type(error).__name__}: {error}') from error
@@ -156,7 +182,7 @@ def check_parts(benchmark: Benchmark) -> None:
 def _split_options(suite: Suite, options: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     of_methods: dict[str, dict[str, Any]] = {}
     of_benchmarks: dict[str, Any] = {}
-    named = {spec.name for method in suite.methods for spec in method}
+    named = {spec.name for method in suite.all_methods for spec in method}
     for key, value in options.items():
         owner, _, option = key.partition('.')
         if owner in named:

@@ -29,6 +29,7 @@ class Selection:
     options: Mapping[str, Any] | None = None
     scale_lr: bool = False
     skip_recorded: bool = False
+    skip_missing: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,8 @@ def choose_suite(selection: Selection) -> Suite:
         benchmarks=selection.benchmarks or suite.benchmarks,
         methods=tuple(map(parse_specs, selection.methods)) or suite.methods,
         seeds=selection.seeds or suite.seeds,
+        own_methods={} if selection.methods else suite.own_methods,
+        own_seeds={} if selection.seeds else suite.own_seeds,
         preset=selection.preset or suite.preset,
         source=selection.suite if selection.suite and selection.suite.endswith('.py') else '',
     )
@@ -125,7 +128,7 @@ def check_names(selection: Selection, plugin_files: Iterable[object] = ()) -> No
     if list(plugin_files) or has_plug_ins():
         return
     names = built_in_methods()
-    for spec in (spec for method in suite.methods for spec in method):
+    for spec in (spec for method in suite.all_methods for spec in method):
         if names and spec.name not in names:
             raise unknown('method', spec.name, names)
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from ltbench.config import ablations_of
 from ltbench.report import ablation, latex, page, published, statistics, tables, text
+from ltbench.report.coverage import coverage
 from ltbench.report.environments import check_strictly
 from ltbench.report.escaping import in_file_name
 from ltbench.report.excerpt import Places, excerpts, table_names
@@ -58,12 +59,14 @@ class Report:
 
     Attributes:
         as_recorded: The records as they were read.
+        coverage: How much of the suite is recorded.
         results: With the settings of :func:`ltbench.report.frame.distinguish`, by which tables are told apart.
     """
 
     def __init__(self, results: SuiteResults) -> None:
         told, count = distinguish([*results.records, *results.failures]), len(results.records)
         self.as_recorded = results.records
+        self.coverage = coverage(results)
         self.results = replace(results, records=told[:count], failures=told[count:])
 
     @cached_property
@@ -109,7 +112,7 @@ def write_report(
     ablations |= {option: ablation.ablate(results.records, option, required=False) for option in declared}
     ablations |= {option: ablation.ablate(results.records, option) for option in ablate}
     ablations = {name: table for name, table in ablations.items() if len(table)}
-    leaderboard_text = text.markdown(results, board, tests, ranks, frame)
+    leaderboard_text = text.markdown(results, board, tests, ranks, frame, report.coverage)
     sections = [published.markdown(beside, order, results.records)]
     sections += [ablation.markdown(table, name) for name, table in ablations.items()]
     contents = {
@@ -154,7 +157,7 @@ def write_report(
         files = [*contents, *(['figures/'] if figures else [])]
         names = {path.name for path in drawn}
         short = excerpts(results, board, results.folder, names).values()
-        contents['README.md'] = text.readme(results, files, short)
+        contents['README.md'] = text.readme(results, files, short, report.coverage)
         for name, said in contents.items():
             write_atomically(results.folder / name, said)
         perhaps = (f'ablation_{in_file_name(name)}.csv' for name in (*ablation.ABLATIONS, *declared))

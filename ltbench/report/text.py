@@ -11,6 +11,8 @@ import pandas as pd
 
 from ltbench.config import config_names
 from ltbench.console import printable
+from ltbench.report.coverage import Covered
+from ltbench.report.coverage import markdown as coverage_lines
 from ltbench.report.environments import footnotes, marks_of
 from ltbench.report.escaping import in_markdown
 from ltbench.report.frame import TableKey, by_table, processor_of
@@ -47,7 +49,14 @@ Paired tests over common seeds: differences in percentage points, mean ± standa
 Holm-corrected over the methods of its column."""
 
 
-def markdown(results: SuiteResults, board: pd.DataFrame, tests: pd.DataFrame, ranks: Ranks, frame: pd.DataFrame) -> str:
+def markdown(
+    results: SuiteResults,
+    board: pd.DataFrame,
+    tests: pd.DataFrame,
+    ranks: Ranks,
+    frame: pd.DataFrame,
+    covered: Sequence[Covered] = (),
+) -> str:
     """The leaderboard: a table and the tests for each group, then the mean ranks.
 
     Args:
@@ -56,8 +65,11 @@ def markdown(results: SuiteResults, board: pd.DataFrame, tests: pd.DataFrame, ra
         tests: Of :func:`ltbench.report.statistics.against`.
         ranks: Of :func:`ltbench.report.statistics.mean_ranks`.
         frame: Of :func:`ltbench.report.frame.runs_frame`, of the same records.
+        covered: What of the suite is recorded; told where not all of it is.
     """
     parts = [f'# {in_markdown(results.suite)}', HOW_TO_READ, *_left_out(results)]
+    if any(each.recorded < each.asked for each in covered):
+        parts.append('Of the suite there is:\n\n' + '\n'.join(coverage_lines(covered)))
     runs, tested = dict(by_table(frame)), dict(by_table(tests))
     for key, rows in by_table(board, sort=False):
         mine = [results.records[position] for position in runs[key]['record']] if key in runs else []
@@ -69,13 +81,16 @@ def markdown(results: SuiteResults, board: pd.DataFrame, tests: pd.DataFrame, ra
     return '\n\n'.join([*parts, _mean_ranks(ranks)]) + '\n'
 
 
-def readme(results: SuiteResults, files: Sequence[str], short_tables: Iterable[str]) -> str:
+def readme(
+    results: SuiteResults, files: Sequence[str], short_tables: Iterable[str], covered: Sequence[Covered] = ()
+) -> str:
     """What a suite's folder holds, what made it, on which machines, and in what time: from the records alone.
 
     Args:
         results: The suite's records.
         files: Names of what was made beside it.
         short_tables: Of :func:`ltbench.report.excerpt.excerpts`.
+        covered: What of the suite is recorded.
     """
     records, told = results.records, [*results.records, *results.failures]
     methods, tables = len({run['method'] for run in told}), len({TableKey.of(run) for run in told})
@@ -88,6 +103,7 @@ def readme(results: SuiteResults, files: Sequence[str], short_tables: Iterable[s
         f'{counted(tables, "table")} (benchmark, imbalance factor, setting, data and recipe).',
         '',
         *_left_out(results),
+        *([*coverage_lines(covered), ''] if covered else []),
         '```',
         *[f'{command:<{widest}}  # {WHAT[command.split()[1]]}' for command in made_by],
         '```',

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from statistics import median
 
+from rich.console import Console
 from rich.table import Table
 
 from ltbench.console import make_console
 from ltbench.grid.answer import show
-from ltbench.grid.cost import Costs
-from ltbench.grid.outline import outline
+from ltbench.grid.cost import Costs, Scale, bytes_of, flops_of, images_of
+from ltbench.grid.graph import Graph
+from ltbench.grid.outline import Outline, outline
 from ltbench.grid.recording import told_apart, without_recorded
 from ltbench.grid.selection import Selection
 from ltbench.grid.status import needed_stages
@@ -31,7 +34,7 @@ def show_plan(selection: Selection, plugin_files: Iterable[str]) -> None:
         count, graph = len(graph.runs), without_recorded(graph, suite)
         console.print(f'{count - len(graph.runs)} of {count} runs have a record and are left alone.')
     beside = told_apart(suite, graph)
-    show([*found.notes, *found.said_first(), *([f'note: {beside}'] if beside else [])], console)
+    show([*found.notes, *found.lacking, *([f'note: {beside}'] if beside else [])], console)
     needed = set(needed_stages(graph, store))
     table = Table('stage', 'kind', 'epochs', 'state', 'begins from', 'for', box=None)
     for key, stage in graph.stages.items():
@@ -50,9 +53,45 @@ def show_plan(selection: Selection, plugin_files: Iterable[str]) -> None:
         f'{len(graph.runs)} runs, {len(graph.stages)} stages, {len(needed)} to do: {to_do} epochs to train; '
         f'{sum(train_epochs.values())} epochs in all against {alone} if each run were trained alone.'
     )
+    _show_work(found, graph, needed, console)
+
+
+def _show_work(found: Outline, graph: Graph, needed: set[str], console: Console) -> None:
+    """What there is to do on each benchmark, counted, and how long that will take."""
+    scales = {id(benchmark): scale for benchmark, scale in zip(found.benchmarks, found.scales, strict=True)}
+    scale_of: dict[str, Scale] = {}  # of a stage
+    table = Table('to do on', 'runs', 'networks', 'epochs', 'images (M)', 'exaFLOP', 'disk (GB)', box=None)
+    for column in table.columns[1:]:
+        column.justify = 'right'
+    for benchmark in found.benchmarks:
+        runs, scale = [run for run in graph.runs if run.benchmark is benchmark], scales[id(benchmark)]
+        mine = {key for run in runs for end in run.ends for key in graph.ancestors(end)} & needed
+        stages = [graph.stages[key] for key in mine]
+        networks = [stage for stage in stages if stage.kind == 'train']
+        counted = ['?'] * 3
+        if scale is not None:
+            scale_of |= dict.fromkeys(mine, scale)
+            counted = [
+                f'{sum(images_of(stage, scale) for stage in stages) / 1e6:,.1f}',
+                f'{sum(flops_of(stage, scale) for stage in stages) / 1e18:,.3g}',
+                f'{sum(bytes_of(stage, scale) for stage in stages) / 1e9:,.2f}',
+            ]
+        epochs = sum(stage.end - stage.begin for stage in networks)
+        where = f'{runs[0].where} ({benchmark.setting})' if runs else benchmark.name
+        table.add_row(where, str(len(runs)), str(len(networks)), str(epochs), *counted)
+    console.print(table)
     costs = Costs()
-    seconds = [costs.of(graph, key) for key in needed]
-    known = [value for value in seconds if value is not None]
+    seconds = {key: costs.of(graph, key) for key in needed}
+    known = [value for value in seconds.values() if value is not None]
     if known:
-        unknown_ones = f'; {len(seconds) - len(known)} stages have nothing to be judged by' if known != seconds else ''
-        console.print(f'About {duration(sum(known))} of work, by {costs.records} earlier records{unknown_ones}.')
+        others = f'; {len(seconds) - len(known)} stages have none' if len(known) < len(seconds) else ''
+        console.print(f'About {duration(sum(known))} of work, by {costs.records} records of stages like these{others}.')
+    left = sum(flops_of(graph.stages[key], scale_of[key]) for key in needed & scale_of.keys() if seconds[key] is None)
+    if left:
+        rest = 'The other' if known else 'The'
+        console.print(f'{rest} {left / 1e18:.3g} exaFLOP would take, at the speed of recorded networks:')
+        speeds = Table('machine, threads, precision', 'networks', 'GFLOP/s', 'time', box=None)
+        for machine, rates in sorted(costs.rates.items(), key=lambda item: -median(item[1])):
+            rate = median(rates)
+            speeds.add_row(machine, str(len(rates)), f'{rate / 1e9:,.0f}', duration(left / rate))
+        console.print(speeds)

@@ -146,8 +146,7 @@ def _suites() -> Rows:
     rows = []
     for name in config_names('suites'):
         suite = load_suite(name)
-        count = len(suite.benchmarks) * len(suite.methods) * len(suite.seeds)
-        rows.append({'suite': name, 'runs': count, 'what it is': suite.doc.partition('\n')[0]})
+        rows.append({'suite': name, 'runs': suite.number_of_runs, 'what it is': suite.doc.partition('\n')[0]})
     return rows
 
 

@@ -80,7 +80,8 @@ def run(
     """
     console = make_console()
     with meanwhile('planning'):
-        suite, (graph, broken, _) = plan_selection(selection, execution.plugins)
+        suite, planned = plan_selection(selection, execution.plugins)
+    graph, broken, _ = planned
     runs = graph.runs
     if selection.skip_recorded:
         graph = without_recorded(graph, suite)
@@ -90,7 +91,11 @@ def run(
     data = [load_data(item.data) for item in benchmarks]
     notes = {note: None for item, of in zip(benchmarks, data, strict=True) for note in (*item.notes, *of.notes)}
     beside = told_apart(suite, graph)
-    shown: list[str | ShownTable] = [*notes, *([f'note: {beside}'] if beside else [])]
+    shown: list[str | ShownTable] = [
+        *notes,
+        *planned.said_of_lacking(selection),
+        *([f'note: {beside}'] if beside else []),
+    ]
     show(shown, console)
     carrier = executor_class(store, _runtime(execution), execution.workers, **execution.settings)
     tracking = Tracking(execution.track, suite.name)

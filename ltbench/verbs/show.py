@@ -240,10 +240,10 @@ def _suite(name: str, specs: Specs, benchmark: str) -> Thing:
     return {
         'doc': suite.doc,
         'benchmarks': list(suite.benchmarks),
-        'methods': list(map(str, suite.methods)),
+        'methods': list(map(str, suite.all_methods)),
         'seeds': list(suite.seeds),
         'preset': suite.preset,
-        'runs': len(suite.benchmarks) * len(suite.methods) * len(suite.seeds),
+        'runs': suite.number_of_runs,
         'recorded': len(list((results_root() / suite.name / 'records').glob('*.json'))),
     }
 

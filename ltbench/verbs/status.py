@@ -48,7 +48,7 @@ def status(
         write(json.dumps(rows, indent=1) + '\n')
         return
     console = make_console()
-    show(found.said_first(), console)
+    show(found.lacking, console)
     if not watch or not console.is_terminal:
         console.print(_draw(read_rows(suite, graph, store), broken, console))
         return

@@ -254,4 +254,4 @@ def duration(seconds: float) -> str:
         return f'{seconds:.0f} s'
     if seconds < 5400:
         return f'{seconds / 60:.0f} min'
-    return f'{seconds / 3600:.1f} h'
+    return f'{seconds / 3600:.1f} h' if seconds < 3 * 86_400 else f'{seconds / 86_400:,.0f} days'
