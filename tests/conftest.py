@@ -127,6 +127,22 @@ def ltbench(sandbox):
 
 
 @pytest.fixture
+def main(sandbox, monkeypatch):
+    """The command line in this process; returns the exit code."""
+    from ltbench import cli, plugins
+
+    monkeypatch.setattr(plugins, '_broken', {})  # those of other tests
+
+    def call(*words: str) -> int:
+        monkeypatch.setattr(sys, 'argv', ['ltbench', *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code or 0
+
+    return call
+
+
+@pytest.fixture
 def shadowing():
     def write(folder: Path) -> None:
         """Put files into ``folder`` that are called like packages; an import of one leaves ``imported``."""

@@ -327,8 +327,28 @@ def test_a_folder_without_configs_is_an_error(tmp_path: Path, monkeypatch: pytes
 def test_suite() -> None:
     tiny = load_suite('tiny')
     assert tiny.benchmarks == ('toy_lt', 'toy_lt(imbalance_factor=10)')
-    assert tiny.methods == ('erm', 'nbn(normalize=weight)', 'ldam(max_margin=0.3)+drw(start=0.5)')
+    assert list(map(str, tiny.methods)) == ['erm', 'nbn(normalize=weight)', 'ldam(max_margin=0.3)+drw(start=0.5)']
     assert (tiny.seeds, tiny.preset, tiny.doc) == ((0, 1), 'quick', 'A suite of the tests.')
+
+
+def test_a_benchmark_of_a_suite_may_have_methods_and_seeds_of_its_own(configs: Path) -> None:
+    (configs / 'suites' / 'mixed.py').write_text(
+        "benchmarks = ['toy_lt', dict(benchmark='toy_lt(imbalance_factor=10)', methods=['nbn', 'erm'], seeds=[7])]\n"
+        "methods = ['erm', 'ldam']\nseeds = [0, 1]\n",
+        encoding='utf-8',
+    )
+    mixed = load_suite('mixed')
+    whole, own = mixed.benchmarks
+    assert [list(map(str, mixed.methods_on(text))) for text in (whole, own)] == [['erm', 'ldam'], ['nbn', 'erm']]
+    assert [mixed.seeds_on(text) for text in (whole, own)] == [(0, 1), (7,)]
+    assert list(map(str, mixed.all_methods)) == ['erm', 'ldam', 'nbn']
+    assert mixed.number_of_runs == 2 * 2 + 2
+    for entry, said in (('sedes=[7]', "'sedes': did you mean seeds"), ('seeds=7', 'is a list, got 7')):
+        (configs / 'suites' / 'odd.py').write_text(
+            f"benchmarks = [dict(benchmark='toy_lt', {entry})]\nmethods = ['erm']\nseeds = [0]\n", encoding='utf-8'
+        )
+        with pytest.raises(UsageError, match=said):
+            load_suite('odd')
 
 
 def test_unknown_and_incomplete_suites(configs: Path) -> None:

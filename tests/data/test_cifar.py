@@ -392,3 +392,9 @@ def test_the_real_images_are_the_published_ones(real_cifar10, tmp_path, monkeypa
 
 def sha256(array):
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+
+
+def test_its_size_is_known_without_its_files():
+    assert CIFAR10LT.published_size() == (10, 12_406, 10_000, 3, 32)
+    assert CIFAR100LT.published_size(imbalance_factor=100) == (100, 10_847, 10_000, 3, 32)
+    assert CIFAR100LT.published_size(imbalance_factor=10, profile='step')[1] == 50 * 500 + 50 * 50

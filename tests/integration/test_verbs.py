@@ -14,7 +14,7 @@ import pytest
 import torch
 from made_records import make_record, write
 
-from ltbench import cli, plugins
+from ltbench import cli
 from ltbench.config import Suite, parse_specs
 from ltbench.grid.planning import expand
 from ltbench.grid.recording import identity_of
@@ -42,20 +42,6 @@ class Talks(Method):
         print('foreign: planned')
         return plan
 """
-
-
-@pytest.fixture
-def main(sandbox, monkeypatch):
-    """The command line in this process; returns the exit code."""
-    monkeypatch.setattr(plugins, '_broken', {})  # those of other tests
-
-    def call(*words: str) -> int:
-        monkeypatch.setattr(sys, 'argv', ['ltbench', *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return ended.value.code or 0
-
-    return call
 
 
 # ---------------------------------------------------------------------------------------------- exit codes
