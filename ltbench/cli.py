@@ -221,6 +221,9 @@ def evaluate(
     suite: Annotated[
         str | None, typer.Option(help='Suite that the record of a checkpoint goes to; default: imported.')
     ] = None,
+    everything: Annotated[
+        bool, typer.Option('--all', help='Add to all records the metrics that there were not when they were written.')
+    ] = False,
 ) -> None:
     """Recompute a recorded run's metrics from its stored logits, or score a published checkpoint. Trains nothing.
 
@@ -228,10 +231,18 @@ def evaluate(
 
     `ltbench eval --checkpoint FILE --from SOURCE -b BENCHMARK` follows the same protocol and records the score as
     imported.
+
+    `ltbench eval --all` adds to all records what their stored logits tell and they do not hold yet.
     """
     needed = {'--checkpoint': checkpoint, '--from': source, '-b': benchmark}
     given = needed | {'--preset': preset, '-o': option, '--mean': mean, '--std': std, '--suite': suite}
     extra = [name for name, value in given.items() if value]
+    if everything:
+        if run is not None or extra:
+            raise UsageError('--all is of all records: give nothing beside it')
+        from ltbench.verbs.eval import add_metrics
+
+        raise typer.Exit(add_metrics())
     if run is not None:
         if extra:
             raise UsageError(f'{", ".join(extra)} belong to a checkpoint, not to the recorded run {run!r}; give one')

@@ -86,6 +86,14 @@ class Confusion(Closed):
     few: Shares | None
 
 
+class Shifted(Closed):
+    """Accuracies under one test prior, see :func:`ltbench.evaluation.metrics.shifted_accuracy`."""
+
+    plain: Percent
+    from_uniform: Percent
+    from_training: Percent
+
+
 class Metrics(Struct):
     """Open: see :func:`ltbench.evaluation.evaluate`."""
 
@@ -106,6 +114,12 @@ class Metrics(Struct):
     predicted: list[Images]
     reliability: Reliability
     confusion: Confusion
+    # older records do not have these; `ltbench eval --all` adds them where the logits are
+    worst_class: Percent | UnsetType = UNSET
+    harmonic_mean: Percent | UnsetType = UNSET
+    top5: Percent | UnsetType | None = UNSET
+    auroc: Percent | UnsetType | None = UNSET
+    shifted: dict[str, Shifted] | UnsetType = UNSET
 
 
 class Part(Closed):

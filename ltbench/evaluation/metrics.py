@@ -10,6 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 GROUPS = ('many', 'medium', 'few')
 ECE_BINS = 15
+TOP = 5
+SHIFTS = (50, 25, 10, 5, 2)
+"""Largest over smallest class of the long-tailed test sets that a classifier may meet, see :func:`shifted_accuracy`."""
+ROWS_AT_ONCE = 4096
 
 
 def group_members(class_counts: Sequence[int]) -> dict[str, np.ndarray]:
@@ -40,7 +44,11 @@ def evaluate(logits: ArrayLike, labels: ArrayLike, class_counts: Sequence[int]) 
         images of each group (``ece_many``, ...). A group without classes, or a class without test images, is None.
         ``reliability`` holds, for all images and those of each group, the bins' ``images``, mean ``confidence`` and
         ``accuracy``; ``confusion`` the percentage of each group's images that is taken for classes of each group, and
-        ``correct`` of those; ``predicted`` how many images were taken for each class.
+        ``correct`` of those; ``predicted`` how many images were taken for each class. ``worst_class`` is the smallest
+        and ``harmonic_mean`` the harmonic mean of class accuracies; ``top5`` counts an image as right if its class is
+        among the five largest logits (None of fewer classes than six); ``auroc`` is the probability, in percent, that a
+        right prediction has a larger confidence than a wrong one (None where all are right, or all wrong);
+        ``shifted`` is that of :func:`shifted_accuracy`.
 
     Raises:
         ValueError: If the arguments do not fit together, or a logit is NaN or infinite.
@@ -64,6 +72,10 @@ def evaluate(logits: ArrayLike, labels: ArrayLike, class_counts: Sequence[int]) 
         'balanced_error': 100 - seen.mean(),
         'nll': -log_probabilities[np.arange(len(labels)), labels].mean(),
         'ece': expected_calibration_error(confidence, correct),
+        'worst_class': seen.min(),
+        'harmonic_mean': 0.0 if (seen == 0).any() else 1 / (1 / seen).mean(),
+        'top5': _top(logits, labels) if len(class_counts) > TOP else None,
+        'auroc': _auroc(confidence, correct),
     }
     members_of = group_members(class_counts)
     reliability = {'all': reliability_bins(confidence, correct)}
@@ -80,7 +92,79 @@ def evaluate(logits: ArrayLike, labels: ArrayLike, class_counts: Sequence[int]) 
         'predicted': np.bincount(predictions, minlength=len(class_counts)).tolist(),
         'reliability': reliability,
         'confusion': confusion,
+        'shifted': shifted_accuracy(logits, labels, class_counts),
     }
+
+
+def shifted_accuracy(
+    logits: NDArray[np.float64], labels: NDArray[np.int64], class_counts: Sequence[int]
+) -> dict[str, dict[str, float]]:
+    """Accuracy on test sets whose classes are not equally frequent, and what knowing their frequencies is worth.
+
+    Test-agnostic recognition: Hong et al. (LADE), CVPR 2021, https://arxiv.org/abs/2012.00321; Zhang et al. (SADE),
+    NeurIPS 2022, https://arxiv.org/abs/2107.09249. There test images are left out to make a class rarer; here each
+    class counts by its share, which is what that gives on average. ``forward50`` is long-tailed like the training
+    images, the largest class 50 times the smallest; ``uniform`` has all classes alike; in ``backward50`` the class with
+    the fewest training images is the largest.
+
+    Args:
+        logits: ``[N, C]``.
+        labels: ``[N]``; classes without an image count nowhere.
+        class_counts: ``[C]``; the order of the classes.
+
+    Returns:
+        For each test prior p three accuracies in percent: ``plain``; ``from_uniform``, of the logits plus log p, which
+        is right for a network whose softmax stands for equally frequent classes (balanced softmax, logit adjustment,
+        cRT); ``from_training``, of these minus the log of the training prior, right for one whose softmax stands for
+        the training images (ERM; LADE's post-compensation).
+    """
+    counts = np.asarray(class_counts, dtype=np.float64)
+    ordered = np.sort(-counts)  # classes of one size share the mean of their places
+    place = (np.searchsorted(ordered, -counts, 'left') + np.searchsorted(ordered, -counts, 'right') - 1) / 2
+    tail = place / max(len(counts) - 1, 1)  # 0 of the class with most training images, 1 of that with fewest
+    priors = {f'forward{ratio}': ratio**-tail for ratio in SHIFTS} | {'uniform': np.ones(len(counts))}
+    priors |= {f'backward{ratio}': ratio ** (tail - 1) for ratio in reversed(SHIFTS)}
+    images = np.bincount(labels, minlength=len(counts))
+    of_training = np.log(np.maximum(counts, 1) / counts.sum()) if counts.sum() else np.zeros(len(counts))
+    accuracy: dict[str, dict[str, float]] = {}
+    plain = _class_hits(logits, labels, 0.0)
+    for name, prior in priors.items():
+        share = np.where(images > 0, prior, 0.0)
+        weight = share / share.sum() / np.maximum(images, 1)
+        hits = {
+            'plain': plain,
+            'from_uniform': _class_hits(logits, labels, np.log(prior)),
+            'from_training': _class_hits(logits, labels, np.log(prior) - of_training),
+        }
+        accuracy[name] = {kind: 100 * float((weight * of_kind).sum()) for kind, of_kind in hits.items()}
+    return accuracy
+
+
+def _class_hits(logits: np.ndarray, labels: np.ndarray, added: np.ndarray | float) -> np.ndarray:
+    """Images of each class that are right with something added to each row of logits."""
+    right = [
+        (logits[first : first + ROWS_AT_ONCE] + added).argmax(axis=1) == labels[first : first + ROWS_AT_ONCE]
+        for first in range(0, len(labels), ROWS_AT_ONCE)
+    ]
+    return np.bincount(labels[np.concatenate(right)], minlength=logits.shape[1])
+
+
+def _top(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Percent of images with fewer than five classes before their own; of equal logits the first class comes first."""
+    own = logits[np.arange(len(labels)), labels][:, None]
+    earlier = np.arange(logits.shape[1]) < labels[:, None]
+    before = ((logits > own) | ((logits == own) & earlier)).sum(axis=1)
+    return 100 * float((before < TOP).mean())
+
+
+def _auroc(confidence: np.ndarray, correct: np.ndarray) -> float | None:
+    """Mann-Whitney's U over the number of pairs, ties counting half."""
+    right, wrong = np.sort(confidence[correct]), np.sort(confidence[~correct])
+    if not len(right) or not len(wrong):
+        return None
+    below = np.searchsorted(wrong, right, 'left').astype(float)
+    not_above = np.searchsorted(wrong, right, 'right')
+    return 100 * float((below + not_above).mean() / 2 / len(wrong))
 
 
 def _checked(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +14,9 @@ from rich.text import Text
 from ltbench.console import make_console
 from ltbench.errors import EXIT_FAILED, StoreError
 from ltbench.evaluation import evaluate
+from ltbench.record import write_record
 from ltbench.store import Store
-from ltbench.verbs.find import RecordedRun, find_run, no_logits, stored_logits
+from ltbench.verbs.find import RecordedRun, all_runs, find_run, no_logits, stored_logits
 
 ROUNDING = 1e-9
 """Relative and absolute difference that the order of a sum, or another numpy, can make; no wrong number is so near."""
@@ -69,7 +71,8 @@ def show_rescored(text: str) -> int:
         else:
             table.add_row(row.metric, f'{row.values} values', f'{row.values} values', _verdict(row))
     console.print(table)
-    wrong = [row.metric for row in rows if row.different]
+    new = [row.metric for row in rows if row.recorded == 'missing']
+    wrong = [row.metric for row in rows if row.different and row.metric not in new]
     if wrong:
         console.print(
             f'The record is not what its logits give: {len(wrong)} of {len(rows)} metrics differ '
@@ -77,10 +80,51 @@ def show_rescored(text: str) -> int:
             style='red', highlight=False, soft_wrap=True,
         )  # fmt: skip
         return EXIT_FAILED
-    apart = max(row.apart for row in rows)
+    apart = max(row.apart for row in rows if row.metric not in new)
     how = 'bit for bit' if apart == 0 else f'apart from rounding (at most {apart:.0e})'
-    console.print(f'Equal, {how}: all {len(rows)} metrics are what the {len(outputs[1]):,} stored logits give.')
+    console.print(f'Equal, {how}: all {len(rows) - len(new)} metrics are what the {len(outputs[1]):,} stored logits give.')
+    if new:
+        console.print(f'Not recorded yet: {", ".join(new)}; `ltbench eval --all` adds them.')
     return 0
+
+
+def add_metrics() -> int:
+    """Add to every record what its stored logits tell beside it: metrics that there were not when it was written.
+
+    Returns:
+        0, or 1 if a recorded metric is not what the logits give; such a record is left as it is, and named.
+
+    Raises:
+        UsageError: If there are no records.
+    """
+    console, store = make_console(), Store()
+    told: Counter[str] = Counter()
+    for run in all_runs():
+        try:
+            outputs = stored_logits(run, store)
+            rows = rescore(run, evaluate(*outputs, run.record['class_counts'])) if outputs is not None else None
+        except (StoreError, ValueError) as error:
+            console.print(f'{run.path}: {error}', style='red', highlight=False, soft_wrap=True)
+            told['do not fit their logits'] += 1
+            continue
+        if rows is None:
+            told['have no logits in this store'] += 1
+            continue
+        new = {row.metric: row.recomputed for row in rows if row.recorded == 'missing'}
+        wrong = [row.metric for row in rows if row.different and row.metric not in new]
+        if wrong:
+            console.print(
+                f'{run.path}: {", ".join(wrong)} differ from what its logits give', style='red', soft_wrap=True
+            )
+            told['do not fit their logits'] += 1
+        elif new:
+            record = {key: value for key, value in run.record.items() if key != 'checksum'}
+            write_record(run.path, record | {'metrics': {**run.record['metrics'], **new}})
+            told['were added to'] += 1
+        else:
+            told['have all metrics'] += 1
+    console.print('; '.join(f'{count} records {what}' for what, count in told.items()) + '.')
+    return EXIT_FAILED if told['do not fit their logits'] else 0
 
 
 def rescore(run: RecordedRun, metrics: Mapping[str, Any]) -> list[Rescored]:
@@ -125,6 +169,8 @@ def _number(value: Any) -> str:
 
 
 def _verdict(row: Rescored) -> Text | str:
+    if row.recorded == 'missing':
+        return 'not recorded yet'
     if not row.different:
         return 'equal'
     if row.values == 1:

@@ -79,6 +79,19 @@ def find_run(text: str) -> RecordedRun:
     return RecordedRun(records[found[0]], read_record(records[found[0]]))
 
 
+def all_runs() -> list[RecordedRun]:
+    """Every recorded run, by suite and name.
+
+    Raises:
+        UsageError: If there is none.
+        StoreError: If a record cannot be read.
+    """
+    paths = sorted(results_root().glob('*/records/*.json'))
+    if not paths:
+        raise UsageError(f'there are no records in {results_root()}; `ltbench run` makes some')
+    return [RecordedRun(path, read_record(path)) for path in paths]
+
+
 def stored_logits(run: RecordedRun, store: Store) -> tuple[np.ndarray, np.ndarray] | None:
     """Test logits ``[N, C]`` and labels ``[N]`` of a run, verified against their checksum; None if they are not there.
 

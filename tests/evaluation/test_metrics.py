@@ -195,6 +195,8 @@ def test_order_of_images_and_names_of_classes_do_not_matter(
                     assert after[metric][group]['images'] == told['images']
                 else:
                     assert after[metric][group] == (None if told is None else pytest.approx(told))
+        elif metric == 'shifted':
+            assert after[metric] == {prior: pytest.approx(row, abs=1e-9) for prior, row in value.items()}
         else:
             assert after[metric] == (None if value is None else pytest.approx(value, abs=1e-9))
 
@@ -267,3 +269,60 @@ def test_lists_are_taken_as_arrays_are():
 def test_what_does_not_fit_together_is_said(logits, labels, counts, said):
     with pytest.raises(ValueError, match=said):
         evaluate(logits, labels, counts)
+
+
+# ---------------------------------------------------------------------------------------------- what else logits hold
+
+
+def test_worst_class_harmonic_mean_and_auroc() -> None:
+    metrics = evaluate(LOGITS, LABELS, COUNTS)
+    assert metrics['worst_class'] == pytest.approx(50)
+    assert metrics['harmonic_mean'] == pytest.approx(4 / (1 / 100 + 1 / 50 + 1 / 100 + 3 / 200))
+    # right: .70 .45 .85 .70 .70 .50; wrong: .95 .45: above .45 are five, and one is a tie
+    assert metrics['auroc'] == pytest.approx(100 * 5.5 / 12)
+    assert metrics['top5'] is None  # of four classes
+    assert evaluate(LOGITS[[0, 4]], LABELS[[0, 4]], COUNTS)['auroc'] is None
+
+
+def test_top5_is_that_of_a_sorted_list() -> None:
+    random = np.random.default_rng(0)
+    logits, labels = random.integers(0, 4, (300, 12)).astype(float), random.integers(0, 12, 300)
+    first_five = np.argsort(-logits, axis=1, kind='stable')[:, :5]
+    assert evaluate(logits, labels, [9] * 12)['top5'] == pytest.approx(
+        100 * (first_five == labels[:, None]).any(1).mean()
+    )
+
+
+def test_shifted_priors_are_those_of_test_sets_that_are_long_tailed() -> None:
+    """Against test sets that are really made: copies of each image in proportion to the prior of its class."""
+    random = np.random.default_rng(1)
+    counts = [20, 300, 5, 80]  # in order of size: 1, 3, 0, 2
+    logits, labels = random.normal(size=(400, 4)), np.repeat(np.arange(4), 100)
+    shifted = evaluate(logits, labels, counts)['shifted']
+    assert list(shifted) == [
+        'forward50', 'forward25', 'forward10', 'forward5', 'forward2', 'uniform',
+        'backward2', 'backward5', 'backward10', 'backward25', 'backward50',
+    ]  # fmt: skip
+    right = logits.argmax(1) == labels
+    assert shifted['uniform']['plain'] == shifted['uniform']['from_uniform'] == pytest.approx(100 * right.mean())
+    for name, images in {'forward2': [63, 100, 50, 79], 'backward2': [79, 50, 100, 63]}.items():
+        chosen = np.concatenate([np.tile(np.flatnonzero(labels == c), images[c]) for c in range(4)])
+        prior = np.array(images) / sum(images)
+        for kind, added in {
+            'plain': 0, 'from_uniform': np.log(prior), 'from_training': np.log(prior) - np.log(np.array(counts) / 405),
+        }.items():  # fmt: skip
+            made = ((logits + added)[chosen].argmax(1) == labels[chosen]).mean()
+            assert shifted[name][kind] == pytest.approx(100 * made, abs=0.3)
+
+
+def test_no_prior_is_known_better_than_by_the_network_that_was_made_for_it() -> None:
+    """Logits that are the true log posterior of the training images: their prior off, that of the test on is best."""
+    random = np.random.default_rng(2)
+    counts = np.array([600, 120, 24, 6])
+    labels = np.repeat(np.arange(4), 4000)
+    x = labels + random.normal(size=labels.size)
+    likelihood = -0.5 * (x[:, None] - np.arange(4)) ** 2
+    shifted = evaluate(likelihood + np.log(counts / counts.sum()), labels, counts.tolist())['shifted']
+    for name, row in shifted.items():
+        assert row['from_training'] >= max(row['plain'], row['from_uniform']) - 0.3, name
+    assert shifted['backward50']['from_training'] > shifted['backward50']['plain'] + 20

@@ -11,7 +11,7 @@ import pytest
 from ltbench.cli import main
 from ltbench.errors import StoreError
 from ltbench.record import write_record
-from ltbench.verbs.eval import show_rescored
+from ltbench.verbs.eval import add_metrics, show_rescored
 
 
 def edited(path, change):
@@ -24,7 +24,7 @@ def edited(path, change):
 def test_an_honest_record_is_equal_bit_for_bit(recorded, capsys):
     assert show_rescored(recorded().stem) == 0
     printed = capsys.readouterr().out
-    assert 'Equal, bit for bit: all 17 metrics are what the 200 stored logits give.' in printed
+    assert 'Equal, bit for bit: all 22 metrics are what the 200 stored logits give.' in printed
     assert 'differ' not in printed
 
 
@@ -45,6 +45,26 @@ def test_an_edited_record_is_found_out(recorded, capsys, change, row, metric):
     printed = capsys.readouterr().out
     assert row in next(line for line in printed.splitlines() if line.strip().startswith(metric))
     assert f'metrics differ ({metric}). It was edited' in printed
+
+
+def test_metrics_that_a_record_was_written_without_are_added_and_nothing_else(recorded, capsys):
+    path = recorded()
+    whole = json.loads(path.read_text())
+    edited(path, lambda m: [m.pop(name) for name in ('shifted', 'auroc', 'top5')])
+    older = path.read_bytes()
+    assert show_rescored(path.stem) == 0
+    assert 'Not recorded yet: top5, auroc, shifted; `ltbench eval --all` adds them.' in capsys.readouterr().out
+    assert path.read_bytes() == older
+    assert add_metrics() == 0
+    assert '1 records were added to.' in capsys.readouterr().out
+    assert json.loads(path.read_text()) == whole | {'metrics': whole['metrics']}
+    assert add_metrics() == 0
+    assert '1 records have all metrics.' in capsys.readouterr().out
+    edited(path, lambda m: (m.pop('shifted'), m.update(top1=m['top1'] + 0.01)))
+    before = path.read_bytes()
+    assert add_metrics() == 1
+    assert f'{path}: top1 differ' in capsys.readouterr().out
+    assert path.read_bytes() == before
 
 
 def test_a_record_of_other_classes_than_its_logits_is_named(recorded):
