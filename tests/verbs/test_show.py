@@ -106,7 +106,7 @@ def test_a_suite_shows_its_grid(text):
     [
         ('nbm', "unknown method, benchmark or suite 'nbm': did you mean ncm or nbn?"),
         ('digit_lt', 'did you mean digits_lt'),
-        ('nbn_ablatio', 'did you mean nbn_ablation?'),
+        ('nbn_ablatio', 'did you mean nbn_ablation'),
         ('nbn+la_los', "'la_los': did you mean la_loss"),
         ('nbn(normalise=weight)', 'did you mean normalize?'),
         ('digits(seeds=3)', 'joins what is no method, or sets options of a suite'),
