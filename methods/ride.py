@@ -74,7 +74,9 @@ class RIDE(Method):
     diversity = Option(-0.2, between=(-10, 10), on={'cifar10_lt': -0.45, 'cifar100_lt': -0.45}, help='negative: apart')
     max_margin = Option(0.5, between=(0, 2), on={'inat2018': 0.3}, help='of loss=ldam, as in ldam')
     start = Option(0.8, between=(0, 1), help='of loss=ldam: share of the epochs before weights and temperatures')
-    balance = Option(0.05, between=(0, 1), help='of loss=ldam: spread of temperatures')
+    balance = Option(
+        0.05, between=(0, 1), on={'imagenet_lt': 0.02, 'inat2018': 0.015}, help='of loss=ldam: spread of temperatures'
+    )
 
     def apply(self, plan: Plan) -> Plan:
         """Experts and their heads; their loss, and class weights after the cut, or the divergence alone."""

@@ -20,7 +20,7 @@ from ltbench.engine.networks import load_trained, network_of
 from ltbench.engine.outputs import predict
 from ltbench.engine.worker import carry_out
 from ltbench.grid.graph import Graph, Run
-from ltbench.method import make_plan
+from ltbench.method import build_method, make_plan
 from ltbench.models.classifier import LongTailClassifier, build_head
 from ltbench.models.heads import LinearHead
 from ltbench.seeding import derive_seed
@@ -275,3 +275,31 @@ def test_parts_that_are_not_there_cannot_be_trained_along(tmp_path) -> None:
     assert codes[0] == 0
     reason = store.read(run.fingerprint, 'failure')['reason']
     assert "no parameter of the backbone has '_scalar' in its name" in reason
+
+
+# ------------------------------------------------------------------------------------------------ published values
+
+
+@pytest.mark.parametrize(
+    ('benchmark', 'method', 'expected'),
+    [  # files of classifier-balancing@f162ade, MiSLAS@0fc381e and RIDE@ab8be5c
+        ('imagenet_lt', 'lws', {'lr': 0.2, 'weight_decay': 5e-4, 'epochs': 5}),
+        ('inat2018', 'lws', {'lr': 0.2, 'weight_decay': 1e-4, 'epochs': 5}),
+        ('cifar10_lt', 'mislas', {'weight_decay': 2e-4, 'head': 0.3, 'tail': 0.0, 'bn': 'eval', 'batch_size': 0}),
+        ('cifar100_lt', 'mislas', {'weight_decay': 2e-4, 'head': 0.4, 'tail': 0.1, 'bn': 'train', 'batch_size': 0}),
+        ('imagenet_lt', 'mislas', {'weight_decay': 5e-4, 'head': 0.3, 'tail': 0.0, 'batch_size': 256}),
+        ('inat2018', 'mislas', {'weight_decay': 1e-4, 'head': 0.3, 'tail': 0.0, 'batch_size': 256}),
+        ('places_lt', 'mislas', {'weight_decay': 5e-4, 'head': 0.4, 'tail': 0.1, 'batch_size': 256}),
+        ('cifar100_lt', 'ride', {'balance': 0.05}),
+        ('imagenet_lt', 'ride', {'balance': 0.02}),
+        ('inat2018', 'ride', {'balance': 0.015}),
+    ],
+)
+def test_values_of_the_official_files(benchmark: str, method: str, expected: dict[str, object]) -> None:
+    loaded = load_benchmark(benchmark)
+    built = build_method(*parse_specs(method), loaded)
+    assert {name: built.values[name] for name in expected} == expected
+    if method == 'mislas':
+        features, head = make_plan(method, loaded, DATA.fingerprint, 0).stages()[1:]
+        assert features.config['batch_size'] == (expected['batch_size'] or loaded.recipe['batch_size'])
+        assert head.config['optimizer']['weight_decay'] == expected['weight_decay']
