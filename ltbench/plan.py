@@ -43,7 +43,8 @@ class Plan:
         update: how a step is taken, see :class:`ltbench.models.objective.Update`.
         average: a running average of the weights that predicts, see :class:`ltbench.models.objective.Average`.
         loss: ``loss(logits [B, C], labels [B]) -> scalar``.
-        class_weights: one weight a class, for a weighted mean of whatever loss there is.
+        class_weights: one weight a class, for a weighted mean of whatever loss there is; with ``divide_by='batch'`` for
+            a weighted sum over the batch size.
         sampler: which images an epoch sees, in which order.
         mixing: mixes the images and labels of a batch.
     """
@@ -136,8 +137,13 @@ class Plan:
         class_weights: Mapping[str, Any] | None = None,
         constraint: Mapping[str, Any] | None = None,
         bn: str = 'eval',
+        batch_size: int | None = None,
+        along: Sequence[str] = (),
     ) -> Plan:
         """Freeze the trained backbone and train a head on it.
+
+        The features of all images are computed once, before the head is trained, unless parts of the backbone are
+        trained ``along``.
 
         Args:
             head: The head. One whose constructor takes ``base`` gets the trained head and builds on it.
@@ -147,13 +153,16 @@ class Plan:
             sampler: Which images, in which order.
             loss: Cross-entropy if None.
             class_weights: For a weighted mean of the loss.
-            constraint: Called on the head before the first and after every step, to project its weights.
+            constraint: Called on the head before the first and after every step, to project its weights; with
+                ``every='epoch'`` after every epoch alone.
             bn: ``'eval'`` uses the frozen backbone's running BN statistics, ``'train'`` those of each batch, which also
                 keeps moving the running ones, as the reference implementations of cRT and LWS do.
+            batch_size: The recipe's if None.
+            along: Parts of names of the backbone's parameters that are trained, too: ``['_scalar']``.
         """
         views = {
             'epochs': epochs,
-            'batch_size': None,
+            'batch_size': batch_size,
             'sampler': dict(sampler),
             'augmentation': None,
             'bn': bn,
@@ -169,7 +178,9 @@ class Plan:
             'seed': self.seed,
         }
         plan = self._before_posthoc()._of_one_network()._claim('head stage')
-        return replace(plan, follow_ups=(*self.follow_ups, ('features', views), ('head', training)))
+        apart = (('features', views), ('head', training))
+        stages = (('head', {**views, **training, 'along': list(along)}),) if along else apart
+        return replace(plan, follow_ups=(*self.follow_ups, *stages))
 
     def posthoc(self, *, on: str = 'logits', choose: Mapping[str, Sequence[Any]] | None = None, **step: Any) -> Plan:
         """Append a step that turns the trained model's outputs into other logits, without training.

@@ -54,8 +54,10 @@ class Schedule(Struct, forbid_unknown_fields=True):
 
     type: Literal['cosine', 'step', 'constant']
     warmup_epochs: Annotated[int, Meta(ge=0, le=100_000)] = 0
+    warmup_from_zero: bool = False
+    one_ahead: bool = False
     at: list[Share] | None = None
-    gamma: Rate | None = None
+    gamma: Rate | list[Rate] | None = None
 
 
 class SmallImages(Struct, forbid_unknown_fields=True):
@@ -119,7 +121,8 @@ def check_contents(contents: Mapping[str, Any], name: str) -> None:
 
 
 def check_schedule(schedule: Mapping[str, Any], name: str) -> None:
-    """Refuse a step schedule without its steps, as is left where only the type of another one was changed.
+    """Refuse a step schedule without its steps, as is left where only the type of another one was changed, one with
+    another number of factors, and what would change nothing.
 
     Raises:
         UsageError: With what to write.
@@ -129,6 +132,16 @@ def check_schedule(schedule: Mapping[str, Any], name: str) -> None:
             f'a step schedule of {name} needs at (shares of the epochs) and gamma (a factor): '
             """-o "schedule={'type': 'step', 'at': [0.8, 0.9], 'gamma': 0.1}" """.strip()
         )
+    gamma, at = schedule.get('gamma'), schedule.get('at') or ()
+    if isinstance(gamma, list | tuple) and (len(gamma) != len(at) or list(at) != sorted(at)):
+        raise UsageError(
+            f'the step schedule of {name} has steps at {list(at)} and the factors {list(gamma)}: gamma is one '
+            'number, or a list of one for each of the steps in order'
+        )
+    if schedule.get('warmup_from_zero') and not schedule.get('warmup_epochs'):
+        raise UsageError(f'warmup_from_zero of {name} changes nothing without warmup_epochs')
+    if schedule.get('one_ahead') and schedule['type'] != 'cosine':
+        raise UsageError(f'one_ahead of {name} is of a cosine schedule, not of {schedule["type"]}')
 
 
 def check_augmentation(augmentation: Mapping[str, Any], is_in_files: bool, name: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ltbench.method import Method, Option, Plan
-from ltbench.models.losses import CrossEntropyLoss, effective_number_weights
+from ltbench.models.losses import DIVIDE_BY, CrossEntropyLoss, effective_number_weights
 from ltbench.registry import METHODS, MODELS
 
 
@@ -29,12 +29,16 @@ class ClassBalanced(Method):
 
     Cui et al., "Class-balanced loss based on effective number of samples", CVPR 2019 (equation 12, softmax form),
     https://arxiv.org/abs/1901.05555; official code richardaecn/class-balanced-loss@1d78572.
-    Differs: a weighted mean (divided by the batch's weights) as in LDAM's code, where the original divides by the batch
-    size. It weights whatever loss there is: ``focal+class_balanced`` is the paper's CB-focal (softmax form).
+    Differs: a weighted mean (divided by the batch's weights) as in LDAM's code; the original divides by the batch size
+    (``divide_by='batch'``). It weights whatever loss there is: ``focal+class_balanced`` is the paper's CB-focal
+    (softmax form), for which LDAM's code divides by the batch size, too.
     """
 
     beta = Option(0.9999, between=(0, 0.9999999), on={'cifar100_lt': 0.9}, help='of (1 - beta^n) / (1 - beta)')
 
+    divide_by = Option('weights', choices=DIVIDE_BY, help='what the weighted sum over a batch is divided by')
+
     def apply(self, plan: Plan) -> Plan:
         """Set the class weights."""
-        return plan.replace(class_weights=dict(type='EffectiveNumber', beta=self.beta))
+        other = {'divide_by': self.divide_by} if self.divide_by != 'weights' else {}
+        return plan.replace(class_weights=dict(type='EffectiveNumber', beta=self.beta, **other))

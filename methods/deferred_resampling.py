@@ -13,7 +13,7 @@ class DeferredResampling(Method):
     Cao et al., "Learning imbalanced datasets with label-distribution-aware margin loss", NeurIPS 2019 (section 3.3),
     https://arxiv.org/abs/1906.07413; official code kaidic/LDAM-DRW@2536330 (its ``Resample`` rule is never reached).
     Differs: the exactly balanced, class-aware sampler of Kang et al. (ICLR 2020), and a start that is a share of the
-    epochs, see ``drw``.
+    epochs, see ``drw``; each epoch begins anew, see ``resample_class_balanced``.
     """
 
     start = Option(0.8, between=(0, 1), on={'inat2018': 2 / 3}, help='share of the epochs trained plainly')

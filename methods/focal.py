@@ -39,7 +39,8 @@ class Focal(Method):
 
     Lin et al., "Focal loss for dense object detection", ICCV 2017, https://arxiv.org/abs/1708.02002; in softmax form
     and with gamma 1 as in kaidic/LDAM-DRW@2536330.
-    Differs: where class weights are set too, p is that of the unweighted loss (LDAM's code takes the weighted one).
+    Differs: where class weights are set too, p is that of the unweighted loss (LDAM's code takes the weighted one), and
+    the loss is a weighted mean (LDAM's code divides by the batch size: ``focal+drw(divide_by=batch)``).
     """
 
     gamma = Option(1.0, between=(0, 10), help='0 is cross-entropy')

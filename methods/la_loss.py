@@ -41,7 +41,8 @@ class LogitAdjustment(Method):
 
     Menon et al., "Long-tail learning via logit adjustment", ICLR 2021 (equation 10), https://arxiv.org/abs/2007.07314;
     official code google-research/google-research, folder logit_adjustment.
-    Differs: no 1e-12 inside the logarithm (a class without training images is an error here).
+    Differs: no 1e-12 inside the logarithm (a class without training images is an error here), and the benchmark's
+    recipe (the official code's CIFAR-10: 1,241 epochs, Nesterov, warm-up 20, a network of three-convolution blocks).
     """
 
     tau = Option(1.0, between=(0, 10), help='strength of the adjustment')

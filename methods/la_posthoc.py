@@ -37,7 +37,8 @@ class PostHocLogitAdjustmentMethod(Method):
 
     Menon et al., "Long-tail learning via logit adjustment", ICLR 2021 (equation 9), https://arxiv.org/abs/2007.07314;
     official code google-research/google-research, folder logit_adjustment.
-    Differs: nothing; the prior is that of the training images, never of the test set.
+    Differs: the paper's log(prior), where the code has log(prior ** tau + 1e-12), which is another at tau 3 on
+    ImageNet-LT. The prior is that of the training images, never of the test set.
     """
 
     tau = Option(

@@ -41,15 +41,17 @@ class LearnableWeightScaling(Method):
 
     Kang et al., "Decoupling representation and classifier for long-tailed recognition", ICLR 2020 (section 4.1),
     https://arxiv.org/abs/1910.09217; official code facebookresearch/classifier-balancing@f162ade.
-    Differs: ``bn='eval'`` is the default here, see ``crt``. As in the official code the factor scales the bias too,
-    and weight decay pulls the factors towards 0. ``train_classifier`` also trains the classifier (not in the paper).
+    Differs: ``bn='eval'`` and samplers that begin anew each epoch are the defaults here, and the cosine begins at the
+    full rate, see ``crt``. As in the official code the factor scales the bias too, and weight decay pulls the factors
+    towards 0. ``train_classifier`` also trains the classifier (not in the paper).
     """
 
     epochs = Option(30, between=(1, 1000), on={'imagenet_lt': 5, 'inat2018': 5, 'places_lt': 5, 'fashion_mnist_lt': 10})
     lr = Option(0.1, between=(0, 100), on={'imagenet_lt': 0.2, 'inat2018': 0.2, 'places_lt': 0.2})
-    weight_decay = Option(5e-4, between=(0, 1))
+    weight_decay = Option(5e-4, between=(0, 1), on={'inat2018': 1e-4})
     train_classifier = Option(False, help='train the classifier together with its factors')
     bn = Option('eval', choices=('eval', 'train'), help='BN mode of the frozen backbone')
+    across_epochs = Option(False, help='each epoch goes on with the images that the one before it left')
 
     def apply(self, plan: Plan) -> Plan:
         """Append the head stage."""
@@ -58,6 +60,8 @@ class LearnableWeightScaling(Method):
             epochs=self.epochs,
             optimizer=dict(type='SGD', lr=self.lr, momentum=0.9, weight_decay=self.weight_decay),
             schedule=dict(type='cosine', warmup_epochs=0),
-            sampler=dict(type='ClassAware', images_per_turn=4),
+            sampler=dict(
+                type='ClassAware', images_per_turn=4, **({'across_epochs': True} if self.across_epochs else {})
+            ),
             bn=self.bn,
         )

@@ -13,19 +13,30 @@ class NBN(Method):
     Bao et al., "Normalizing Batch Normalization for Long-Tailed Recognition", IEEE TIP 2024,
     https://arxiv.org/abs/2501.03122; official code yuxiangbao/NBN@7365e21 (no licence: written from the formulas).
     Differs: the official code has no CIFAR network; there the last stage is ``layer3`` and each block's last BN is
-    ``bn2``. The defaults are those of the code: last stage, one scalar for the network, bias from zeros, weight decay
-    on everything, no rectification of the logits. From zeros the first step throws the bias vector so far that its
-    direction never changes again (the gradient of ``b / (|b| + 1e-6)`` is a million times too large there); other
-    values of ``bias_init`` let it learn. A head retrained afterwards (``nbn+crt``) replaces a rectified one whole.
+    ``bn2``. The defaults are those of the code's ResNet-50 and ResNeXt-50: last stage, one scalar for the network, bias
+    from zeros, weight decay on everything, no rectification of the logits. Its network of three experts is
+    ``nbn(scope=whole_last_stage, scalar=expert, rectify_logits=True)+ride(expert_width=1.0, heads=linear, loss=free)``.
+    The code's vector of scalars has one for each BN layer, of which only the first (in each expert its own) act. Its
+    ResNeXt-50 begins with PyTorch's own convolutions (``conv_init='default'`` of the backbone); its CIFAR schedule is
+    ``dict(type='step', warmup_epochs=5, warmup_from_zero=True, at=[0.805, 0.905], gamma=[0.01, 0.1])``.
+    From zeros the first step throws the bias vector so far that its direction never changes again (the gradient of
+    ``b / (|b| + 1e-6)`` is a million times too large there); other values of ``bias_init`` let it learn. A head
+    retrained afterwards (``nbn+crt``) replaces a rectified one whole.
     """
 
     probes = ('bn_vectors', 'channel_strength')
     normalize = Option('both', choices=('weight', 'bias', 'both'), help='which vectors')
-    scope = Option('last_stage', choices=('last_stage', 'all'), help='which BN layers')
-    scalar = Option('network', choices=('network', 'layer', 'each'), help='how far a scalar is shared')
+    scope = Option(
+        'last_stage',
+        choices=('last_stage', 'whole_last_stage', 'all'),
+        help="which BN layers: the last of each block of the last stage and its shortcut's, all of that stage, or all",
+    )
+    scalar = Option('network', choices=('network', 'layer', 'each', 'expert'), help='what a scalar is shared by')
     bias_init = Option('zeros', choices=('zeros', 'ones', 'normal'), help='where the bias vectors start')
     scalar_decay = Option(True, help='weight decay on the scalars')
-    rectify_logits = Option(False, help='BatchNorm without weight and bias over the logits')
+    rectify_logits = Option(
+        False, choices=(False, True, 'affine'), help="BatchNorm over each class's logits; affine: with weight and bias"
+    )
 
     def apply(self, plan: Plan) -> Plan:
         """Re-parametrise the normalisation."""
@@ -41,5 +52,5 @@ class NBN(Method):
         if not self.scalar_decay:
             plan = plan.tune(optimizer=dict(paramwise={'_scalar': dict(weight_decay=0.0)}))
         if self.rectify_logits:
-            plan = plan.replace(rectification=dict(type='LogitBatchNorm'))
+            plan = plan.replace(rectification=dict(type='LogitBatchNorm', affine=self.rectify_logits == 'affine'))
         return plan

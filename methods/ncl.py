@@ -2,40 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from ltbench.method import Method, Option, Plan
 from ltbench.models.losses import Loss
-from ltbench.registry import METHODS, MODELS, build
-
-
-@MODELS.register_module()
-class HeadOfEach(nn.Module):
-    """A head for each expert: features ``[B, K, F]`` -> logits ``[B, K, C]``.
-
-    Args:
-        in_features: F.
-        num_classes: C.
-        experts: K.
-        head: Config of one head.
-        head_init: As for :class:`~ltbench.models.heads.LinearHead`.
-    """
-
-    def __init__(
-        self, in_features: int, num_classes: int, experts: int, head: Mapping[str, Any], head_init: str = 'default'
-    ) -> None:
-        super().__init__()
-        shape = dict(in_features=in_features, num_classes=num_classes, head_init=head_init)
-        self.heads = nn.ModuleList(build(MODELS, head, **shape) for _ in range(experts))
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Each expert's features through its own head."""
-        return torch.stack([head(features[:, k]) for k, head in enumerate(self.heads)], dim=1)
+from ltbench.registry import METHODS, MODELS
 
 
 @MODELS.register_module()

@@ -45,7 +45,9 @@ class Remix(Method):
 
     Chou et al., "Remix: rebalanced mixup", ECCV 2020 workshops (equations 4 to 6), https://arxiv.org/abs/2007.03943;
     code zhangyongshun/BagofTricks-LT@ce7859a.
-    Differs: shares act on the loss of each image; that code multiplies them onto batch means, which undoes them.
+    Differs: shares act on the loss of each image, as in ntucllab/imbalanced-DL@caa43d9; that code multiplies them onto
+    batch means, which undoes them. imbalanced-DL's Remix-DRW is ``remix+drw(divide_by=batch)``, apart from the clean
+    images that it also passes through the network, see ``mixup_drw``.
     """
 
     alpha = Option(1.0, between=(1e-3, 100), help='of the Beta distribution')

@@ -12,12 +12,17 @@ class ClassBalancedResampling(Method):
 
     Kang et al., "Decoupling representation and classifier for long-tailed recognition", ICLR 2020 (section 3),
     https://arxiv.org/abs/1910.09217; official code facebookresearch/classifier-balancing@f162ade.
-    Differs: nothing. The exactly balanced, class-aware form: classes are cycled in shuffled order, images without
-    replacement inside each class. An epoch keeps the length of the training set, as in the official code.
+    The exactly balanced, class-aware form: classes are cycled in shuffled order, images without replacement inside
+    each class. An epoch keeps the length of the training set, as in the official code.
+    Differs: each epoch begins anew; with ``across_epochs=True`` it goes on where the one before it ended, as there, so
+    that all images of large classes have their turn.
     """
 
     images_per_turn = Option(4, between=(1, 1024), help='consecutive images of a class each time its turn comes')
 
+    across_epochs = Option(False, help='each epoch goes on with the images that the one before it left')
+
     def apply(self, plan: Plan) -> Plan:
         """Replace the sampler."""
-        return plan.replace(sampler=dict(type='ClassAware', images_per_turn=self.images_per_turn))
+        across = {'across_epochs': True} if self.across_epochs else {}
+        return plan.replace(sampler=dict(type='ClassAware', images_per_turn=self.images_per_turn, **across))

@@ -5,33 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from ltbench.method import Method, Option, Plan
-from ltbench.models.heads import CosineHead
 from ltbench.registry import METHODS, MODELS
 from methods.ldam import LDAMLoss
-
-
-@MODELS.register_module()
-class ExpertHeads(nn.Module):
-    """A cosine head for each expert: features ``[B, K, F]`` -> logits ``[B, K, C]``.
-
-    Args:
-        in_features: F.
-        num_classes: C.
-        experts: K.
-        scale: Factor on the cosines.
-    """
-
-    def __init__(self, in_features: int, num_classes: int, experts: int, scale: float = 30.0) -> None:
-        super().__init__()
-        self.heads = nn.ModuleList(CosineHead(in_features, num_classes, scale) for _ in range(experts))
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Each expert's features through its own head."""
-        return torch.stack([head(features[:, k]) for k, head in enumerate(self.heads)], dim=1)
 
 
 @MODELS.register_module()
@@ -82,18 +61,31 @@ class RIDE(Method):
     Differs: no router and no distillation; deferred class weights act on the divergence too; the benchmark's recipe;
     narrower experts on every benchmark. Experts are the last two stages, as in the code's networks of either size.
     The record holds parameters and FLOPs; ``wide`` is an ERM of about the same FLOPs.
+    With ``loss='free'`` each expert has the loss of the method beside it (cross-entropy if there is none), nothing is
+    re-weighted, and the temperature is 1: ``ride(heads=linear, loss=free)+balanced_softmax`` is
+    ``RIDE_BalancedSoftmaxLoss`` of yuxiangbao/NBN@7365e21, whose experts are as wide as the network
+    (``expert_width=1.0``).
     """
 
     experts = Option(3, between=(2, 16), help='K')
     expert_width = Option(0.75, between=(0.5, 4), help="channels of the experts' stages")
-    max_margin = Option(0.5, between=(0, 2), on={'inat2018': 0.3}, help='as in ldam')
+    heads = Option('cosine', choices=('cosine', 'linear'), help='of each expert')
+    loss = Option('ldam', choices=('ldam', 'free'), help='of each expert; free: that of the method beside it')
     diversity = Option(-0.2, between=(-10, 10), on={'cifar10_lt': -0.45, 'cifar100_lt': -0.45}, help='negative: apart')
-    start = Option(0.8, between=(0, 1), help='share of the epochs before class weights and temperatures')
+    max_margin = Option(0.5, between=(0, 2), on={'inat2018': 0.3}, help='of loss=ldam, as in ldam')
+    start = Option(0.8, between=(0, 1), help='of loss=ldam: share of the epochs before weights and temperatures')
+    balance = Option(
+        0.05, between=(0, 1), on={'imagenet_lt': 0.02, 'inat2018': 0.015}, help='of loss=ldam: spread of temperatures'
+    )
 
     def apply(self, plan: Plan) -> Plan:
-        """Experts, their heads and loss; class weights after the cut."""
-        loss = dict(type='RIDELoss', max_margin=self.max_margin, diversity=self.diversity)
+        """Experts and their heads; their loss, and class weights after the cut, or the divergence alone."""
+        head = dict(type='CosineHead', scale=30.0) if self.heads == 'cosine' else dict(type='LinearHead')
         plan = plan.reshape(experts=self.experts, expert_width=self.expert_width)
-        plan = plan.replace(head=dict(type='ExpertHeads', experts=self.experts), loss=dict(**loss, balance=0.0))
+        plan = plan.replace(head=dict(type='HeadOfEach', experts=self.experts, head=head))
+        if self.loss == 'free':
+            return plan.replace(objective=dict(type='DiverseExperts', diversity=self.diversity))
+        loss = dict(type='RIDELoss', max_margin=self.max_margin, diversity=self.diversity)
         weights = dict(type='EffectiveNumber', beta=0.9999)
-        return plan.cut(at=self.start).after(loss=dict(**loss, balance=0.05), class_weights=weights)
+        late = dict(loss=dict(**loss, balance=self.balance), class_weights=weights)
+        return plan.replace(loss=dict(**loss, balance=0.0)).cut(at=self.start).after(**late)

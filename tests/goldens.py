@@ -54,6 +54,15 @@ DIGITS = Benchmark(
 )
 RECIPES: dict[str, dict[str, Any]] = {
     'step': {'schedule': {'type': 'step', 'warmup_epochs': 1, 'at': [0.4, 0.8], 'gamma': 0.1}},
+    'step, a factor each': {
+        'schedule': {
+            'type': 'step',
+            'warmup_epochs': 1,
+            'warmup_from_zero': True,
+            'at': [0.5, 0.75],
+            'gamma': [0.1, 2.0],
+        }
+    },
     'constant': {'schedule': {'type': 'constant', 'warmup_epochs': 0}, 'augmentation': {}},
     'AdamW': {'optimizer': {'type': 'AdamW', 'lr': 1e-3, 'weight_decay': 0.1}},
     'float32': {'epochs': 1},
@@ -66,6 +75,10 @@ WAYS = (
     'crt(bn=train, epochs=3)', 'lws(bn=train, train_classifier=True, epochs=3)', 'mislas(bn=eval, epochs=3)',
     'la_posthoc(tau=validation)', 'tau_norm(tau=0.7)', 'ncm(distance=cosine)', 'ncm(distance=l2n)',
     'resample_repeat_factor(threshold=0.2)', 'mixup+ldam', 'drw+focal', 'deferred_resampling+cosine_head',
+    'nbn(scope=whole_last_stage, scalar=expert, rectify_logits=affine)+ride(heads=linear, loss=free)+balanced_softmax',
+    'nbn_retrain(bn=train, epochs=3)', 'crt(across_epochs=True, epochs=3)', 'resample_progressive(across_epochs=True)',
+    'disalign(start=code, epochs=3)', 'weight_balancing(loss=bce, project=epoch, schedule=code, epochs=3)',
+    'mixup_drw(divide_by=batch)',
 )  # fmt: skip
 """Besides every method with its defaults."""
 LARGE = replace(

@@ -239,7 +239,7 @@ def test_no_name_of_a_benchmark_is_a_traceback(benchmark, sandbox):
         ('+', 'a name is missing'),
         ('erm(', "cannot read 'erm(': expected NAME"),
         ('\udcff', r"cannot read '\udcff': expected NAME"),
-        ('nbn(scope=3)', "unknown value for option scope of nbn '3': known: all, last_stage"),
+        ('nbn(scope=3)', "unknown value for option scope of nbn '3': known: all, last_stage, whole_last_stage"),
     ],
 )
 def test_no_name_of_a_method_is_a_traceback(method, message, sandbox):

@@ -11,7 +11,7 @@ from msgspec import Meta
 from ltbench import registry
 from ltbench.config import config_names, load_benchmark, read_config
 from ltbench.errors import UsageError
-from ltbench.recipe import check_arguments, check_augmentation, check_contents
+from ltbench.recipe import check_arguments, check_augmentation, check_contents, check_schedule
 
 
 def contents() -> dict[str, Any]:
@@ -77,6 +77,21 @@ def test_a_wrong_entry_is_named_with_what_it_may_be(path, value, message):
     with pytest.raises(UsageError) as error:
         check_contents(tree, 'x')
     assert str(error.value).endswith(message)
+
+
+@pytest.mark.parametrize(
+    ('schedule', 'message'),
+    [
+        (dict(type='step', at=[0.5], gamma=[0.1, 0.1]), r'steps at \[0.5\] and the factors \[0.1, 0.1\]'),
+        (dict(type='step', at=[0.9, 0.5], gamma=[0.1, 0.2]), 'a list of one for each of the steps in order'),
+        (dict(type='step', at=[0.5, 0.9]), 'a step schedule of x needs at'),
+        (dict(type='cosine', warmup_from_zero=True), 'warmup_from_zero of x changes nothing without warmup_epochs'),
+        (dict(type='constant', one_ahead=True), 'one_ahead of x is of a cosine schedule, not of constant'),
+    ],
+)
+def test_schedules_that_cannot_be_meant_are_refused(schedule, message):
+    with pytest.raises(UsageError, match=message):
+        check_schedule(schedule, 'x')
 
 
 def test_each_kind_of_images_has_its_augmentation():

@@ -8,7 +8,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from ltbench.registry import SAMPLERS
-from ltbench.seeding import generator
+from ltbench.seeding import derive_seed, generator
 
 
 class EpochSampler(Sampler[int]):
@@ -89,6 +89,8 @@ class ClassAware(EpochSampler):
         seed: The run seed.
         length: Indices an epoch; None is N.
         images_per_turn: Consecutive images of a class each time its turn comes.
+        across_epochs: An epoch goes on where the one before it ended, among classes and among the images of each, as in
+            the official code; else it begins anew.
     """
 
     def __init__(
@@ -97,19 +99,32 @@ class ClassAware(EpochSampler):
         seed: int = 0,
         length: int | None = None,
         images_per_turn: int = 4,
+        across_epochs: bool = False,
     ) -> None:
         super().__init__(labels, seed, length)
-        self.images_per_turn = images_per_turn
+        self.images_per_turn, self.across_epochs = images_per_turn, across_epochs
         self.members = [np.flatnonzero(self.labels == label) for label in np.unique(self.labels)]
 
     def draw(self, random: np.random.Generator) -> np.ndarray:
         """Turns of ``images_per_turn`` images, cut to length."""
-        turns = -(-self.length // self.images_per_turn)
-        order = cycle(np.arange(len(self.members)), turns, random)
+        turns, classes = -(-self.length // self.images_per_turn), np.arange(len(self.members))
+        before = np.zeros(len(classes), dtype=np.int64)  # turns of each class in earlier epochs
+        if self.across_epochs:
+            first, seed = self.epoch * turns, derive_seed(self.seed, len(classes), 'order')
+            rounds, begun = divmod(first, len(classes))
+            before = rounds + np.bincount(endless(classes, first - begun, begun, seed), minlength=len(classes))
+            order = endless(classes, first, turns, seed)
+        else:
+            order = cycle(classes, turns, random)
         indices = np.empty((turns, self.images_per_turn), dtype=np.int64)
         for label, members in enumerate(self.members):
             mine = np.flatnonzero(order == label)
-            images = cycle(members, len(mine) * self.images_per_turn, random)
+            count = len(mine) * self.images_per_turn
+            if self.across_epochs:
+                start, seed = before[label] * self.images_per_turn, derive_seed(self.seed, label, 'order')
+                images = endless(members, int(start), count, seed)
+            else:
+                images = cycle(members, count, random)
             indices[mine] = images.reshape(len(mine), self.images_per_turn)
         return indices.reshape(-1)[: self.length]
 
@@ -160,3 +175,14 @@ def cycle(items: np.ndarray, length: int, random: np.random.Generator) -> np.nda
     """Shuffles of ``items``, one after the other, cut to ``length``."""
     rounds = -(-length // len(items)) if length else 0
     return np.concatenate([random.permutation(items) for _ in range(rounds)] or [items[:0]])[:length]
+
+
+def endless(items: np.ndarray, start: int, count: int, seed: int) -> np.ndarray:
+    """``count`` items from place ``start`` on of shuffles of ``items`` that follow one another without end.
+
+    Each shuffle derives from (seed, its number), so that any part can be drawn without those before it.
+    """
+    size = len(items)
+    rounds = range(start // size, -(-(start + count) // size)) if count else range(0)
+    drawn = np.concatenate([generator(seed, number, 'order').permutation(items) for number in rounds] or [items[:0]])
+    return drawn[start % size :][:count]

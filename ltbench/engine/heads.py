@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,17 @@ from mmengine.hooks import Hook
 from torch import Tensor
 
 from ltbench.data.base import Split
-from ltbench.data.batches import BatchPreprocessor, ResidentDataset, example_of, train_loader
+from ltbench.data.batches import BatchPreprocessor, ResidentDataset, ResidentLoader, example_of, train_loader
 from ltbench.data.samplers import EpochSampler
 from ltbench.engine.environment import Meter, size_of
 from ltbench.engine.fit import fit
-from ltbench.engine.hooks import Checkpoints, Constrained, Curve, EpochStart
+from ltbench.engine.hooks import Checkpoints, Constrained, Curve, EpochStart, StillBackbone
 from ltbench.engine.job import StageContext
-from ltbench.engine.networks import FEATURES, HEAD, build_model, load_trained, trained_head
+from ltbench.engine.networks import FEATURES, HEAD, STATE, build_model, load_trained, trained_head
 from ltbench.engine.optim import build_optimizer
 from ltbench.engine.outputs import evaluated_splits, predict, save_outputs, save_tensors
-from ltbench.errors import given
-from ltbench.models.classifier import HeadOnFeatures, LongTailClassifier, build_head, build_loss
+from ltbench.errors import UsageError, given
+from ltbench.models.classifier import Classifier, HeadOnFeatures, LongTailClassifier, build_head, build_loss
 from ltbench.models.heads import joint
 from ltbench.registry import MODELS, SAMPLERS, build
 from ltbench.seeding import derive_seed
@@ -120,6 +120,8 @@ def _views_once(
 
 def train_head(context: StageContext) -> Artifact:
     """Train a head on extracted features, batch by batch in the order in which they were drawn."""
+    if 'along' in context.config:
+        return _train_with_backbone(context)
     config, data = context.config, context.data
     views_config, artifact = given(context.stage.needs).config, context.parent
     features = torch.load(artifact.path(FEATURES), map_location=context.device, weights_only=True)
@@ -128,17 +130,11 @@ def train_head(context: StageContext) -> Artifact:
     head = build_head(config['head'], backbone_shape, data.num_classes, base=base).to(context.device)
     model = HeadOnFeatures(head)
     model.loss = build_loss(config['loss'], config['class_weights'], data.class_counts).to(context.device)
-    constraint = build(MODELS, config['constraint'], head=head) if config['constraint'] else None
     epochs, batch_size = views_config['epochs'], views_config['batch_size']
     views = features['views'].view(epochs, -1, *features['views'].shape[1:])
     loader = ViewLoader(views, features['labels'].view(epochs, -1), batch_size)
-    seed = derive_seed(config['seed'], 0, 'head')
-    curve = Curve(context)
-    checkpoints = Checkpoints(context, curve)
-    hooks: list[Hook] = [EpochStart(seed, config['schedule'], config['optimizer']['lr'], epochs), curve, checkpoints]
-    if constraint is not None:
-        hooks.append(Constrained(constraint))
-    fit(context, model, loader, build_optimizer(model, config['optimizer'], fused=True), epochs, hooks)
+    optimizer = build_optimizer(model, config['optimizer'], fused=True)
+    curve, checkpoints = _fit_head(context, model, loader, optimizer, epochs)
     head.eval()
     outputs = {}
     with torch.inference_mode():
@@ -154,6 +150,70 @@ def train_head(context: StageContext) -> Artifact:
             save_outputs(folder / f'{name}.npz', outputs[name], split, data.num_classes)
 
     return context.publish(checkpoints.meter.read(), write, model=whole, epochs=epochs, head_curve=curve.epochs)
+
+
+def _train_with_backbone(context: StageContext) -> Artifact:
+    """Train a head and parts of the backbone, the rest frozen: images pass through the network at every step."""
+    config, data = context.config, context.data
+    model = load_trained(context, context.parent)
+    seed = derive_seed(config['seed'], 0, 'head')
+    preprocess = BatchPreprocessor(data, config['augmentation'], seed).to(context.device)
+    model.data_preprocessor = preprocess
+    torch.manual_seed(seed)
+    model.requires_grad_(False)
+    base = model.head.requires_grad_(True)
+    model.head = build_head(config['head'], model.backbone, data.num_classes, base=base).to(context.device)
+    model.loss = build_loss(config['loss'], config['class_weights'], data.class_counts).to(context.device)
+    for part in config['along']:
+        chosen = [parameter for name, parameter in model.backbone.named_parameters() if part in name]
+        if not chosen:
+            raise UsageError(f'no parameter of the backbone has {part!r} in its name, so nothing is trained along')
+        for parameter in chosen:
+            parameter.requires_grad_(True)
+    sampler = build(SAMPLERS, config['sampler'], labels=data.train.labels, seed=seed, epochs=config['epochs'])
+    loader: Any
+    if isinstance(data.train, Split):
+        loader = ResidentLoader(data.train, sampler, config['batch_size'], preprocess)
+    else:
+        loader = train_loader(data.train, sampler, config['batch_size'], config['augmentation'], context.loader_workers)
+    optimizer = build_optimizer(model, config['optimizer'], fused=True)
+    still: list[Hook] = [StillBackbone()] if config['bn'] == 'eval' else []
+    curve, checkpoints = _fit_head(context, model, loader, optimizer, config['epochs'], still)
+    seen_as, splits = context.train_config['recipe']['augmentation'], evaluated_splits(data)
+    outputs = {
+        name: predict(model, preprocess, split, seen_as, context.loader_workers) for name, split in splits.items()
+    }
+    size = size_of(model, preprocess.normalize(example_of(data, seen_as).to(context.device)))
+
+    def write(folder: Path) -> None:
+        save_tensors(folder / STATE, {'model': model.network_state()})
+        for name, split in splits.items():
+            save_outputs(folder / f'{name}.npz', outputs[name], split, data.num_classes)
+
+    return context.publish(
+        checkpoints.meter.read(), write, model=size, epochs=config['epochs'], head_curve=curve.epochs
+    )
+
+
+def _fit_head(
+    context: StageContext,
+    model: Classifier,
+    loader: Any,
+    optimizer: torch.optim.Optimizer,
+    epochs: int,
+    more: Sequence[Hook] = (),
+) -> tuple[Curve, Checkpoints]:
+    """Train what a head stage declares; ``more`` hooks come last."""
+    config, curve = context.config, Curve(context)
+    checkpoints = Checkpoints(context, curve)
+    seed = derive_seed(config['seed'], 0, 'head')
+    hooks: list[Hook] = [EpochStart(seed, config['schedule'], config['optimizer']['lr'], epochs), curve, checkpoints]
+    if config['constraint']:
+        declared = dict(config['constraint'])
+        every = declared.pop('every', 'step')
+        hooks.append(Constrained(build(MODELS, declared, head=model.head), every))
+    fit(context, model, loader, optimizer, epochs, [*hooks, *more])
+    return curve, checkpoints
 
 
 class ViewLoader:

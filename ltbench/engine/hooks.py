@@ -23,7 +23,7 @@ from ltbench.engine.job import LeftError, StageContext
 from ltbench.engine.optim import build_optimizer, learning_rate, set_learning_rate
 from ltbench.engine.outputs import NonFiniteError, evaluated_splits, predict
 from ltbench.engine.probing import followed
-from ltbench.errors import UsageError, given
+from ltbench.errors import UsageError, given, unknown
 from ltbench.evaluation import evaluate
 from ltbench.fingerprint import canonical
 from ltbench.models.classifier import build_loss
@@ -157,24 +157,45 @@ class Scores(Hook):
 
 
 class Constrained(Hook):
-    """Hold weights within a constraint, from before the first step on and after each.
+    """Hold weights within a constraint, from before the first step on and after each; or return to it after epochs.
 
     Args:
         constraint: Called without arguments.
+        every: ``'step'`` or ``'epoch'``.
+
+    Raises:
+        UsageError: For another word.
     """
 
-    def __init__(self, constraint: Callable[[], None]) -> None:
-        self.constraint = constraint
+    def __init__(self, constraint: Callable[[], None], every: str = 'step') -> None:
+        if every not in ('step', 'epoch'):
+            raise unknown('every of a constraint', every, ('step', 'epoch'))
+        self.constraint, self.every = constraint, every
 
     def before_train(self, runner: StageRunner) -> None:
         """Begin within it."""
-        self.constraint()
+        if self.every == 'step':
+            self.constraint()
 
     def after_train_iter(
         self, runner: StageRunner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Return to it."""
-        self.constraint()
+        """Return to it after a step."""
+        if self.every == 'step':
+            self.constraint()
+
+    def after_train_epoch(self, runner: StageRunner) -> None:
+        """Return to it after an epoch."""
+        if self.every == 'epoch':
+            self.constraint()
+
+
+class StillBackbone(Hook):
+    """BN layers of the backbone normalise by their running statistics, which stay, while other parts are trained."""
+
+    def before_train_iter(self, runner: StageRunner, batch_idx: int, data_batch: Any = None) -> None:
+        """mmengine puts the whole model into training mode at each epoch."""
+        bare(runner.model).backbone.eval()
 
 
 class Averaged(Hook):

@@ -64,7 +64,13 @@ def network_of(context: StageContext, stage: Stage) -> LongTailClassifier:
     trained = train_stage_of(stage)
     model = _loaded(context, context.artifact_of(trained), trained.config)
     if stage.kind == 'head':
-        head = build_head(stage.config['head'], model.backbone, context.data.num_classes, base=model.head)
-        head.load_state_dict(torch.load(context.artifact_of(stage).path(HEAD), map_location='cpu', weights_only=True))
-        model.head = head.to(context.device)
+        artifact = context.artifact_of(stage)
+        model.head = build_head(stage.config['head'], model.backbone, context.data.num_classes, base=model.head)
+        whole = 'along' in stage.config  # parts of the backbone were trained, too
+        state = torch.load(artifact.path(STATE if whole else HEAD), map_location='cpu', weights_only=True)
+        if whole:
+            model.load_network(state['model'])
+        else:
+            model.head.load_state_dict(state)
+        model.to(context.device)
     return model

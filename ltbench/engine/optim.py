@@ -85,9 +85,11 @@ def learning_rate(schedule: Mapping[str, Any], lr: float, epoch: int, epochs: in
     """Learning rate of one epoch: a pure function, so there is no state to resume.
 
     Args:
-        schedule: ``type``: ``'cosine'`` (to 0 at the end), ``'step'`` (times ``gamma`` at each share of the epochs in
-            ``at``; 0.8 of 200 is epoch 160, 0-based) or ``'constant'``; ``warmup_epochs`` w: epoch e < w has
-            ``lr * (e + 1) / w``.
+        schedule: ``type``: ``'cosine'`` (to 0 at the end; with ``one_ahead`` each epoch has the rate of the next one,
+            and the last has 0, as code that steps its scheduler before each epoch does), ``'step'`` (times ``gamma`` at
+            each share of the epochs in ``at``; 0.8 of 200 is epoch 160, 0-based; a list has a factor for each) or
+            ``'constant'``;
+            ``warmup_epochs`` w: epoch e < w has ``lr * (e + 1) / w``, or ``lr * e / w`` with ``warmup_from_zero``.
         lr: The base rate.
         epoch: 0-based.
         epochs: All epochs.
@@ -97,13 +99,16 @@ def learning_rate(schedule: Mapping[str, Any], lr: float, epoch: int, epochs: in
     """
     warmup = schedule.get('warmup_epochs', 0)
     if epoch < warmup:
+        if schedule.get('warmup_from_zero'):
+            return lr * epoch / warmup
         return lr * (epoch + 1) / warmup
     kind = schedule['type']
     if kind == 'cosine':
-        return lr * 0.5 * (1 + math.cos(math.pi * (epoch - warmup) / (epochs - warmup)))
+        ahead = 1 if schedule.get('one_ahead') else 0
+        return lr * 0.5 * (1 + math.cos(math.pi * (epoch + ahead - warmup) / (epochs - warmup)))
     if kind == 'step':
-        passed = sum(epoch >= round(share * epochs) for share in schedule['at'])
-        return lr * schedule['gamma'] ** passed
+        passed, gamma = sum(epoch >= round(share * epochs) for share in schedule['at']), schedule['gamma']
+        return lr * (math.prod(gamma[:passed]) if isinstance(gamma, list | tuple) else gamma**passed)
     if kind == 'constant':
         return lr
     raise unknown('schedule', kind, SCHEDULES)

@@ -180,12 +180,14 @@ def _features(stage: Stage) -> str:
     return f'of {config["epochs"]} epochs, sampler {in_words(config["sampler"])}, BN in {config["bn"]} mode'
 
 
+_OF_HEADS = (
+    'along', 'epochs', 'sampler', 'head', 'loss', 'class_weights', 'constraint', 'optimizer', 'schedule',
+)  # fmt: skip
+
+
 def _head(stage: Stage) -> str:
-    return '; '.join(
-        f'{name} {in_words(stage.config[name])}'
-        for name in ('head', 'loss', 'class_weights', 'constraint', 'optimizer', 'schedule')
-        if stage.config[name] is not None
-    )
+    kept = {name: stage.config[name] for name in _OF_HEADS if stage.config.get(name) is not None}
+    return '; '.join(f'{name} {in_words(value)}' for name, value in kept.items())
 
 
 def _posthoc(stage: Stage) -> str:

@@ -171,6 +171,8 @@ def epochs_of(stage: Stage) -> float:
         return stage.end - stage.begin
     if stage.kind == 'features':
         return 0.3 * stage.config['epochs']
+    if 'along' in stage.config:  # a head together with parts of the backbone
+        return stage.config['epochs']
     return 0.1
 
 

@@ -155,7 +155,8 @@ class LongTailClassifier(Classifier):
             build(MODELS, config['normalization'], seed=config.get('seed', 0))(backbone)
         head = build_head(config['head'], backbone, num_classes)
         if config['rectification']:
-            head = RectifiedHead(head, build(MODELS, config['rectification'], num_classes=num_classes))
+            experts = getattr(backbone, 'experts', 1)
+            head = RectifiedHead(head, build(MODELS, config['rectification'], num_classes=num_classes, experts=experts))
         super().__init__(backbone, head, data_preprocessor)
 
 
@@ -197,7 +198,7 @@ class RectifiedHead(nn.Module):
 
     Args:
         base: The head.
-        rectification: logits ``[B, C]`` -> logits ``[B, C]``.
+        rectification: logits ``[B, C]`` -> logits ``[B, C]``; ``[B, K, C]`` likewise of K experts.
     """
 
     def __init__(self, base: nn.Module, rectification: nn.Module) -> None:
@@ -231,6 +232,11 @@ def build_loss(
 ) -> nn.Module:
     """Build a loss and put its class weights in force.
 
+    Args:
+        loss: Config.
+        class_weights: Config of what gives one weight a class; its ``divide_by`` is that of :meth:`Loss.reweight`.
+        class_counts: Training images a class.
+
     Raises:
         UsageError: If weights are asked of a loss that does not derive from :class:`Loss`.
     """
@@ -240,5 +246,7 @@ def build_loss(
             raise UsageError(
                 f'{loss["type"]} cannot be re-weighted: it does not derive from ltbench.models.losses.Loss'
             )
-        built.reweight(torch.as_tensor(build(MODELS, class_weights, class_counts=class_counts)))
+        config = dict(class_weights)
+        divide_by = config.pop('divide_by', 'weights')
+        built.reweight(torch.as_tensor(build(MODELS, config, class_counts=class_counts)), divide_by)
     return built

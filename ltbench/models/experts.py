@@ -1,13 +1,17 @@
-"""Experts: copies of the last stages of a backbone, from a stage on at which they part."""
+"""Experts: copies of the last stages of a backbone, from the stage on at which they part; how they are driven apart."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import takewhile
+from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ltbench.errors import UsageError
+from ltbench.models.objective import Batch, Objective
+from ltbench.registry import MODELS
 
 
 def check_experts(name: str, experts: int, experts_from: int, last: int) -> None:
@@ -53,3 +57,34 @@ def run_parts(parts: Sequence[nn.Module | Callable[[Tensor], Tensor]], images: T
             mine = part[expert](mine) if isinstance(part, nn.ModuleList) else part(mine)
         results.append(mine)
     return results
+
+
+@MODELS.register_module()
+class DiverseExperts(Objective):
+    """Each expert's loss, whichever is in force, and ``diversity * KL(mean || expert)``; summed over experts.
+
+    Wang et al., ICLR 2021, https://arxiv.org/abs/2010.01809, with other losses than theirs.
+
+    Args:
+        diversity: Negative drives the experts apart.
+    """
+
+    separable = True
+
+    def __init__(self, diversity: float = -0.2) -> None:
+        super().__init__()
+        self.diversity = diversity
+
+    def forward(self, model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The sum, and logits ``[B, K, C]``."""
+        logits = model.logits(batch.images)
+        mean = functional.softmax(logits.detach().mean(dim=1).float(), dim=1)
+        total = logits.new_zeros(())
+        for expert in logits.unbind(dim=1):
+            if batch.share is None:
+                total = total + model.loss(expert, batch.labels)
+            else:
+                total = total + model.loss.mixed(expert, batch.labels, batch.second_labels, batch.share)
+            log_probability = functional.log_softmax(expert.float(), dim=1)
+            total = total + self.diversity * functional.kl_div(log_probability, mean, reduction='batchmean')
+        return total, logits

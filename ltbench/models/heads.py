@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ltbench.errors import UsageError
-from ltbench.registry import MODELS
+from ltbench.registry import MODELS, build
 
 
 @MODELS.register_module()
@@ -46,6 +49,36 @@ class CosineHead(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             cosine = functional.linear(functional.normalize(features.float()), functional.normalize(self.weight))
             return self.scale * cosine
+
+
+@MODELS.register_module()
+class HeadOfEach(nn.Module):
+    """A head for each expert: features ``[B, K, F]`` -> logits ``[B, K, C]``.
+
+    Args:
+        in_features: F.
+        num_classes: C.
+        experts: K.
+        head: Config of one head.
+        head_init: As for :class:`LinearHead`.
+    """
+
+    def __init__(
+        self, in_features: int, num_classes: int, experts: int, head: Mapping[str, Any], head_init: str = 'default'
+    ) -> None:
+        super().__init__()
+        shape = dict(in_features=in_features, num_classes=num_classes, head_init=head_init)
+        self.heads = nn.ModuleList(build(MODELS, head, **shape) for _ in range(experts))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Each expert's features through its own head."""
+        return torch.stack([head(features[:, k]) for k, head in enumerate(self.heads)], dim=1)
+
+
+@MODELS.register_module(name='TrainedHead')
+def trained_head(base: nn.Module) -> nn.Module:
+    """The head that a network was trained with, to be trained on."""
+    return base
 
 
 def linear_weight(head: nn.Module) -> Tensor:

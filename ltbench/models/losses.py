@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ltbench.errors import DataError, UsageError
+from ltbench.errors import DataError, UsageError, unknown
 from ltbench.registry import MODELS
+
+DIVIDE_BY = ('weights', 'batch')
 
 
 class Loss(nn.Module):
@@ -37,16 +39,29 @@ class Loss(nn.Module):
         counts = positive_counts(class_counts, type(self).__name__).float()
         self.register_buffer('class_counts', counts, persistent=False)
         self.register_buffer('class_weights', None, persistent=False)
+        self.divide_by = 'weights'
 
     def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Unweighted losses ``[B]`` of float32 logits ``[B, C]`` and labels ``[B]``."""
         raise NotImplementedError
 
-    def reweight(self, class_weights: Tensor) -> None:
-        """Turn the batch mean into a mean weighted by ``class_weights [C]`` (divided by the sum of the weights)."""
+    def reweight(self, class_weights: Tensor, divide_by: str = 'weights') -> None:
+        """Weight what each image costs by its class.
+
+        Args:
+            class_weights: ``[C]``.
+            divide_by: What the weighted sum over a batch is divided by: ``'weights'``, the sum of the images' weights
+                (a weighted mean, as torch's cross-entropy takes it); ``'batch'``, the number of images, so that a batch
+                of frequent classes counts less.
+
+        Raises:
+            UsageError: For another number of weights, or another word.
+        """
+        if divide_by not in DIVIDE_BY:
+            raise unknown('divide_by of class weights', divide_by, DIVIDE_BY)
         if tuple(class_weights.shape) != tuple(self.class_counts.shape):
             raise UsageError(f'{len(class_weights)} class weights for {len(self.class_counts)} classes')
-        self.class_weights = class_weights.to(self.class_counts)
+        self.class_weights, self.divide_by = class_weights.to(self.class_counts), divide_by
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean loss of a batch, weighted by class where weights are set."""
@@ -66,7 +81,7 @@ class Loss(nn.Module):
 
     def weight(self, labels: Tensor) -> Tensor:
         """What the sum over a batch is divided by: the number of images, or the sum of their class weights."""
-        if self.class_weights is None:
+        if self.class_weights is None or self.divide_by == 'batch':
             return torch.tensor(float(len(labels)), device=labels.device)
         return self.class_weights[labels].sum()
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ltbench.errors import given, unknown
+from ltbench.errors import UsageError, given, unknown
 from ltbench.registry import MODELS
 from ltbench.seeding import derive_seed
 
@@ -73,19 +74,22 @@ class NormalizedBN:
     Args:
         normalize: ``'weight'``, ``'bias'`` or ``'both'``.
         scope: ``'last_stage'``: the BN that ends each residual branch of the last stage, and the one on its projection
-            shortcut; ``'all'``: every BN of the backbone.
-        scalar: ``'network'``: one learnable scalar for all; ``'layer'``: one a layer, shared by weight and bias;
-            ``'each'``: one for each vector.
+            shortcut; ``'whole_last_stage'``: every BN of the last stage; ``'all'``: every BN of the backbone.
+        scalar: ``'network'``: one learnable scalar for all; ``'expert'``: one for the last stage of each expert;
+            ``'layer'``: one a layer, shared by weight and bias; ``'each'``: one for each vector.
         bias_init: ``'zeros'`` as published. At zero the gradient of the normalised bias is a million times too large
             (1 / 1e-6): the first step throws the vector far away and its direction is frozen from then on. ``'ones'``
             and ``'normal'`` (standard deviation ``1 / sqrt(C)``) start on a direction that can learn.
         seed: The run seed.
+
+    Raises:
+        UsageError: For another choice, or a scalar for each expert where there is one or in layers that experts share.
     """
 
     CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {
         'normalize': ('weight', 'bias', 'both'),
-        'scope': ('last_stage', 'all'),
-        'scalar': ('network', 'layer', 'each'),
+        'scope': ('last_stage', 'whole_last_stage', 'all'),
+        'scalar': ('network', 'layer', 'each', 'expert'),
         'bias_init': ('zeros', 'ones', 'normal'),
     }
 
@@ -100,14 +104,23 @@ class NormalizedBN:
         for name, value in {'normalize': normalize, 'scope': scope, 'scalar': scalar, 'bias_init': bias_init}.items():
             if value not in self.CHOICES[name]:
                 raise unknown(f'{name} of NormalizedBN', value, self.CHOICES[name])
+        if scalar == 'expert' and scope == 'all':
+            raise UsageError(
+                "NBN has a scalar for each expert in what only that expert has: with scalar='expert' the scope is "
+                "'last_stage' or 'whole_last_stage', not 'all'"
+            )
         self.normalize, self.scope, self.scalar, self.bias_init = normalize, scope, scalar, bias_init
         self.random = torch.Generator().manual_seed(derive_seed(seed, 0, 'normalization'))
 
     def __call__(self, backbone: nn.Module) -> None:
         """Replace the layers in place."""
-        shared = _new_scalar() if self.scalar == 'network' else None
-        for parent, name, bn in list(batch_norms(backbone, self.scope)):
-            of_layer = shared if self.scalar == 'network' else _new_scalar()
+        scalars: defaultdict[Any, nn.Parameter] = defaultdict(_new_scalar)
+        stages: Any = backbone.last_stages if self.scalar == 'expert' else []
+        if len(stages) == 1:
+            raise UsageError("scalar='expert' is for several experts, and this network is one: scalar='network'")
+        expert_of = {part: expert for expert, stage in enumerate(stages) for part in stage.modules()}
+        for number, (parent, name, bn) in enumerate(list(batch_norms(backbone, self.scope))):
+            of_layer = scalars[{'network': 0, 'expert': expert_of.get(bn)}.get(self.scalar, number)]
             of_bias = _new_scalar() if self.scalar == 'each' else of_layer
             layer = NormalizedBatchNorm2d(
                 bn,
@@ -129,13 +142,14 @@ class NormalizedBN:
 
 def batch_norms(backbone: nn.Module, scope: str) -> Iterator[tuple[nn.Module, str, nn.BatchNorm2d]]:
     """BN layers of a scope as (parent, attribute name, layer); scopes as in :class:`NormalizedBN`."""
-    if scope == 'all':
-        for parent in backbone.modules():
+    stages = [backbone] if scope == 'all' else backbone.last_stages
+    if scope != 'last_stage':
+        for parent in (part for stage in stages for part in stage.modules()):  # type: ignore[union-attr]
             for name, child in parent.named_children():
                 if isinstance(child, nn.BatchNorm2d):
                     yield parent, name, child
         return
-    for stage in backbone.last_stages:  # type: ignore[union-attr]
+    for stage in stages:  # type: ignore[union-attr]
         for block in stage.children():
             closing = 'bn3' if hasattr(block, 'bn3') else 'bn2'
             yield block, closing, getattr(block, closing)
@@ -192,15 +206,19 @@ class NoAffineBN:
 
 @MODELS.register_module()
 class LogitBatchNorm(nn.BatchNorm1d):
-    """Zero mean and unit variance for the logits of each class over a batch, without weight or bias.
+    """Zero mean and unit variance for the logits of each class over a batch; those of each expert by themselves.
+
+    Bao et al., IEEE TIP 2024; yuxiangbao/NBN@7365e21, ``models/LRClassifier.py``, with and without ``notaffine``.
 
     Args:
         num_classes: C.
+        experts: K.
+        affine: A weight and a bias for each class follow.
     """
 
-    def __init__(self, num_classes: int) -> None:
-        super().__init__(num_classes, affine=False)
+    def __init__(self, num_classes: int, experts: int = 1, affine: bool = False) -> None:
+        super().__init__(experts * num_classes, affine=affine)
 
     def forward(self, logits: Tensor) -> Tensor:
         """Logits ``[B, C]`` (or ``[B, K, C]`` of K experts) -> the same shape."""
-        return super().forward(logits.flatten(0, -2)).view_as(logits)
+        return super().forward(logits.flatten(1)).view_as(logits)

@@ -49,7 +49,7 @@ NETWORKS = {
 
 @MODELS.register_module()
 class TorchvisionResNet(nn.Module):
-    """ResNet-10/18/50/101/152 or ResNeXt-50 with Kaiming-normal (fan-out) convolutions, without pre-training.
+    """ResNet-10/18/50/101/152 or ResNeXt-50, by default with Kaiming-normal (fan-out) convolutions, not pre-trained.
 
     He et al., CVPR 2016, https://arxiv.org/abs/1512.03385; Xie et al., CVPR 2017, https://arxiv.org/abs/1611.05431. As
     in the official codes of Decoupling and NBN; the residual branches' last BN starts at 1, not 0. At widths of 1 and
@@ -64,10 +64,12 @@ class TorchvisionResNet(nn.Module):
         experts: K copies of the last stages after shared first ones; their features are stacked.
         expert_width: Multiplies the channels of those copies.
         experts_from: The first stage that each expert has for itself: 0 is the stem (whole networks), 3 as in RIDE.
+        conv_init: ``'kaiming'``, or ``'default'``: PyTorch's own, as NBN's official ResNeXt-50 begins (its ResNet-50
+            has Kaiming's; yuxiangbao/NBN@7365e21).
 
     Raises:
-        UsageError: For another name, no expert or no stage for it, or widths that leave a stage without channels or, in
-            ResNeXt, a group with a broken number of them.
+        UsageError: For another name or initialisation, no expert or no stage for it, or widths that leave a stage
+            without channels or, in ResNeXt, a group with a broken number of them.
     """
 
     def __init__(
@@ -78,10 +80,13 @@ class TorchvisionResNet(nn.Module):
         experts: int = 1,
         expert_width: float = 1.0,
         experts_from: int = 3,
+        conv_init: str = 'kaiming',
     ) -> None:
         super().__init__()
         if name not in NETWORKS:
             raise unknown('network', name, NETWORKS)
+        if conv_init not in ('kaiming', 'default'):
+            raise unknown('conv_init of TorchvisionResNet', conv_init, ('kaiming', 'default'))
         check_experts('TorchvisionResNet', experts, experts_from, len(CHANNELS))
         network, of_experts = NETWORKS[name], width * expert_width
         stem, *channels = (
@@ -106,13 +111,12 @@ class TorchvisionResNet(nn.Module):
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.experts, self.out_features = experts, reached[-1]
         nn.Linear(self.out_features, 1000)  # torchvision draws its classifier here; what is drawn next depends on that
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
+        if conv_init == 'kaiming':
+            _init_kaiming(self)
         if in_channels != 3:
             self.conv1 = first_convolution(in_channels)
-            for weight in self.conv1.parameters():
-                nn.init.kaiming_normal_(weight, mode='fan_out', nonlinearity='relu')
+            if conv_init == 'kaiming':
+                _init_kaiming(self.conv1)
 
     @property
     def last_stages(self) -> list[nn.Module]:
@@ -125,6 +129,12 @@ class TorchvisionResNet(nn.Module):
         maps = run_parts((self.conv1, self.bn1, self.relu, self.maxpool, *stages, self.avgpool), images)
         features = [each.flatten(1) for each in maps]
         return features[0] if self.experts == 1 else torch.stack(features, dim=1)
+
+
+def _init_kaiming(part: nn.Module) -> None:
+    for module in part.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
 
 
 def _check_channels(name: str, stem: int, channels: list[int]) -> None:

@@ -44,8 +44,8 @@ ABLATIONS = {
         'nbn',
         {
             'normalize': ('weight', 'bias', 'both'),
-            'scope': ('last_stage', 'all'),
-            'scalar': ('network', 'layer', 'each'),
+            'scope': ('last_stage', 'whole_last_stage', 'all'),
+            'scalar': ('network', 'layer', 'each', 'expert'),
             'bias_init': ('zeros', 'ones', 'normal'),
         },
     )

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ltbench.data.samplers import ClassAware, EpochSampler, InstanceBalanced, PowerBalanced
 from ltbench.registry import SAMPLERS, build
+from methods.resample_progressive import ProgressivelyBalanced
 
 COUNTS = [40, 17, 6, 3, 1]  # class 3 has fewer images than one turn takes, class 4 a single one
 LABELS = np.random.default_rng(3).permutation(np.repeat(np.arange(5), COUNTS))
@@ -86,6 +87,56 @@ def test_class_aware_shuffles_classes_and_images() -> None:
 def test_classes_without_images_get_no_turn() -> None:
     labels = np.array([0, 0, 2])
     assert np.bincount(labels[epoch(ClassAware(labels, length=16), 0)]).tolist() == [8, 0, 8]
+
+
+@given(long_tails, st.integers(1, 5), st.integers(1, 60), st.integers(1, 6))
+def test_class_aware_may_go_on_across_epochs(counts: list[int], turn: int, length: int, epochs: int) -> None:
+    """As endless iterators do: over all epochs each class and each image has its turn before any has another."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    turns = -(-length // turn)
+    sampler = ClassAware(labels, length=turns * turn, images_per_turn=turn, across_epochs=True)
+    drawn = np.concatenate([epoch(sampler, number) for number in range(epochs)])
+    classes = labels[drawn].reshape(-1, turn)
+    assert (classes == classes[:, :1]).all()
+    streams = [(classes[:, 0], len(counts))]
+    streams += [(drawn[labels[drawn] == label], count) for label, count in enumerate(counts)]
+    for stream, size in streams:
+        for start in range(0, len(stream), size):
+            round_ = stream[start : start + size].tolist()
+            assert len(set(round_)) == len(round_)
+    last = ClassAware(labels, length=turns * turn, images_per_turn=turn, across_epochs=True)
+    assert epoch(last, epochs - 1) == drawn[-turns * turn :].tolist()  # without those before it
+
+
+def test_all_images_have_their_turn_where_epochs_go_on() -> None:
+    """Of 400 images each of four epochs shows 100: all of them, or 1 - .75 ** 4 = 68 % where each begins anew."""
+    labels = np.repeat(np.arange(5), [400, 40, 30, 20, 10])
+    seen = {
+        across: np.concatenate([epoch(ClassAware(labels, across_epochs=across), number) for number in range(4)])
+        for across in (True, False)
+    }
+    share = {across: len(set(drawn[labels[drawn] == 0].tolist())) / 400 for across, drawn in seen.items()}
+    assert share[True] == 1
+    assert share[False] == pytest.approx(1 - 0.75**4, abs=0.06)
+
+
+def test_progressive_sampling_may_use_a_class_up_before_repeating() -> None:
+    """Over all epochs no image a second time before all of its class had their turn; classes as without."""
+    shape = dict(labels=LABELS, seed=1, epochs=6, across_epochs=True)
+    across = ProgressivelyBalanced(**shape)
+    drawn = [epoch(across, number) for number in range(6)]
+    stream = np.concatenate(drawn)
+    for label, count in enumerate(COUNTS):
+        mine = stream[LABELS[stream] == label]
+        for start in range(0, len(mine), count):
+            assert len(set(mine[start : start + count].tolist())) == len(mine[start : start + count])
+    fresh = ProgressivelyBalanced(**shape)
+    assert epoch(fresh, 4) == drawn[4]  # as after a resumption
+    assert epoch(fresh, 2) == drawn[2]
+    assert epoch(across, 0) == drawn[0]
+    # epoch 2 of 6: 3/5 instance-balanced, 2/5 class-balanced
+    histogram = np.bincount(LABELS[epoch(ProgressivelyBalanced(**shape, length=20_000), 2)]) / 20_000
+    assert histogram == pytest.approx(0.6 * np.array(COUNTS) / 67 + 0.4 / 5, abs=0.015)
 
 
 # ------------------------------------------------------------------------------------------------ independent draws

@@ -38,6 +38,29 @@ def test_steps_are_shares_of_the_epochs() -> None:
     assert rates({'type': 'step', 'at': [0.8, 0.9], 'gamma': 0.1}, 30) == pytest.approx(expected)
 
 
+def test_each_step_may_have_a_factor_of_its_own_and_a_warm_up_may_begin_at_zero() -> None:
+    """yuxiangbao/NBN@7365e21, CIFARWarmStepLR: epochs to 5 at e / 5, those after 160 at 0.01, after 180 at 0.001."""
+    schedule = {
+        'type': 'step', 'warmup_epochs': 5, 'warmup_from_zero': True, 'at': [0.805, 0.905], 'gamma': [0.01, 0.1],
+    }  # fmt: skip
+    expected = [0, 0.02, 0.04, 0.06, 0.08, 0.1] + [0.1] * 155 + [1e-3] * 20 + [1e-4] * 19
+    assert rates(schedule, 200) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize('epochs', [5, 10, 90])
+def test_a_cosine_that_is_one_epoch_ahead(epochs: int) -> None:
+    """torch's scheduler, stepped before each epoch as in Kang et al.'s code."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.2)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+    expected = []
+    for _ in range(epochs):
+        optimizer.step()
+        scheduler.step()
+        expected.append(optimizer.param_groups[0]['lr'])
+    assert rates({'type': 'cosine', 'one_ahead': True}, epochs, lr=0.2) == pytest.approx(expected, abs=1e-12)
+    assert expected[-1] == pytest.approx(0, abs=1e-12)
+
+
 def test_cosine() -> None:
     table = rates({'type': 'cosine', 'warmup_epochs': 0}, 60)
     assert table[0] == 0.1  # the first epoch has the whole rate

@@ -71,15 +71,16 @@ def tiny(name: str, folder: Path, /, **backbone: Any) -> Benchmark:
 # ---------------------------------------------------------------------------------------------- training
 
 
-def spec(name: str, benchmark: Benchmark) -> str:
+def spec(asked: Spec, benchmark: Benchmark) -> str:
     """The method with a short second stage, a late part, and a size that fits the small network."""
-    known = METHODS.get(name).options()
+    name, known = asked.name, METHODS.get(asked.name).options()
     options = {key: value for key, value in {'epochs': 1, 'start': 0.5}.items() if key in known}
+    options = {key: value for key, value in options.items() if type(known[key].default) in (int, float)}
     if name == 'resample_repeat_factor':
         options['threshold'] = 1.0  # three classes: none is rarer than a thousandth
     if name == 'wide' and 'width' in benchmark.backbone:
         options['width'] = 2 * benchmark.backbone['width']
-    return str(Spec(name, options))
+    return str(Spec(name, {**options, **asked.options}))
 
 
 @dataclass
@@ -95,7 +96,7 @@ def train_all(benchmark: Benchmark, methods: list[str], folder: Path) -> dict[st
     data = load_data(benchmark.data)
     store, runs = Store(folder), {}
     for method in methods:
-        text = '+'.join(spec(name, benchmark) for name in method.split('+'))
+        text = '+'.join(spec(asked, benchmark) for asked in parse_specs(method))
         runs[method] = Run(benchmark, parse_specs(text), 0, make_plan(text, benchmark, data.fingerprint, 0))
     graph, failed = Graph(runs.values()), {}
     for stage in graph.stages.values():
@@ -153,3 +154,40 @@ def test_nbn_combines_with_the_methods_of_the_mission_on_the_networks_of_large_i
         assert not np.array_equal(with_nbn.logits, trained['nbn'].logits), method
         # one scalar for the whole network, also where three experts share it
         assert with_nbn.model['parameters'] == trained[method].model['parameters'] + 1, method
+
+
+AS_PUBLISHED = {
+    'nbn(scope=whole_last_stage)': 'nbn',
+    'nbn(rectify_logits=affine)': 'nbn',
+    'nbn_retrain': 'nbn',
+    'nbn_retrain(classifier=fresh, bn=train, sampling=instance_balanced)': 'nbn_retrain',
+    'ride(heads=linear)': 'ride',
+    'ride(heads=linear, loss=free)': 'ride(heads=linear)',
+    'ride(heads=linear, loss=free)+balanced_softmax': 'ride(heads=linear, loss=free)',
+    'nbn(scope=whole_last_stage, scalar=expert)+ride(heads=linear, loss=free)': 'ride(heads=linear, loss=free)',
+    'nbn(scope=whole_last_stage, scalar=expert, rectify_logits=True)+ride(heads=linear, loss=free)+balanced_softmax':
+        'ride(heads=linear, loss=free)+balanced_softmax',
+    'disalign(start=code)': 'disalign',
+    'weight_balancing(loss=bce)': 'weight_balancing',
+    'weight_balancing(project=epoch)': 'weight_balancing',
+    'weight_balancing(schedule=code)': 'weight_balancing',
+    'mixup_drw(divide_by=batch)': 'mixup_drw',
+    'remix+drw(divide_by=batch)': 'remix+drw',
+    'focal+drw(divide_by=batch)': 'focal+drw',
+    'resample_class_balanced(across_epochs=True)': 'resample_class_balanced',
+    'resample_progressive(across_epochs=True)': 'resample_progressive',
+    'crt(across_epochs=True)': 'crt',
+    'lws(across_epochs=True)': 'lws',
+}  # fmt: skip
+"""What official codes do where the defaults are otherwise, and the same without it."""
+
+
+@pytest.mark.parametrize('name', ['digits_lt', pytest.param(FIRST_LARGE, marks=pytest.mark.slow)])
+def test_the_habits_of_official_codes_train_and_act(name, data_folder, tmp_path):
+    trained = train_all(tiny(name, data_folder), sorted({*AS_PUBLISHED, *AS_PUBLISHED.values()}), tmp_path / 'store')
+    idle = [text for text, plain in AS_PUBLISHED.items() if np.array_equal(trained[text].logits, trained[plain].logits)]
+    assert not idle
+    experts = [
+        trained[f'{nbn}ride(heads=linear, loss=free)'] for nbn in ('nbn(scope=whole_last_stage, scalar=expert)+', '')
+    ]
+    assert experts[0].model['parameters'] == experts[1].model['parameters'] + 3

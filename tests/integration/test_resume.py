@@ -68,7 +68,13 @@ def test_a_stage_that_dies_after_any_epoch_ends_with_the_same_bits(tmp_path, mon
         assert torch.equal(tensor, states[1]['model'][name]), name
 
 
-@pytest.mark.parametrize('method', ['crt(epochs=4)', 'weight_balancing(epochs=4)'])
+OF_HEADS = [
+    'crt(epochs=4)', 'crt(epochs=4, across_epochs=True)', 'weight_balancing(epochs=4)', 'nbn_retrain(epochs=4)',
+    'weight_balancing(epochs=4, lr=0.1, head_decay=0.0, loss=bce, project=epoch)',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize('method', OF_HEADS)
 def test_a_head_that_dies_after_any_epoch_ends_with_the_same_bits(tmp_path, monkeypatch, logits_files, method):
     graph = graph_of(method, epochs=2)
     whole, cut = Store(tmp_path / 'whole'), Store(tmp_path / 'cut')

@@ -10,20 +10,24 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ltbench.errors import UsageError
 from ltbench.models.classifier import build_loss
+from ltbench.models.experts import DiverseExperts
 from ltbench.models.heads import LinearHead, joint
 from ltbench.models.losses import Loss
 from ltbench.models.mixing import BatchMixing
 from ltbench.models.normalization import LogitBatchNorm, NoAffineBN, UniformBN, batch_norms
+from ltbench.models.objective import Batch
 from ltbench.models.posthoc import Outputs
 from ltbench.models.resnet_cifar import CIFARResNet
 from methods.disalign import AlignedHead, generalized_weights
+from methods.la_loss import LogitAdjustedLoss
 from methods.lws import ScaledHead
 from methods.ncm import NearestClassMean
 from methods.remix import RemixMixing
 from methods.resample_repeat_factor import RepeatFactor
 from methods.ride import RIDELoss
-from methods.weight_balancing import MaxNorm
+from methods.weight_balancing import MaxNorm, SoftmaxBinaryLoss
 
 COUNTS = [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]  # CIFAR-10-LT, imbalance 100: 12,406 images
 SIX_THREE_ONE = torch.tensor([[math.log(6), math.log(3), 0.0]])  # softmax: .6 .3 .1; -ln: .510826 1.203973 2.302585
@@ -210,6 +214,26 @@ def test_aligned_head() -> None:
     assert aligned(torch.tensor([[1.0, 2.0]])).tolist()[0] == pytest.approx([4.25, 0.5], abs=1e-6)
 
 
+def test_aligned_head_as_in_the_official_code() -> None:
+    # features (1, 2), weights .1: confidence sigmoid(.3 + ln 3 - .3) = .75; base logits (2, 2) as above;
+    # a = 1: (1 + .75) * 2 = 3.5; then a = .5, b = -1: (1 + .75 * .5) * 2 - .75 = 2. The paper's a is one more
+    aligned = AlignedHead(linear([[1.0, 0.0], [0.0, 1.0]], [1.0, 0.0]), 2, 2, start='code')
+    assert aligned.confidence.weight.tolist()[0] == pytest.approx([0.1, 0.1])
+    paper = AlignedHead(aligned.base, 2, 2)
+    features = torch.tensor([[1.0, 2.0]])
+    with torch.no_grad():
+        aligned.confidence.bias.fill_(math.log(3) - 0.3)
+        assert aligned(features).tolist()[0] == pytest.approx([3.5, 3.5], abs=1e-6)
+        aligned.scale[1], aligned.shift[1] = 0.5, -1.0
+        paper.confidence.load_state_dict(aligned.confidence.state_dict())
+        paper.scale.copy_(1 + aligned.scale)
+        paper.shift.copy_(aligned.shift)
+    assert aligned(features).tolist()[0] == pytest.approx([3.5, 2.0], abs=1e-6)
+    torch.testing.assert_close(paper(features), aligned(features))
+    with pytest.raises(UsageError, match="unknown start of AlignedHead 'papper': did you mean paper"):
+        AlignedHead(aligned.base, 2, 2, start='papper')
+
+
 def test_scaled_head_scales_the_bias_too() -> None:
     # 3 * (2 * 1 + 5) = 21, not 3 * 2 * 1 + 5 = 11; the second class: .5 * (4 - 1)
     scaled = ScaledHead(linear([[2.0], [4.0]], [5.0, -1.0]), 2)
@@ -218,6 +242,19 @@ def test_scaled_head_scales_the_bias_too() -> None:
         scaled.scale.copy_(torch.tensor([3.0, 0.5]))
     assert scaled(torch.ones(1, 1)).tolist()[0] == [21.0, 1.5]
     assert scaled.weight.tolist() == [[6.0], [2.0]]
+
+
+def test_binary_cross_entropy_on_softmax_probabilities() -> None:
+    # probabilities (.5, .25, .25), label 0: -ln .5 - 2 ln .75, over 3 classes; label 1: -ln .5 - ln .25 - ln .75
+    # (1 - .5, .25, 1 - .25). Weights 1 and 3, over the batch size of 2
+    logits = torch.tensor([[math.log(2), 0.0, 0.0]] * 2)
+    first, second = (math.log(2) - 2 * math.log(0.75)) / 3, (math.log(2) + math.log(4) - math.log(0.75)) / 3
+    loss = SoftmaxBinaryLoss([5, 5, 5])
+    assert loss.per_sample(logits, torch.tensor([0, 1])).tolist() == pytest.approx([first, second], abs=1e-6)
+    loss.reweight(torch.tensor([1.0, 3.0, 1.0]), divide_by='batch')
+    assert loss(logits, torch.tensor([0, 1])).item() == pytest.approx((first + 3 * second) / 2, abs=1e-6)
+    certain = loss.per_sample(torch.tensor([[0.0, 500.0, 0.0]]), torch.tensor([0]))
+    assert certain.item() == pytest.approx(200 / 3, rel=1e-5)  # two logarithms of 0, held at -100
 
 
 def test_max_norm() -> None:
@@ -331,6 +368,28 @@ def test_ride_divergence_is_scaled_by_the_squared_mean_temperature() -> None:
     assert value == pytest.approx(cross_entropy - 2 * 4 / 9 * (0.092332 + 0.130812), abs=1e-5)
 
 
+def test_experts_with_balanced_softmax() -> None:
+    # The experts of test_ride_divergence with counts 3 and 1: cross-entropy of label 1 on (ln 9 + ln 3, 0) and
+    # (ln 3, 0) is ln 28 + ln 4; the divergences see the logits without the prior
+    class Model:
+        loss = LogitAdjustedLoss([3, 1])
+
+        def logits(self, images: Tensor) -> Tensor:
+            return images
+
+    logits = torch.tensor([[[math.log(9), 0.0], [0.0, 0.0]]]).repeat(4, 1, 1)
+    diverse = DiverseExperts(diversity=-2.0)
+    value, returned = diverse(Model(), Batch((logits,), torch.ones(4, dtype=torch.int64)))
+    assert value.item() == pytest.approx(math.log(28) + math.log(4) - 2 * (0.092332 + 0.130812), abs=1e-5)
+    assert returned is logits
+    # half of each label: the mean of this and of label 0, ln(28 / 27) + ln(4 / 3)
+    ones, halves = torch.ones(4, dtype=torch.int64), torch.full((4,), 0.5)
+    mixed, _ = diverse(Model(), Batch((logits,), ones, second_labels=1 - ones, share=halves))
+    other = math.log(28 / 27) + math.log(4 / 3)
+    expected = (math.log(28) + math.log(4) + other) / 2 - 2 * (0.092332 + 0.130812)
+    assert mixed.item() == pytest.approx(expected, abs=1e-5)
+
+
 def test_ride_temperatures() -> None:
     # .95 + .05 * n / 1240.6, over the largest of them: class 0 .95 + .05 * 4.030308 = 1.151515;
     # class 3: .993407 / 1.151515; class 9: .95 + .05 * .040303 = .952015
@@ -369,14 +428,27 @@ def test_logit_batch_norm_evaluates_with_running_statistics() -> None:
 
 
 def test_logit_batch_norm_of_experts() -> None:
-    """All experts' logits of a class are one population."""
+    """Each expert's logits of a class are a population of their own, as in the three heads of the official code."""
     torch.manual_seed(0)
     logits = torch.randn(32, 3, 10)
     logits[:, 1] += 5
-    out = LogitBatchNorm(10).train()(logits)
-    expected = LogitBatchNorm(10).train()(logits.reshape(96, 10)).reshape(32, 3, 10)
-    assert torch.equal(out, expected)
-    assert out[:, 1].mean() > 1
+    joined = LogitBatchNorm(10, experts=3).train()
+    out = joined(logits)
+    apart = [nn.BatchNorm1d(10, affine=False).train() for _ in range(3)]
+    expected = torch.stack([norm(logits[:, k]) for k, norm in enumerate(apart)], dim=1)
+    torch.testing.assert_close(out, expected)
+    torch.testing.assert_close(joined.running_mean.view(3, 10), torch.stack([norm.running_mean for norm in apart]))
+
+
+def test_affine_logit_batch_norm_has_a_weight_and_a_bias_for_each_class_of_each_expert() -> None:
+    # logits 1 and 3 of one class: -1 and 1 standardised; weight 2, bias .5: -1.5 and 2.5
+    norm = LogitBatchNorm(4, experts=3, affine=True).train()
+    assert sum(p.numel() for p in norm.parameters()) == 2 * 3 * 4
+    with torch.no_grad():
+        norm.weight.view(3, 4)[1, 2], norm.bias.view(3, 4)[1, 2] = 2.0, 0.5
+    logits = torch.zeros(2, 3, 4)
+    logits[:, 1, 2] = torch.tensor([1.0, 3.0])
+    assert norm(logits)[:, 1, 2].tolist() == pytest.approx([-1.5, 2.5], abs=1e-4)
 
 
 @pytest.mark.parametrize('scope', ['last_stage', 'all'])

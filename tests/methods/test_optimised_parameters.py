@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -16,11 +16,11 @@ from ltbench.data import load_data
 from ltbench.data.batches import BatchPreprocessor
 from ltbench.data.samplers import ClassAware
 from ltbench.engine.job import Job, Runtime, StageContext
-from ltbench.engine.networks import load_trained
+from ltbench.engine.networks import load_trained, network_of
 from ltbench.engine.outputs import predict
 from ltbench.engine.worker import carry_out
 from ltbench.grid.graph import Graph, Run
-from ltbench.method import make_plan
+from ltbench.method import build_method, make_plan
 from ltbench.models.classifier import LongTailClassifier, build_head
 from ltbench.models.heads import LinearHead
 from ltbench.seeding import derive_seed
@@ -35,6 +35,7 @@ DATA = load_data(BENCHMARK.data)
 METHODS = [
     'crt(epochs=2)', 'crt(epochs=2, bn=train)', 'lws(epochs=2)', 'lws(epochs=2, train_classifier=True)',
     'disalign(epochs=2)', 'weight_balancing(epochs=2, lr=0.1, head_decay=0.0, bn=eval)', 'mislas(epochs=2)',
+    'weight_balancing(epochs=2, lr=0.1, head_decay=0.0, bn=eval, project=epoch)',
 ]  # fmt: skip
 
 
@@ -201,11 +202,104 @@ def test_disalign_trains_its_calibration_alone(trained: Trained) -> None:
     assert changed(trained, 'disalign(epochs=2)') == set(expected)
 
 
-def test_weight_balancing_trains_the_classifier_it_found_within_its_norm(trained: Trained) -> None:
+@pytest.mark.parametrize('method', [method for method in METHODS if 'weight_balancing' in method])
+def test_weight_balancing_trains_the_classifier_it_found_within_its_norm(trained: Trained, method: str) -> None:
     """Without weight decay, at a large rate, so that the weights would grow past the limit if they could."""
-    method = 'weight_balancing(epochs=2, lr=0.1, head_decay=0.0, bn=eval)'
     assert changed(trained, method) == {'weight', 'bias'}
     norms = trained.model(method).head.weight.detach().norm(dim=1)
     limit = norms.min() + 0.1 * (norms.max() - norms.min())
     after = trained.load(trained.stages(method)[2], 'head.pt')['weight'].norm(dim=1)
     assert (after <= limit * (1 + 1e-6)).all()
+
+
+# ------------------------------------------------------------------------------------------------ along with the head
+
+ALONG = ['nbn_retrain(epochs=2)', 'nbn_retrain(epochs=2, bn=train)', 'nbn_retrain(epochs=2, classifier=fresh)']
+
+
+@pytest.fixture(scope='module')
+def retrained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[LongTailClassifier, LongTailClassifier]]:
+    """The networks before and after the second stage."""
+    store = Store(tmp_path_factory.mktemp('along'))
+    runs = {
+        text: Run(BENCHMARK, parse_specs(text), 0, make_plan(text, BENCHMARK, DATA.fingerprint, 0))
+        for text in ['nbn', *ALONG]
+    }
+    for stage in Graph(runs.values()).stages.values():
+        code = carry_out(Job(stage, str(store.root), Runtime(device='cpu')))
+        assert code == 0, store.read(stage.fingerprint, 'failure')
+    networks = {}
+    for method in ALONG:
+        first, second = runs[method].stages
+        assert first.fingerprint == runs['nbn'].fingerprint
+        context = StageContext(second, store, Runtime(device='cpu'))
+        networks[method] = network_of(context, first).eval(), network_of(context, second).eval()
+        preprocess = BatchPreprocessor(DATA, BENCHMARK.recipe['augmentation'], 0)
+        logits = predict(networks[method][1], preprocess, DATA.test, {})
+        with np.load(store.find(second.fingerprint).path('test.npz')) as stored:
+            assert torch.equal(logits, torch.from_numpy(stored['logits']))
+        model = store.find(second.fingerprint).meta['model']
+        assert model['parameters'] == sum(p.numel() for p in networks[method][0].parameters())
+    return networks
+
+
+@pytest.mark.parametrize('method', ALONG)
+def test_the_classifier_and_the_scalar_of_nbn_are_trained_and_nothing_else(retrained, method: str) -> None:
+    before, after = (network.state_dict() for network in retrained[method])
+    moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    statistics = {name for name, _ in retrained[method][0].named_buffers() if 'backbone' in name}
+    trained = {'head.weight', 'head.bias', *(f'backbone.layer3.0.bn2.{kind}_scalar' for kind in ('weight', 'bias'))}
+    assert moved == trained | (statistics if 'bn=train' in method else set())
+    assert after['backbone.layer3.0.bn2.weight_scalar'] == after['backbone.layer3.0.bn2.bias_scalar']
+
+
+def test_a_retrained_classifier_goes_on_from_the_first_one_or_begins_anew(retrained) -> None:
+    def kept(method: str) -> float:
+        before, after = (network.head.weight.detach() for network in retrained[method])
+        return torch.nn.functional.cosine_similarity(before, after).abs().mean().item()
+
+    assert kept(ALONG[0]) > 0.8 > kept(ALONG[2])
+
+
+def test_a_second_stage_whose_scalars_have_no_decay() -> None:
+    plan = make_plan('nbn_retrain(scalar_decay=False)', BENCHMARK, DATA.fingerprint, 0)
+    assert plan.stages()[1].config['optimizer']['paramwise'] == {'_scalar': {'weight_decay': 0.0}}
+
+
+def test_parts_that_are_not_there_cannot_be_trained_along(tmp_path) -> None:
+    plan = make_plan('erm', BENCHMARK, DATA.fingerprint, 0)
+    declared = make_plan('nbn_retrain', BENCHMARK, DATA.fingerprint, 0)
+    run = Run(BENCHMARK, parse_specs('erm'), 0, replace(plan, follow_ups=declared.follow_ups))
+    store = Store(tmp_path)
+    codes = [carry_out(Job(stage, str(store.root), Runtime(device='cpu'))) for stage in run.stages]
+    assert codes[0] == 0
+    reason = store.read(run.fingerprint, 'failure')['reason']
+    assert "no parameter of the backbone has '_scalar' in its name" in reason
+
+
+# ------------------------------------------------------------------------------------------------ published values
+
+
+@pytest.mark.parametrize(
+    ('benchmark', 'method', 'expected'),
+    [  # files of classifier-balancing@f162ade, MiSLAS@0fc381e and RIDE@ab8be5c
+        ('imagenet_lt', 'lws', {'lr': 0.2, 'weight_decay': 5e-4, 'epochs': 5}),
+        ('inat2018', 'lws', {'lr': 0.2, 'weight_decay': 1e-4, 'epochs': 5}),
+        ('cifar10_lt', 'mislas', {'weight_decay': 2e-4, 'head': 0.3, 'tail': 0.0, 'bn': 'eval', 'batch_size': 0}),
+        ('cifar100_lt', 'mislas', {'weight_decay': 2e-4, 'head': 0.4, 'tail': 0.1, 'bn': 'train', 'batch_size': 0}),
+        ('imagenet_lt', 'mislas', {'weight_decay': 5e-4, 'head': 0.3, 'tail': 0.0, 'batch_size': 256}),
+        ('inat2018', 'mislas', {'weight_decay': 1e-4, 'head': 0.3, 'tail': 0.0, 'batch_size': 256}),
+        ('places_lt', 'mislas', {'weight_decay': 5e-4, 'head': 0.4, 'tail': 0.1, 'batch_size': 256}),
+        ('cifar100_lt', 'ride', {'balance': 0.05}),
+        ('imagenet_lt', 'ride', {'balance': 0.02}),
+        ('inat2018', 'ride', {'balance': 0.015}),
+    ],
+)
+def test_values_of_the_official_files(benchmark: str, method: str, expected: dict[str, object]) -> None:
+    loaded = load_benchmark(benchmark)
+    built = build_method(*parse_specs(method), loaded)
+    assert {name: built.values[name] for name in expected} == expected
+    if method == 'mislas':
+        features, head = make_plan(method, loaded, DATA.fingerprint, 0).stages()[1:]
+        assert features.config['batch_size'] == (expected['batch_size'] or loaded.recipe['batch_size'])
+        assert head.config['optimizer']['weight_decay'] == expected['weight_decay']

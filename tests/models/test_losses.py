@@ -94,6 +94,30 @@ def test_weighted_mean_by_hand() -> None:
     assert weighted(logits, torch.tensor([0, 1])).item() == pytest.approx(1.75 * math.log(2))
 
 
+def test_weighted_sums_may_be_divided_by_the_batch_size() -> None:
+    # as above, over 2: (1 ln 2 + 3 ln 4) / 2 = 7/2 ln 2. Mixed, half of each label, the second ones 1 and 0 with losses
+    # ln 2 and ln 4/3: (.5 * 1 ln 2 + .5 * 3 ln 4 + .5 * 3 ln 2 + .5 * 1 ln 4/3) / 2
+    weighted = CrossEntropyLoss([5, 5])
+    weighted.reweight(torch.tensor([1.0, 3.0]), divide_by='batch')
+    logits, labels = torch.tensor([[0.0, 0.0], [math.log(3), 0.0]]), torch.tensor([0, 1])
+    assert weighted(logits, labels).item() == pytest.approx(3.5 * math.log(2))
+    mixed = weighted.mixed(logits, labels, 1 - labels, torch.tensor([0.5, 0.5]))
+    expected = (math.log(2) + 3 * math.log(4) + 3 * math.log(2) + math.log(4 / 3)) / 4
+    assert mixed.item() == pytest.approx(expected)
+    assert weighted.weight(labels).item() == 2  # what parts of a batch on several devices are added up by
+    with pytest.raises(UsageError, match="unknown divide_by of class weights 'batches': did you mean batch"):
+        weighted.reweight(torch.ones(2), divide_by='batches')
+
+
+def test_the_config_of_class_weights_says_what_they_are_divided_by() -> None:
+    logits, labels = random_batch()
+    each = functional.cross_entropy(logits, labels, reduction='none')
+    weights = effective_number_weights(COUNTS, 0.9)
+    config = {'type': 'EffectiveNumber', 'beta': 0.9, 'divide_by': 'batch'}
+    built = build_loss({'type': 'CrossEntropyLoss'}, config, COUNTS)
+    assert torch.allclose(built(logits, labels), (weights[labels] * each).sum() / len(labels))
+
+
 @pytest.mark.parametrize('name', ['CrossEntropyLoss', 'LogitAdjustedLoss', 'LDAMLoss'])
 def test_every_loss_takes_class_weights(name: str) -> None:
     logits, labels = random_batch()

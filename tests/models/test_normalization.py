@@ -11,6 +11,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ltbench.errors import UsageError
 from ltbench.models.normalization import NormalizedBatchNorm2d, NormalizedBN, batch_norms
 from ltbench.models.resnet_cifar import CIFARResNet
 
@@ -100,6 +101,11 @@ def test_last_stage_is_the_closing_bn_of_each_block() -> None:
     assert list(normalized(network(20, scope='last_stage'))) == LAST_STAGE
 
 
+def test_whole_last_stage_is_every_bn_of_the_last_stage() -> None:
+    expected = [f'layer3.{block}.{bn}' for block in range(3) for bn in ('bn1', 'bn2')]
+    assert list(normalized(network(20, scope='whole_last_stage'))) == expected
+
+
 def test_all_is_every_bn() -> None:
     net = network(20, scope='all')
     assert len(normalized(net)) == 19  # the stem's and two in each of nine blocks
@@ -139,6 +145,26 @@ def test_scalars_are_shared_as_asked(scalar: str, different: int) -> None:
     assert len({identity for pair in scalars(net) for identity in pair}) == different
     assert all((of_weight == of_bias) == (scalar != 'each') for of_weight, of_bias in scalars(net))
     assert parameters(net) == parameters(CIFARResNet(20, in_channels=1)) + different
+
+
+@pytest.mark.parametrize(('scope', 'layers'), [('last_stage', 1), ('whole_last_stage', 2)])
+def test_each_expert_may_have_a_scalar_of_its_own(scope: str, layers: int) -> None:
+    net = CIFARResNet(8, in_channels=1, experts=3)
+    before = parameters(net)
+    NormalizedBN(scope=scope, scalar='expert')(net)
+    of_experts = [{id(bn.weight_scalar) for bn in normalized(stage).values()} for stage in net.layer3]
+    assert [len(normalized(stage)) for stage in net.layer3] == [layers] * 3
+    assert [len(scalars) for scalars in of_experts] == [1] * 3
+    assert len(set.union(*of_experts)) == 3
+    assert all(bn.weight_scalar is bn.bias_scalar for bn in normalized(net).values())
+    assert parameters(net) == before + 3
+
+
+def test_a_scalar_for_each_expert_is_neither_for_one_network_nor_for_what_experts_share() -> None:
+    with pytest.raises(UsageError, match="this network is one: scalar='network'"):
+        network(8, scalar='expert')
+    with pytest.raises(UsageError, match="the scope is 'last_stage' or 'whole_last_stage', not 'all'"):
+        NormalizedBN(scope='all', scalar='expert')
 
 
 def test_a_shared_scalar_moves_all_layers() -> None:

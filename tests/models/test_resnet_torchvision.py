@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import resnet
 
+from ltbench import plugins
+from ltbench.config import load_benchmark
 from ltbench.errors import UsageError
+from ltbench.method import make_plan
 from ltbench.models.classifier import LongTailClassifier, build_loss
 from ltbench.models.normalization import NormalizedBatchNorm2d, NormalizedBN
 from ltbench.models.resnet_torchvision import TorchvisionResNet
+
+plugins.load()
 
 
 @pytest.mark.parametrize(
@@ -172,7 +180,7 @@ def test_normalisation_cosine_heads_and_rectification_work_on_experts(name):
     config = {
         'backbone': dict(type='TorchvisionResNet', name=name, width=0.25, experts=3, expert_width=0.75),
         'normalization': dict(type='NormalizedBN', scope='all'),
-        'head': dict(type='ExpertHeads', experts=3),
+        'head': dict(type='HeadOfEach', experts=3, head=dict(type='CosineHead')),
         'rectification': dict(type='LogitBatchNorm'),
         'recipe': {'precision': 'fp32'},
     }
@@ -181,11 +189,100 @@ def test_normalisation_cosine_heads_and_rectification_work_on_experts(name):
     images, labels = torch.randn(6, 3, 32, 32), torch.arange(6) % 5
     logits = model.logits(images)
     assert logits.shape == (6, 3, 5)
-    assert torch.allclose(logits.mean(dim=(0, 1)), torch.zeros(5), atol=1e-5)  # rectified over images and experts
+    assert torch.allclose(logits.mean(dim=0), torch.zeros(3, 5), atol=1e-5)  # rectified over images, each expert
     assert torch.equal(model(images), model.logits(images).mean(dim=1))
     model(images, labels, mode='loss')['loss'].backward()
     missing = [key for key, p in model.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
     assert not missing
+
+
+RELEASED = (
+    'nbn(scope=whole_last_stage, scalar=expert, rectify_logits=True)+ride(expert_width=1.0, heads=linear, loss=free)'
+)
+
+
+def released(num_classes: int, **backbone: Any) -> LongTailClassifier:
+    """NBN's network of three experts, as the methods declare it."""
+    benchmark = load_benchmark('imagenet_lt')
+    benchmark = replace(benchmark, backbone={**benchmark.backbone, **backbone})
+    (stage,) = make_plan(RELEASED, benchmark, 'data', 0).stages()
+    return LongTailClassifier(stage.config, num_classes, in_channels=3)
+
+
+def test_the_released_network_of_three_experts_has_the_parameters_of_the_official_one():
+    """yuxiangbao/NBN@7365e21, resnet50_ride_NBN with Linear_fcbn_notaffine: counted there, 73,781,351, of which 111 are
+    its vector of scalars; 3 of these act. And added up from the table of He et al."""
+    with torch.device('meta'):
+        network = released(1000)
+
+    def stage(inside: int, width: int, blocks: int) -> int:
+        """Convolutions 1x1, 3x3, 1x1 with their BN; a projection in the first block."""
+        first = inside * width + 9 * width**2 + 4 * width**2 + 12 * width + inside * 4 * width + 8 * width
+        other = 4 * width * width + 9 * width**2 + 4 * width**2 + 12 * width
+        return first + (blocks - 1) * other
+
+    shared = 3 * 49 * 64 + 128 + stage(64, 64, 3) + stage(256, 128, 4)
+    each = stage(512, 256, 6) + stage(1024, 512, 3) + 2048 * 1000 + 1000 + 1
+    assert sum(p.numel() for p in network.parameters()) == shared + 3 * each == 73_781_351 - 111 + 3
+
+
+def test_the_released_network_computes_what_the_formulas_say():
+    """Written out with the functions of torch, from the weights alone, with batch and with running statistics."""
+    torch.manual_seed(0)
+    network, images = released(7, width=0.125).double(), torch.randn(5, 3, 64, 64).double()
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if parameter.dim() == 1:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+            if name.endswith('_scalar'):
+                parameter.copy_(2.0 + torch.rand_like(parameter))
+        network.train()(images)  # moves the running statistics
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    for training in (True, False):
+        network.load_state_dict(state)
+        expected = torch.stack([written_out(state, images, expert, training) for expert in range(3)], dim=1)
+        torch.testing.assert_close(network.train(training).logits(images), expected)
+        if not training:
+            torch.testing.assert_close(network(images), expected.mean(dim=1))
+
+
+def written_out(state: dict[str, Tensor], images: Tensor, expert: int, training: bool) -> Tensor:
+    """Logits ``[B, C]`` of one expert."""
+
+    def standardised(x: Tensor, mean: Tensor, var: Tensor) -> Tensor:
+        axes = [axis for axis in range(x.dim()) if axis != 1]
+        if training:
+            mean, var = x.mean(axes), x.var(axes, unbiased=False)
+        shape = [-1 if axis == 1 else 1 for axis in range(x.dim())]
+        return (x - mean.view(shape)) / (var.view(shape) + 1e-5).sqrt()
+
+    def norm(x: Tensor, name: str) -> Tensor:
+        weight, bias = state[f'{name}.weight'], state[f'{name}.bias']
+        if '.layer4.' in name:
+            a = state[f'{name}.weight_scalar']
+            weight, bias = (a * vector / (vector.norm() + 1e-6) for vector in (weight, bias))
+        x = standardised(x, state[f'{name}.running_mean'], state[f'{name}.running_var'])
+        return x * weight[:, None, None] + bias[:, None, None]
+
+    def block(x: Tensor, name: str, stride: int) -> Tensor:
+        y = norm(functional.conv2d(x, state[f'{name}.conv1.weight']), f'{name}.bn1').relu()
+        y = norm(functional.conv2d(y, state[f'{name}.conv2.weight'], stride=stride, padding=1), f'{name}.bn2').relu()
+        y = norm(functional.conv2d(y, state[f'{name}.conv3.weight']), f'{name}.bn3')
+        if f'{name}.downsample.0.weight' in state:
+            x = functional.conv2d(x, state[f'{name}.downsample.0.weight'], stride=stride)
+            x = norm(x, f'{name}.downsample.1')
+        return (x + y).relu()
+
+    x = functional.conv2d(images, state['backbone.conv1.weight'], stride=2, padding=3)
+    x = functional.max_pool2d(norm(x, 'backbone.bn1').relu(), 3, stride=2, padding=1)
+    stages = ('layer1', 'layer2', f'layer3.{expert}', f'layer4.{expert}')
+    for stage, blocks in zip(stages, (3, 4, 6, 3), strict=True):
+        for number in range(blocks):
+            x = block(x, f'backbone.{stage}.{number}', 2 if number == 0 and stage != 'layer1' else 1)
+    head = f'head.base.heads.{expert}'
+    logits = x.mean(dim=(2, 3)) @ state[f'{head}.weight'].T + state[f'{head}.bias']
+    mean, var = (state[f'head.rectification.running_{name}'].view(3, -1)[expert] for name in ('mean', 'var'))
+    return standardised(logits, mean, var)
 
 
 @pytest.mark.parametrize('part', [0, 1, 3, 4])
@@ -221,7 +318,7 @@ def test_whole_networks_begin_with_kaiming_weights_in_every_colour_space():
 def test_a_head_for_another_number_of_experts_is_refused():
     config = {
         'backbone': dict(type='TorchvisionResNet', name='resnet10', width=0.125, experts=3),
-        'head': dict(type='ExpertHeads', experts=2),  # would leave out the third
+        'head': dict(type='HeadOfEach', experts=2, head=dict(type='CosineHead')),  # would leave out the third
         'normalization': None, 'rectification': None, 'recipe': {'precision': 'fp32'},
     }  # fmt: skip
     model = LongTailClassifier(config, num_classes=5, in_channels=3)
@@ -235,6 +332,18 @@ def test_initial_weights_are_those_of_the_official_codes():
     weight = network.layer4[0].conv2.weight  # N(0, sqrt(2 / (k * k * out)))
     assert weight.std().item() == pytest.approx((2 / (9 * 512)) ** 0.5, rel=0.01)
     assert (network.layer4[0].bn2.weight == 1).all()  # not the zero-initialised residual
+
+
+def test_convolutions_may_begin_as_pytorch_begins_them():
+    """As in NBN's ResNeXt-50: uniform within 1 / sqrt(fan-in); one channel a group at this width."""
+    for channels in (1, 3):
+        torch.manual_seed(0)
+        network = TorchvisionResNet('resnext50_32x4d', channels, width=0.25, conv_init='default')
+        for weight, fan_in in ((network.layer1[0].conv2.weight, 9), (network.conv1.weight, 49 * channels)):
+            assert 0.95 * fan_in**-0.5 < weight.abs().max().item() <= fan_in**-0.5
+            assert weight.std().item() == pytest.approx((3 * fan_in) ** -0.5, rel=0.08)
+    with pytest.raises(UsageError, match="unknown conv_init of TorchvisionResNet 'defualt': did you mean default"):
+        TorchvisionResNet('resnet10', conv_init='defualt')
 
 
 def test_an_unknown_network_is_an_error_with_near_misses():
