@@ -82,7 +82,8 @@ def show_rescored(text: str) -> int:
         return EXIT_FAILED
     apart = max(row.apart for row in rows if row.metric not in new)
     how = 'bit for bit' if apart == 0 else f'apart from rounding (at most {apart:.0e})'
-    console.print(f'Equal, {how}: all {len(rows) - len(new)} metrics are what the {len(outputs[1]):,} stored logits give.')
+    same = len(rows) - len(new)
+    console.print(f'Equal, {how}: all {same} metrics are what the {len(outputs[1]):,} stored logits give.')
     if new:
         console.print(f'Not recorded yet: {", ".join(new)}; `ltbench eval --all` adds them.')
     return 0

@@ -94,4 +94,6 @@ def test_what_the_grid_takes_is_known_without_any_data(main, sandbox, capsys):
     assert images == pytest.approx(epochs * 0.115846, rel=0.05)
     assert main('status', 'full', '--json') == 0
     assert {row['state'] for row in json.loads(capsys.readouterr().out)} == {'pending'}
+    assert main('run', 'cifar10_lt', '--dry-run') == 0  # in bfloat16
+    assert 'exaFLOP' in capsys.readouterr().out
     assert not (sandbox / 'store').exists()
