@@ -349,11 +349,11 @@ def _only_known(given: Mapping[str, Any], known: Sequence[str], noun: str) -> No
             raise unknown(noun, key, known)
 
 
-def _merge(tree: dict[str, Any], changes: Mapping[str, Any], where: str) -> None:
+def _merge(tree: dict[str, Any], changes: Mapping[str, Any], where: str, path: str = '') -> None:
     for key, value in changes.items():
         if isinstance(value, Mapping) and isinstance(tree.get(key), dict) and 'type' not in value:
-            _merge(tree[key], value, where)
-        elif key in tree:
+            _merge(tree[key], value, where, f'{path}.{key}')
+        elif key in tree or path == '.recipe.augmentation':  # all of its entries are optional, and it is checked whole
             tree[key] = value
         else:
             raise unknown(f'key in {where}', key, tree)

@@ -41,6 +41,8 @@ presets = dict(
     quick=dict(recipe=dict(epochs=30, optimizer=dict(lr=0.05)), backbone=dict(depth=20)),
     cosine=dict(recipe=dict(schedule=dict(type='cosine', warmup_epochs=1))),
     broken=dict(recipe=dict(epoch=30)),
+    strong=dict(recipe=dict(augmentation=dict(policies=[dict(type='Cutout', side=16)]))),
+    wrong=dict(recipe=dict(augmentation=dict(policy=[dict(type='Cutout', side=16)]))),
 )
 '''
 
@@ -249,6 +251,12 @@ def test_resolved_is_a_copy_of_everything() -> None:
 )
 def test_unknown_benchmarks_and_options(text: str, words: str) -> None:
     refused(words, text)
+
+
+def test_a_preset_may_add_augmentation_that_the_recipe_does_not_name() -> None:
+    augmentation = load_benchmark('toy_lt', preset='strong').recipe['augmentation']
+    assert augmentation == {'crop_padding': 4, 'flip': True, 'policies': [{'type': 'Cutout', 'side': 16}]}
+    refused("unknown entry of recipe.augmentation of toy_lt 'policy'", 'toy_lt', preset='wrong')
 
 
 def test_unknown_presets() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ltbench.config import config_names, load_benchmark, load_suite, read_config
+from ltbench.data.views import resolve
 from ltbench.engine.optim import build_optimizer, learning_rate
 from ltbench.method import make_plan
 from ltbench.models.classifier import LongTailClassifier
@@ -56,3 +57,47 @@ def test_published_recipes():
         assert (recipe['epochs'], recipe['batch_size'], recipe['optimizer']['lr']) == (90, 512, 0.2)
         assert recipe['optimizer']['weight_decay'] == decay
     assert load_benchmark('inat2018', 'long').recipe['epochs'] == 200
+
+
+RANDAUGMENT = [{'type': 'RandAugment', 'operations': 2, 'strength': 30, 'probability': 0.5}]
+
+
+@pytest.mark.parametrize(('name', 'preset', 'epochs', 'batch_size', 'lr', 'decay', 'rates'), [
+    ('cifar10_lt', 'strong', 200, 64, 0.1, 2e-4, {0: 0.02, 4: 0.1, 5: 0.1, 70: 0.075}),
+    ('cifar100_lt', 'strong', 200, 64, 0.1, 2e-4, {0: 0.02, 4: 0.1, 5: 0.1, 70: 0.075}),
+    ('cifar100_lt', 'strong_400', 400, 64, 0.1, 2e-4, {0: 0.02, 319: 0.1, 320: 0.01, 359: 0.01, 360: 1e-3}),
+    ('imagenet_lt', 'strong', 180, 256, 0.1, 5e-4, {0: 0.1, 90: 0.05}),
+    ('imagenet_lt', 'strong_400', 400, 128, 0.02, 5e-4, {0: 0.002, 9: 0.02, 205: 0.01}),
+    ('inat2018', 'strong', 100, 256, 0.2, 1e-4, {0: 0.2, 50: 0.1}),
+])  # fmt: skip
+def test_published_recipes_with_strong_augmentation(name, preset, epochs, batch_size, lr, decay, rates):
+    """As DBM, NCL, BCL and PaCo state them; what they leave open is as in the plain recipe."""
+    paper, strong = load_benchmark(name), load_benchmark(name, preset)
+    recipe = strong.recipe
+    assert (recipe['epochs'], recipe['batch_size']) == (epochs, batch_size)
+    assert recipe['optimizer'] == {'type': 'SGD', 'lr': lr, 'momentum': 0.9, 'weight_decay': decay}
+    for epoch, rate in rates.items():
+        assert learning_rate(recipe['schedule'], lr, epoch, epochs) == pytest.approx(rate, abs=1e-4)
+    if 'cifar' in name:
+        policies = [{'type': 'AutoAugment', 'table': 'cifar10'}, {'type': 'Cutout', 'side': 16}]
+        assert recipe['augmentation'] == {'crop_padding': 4, 'flip': True, 'policies': policies}
+    else:
+        jitter = {'color_jitter': [0.4, 0.4, 0.4, 0.0]}
+        assert recipe['augmentation'] == paper.recipe['augmentation'] | jitter | {'policies': RANDAUGMENT}
+    assert (strong.data, strong.backbone) == (paper.data, paper.backbone)
+
+
+@pytest.mark.parametrize('name', config_names('benchmarks'))
+def test_no_preset_shares_a_table_with_another(name):
+    presets = ['paper', *read_config('benchmarks', name)[0].get('presets', {})]
+    benchmarks = [load_benchmark(name, preset) for preset in presets]
+    assert [benchmark.setting for benchmark in benchmarks] == presets
+    assert len({benchmark.table('the same data') for benchmark in benchmarks}) == len(presets)
+
+
+@pytest.mark.parametrize('view', ['plain', 'strong'])
+@pytest.mark.parametrize('name', ['cifar100_lt', 'imagenet_lt'])
+def test_a_strong_view_is_what_the_strong_preset_makes_of_every_image(name, view):
+    plain, strong = (load_benchmark(name, preset).recipe['augmentation'] for preset in ('paper', 'strong'))
+    assert resolve(view, strong) == strong
+    assert resolve('strong', plain) == strong

@@ -1,4 +1,9 @@
-"""ResNet-50 as Decoupling trains it on ImageNet-LT (facebookresearch/classifier-balancing@f162ade): cosine, lr 0.2."""
+"""ResNet-50 as Decoupling trains it on ImageNet-LT (facebookresearch/classifier-balancing@f162ade): cosine, lr 0.2.
+
+RandAugment in presets `strong` is what BCL and PaCo call `rand-n2-m10`: their 10 is the most that an operation does, 30
+here, and each of the two operations happens to half of the images. Operations and scales are torchvision's; theirs have
+Invert and SolarizeAdd beside these, and at full strength only increase brightness, colour, contrast and sharpness.
+"""
 
 backbone = dict(type='TorchvisionResNet', name='resnet50')
 recipe = dict(

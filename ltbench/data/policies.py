@@ -231,6 +231,7 @@ class RandAugment(_Steps):
     Args:
         operations: How many, one after the other.
         strength: 0 .. 30.
+        probability: With which each of them happens, above 0.
 
     Raises:
         UsageError: If a value is out of range.
@@ -239,17 +240,22 @@ class RandAugment(_Steps):
     BINS = 31
     NAMES = tuple(name for name in OPERATIONS if name != 'Invert')
 
-    def __init__(self, operations: int = 2, strength: int = 9) -> None:
+    def __init__(self, operations: int = 2, strength: int = 9, probability: float = 1.0) -> None:
         if not 0 <= strength < self.BINS:
             raise UsageError(f'strength of RandAugment lies between 0 and {self.BINS - 1}, got {strength}')
         if operations < 1:
             raise UsageError(f'operations of RandAugment are 1 or more, got {operations}')
-        self.count, self.strength = operations, strength
+        if not 0 < probability <= 1:
+            raise UsageError(f'probability of RandAugment lies above 0 and up to 1, got {probability}')
+        self.count, self.strength, self.probability = operations, strength, probability
 
     def draw(self, batch_size: int, side: tuple[int, int], random: torch.Generator) -> Draws:
         """Operations and strengths ``[B, K]``."""
         allowed = torch.tensor([OPERATIONS.index(name) for name in self.NAMES])
         operations = allowed[torch.randint(len(allowed), (batch_size, self.count), generator=random)]
+        if self.probability < 1:
+            happens = torch.rand(batch_size, self.count, generator=random) < self.probability
+            operations = torch.where(happens, operations, OPERATIONS.index('Identity'))
         strengths = torch.stack([_scale(name, self.BINS, side)[self.strength] for name in OPERATIONS])
         return operations, _signed(strengths[operations], operations, random)
 
@@ -257,7 +263,10 @@ class RandAugment(_Steps):
         """torchvision's."""
         from torchvision.transforms import v2
 
-        return v2.RandAugment(self.count, self.strength)
+        if self.probability == 1:
+            return v2.RandAugment(self.count, self.strength)
+        step = v2.RandomApply([v2.RandAugment(1, self.strength)], p=self.probability)
+        return v2.Compose([step] * self.count)
 
 
 @POLICIES.register_module()

@@ -36,7 +36,7 @@ def resolve(view: str | Mapping[str, Any], augmentation: Mapping[str, Any]) -> d
     if view == 'plain':
         return dict(augmentation)
     if view == 'strong':
-        policies = [{'type': 'RandAugment', 'operations': 2, 'strength': 10}] if large else [
+        policies = [{'type': 'RandAugment', 'operations': 2, 'strength': 30, 'probability': 0.5}] if large else [
             {'type': 'AutoAugment', 'table': 'cifar10'}, {'type': 'Cutout', 'side': 16},
         ]  # fmt: skip
         return {**augmentation, 'policies': policies}

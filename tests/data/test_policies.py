@@ -16,6 +16,7 @@ STEPS = [
     dict(type='AutoAugment', table='cifar10'),
     dict(type='AutoAugment', table='imagenet'),
     dict(type='RandAugment', operations=2, strength=10),
+    dict(type='RandAugment', operations=2, strength=30, probability=0.5),
     dict(type='TrivialAugmentWide'),
 ]
 ALL = [
@@ -92,6 +93,22 @@ def test_pairs_are_drawn_as_often_as_the_table_says():
     rotations = strengths[operations == OPERATIONS.index('Rotate')]
     assert (rotations < 0).float().mean() == pytest.approx(0.5, abs=0.03)
     assert (strengths[operations == OPERATIONS.index('Solarize')] >= 0).all()
+
+
+def test_each_step_of_randaugment_happens_as_often_as_asked_for():
+    policy = build(POLICIES, dict(type='RandAugment', operations=2, strength=30, probability=0.5))
+    operations, strengths = policy.draw(50_000, (32, 32), torch.Generator().manual_seed(0))
+    still = operations == OPERATIONS.index('Identity')
+    share = 0.5 + 0.5 / 14  # also one of the operations
+    assert still.float().mean().item() == pytest.approx(share, abs=0.005)
+    assert still.all(dim=1).float().mean().item() == pytest.approx(share**2, abs=0.007)
+    assert set(strengths[operations == OPERATIONS.index('Rotate')].tolist()) == {-30.0, 30.0}
+    transform, kept = policy.on_single(), 0
+    image = F.to_pil_image(pictures(1, side=16)[0])
+    for seed in range(600):
+        torch.manual_seed(seed)
+        kept += transform(image).tobytes() == image.tobytes()
+    assert kept / 600 == pytest.approx(share**2, abs=0.06)
 
 
 @pytest.mark.parametrize('config', ALL, ids=lambda config: '-'.join(map(str, config.values())))
@@ -192,6 +209,7 @@ def test_single_images_go_through_the_same_policy(config):
         (dict(type='AutoAugment', table='cifar'), 'did you mean cifar10'),
         (dict(type='RandAugment', strength=31), 'strength of RandAugment lies between 0 and 30, got 31'),
         (dict(type='RandAugment', operations=0), 'operations of RandAugment are 1 or more, got 0'),
+        (dict(type='RandAugment', probability=0), 'probability of RandAugment lies above 0 and up to 1, got 0'),
         (dict(type='SimAugment', hue=0.6), 'hue of SimAugment lies between 0 and 0.5, got 0.6'),
         (dict(type='Cutout', side=0), 'side of Cutout is 1 or larger, got 0'),
         (dict(type='AutoAugmnet'), 'AutoAugment'),
