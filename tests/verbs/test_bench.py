@@ -103,6 +103,39 @@ def test_the_grid_that_is_measured_shares_more_than_half_of_its_epochs():
     assert sum(epochs_of(stage) for stage in together.stages.values()) <= 0.5 * alone
 
 
+def test_augmentation_and_its_reference_make_alike_images():
+    from PIL import Image
+
+    from ltbench.data.noise import NoiseLT
+    from ltbench.verbs.bench import views
+
+    data = NoiseLT(n_max=150, num_classes=10, imbalance_factor=2)
+    torch.manual_seed(0)
+    for names, one_by_one in (
+        (['strong'], views._strong_one_by_one(data)),
+        (['plain'], views._plain_one_by_one(data)),
+        (['contrastive'], views._contrastive_one_by_one(data)),
+    ):
+        ours = torch.cat([batch['images'] for batch in views._Views(data, names).loader])
+        theirs = torch.stack([one_by_one(Image.fromarray(image)) for image in data.train.images])
+        assert ours.shape == theirs.shape
+        black = -torch.tensor(data.mean).view(3, 1, 1) / torch.tensor(data.std).view(3, 1, 1)
+        shares = [((part - black).abs() < 1e-3).all(dim=1).float().mean().item() for part in (ours, theirs)]
+        assert shares[0] == pytest.approx(shares[1], abs=0.03), names
+        for moment in (torch.mean, torch.std):
+            assert moment(ours).item() == pytest.approx(moment(theirs).item(), abs=0.12), names
+
+
+def test_the_contrastive_step_is_measured_against_the_parts_that_it_has():
+    from ltbench.method import make_plan
+    from ltbench.verbs.bench import views
+
+    method, names, size = views.CONTRAST
+    settings = make_plan(method, views._small(128), '', 0).settings
+    assert (tuple(settings['views']), settings['objective']['features']) == (names, size)
+    assert len(load_data(views._small(128).data).train) % (3 * 128) == 0  # batches of both sizes are whole
+
+
 @pytest.mark.slow
 def test_the_data_path_is_as_fast_as_was_asked_for(tmp_path):
     """The other parts take too long here, and their bounds too close for a shared machine: see results/bench."""

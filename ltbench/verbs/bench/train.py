@@ -83,14 +83,14 @@ def _digits(rounds: int, threads: int) -> list[dict[str, Any]]:
 
 
 def train_by_turns(
-    benchmark: Benchmark, ways: Sequence[Callable[[], float]], threads: int, epochs: int = 1
+    benchmark: Benchmark, ways: Sequence[Callable[[], float]], threads: int, epochs: int = 1, method: str = 'erm'
 ) -> tuple[list[tuple[float, ...]], float]:
-    """Train ERM as a stage does, letting the other ways have their turn every ``epochs`` epochs.
+    """Train a method as a stage does, letting the other ways have their turn every ``epochs`` epochs.
 
     Returns:
         The seconds of ours and of the other ways, turn by turn without the first; the seconds of the evaluation.
     """
-    (stage,) = graph_of(benchmark, 'erm').stages.values()
+    (stage,) = graph_of(benchmark, method).stages.values()
     turns = _Turns(ways, epochs)
     with scratch_store() as store:
         artifact = given(train(StageContext(stage, store, Runtime(threads=threads)), [turns]))
