@@ -83,7 +83,7 @@ class SimAugment(Policy):
 
 
 def _blend(images: Tensor, others: Tensor, share: Tensor) -> Tensor:
-    return (images * share + others * (1 - share)).clamp_(0, 255).to(torch.uint8)
+    return images.float().mul_(share).add_(others * (1 - share)).clamp_(0, 255).to(torch.uint8)
 
 
 def _grey(images: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ def _grey(images: Tensor) -> Tensor:
 
 
 def _brighter(images: Tensor, factor: Tensor) -> Tensor:
-    return (images * factor).clamp_(0, 255).to(torch.uint8)
+    return images.float().mul_(factor).clamp_(0, 255).to(torch.uint8)
 
 
 def _more_contrast(images: Tensor, factor: Tensor) -> Tensor:
@@ -110,18 +110,25 @@ def _turned(images: Tensor, turn: Tensor) -> Tensor:
     """The hue turned by a share of the circle, saturation and value as they were."""
     if images.shape[1] == 1:
         return images
-    colours = images.float() / 255
-    least, most = colours.aminmax(dim=1, keepdim=True)
-    span = most - least
-    red, green, blue = ((most - colours) / span.where(span > 0, 1)).split(1, dim=1)
-    is_red, is_green = colours[:, :1] == most, colours[:, 1:2] == most
-    sector = torch.where(is_red, blue - green, torch.where(is_green, 2 + red - blue, 4 + green - red))
-    hue = (sector / 6 + turn) % 1.0
+    channels = images.float().div_(255).split(1, dim=1)
+    red, green, blue = channels
+    most = torch.maximum(torch.maximum(red, green), blue)
+    span = most - torch.minimum(torch.minimum(red, green), blue)
+    divisor = span.where(span > 0, 1)
+    to_red, to_green, to_blue = ((most - channel).div_(divisor) for channel in channels)
+    hue = torch.where(
+        red == most, to_blue - to_green, torch.where(green == most, 2 + to_red - to_blue, 4 + to_green - to_red)
+    )
+    hue = (hue / 6).add_(turn)
+    sixths = hue.sub_(hue.floor()).mul_(6)
     # each channel falls from its most to its least and back along the circle
-    offsets = torch.tensor([5.0, 3.0, 1.0], device=images.device).view(1, 3, 1, 1)
-    place = (offsets + hue * 6) % 6
-    colour = most - span * torch.minimum(place, 4 - place).clamp(0, 1)
-    return (colour * 255.999).to(torch.uint8)
+    result = torch.empty_like(images)
+    for channel, offset in enumerate((5.0, 3.0, 1.0)):
+        place = sixths + offset
+        place.sub_(6 * (place >= 6))
+        fallen = torch.minimum(place, 4 - place).clamp_(0, 1).mul_(span)
+        result[:, channel : channel + 1] = (most - fallen).mul_(255.999)
+    return result
 
 
 def _blurred(images: Tensor, widths: Tensor) -> Tensor:
@@ -131,7 +138,7 @@ def _blurred(images: Tensor, widths: Tensor) -> Tensor:
     places = torch.arange(-radius, radius + 1, dtype=torch.float32, device=images.device)
     kernels = torch.exp(-0.5 * (places / widths[:, None]) ** 2)
     kernels = (kernels / kernels.sum(dim=1, keepdim=True)).repeat_interleave(channels, dim=0)
-    padded = functional.pad(images.float(), [radius] * 4, mode='reflect').view(
+    padded = functional.pad(images.float(), [radius] * 4, mode='reflect').reshape(
         1, batch * channels, *_padded(images, radius)
     )
     rows = functional.conv2d(padded, kernels[:, None, None, :], groups=batch * channels)

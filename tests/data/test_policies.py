@@ -122,6 +122,8 @@ def test_draws_repeat_and_images_do_not_hang_on_each_other(config):
     assert not torch.equal(whole, policy.apply(images, *drawn(policy, images, seed=1)))
     parts = [policy.apply(images[rows], *(draw[rows] for draw in draws)) for rows in (slice(0, 5), slice(5, 64))]
     assert torch.equal(whole, torch.cat(parts))
+    as_in_memory = images.contiguous(memory_format=torch.channels_last)  # how a view passes them on
+    assert torch.equal(whole, policy.apply(as_in_memory, *draws))
 
 
 def test_colours_are_those_of_torchvision():
