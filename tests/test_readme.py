@@ -15,6 +15,7 @@ from ltbench.config import load_benchmark
 from ltbench.data import load_data
 from ltbench.engine.job import Job
 from ltbench.engine.worker import carry_out
+from ltbench.errors import UsageError
 from ltbench.method import make_plan
 from ltbench.models.objective import Batch
 from ltbench.registry import METHODS, MODELS, build
@@ -50,6 +51,8 @@ def test_the_contrastive_example_is_short_and_trains(loaded, tmp_path):
         assert carry_out(Job(stage, str(store.root))) == 0
         losses[method] = [row['loss'] for row in store.find(stage.fingerprint).meta['model']['curve']]
     assert all(later[-1] < later[0] for later in losses.values())
+    with pytest.raises(UsageError, match='cannot be combined: both set the'):
+        make_plan('mixup+supervised_contrast', benchmark, data, 0)
 
 
 def test_the_contrastive_example_computes_equation_2(loaded):
