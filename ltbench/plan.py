@@ -104,9 +104,10 @@ class Plan:
 
         Several ``experts`` have features of their own, so no single head can be retrained on them afterwards.
         """
+        plan = self._claim('backbone')
         if backbone.get('experts', 1) > 1 and 'head stage' in self.claims:
             raise _no_single_head(self.claims['head stage'], self.author, backbone['experts'])
-        plan = self._claim('backbone', *(['head stage'] if 'experts' in backbone else []))
+        plan = plan._claim('head stage') if 'experts' in backbone else plan
         return replace(plan, settings={**self.settings, 'backbone': {**self.settings['backbone'], **backbone}})
 
     def teach(self, by: Plan) -> Plan:
@@ -182,12 +183,21 @@ class Plan:
         stages = (('head', {**views, **training, 'along': list(along)}),) if along else apart
         return replace(plan, follow_ups=(*self.follow_ups, *stages))
 
-    def posthoc(self, *, on: str = 'logits', choose: Mapping[str, Sequence[Any]] | None = None, **step: Any) -> Plan:
+    def posthoc(
+        self,
+        *,
+        on: str = 'logits',
+        views: Sequence[str | Mapping[str, Any]] | None = None,
+        choose: Mapping[str, Sequence[Any]] | None = None,
+        **step: Any,
+    ) -> Plan:
         """Append a step that turns the trained model's outputs into other logits, without training.
 
         Args:
             on: ``'logits'`` of the test images, or ``'features'``: also the features of test and training images and
                 the trained head. A step on features takes the place of a retrained head.
+            views: As of the slot. The step then learns from the test images, augmented so and without their labels;
+                runs of such a plan say that they are transductive.
             choose: Arguments of the step and the values to try. The values with the best mean class accuracy on
                 validation images are taken: those of the benchmark's validation set, else of a part of the training
                 set (:data:`HOLDOUT_SHARE`) that a second model, trained without it, has not seen. Never test images.
@@ -206,7 +216,10 @@ class Plan:
                 'seed': 0,
             }
             follow_ups = (*follow_ups, ('features', clean))
-        step_config = {'step': step, 'choose': {key: list(values) for key, values in (choose or {}).items()}}
+        step_config: dict[str, Any] = {'step': step}
+        step_config['choose'] = {key: list(values) for key, values in (choose or {}).items()}
+        if views:
+            step_config['views'] = list(views)
         return replace(plan, follow_ups=(*follow_ups, ('posthoc', step_config)))
 
     # ---- for the engine
@@ -219,6 +232,8 @@ class Plan:
         notes = [
             f'{slots} would change after the last of {epochs} epochs, so nothing changes' for slots in sorted(late)
         ]
+        if any(config.get('views') for kind, config in self.follow_ups if kind == 'posthoc'):
+            notes.append('the post-hoc step learns from the test images, without their labels: it is transductive')
         history = [stage for stage in self.stages() if stage.kind == 'train'][-1].config['history']
         for slot in ('sampler', 'class_weights'):
             if any(

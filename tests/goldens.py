@@ -74,6 +74,7 @@ WAYS = (
     'nbn(bias_init=ones)+crt(epochs=3)', 'nbn(bias_init=normal)+balanced_softmax', 'bn_uniform(scope=all)',
     'crt(bn=train, epochs=3)', 'lws(bn=train, train_classifier=True, epochs=3)', 'mislas(bn=eval, epochs=3)',
     'la_posthoc(tau=validation)', 'tau_norm(tau=0.7)', 'ncm(distance=cosine)', 'ncm(distance=l2n)',
+    'sade(aggregate=test_images)', 'sam(eta=8)',
     'resample_repeat_factor(threshold=0.2)', 'mixup+ldam', 'drw+focal', 'deferred_resampling+cosine_head',
     'nbn(scope=whole_last_stage, scalar=expert, rectify_logits=affine)+ride(heads=linear, loss=free)+balanced_softmax',
     'nbn_retrain(bn=train, epochs=3)', 'crt(across_epochs=True, epochs=3)', 'resample_progressive(across_epochs=True)',
@@ -102,7 +103,7 @@ LARGE = replace(
     },
     has_validation=True,
 )
-LARGE_WAYS = ('erm', 'nbn', 'crt(epochs=2, lr=0.01)', 'tau_norm')
+LARGE_WAYS = ('erm', 'nbn', 'crt(epochs=2, lr=0.01)', 'tau_norm', 'bbn', 'sade(aggregate=test_images)')
 SMALLER = {'augmentation': {**LARGE.recipe['augmentation'], 'pre_resize': 36}}
 
 TOLERANCE = 2e-5

@@ -183,7 +183,7 @@ WRONG = [
     ("augmentation={'flipp': True}", "unknown entry of recipe.augmentation of digits_lt 'flipp': did you mean flip?"),
     ("augmentation={'policies': ['Cutout']}", "is None or a list of dicts with a type, got ['Cutout']"),
     ("augmentation={'policies': [{'type': 'Cutuot'}]}", "unknown augmentation policy 'Cutuot': did you mean Cutout"),
-    ("augmentation={'policies': [{'type': 'Cutout', 'side': None}]}", 'side of Cutout is a whole number, got None'),
+    ("augmentation={'policies': [{'type': 'Cutout', 'side': 0.5}]}", 'Cutout is None or a whole number, got 0.5'),
     ('flip=yes', "recipe.augmentation.flip of digits_lt is True or False, got 'yes'"),
     (
         "augmentation={'random_resized_crop': 8, 'resize': 8, 'center_crop': 8}",

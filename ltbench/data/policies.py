@@ -302,7 +302,7 @@ class Cutout(Policy):
     https://arxiv.org/abs/1708.04552.
 
     Args:
-        side: Of the square in pixels.
+        side: Of the square in pixels; None is half of that of the image, as published for CIFAR.
 
     Raises:
         UsageError: If it is smaller than 1.
@@ -310,8 +310,8 @@ class Cutout(Policy):
 
     drawn = 2
 
-    def __init__(self, side: int = 16) -> None:
-        if side < 1:
+    def __init__(self, side: int | None = None) -> None:
+        if side is not None and side < 1:
             raise UsageError(f'side of Cutout is 1 or larger, got {side}')
         self.side = side
 
@@ -323,9 +323,10 @@ class Cutout(Policy):
         """Blacken the squares."""
         inside = []
         for centre, length in zip(draws, images.shape[-2:], strict=True):
-            first = (centre.to(images.device) - self.side // 2)[:, None]
+            side = self.side or length // 2
+            first = (centre.to(images.device) - side // 2)[:, None]
             places = torch.arange(length, device=images.device)[None]
-            inside.append((places >= first) & (places < first + self.side))
+            inside.append((places >= first) & (places < first + side))
         hole = inside[0][:, None, :, None] & inside[1][:, None, None, :]
         return images.masked_fill(hole, 0)
 

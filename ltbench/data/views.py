@@ -37,7 +37,7 @@ def resolve(view: str | Mapping[str, Any], augmentation: Mapping[str, Any]) -> d
         return dict(augmentation)
     if view == 'strong':
         policies = [{'type': 'RandAugment', 'operations': 2, 'strength': 30, 'probability': 0.5}] if large else [
-            {'type': 'AutoAugment', 'table': 'cifar10'}, {'type': 'Cutout', 'side': 16},
+            {'type': 'AutoAugment', 'table': 'cifar10'}, {'type': 'Cutout'},
         ]  # fmt: skip
         return {**augmentation, 'policies': policies}
     if view == 'contrastive' and large:

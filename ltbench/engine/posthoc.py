@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ltbench.data import load_data
+from ltbench.data.base import FileSplit, Split
+from ltbench.data.batches import BatchPreprocessor, train_loader
+from ltbench.data.samplers import InstanceBalanced
 from ltbench.engine.environment import Meter
 from ltbench.engine.job import StageContext
-from ltbench.engine.networks import FEATURES, trained_head
-from ltbench.engine.outputs import check_logits, evaluated_splits, load_outputs, save_outputs
+from ltbench.engine.networks import FEATURES, network_of, trained_head
+from ltbench.engine.outputs import check_logits, evaluated_splits, load_outputs, predict, save_outputs
 from ltbench.errors import given
 from ltbench.evaluation import evaluate
 from ltbench.models.heads import joint
@@ -31,14 +35,21 @@ def apply_posthoc(context: StageContext) -> Artifact:
     chosen, tried = _choose(context) if stage.tuned_on is not None else ({}, [])
     step = _build_step(context, {**context.config['step'], **chosen}, context.data.class_counts)
     splits = evaluated_splits(context.data)
-    outputs = {name: replace(outputs_of(context, needs, name), labels=None) for name in splits}
-    logits = {name: step.logits(output) for name, output in outputs.items()}
+    logits, described = {}, {}
+    for name, split in splits.items():
+        outputs = replace(outputs_of(context, needs, name), labels=None)
+        if context.config.get('views'):
+            outputs = replace(outputs, **_seen_anew(context, needs, split))
+        logits[name] = step.logits(outputs)
+        if name == 'test' and step.measured:
+            analysis = context.artifact_of(needs).meta['model'].get('analysis', {})
+            described = {'analysis': {**analysis, **step.measured}}
 
     def write(folder: Path) -> None:
         for name, split in splits.items():
             save_outputs(folder / f'{name}.npz', logits[name], split, context.data.num_classes)
 
-    return context.publish(meter.read(), write, chosen=chosen, tried=tried)
+    return context.publish(meter.read(), write, model=described, chosen=chosen, tried=tried)
 
 
 def _choose(context: StageContext) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -58,6 +69,30 @@ def _choose(context: StageContext) -> tuple[dict[str, Any], list[dict[str, Any]]
         tried.append({**candidate, 'macro': metrics['macro']})
     best = max(tried, key=lambda row: row['macro'])
     return {name: best[name] for name in names}, tried
+
+
+def _seen_anew(context: StageContext, stage: Stage, split: Split | FileSplit) -> dict[str, Any]:
+    """``experts`` and ``views`` of a split's :class:`Outputs`; nothing here reads a label."""
+    config, declared, workers = context.train_config, context.config['views'], context.loader_workers
+    augmentation, size = config['recipe']['augmentation'], config['recipe']['batch_size']
+    network = network_of(context, stage).eval()
+    preprocess = BatchPreprocessor(context.data, augmentation, config['seed'], views=declared).to(context.device)
+    sampler = InstanceBalanced(np.zeros(len(split), dtype=np.int64), config['seed'])
+    loader = train_loader(split, sampler, size, augmentation, workers, views=declared)
+    with torch.no_grad():
+        features = predict(network.backbone, preprocess, split, augmentation, workers)
+        experts = network.head(features.to(context.device)).cpu()
+
+    def views(epoch: int) -> Iterator[torch.Tensor]:
+        sampler.set_epoch(epoch)
+        preprocess.set_epoch(epoch)
+        for batch in loader:
+            seen = preprocess(batch, training=True)
+            with torch.no_grad():
+                logits = [network.logits(view).cpu() for view in (seen['images'], *seen.get('others', ()))]
+            yield torch.stack(logits)  # outside of the context, in which whoever asks would stay
+
+    return {'experts': experts, 'views': views}
 
 
 def _build_step(context: StageContext, config: Mapping[str, Any], class_counts: list[int]) -> PostHoc:

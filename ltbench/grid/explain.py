@@ -193,7 +193,12 @@ def _head(stage: Stage) -> str:
 def _posthoc(stage: Stage) -> str:
     chosen = stage.config['choose']
     values = ', '.join(f'{name} of {in_words(tried)}' for name, tried in chosen.items())
-    return in_words(stage.config['step']) + (f'; chosen on validation images: {values}' if chosen else '')
+    views = stage.config.get('views')
+    return (
+        in_words(stage.config['step'])
+        + (f'; on views {in_words(views)} of the test images, without labels' if views else '')
+        + (f'; chosen on validation images: {values}' if chosen else '')
+    )
 
 
 # ---------------------------------------------------------------------------------------------- differences

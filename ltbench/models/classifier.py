@@ -72,7 +72,8 @@ class Classifier(BaseModel):
         """
         if mode == 'tensor':
             return joint(self.logits(images))
-        return self.loss_of(self.mixed(batch_of(images, given(labels), **beside)))
+        outputs = self.loss_of(self.mixed(batch_of(images, given(labels), **beside)))
+        return {name: outputs[name] for name in ('loss', 'correct')}  # mmengine averages whatever there is
 
     def train_step(self, data: dict[str, Any], optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         """One step of training, in the way that is declared."""
@@ -95,7 +96,7 @@ class Classifier(BaseModel):
         return replace(batch, views=(images, *batch.views[1:]), second_labels=second, share=share)
 
     def loss_of(self, batch: Batch) -> dict[str, Tensor]:
-        """``loss`` and ``correct`` of a batch."""
+        """``loss``, ``logits`` and ``correct`` of a batch."""
         criterion = given(self.loss)
         if self.objective is not None:
             loss, logits = self.objective(self, batch)
@@ -112,7 +113,7 @@ class Classifier(BaseModel):
             name = type(self.objective or criterion).__name__
             raise UsageError(f'{name} gives {tuple(loss.shape)}; a loss is one number a batch')
         correct = (joint(logits.detach()).argmax(dim=1) == batch.labels).float().sum()
-        return {'loss': loss, 'correct': correct}
+        return {'loss': loss, 'logits': logits, 'correct': correct}
 
     def logits(self, images: Tensor) -> Tensor:
         """``[B, C]``, or ``[B, K, C]`` of K experts."""

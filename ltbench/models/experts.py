@@ -13,23 +13,36 @@ from ltbench.errors import UsageError
 from ltbench.models.objective import Batch, Objective
 from ltbench.registry import MODELS
 
+LAST_BLOCK = 'last_block'
 
-def check_experts(name: str, experts: int, experts_from: int, last: int) -> None:
-    """Refuse what no backbone can have.
+
+def first_own_stage(
+    name: str, experts: int, experts_from: int | str, expert_width: float, blocks: Sequence[int]
+) -> int:
+    """The first stage that each expert has for itself; one more than there are where that is a last block alone.
 
     Args:
         name: Of the backbone.
         experts: K.
-        experts_from: The first stage that each expert has for itself; 0 is the stem.
-        last: Number of the last stage.
+        experts_from: A stage, of which 0 is the stem; or ``'last_block'``, of the last stage.
+        expert_width: Multiplies the channels of their stages.
+        blocks: Of each stage after the stem.
 
     Raises:
-        UsageError: If there is no expert, or none of the stages is its own.
+        UsageError: If there is no expert, none of the stages is its own, or a block alone is to have another width.
     """
+    last = len(blocks)
     if experts < 1:
         raise UsageError(f'experts of {name} is 1 or larger, got {experts}')
-    if not 0 <= experts_from <= last:
-        raise UsageError(f'experts_from of {name} is a stage between 0 (the stem) and {last}, got {experts_from}')
+    if experts_from == LAST_BLOCK:
+        if expert_width != 1:
+            raise UsageError(f'expert_width of {name} is 1 where {LAST_BLOCK} alone is of experts, got {expert_width}')
+        return last + (blocks[-1] > 1 and experts > 1)
+    if isinstance(experts_from, str) or not 0 <= experts_from <= last:
+        raise UsageError(
+            f'experts_from of {name} is a stage between 0 (the stem) and {last}, or {LAST_BLOCK!r}, got {experts_from}'
+        )
+    return experts_from
 
 
 def copies(experts: int, apart: bool, make: Callable[[], nn.Module]) -> nn.Module:
@@ -38,12 +51,15 @@ def copies(experts: int, apart: bool, make: Callable[[], nn.Module]) -> nn.Modul
     return nn.ModuleList(make() for _ in range(experts)) if apart and experts > 1 else make()
 
 
-def run_parts(parts: Sequence[nn.Module | Callable[[Tensor], Tensor]], images: Tensor) -> list[Tensor]:
+def run_parts(
+    parts: Sequence[nn.Module | Callable[[Tensor], Tensor]], images: Tensor, only: int | None = None
+) -> list[Tensor]:
     """What the parts of a backbone, one after the other, make of images: one result for each expert.
 
     Args:
         parts: As :func:`copies` gives them; what is applied to each expert alike may stand between.
         images: ``[B, channels, H, W]``.
+        only: The one expert that is asked, if it is not all.
     """
     shared = list(takewhile(lambda part: not isinstance(part, nn.ModuleList), parts))
     own, x = parts[len(shared) :], images
@@ -51,7 +67,8 @@ def run_parts(parts: Sequence[nn.Module | Callable[[Tensor], Tensor]], images: T
         x = part(x)
     count = max((len(part) for part in own if isinstance(part, nn.ModuleList)), default=1)
     results = []
-    for expert in range(count):  # one expert after the other, as its maps need not be kept for the next
+    # one expert after the other, as its maps need not be kept for the next
+    for expert in range(count) if only is None else (only,):
         mine = x
         for part in own:
             mine = part[expert](mine) if isinstance(part, nn.ModuleList) else part(mine)

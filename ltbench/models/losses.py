@@ -106,6 +106,27 @@ class CrossEntropyLoss(Loss):
         return functional.cross_entropy(logits, labels, reduction='none')
 
 
+class AdjustedExpertsLoss(Loss):
+    """For each expert softmax cross-entropy on its logits plus an adjustment of its own; summed over experts.
+
+    Args:
+        class_counts: Training images a class, ``[C]``.
+        adjustment: ``[K, C]``; the mean over experts corrects for the class frequencies.
+    """
+
+    corrects_prior = True
+    adjustment: Tensor
+
+    def __init__(self, class_counts: Sequence[int], adjustment: Tensor) -> None:
+        super().__init__(class_counts)
+        self.register_buffer('adjustment', adjustment.to(self.class_counts), persistent=False)
+
+    def per_sample(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Losses ``[B]`` of the experts' logits ``[B, K, C]``."""
+        log_p = functional.log_softmax(logits + self.adjustment, dim=2)
+        return -log_p[torch.arange(len(labels), device=labels.device), :, labels].sum(dim=1)
+
+
 def positive_counts(class_counts: Sequence[int], who: str = 'class weights') -> Tensor:
     """Training images a class, float64 ``[C]``.
 

@@ -118,6 +118,11 @@ class NormalizedBN:
         stages: Any = backbone.last_stages if self.scalar == 'expert' else []
         if len(stages) == 1:
             raise UsageError("scalar='expert' is for several experts, and this network is one: scalar='network'")
+        if stages and getattr(backbone, 'branches', None) is not None:
+            raise UsageError(
+                "scalar='expert' is for experts that each have a last stage, and these share all but its last block: "
+                "scalar='network'"
+            )
         expert_of = {part: expert for expert, stage in enumerate(stages) for part in stage.modules()}
         for number, (parent, name, bn) in enumerate(list(batch_norms(backbone, self.scope))):
             of_layer = scalars[{'network': 0, 'expert': expert_of.get(bn)}.get(self.scalar, number)]

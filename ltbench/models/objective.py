@@ -94,8 +94,8 @@ class Update:
         """Take one step.
 
         Args:
-            loss_of: ``loss`` (with its graph) and ``correct`` of a batch; may be called several times. Statistics of BN
-                and of an objective are to move once a step: see :func:`still_statistics`.
+            loss_of: ``loss``, ``logits`` (both with their graph) and ``correct`` of a batch; may be called several
+                times. Statistics of BN and of an objective are to move once a step: see :func:`still_statistics`.
             batch: The images, mixed where they are.
             model: The network.
             optimizer: Over its parameters; ``backward``, ``step`` and ``zero_grad`` are called here.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -19,6 +21,9 @@ class Outputs:
         features: Pooled features ``[N, F]``, for a step declared ``on='features'``.
         head: The trained head, likewise.
         train: Outputs on the training images, not augmented, likewise (without features or head of its own).
+        experts: Logits of each expert ``[N, K, C]``, for a step declared with ``views``.
+        views: Epoch -> batches ``[V, B, K, C]`` of the experts' logits on V augmented views of the same images, in
+            another order each epoch, likewise.
     """
 
     logits: Tensor
@@ -26,14 +31,35 @@ class Outputs:
     features: Tensor | None = None
     head: nn.Module | None = None
     train: Outputs | None = None
+    experts: Tensor | None = None
+    views: Callable[[int], Iterable[Tensor]] | None = None
 
 
 class PostHoc:
-    """Base of all post-hoc steps."""
+    """Base of all post-hoc steps.
+
+    Attributes:
+        measured: What :meth:`logits` has found out, for the ``analysis`` of the record; plain data.
+    """
+
+    measured: Mapping[str, Any] = {}
 
     def logits(self, outputs: Outputs) -> Tensor:
         """New logits ``[N, C]`` of one split."""
         raise NotImplementedError
+
+
+def views_of(outputs: Outputs) -> tuple[Tensor, Callable[[int], Iterable[Tensor]]]:
+    """The experts' logits ``[N, K, C]``, and those on views.
+
+    Raises:
+        UsageError: If there are none, or the logits of one network.
+    """
+    if outputs.experts is None or outputs.views is None:
+        raise UsageError('this step needs views: declare it with plan.posthoc(views=[...], ...), and without choose')
+    if outputs.experts.dim() != 3:
+        raise UsageError('this step works on the logits of several experts, not on those of one network')
+    return outputs.experts, outputs.views
 
 
 def features_of(outputs: Outputs) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ltbench.errors import UsageError
-from ltbench.models.experts import check_experts, copies, run_parts
+from ltbench.models.experts import copies, first_own_stage, run_parts
 from ltbench.registry import MODELS
 
 STAGES = 3  # after the stem
@@ -49,7 +49,8 @@ class CIFARResNet(nn.Module):
         width: Multiplies the channels of every stage.
         experts: K copies of the last stages after shared first ones; their features are stacked.
         expert_width: Multiplies the channels of those copies.
-        experts_from: The first stage that each expert has for itself: 0 is the stem (whole networks), 2 as in RIDE.
+        experts_from: The first stage that each expert has for itself: 0 is the stem (whole networks), 2 as in RIDE; or
+            ``'last_block'``, of the last stage, as in BBN.
 
     Raises:
         UsageError: If the depth is not 6n + 2, there is no expert or no stage for it, or channels would decrease.
@@ -62,24 +63,26 @@ class CIFARResNet(nn.Module):
         width: float = 1.0,
         experts: int = 1,
         expert_width: float = 1.0,
-        experts_from: int = 2,
+        experts_from: int | str = 2,
     ) -> None:
         super().__init__()
         if depth < 8 or (depth - 2) % 6:
             raise UsageError(f'depth of CIFARResNet is 6n + 2 (8, 20, 32, 56, ...), got {depth}')
-        check_experts('CIFARResNet', experts, experts_from, STAGES)
         blocks = (depth - 2) // 6
+        own = first_own_stage('CIFARResNet', experts, experts_from, expert_width, [blocks] * STAGES)
         stem, first, second, third = (
-            round(count * width * (expert_width if stage >= experts_from else 1.0))
+            round(count * width * (expert_width if stage >= own else 1.0))
             for stage, count in enumerate((16, 16, 32, 64))
         )
         if not 1 <= stem <= first <= second <= third:
             raise UsageError(f'CIFARResNet would have {first}, {second} and {third} channels; they must not decrease')
-        self.conv1 = copies(experts, experts_from <= 0, lambda: nn.Conv2d(in_channels, stem, 3, padding=1, bias=False))
-        self.bn1 = copies(experts, experts_from <= 0, lambda: nn.BatchNorm2d(stem))
-        self.layer1 = copies(experts, experts_from <= 1, lambda: _stage(stem, first, blocks, stride=1))
-        self.layer2 = copies(experts, experts_from <= 2, lambda: _stage(first, second, blocks, stride=2))
-        self.layer3 = copies(experts, experts_from <= 3, lambda: _stage(second, third, blocks, stride=2))
+        parted = own > STAGES  # the last block alone
+        self.conv1 = copies(experts, own <= 0, lambda: nn.Conv2d(in_channels, stem, 3, padding=1, bias=False))
+        self.bn1 = copies(experts, own <= 0, lambda: nn.BatchNorm2d(stem))
+        self.layer1 = copies(experts, own <= 1, lambda: _stage(stem, first, blocks, stride=1))
+        self.layer2 = copies(experts, own <= 2, lambda: _stage(first, second, blocks, stride=2))
+        self.layer3 = copies(experts, own <= 3, lambda: _stage(second, third, blocks - parted, stride=2))
+        self.branches = copies(experts, True, lambda: BasicBlock(third, third, 1)) if parted else None
         self.experts = experts
         self.out_features = third
         self.head_init = 'kaiming'
@@ -90,14 +93,22 @@ class CIFARResNet(nn.Module):
     @property
     def last_stages(self) -> list[nn.Module]:
         """The last stage (of each expert), which NBN normalises by default."""
+        if self.branches is not None:
+            return [self.layer3, self.branches]
         return [self.layer3] if self.experts == 1 else list(self.layer3)  # type: ignore[call-overload]
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Images ``[B, in_channels, H, W]`` -> pooled features ``[B, F]``, or ``[B, K, F]`` of K experts."""
-        parts = (self.conv1, self.bn1, functional.relu, self.layer1, self.layer2, self.layer3)
-        maps = run_parts(parts, images)
+    def forward(self, images: Tensor, expert: int | None = None) -> Tensor:
+        """Images ``[B, in_channels, H, W]`` -> pooled features ``[B, F]``, or ``[B, K, F]`` of K experts.
+
+        Args:
+            images: The images.
+            expert: The only one to ask, for features ``[B, F]``.
+        """
+        stages = [self.layer1, self.layer2, self.layer3]
+        stages += [] if self.branches is None else [self.branches]
+        maps = run_parts((self.conv1, self.bn1, functional.relu, *stages), images, expert)
         pooled = [each.mean(dim=(2, 3)) for each in maps]
-        return pooled[0] if self.experts == 1 else torch.stack(pooled, dim=1)
+        return pooled[0] if self.experts == 1 or expert is not None else torch.stack(pooled, dim=1)
 
 
 def _stage(in_channels: int, channels: int, blocks: int, stride: int) -> nn.Sequential:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ltbench.errors import UsageError, unknown
-from ltbench.models.experts import check_experts, copies, run_parts
+from ltbench.models.experts import copies, first_own_stage, run_parts
 from ltbench.registry import MODELS
 
 CHANNELS = (64, 128, 256, 512)  # of the four stages, before a block's own expansion
@@ -63,7 +63,8 @@ class TorchvisionResNet(nn.Module):
         width: Multiplies the channels of the stem and of every stage.
         experts: K copies of the last stages after shared first ones; their features are stacked.
         expert_width: Multiplies the channels of those copies.
-        experts_from: The first stage that each expert has for itself: 0 is the stem (whole networks), 3 as in RIDE.
+        experts_from: The first stage that each expert has for itself: 0 is the stem (whole networks), 3 as in RIDE; or
+            ``'last_block'``, of the last stage, as in BBN.
         conv_init: ``'kaiming'``, or ``'default'``: PyTorch's own, as NBN's official ResNeXt-50 begins (its ResNet-50
             has Kaiming's; yuxiangbao/NBN@7365e21).
 
@@ -79,7 +80,7 @@ class TorchvisionResNet(nn.Module):
         width: float = 1.0,
         experts: int = 1,
         expert_width: float = 1.0,
-        experts_from: int = 3,
+        experts_from: int | str = 3,
         conv_init: str = 'kaiming',
     ) -> None:
         super().__init__()
@@ -87,27 +88,30 @@ class TorchvisionResNet(nn.Module):
             raise unknown('network', name, NETWORKS)
         if conv_init not in ('kaiming', 'default'):
             raise unknown('conv_init of TorchvisionResNet', conv_init, ('kaiming', 'default'))
-        check_experts('TorchvisionResNet', experts, experts_from, len(CHANNELS))
         network, of_experts = NETWORKS[name], width * expert_width
+        own = first_own_stage('TorchvisionResNet', experts, experts_from, expert_width, network.blocks)
         stem, *channels = (
-            round(count * (of_experts if stage >= experts_from else width))
+            round(count * (of_experts if stage >= own else width))
             for stage, count in enumerate((CHANNELS[0], *CHANNELS))
         )
         _check_channels(name, stem, channels)
         reached = (stem, *(count * network.expansion for count in channels))
 
         def first_convolution(colours: int) -> nn.Module:
-            return copies(experts, experts_from == 0, lambda: nn.Conv2d(colours, stem, 7, 2, padding=3, bias=False))
+            return copies(experts, own == 0, lambda: nn.Conv2d(colours, stem, 7, 2, padding=3, bias=False))
 
         def stage(number: int) -> nn.Module:
-            make = partial(_stage, network, number, reached[number], channels[number])
-            return copies(experts, number + 1 >= experts_from, make)
+            blocks = network.blocks[number] - (own > len(CHANNELS) and number == 3)  # its last one parts alone
+            make = partial(_stage, network, number, reached[number], channels[number], blocks)
+            return copies(experts, number + 1 >= own, make)
 
         self.conv1 = first_convolution(3)
-        self.bn1 = copies(experts, experts_from == 0, lambda: nn.BatchNorm2d(stem))
+        self.bn1 = copies(experts, own == 0, lambda: nn.BatchNorm2d(stem))
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1)
         self.layer1, self.layer2, self.layer3, self.layer4 = (stage(number) for number in range(len(CHANNELS)))
+        block = partial(_block, network, reached[-1], channels[-1])
+        self.branches = copies(experts, True, block) if own > len(CHANNELS) else None
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.experts, self.out_features = experts, reached[-1]
         nn.Linear(self.out_features, 1000)  # torchvision draws its classifier here; what is drawn next depends on that
@@ -121,14 +125,22 @@ class TorchvisionResNet(nn.Module):
     @property
     def last_stages(self) -> list[nn.Module]:
         """The last stage (of each expert), which NBN normalises by default."""
+        if self.branches is not None:
+            return [self.layer4, self.branches]
         return [self.layer4] if self.experts == 1 else list(self.layer4)  # type: ignore[call-overload]
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Images ``[B, in_channels, H, W]`` -> pooled features ``[B, F]``, or ``[B, K, F]`` of K experts."""
-        stages = (self.layer1, self.layer2, self.layer3, self.layer4)
-        maps = run_parts((self.conv1, self.bn1, self.relu, self.maxpool, *stages, self.avgpool), images)
+    def forward(self, images: Tensor, expert: int | None = None) -> Tensor:
+        """Images ``[B, in_channels, H, W]`` -> pooled features ``[B, F]``, or ``[B, K, F]`` of K experts.
+
+        Args:
+            images: The images.
+            expert: The only one to ask, for features ``[B, F]``.
+        """
+        stages = [self.layer1, self.layer2, self.layer3, self.layer4]
+        stages += [] if self.branches is None else [self.branches]
+        maps = run_parts((self.conv1, self.bn1, self.relu, self.maxpool, *stages, self.avgpool), images, expert)
         features = [each.flatten(1) for each in maps]
-        return features[0] if self.experts == 1 else torch.stack(features, dim=1)
+        return features[0] if self.experts == 1 or expert is not None else torch.stack(features, dim=1)
 
 
 def _init_kaiming(part: nn.Module) -> None:
@@ -150,16 +162,22 @@ def _check_channels(name: str, stem: int, channels: list[int]) -> None:
         )
 
 
-def _stage(network: Architecture, number: int, in_channels: int, channels: int) -> nn.Sequential:
+def _stage(network: Architecture, number: int, in_channels: int, channels: int, blocks: int) -> nn.Sequential:
     """A stage of torchvision's blocks, drawn in torchvision's order."""
     from torchvision.models import resnet  # with all that torchvision has: a second, which small images need not spend
 
-    kind = getattr(resnet, network.block)
     stride, reached = 1 if number == 0 else 2, channels * network.expansion
     shortcut = None
     if stride != 1 or in_channels != reached:
         shortcut = nn.Sequential(resnet.conv1x1(in_channels, reached, stride), nn.BatchNorm2d(reached))
+    first = _block(network, in_channels, channels, stride, shortcut)
+    return nn.Sequential(first, *(_block(network, reached, channels) for _ in range(blocks - 1)))
+
+
+def _block(
+    network: Architecture, in_channels: int, channels: int, stride: int = 1, shortcut: nn.Module | None = None
+) -> nn.Module:
+    from torchvision.models import resnet
+
     groups = {'groups': network.groups, 'base_width': network.group_width}
-    blocks = [kind(in_channels, channels, stride, shortcut, **groups)]
-    blocks += [kind(reached, channels, **groups) for _ in range(network.blocks[number] - 1)]
-    return nn.Sequential(*blocks)
+    return getattr(resnet, network.block)(in_channels, channels, stride, shortcut, **groups)

@@ -9,6 +9,7 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
 from ltbench.data.policies import OPERATIONS, SIGNED, operate_on_groups
+from ltbench.data.views import View, resolve
 from ltbench.errors import UsageError
 from ltbench.registry import POLICIES, build
 
@@ -184,12 +185,20 @@ def test_random_resized_crops_are_drawn_as_torchvision_draws_them():
     assert areas[0] == pytest.approx(areas[1], abs=20)
 
 
-def test_cutout_is_a_square_that_the_border_cuts():
-    policy, images = build(POLICIES, dict(type='Cutout', side=16)), torch.full((3, 3, 32, 32), 9, dtype=torch.uint8)
+@pytest.mark.parametrize('given', [dict(side=16), {}], ids=['16 pixels', 'half of the side'])
+def test_cutout_is_a_square_that_the_border_cuts(given):
+    policy, images = build(POLICIES, dict(type='Cutout', **given)), torch.full((3, 3, 32, 32), 9, dtype=torch.uint8)
     cut = policy.apply(images, torch.tensor([16, 0, 31]), torch.tensor([16, 0, 5]))
     assert (cut[0, :, 8:24, 8:24] == 0).all()
     assert [int((image[0] == 0).sum()) for image in cut] == [256, 64, (16 // 2 + 1) * 13]
     assert (cut[0].sum(), cut[1, 0, 8, 8]) == (9 * 3 * (1024 - 256), 9)
+
+
+def test_the_strong_view_leaves_something_of_the_smallest_images():
+    images, view = torch.full((64, 8, 8, 1), 200, dtype=torch.uint8), View(resolve('strong', {}), (8, 8))
+    view.policies = view.policies[1:]  # without AutoAugment, which may darken
+    cut = view.apply(images, view.draw(64, torch.Generator().manual_seed(0)))
+    assert ((cut > 0).sum(dim=(1, 2, 3)) >= 64 - 16).all()
 
 
 @pytest.mark.parametrize('config', ALL, ids=lambda config: '-'.join(map(str, config.values())))

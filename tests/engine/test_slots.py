@@ -129,6 +129,9 @@ PLANS: dict[str, Callable[[], Plan]] = {
     'statistics of classes': lambda: named('proco(features=32)'),
     'partners mixed by an objective that hears the epoch': lambda: named('glmc'),
     'whole networks': lambda: named('ncl(experts=2)'),
+    'two branches, and partners': lambda: named('bbn'),
+    'two views and experts': lambda: named('mdcs'),
+    'sharp steps for the tail': lambda: named('sam(eta=20)'),
     'strong augmentation': lambda: plain().tune(augmentation=dict(policies=[dict(type='TrivialAugmentWide')])),
 }  # fmt: skip
 

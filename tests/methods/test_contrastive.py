@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy.special import ive
+from slow_values import COUNTS, drawn, loss_of, must_agree, softmax, unit
 from torch import Tensor, nn
 
 from ltbench import plugins
@@ -28,42 +28,12 @@ from methods.glmc import cut_and_paste
 from methods.gpaco import parametric_contrastive_losses
 
 plugins.load()
-COUNTS = {3: [20, 6, 1], 4: [50, 12, 4, 3], 6: [90, 40, 20, 9, 4, 2]}
 
 
 @pytest.fixture
 def in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let losses compute in float64, too."""
     monkeypatch.setattr(Tensor, 'float', Tensor.double)
-
-
-def drawn(seed: int, *shape: int) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=shape)
-
-
-def must_agree(ours: Callable[[Tensor], Tensor], slow: Callable[[np.ndarray], float], at: np.ndarray) -> None:
-    """Value, and gradient by central differences of the slow function."""
-    place = torch.tensor(at, requires_grad=True)
-    value = ours(place)
-    assert value.item() == pytest.approx(slow(at), rel=1e-9)
-    (gradient,) = torch.autograd.grad(value, place)
-    for index in np.ndindex(at.shape):
-        step = np.zeros_like(at)
-        step[index] = 1e-5
-        change = (slow(at + step) - slow(at - step)) / 2e-5
-        assert gradient[index].item() == pytest.approx(change, rel=1e-4, abs=1e-7), index
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    return np.exp(logits) / np.exp(logits).sum()
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
-
-
-def loss_of(name: str, counts: list[int], **arguments: Any) -> Loss:
-    return build(MODELS, dict(type=name, **arguments), class_counts=counts).double()
 
 
 # ------------------------------------------------------------------------------------------------ PaCo, GPaCo

@@ -102,6 +102,35 @@ def test_experts_share_what_comes_before_the_stage_at_which_they_part(part: int)
     assert sum(parameter.numel() for parameter in net.parameters()) == expected
 
 
+@pytest.mark.parametrize('depth', [8, 20])
+def test_the_last_block_alone_may_part(depth: int) -> None:
+    """Of one block a stage that is the whole stage. A single expert gives what all give for it."""
+    torch.manual_seed(0)
+    net = CIFARResNet(depth, in_channels=1, experts=2, experts_from='last_block').eval()
+    images = torch.rand(2, 1, 8, 8)
+    features, state, blocks = net(images), net.state_dict(), (depth - 2) // 6
+    for k in range(2):
+        single, mine = CIFARResNet(depth, in_channels=1).eval(), {}
+        for name in single.state_dict():
+            _, own, rest = name.partition(f'layer3.{blocks - 1}.')
+            there = f'layer3.{k}.0.{rest}' if blocks == 1 else f'branches.{k}.{rest}'
+            mine[name] = state[there if own else name]
+        single.load_state_dict(mine)
+        assert torch.equal(features[:, k], single(images))
+        assert torch.equal(features[:, k], net(images, expert=k))
+    assert not torch.allclose(features[:, 0], features[:, 1])
+    block = 9 * (64 + (64 if blocks > 1 else 32)) * 64 + 2 * 2 * 64
+    assert sum(parameter.numel() for parameter in net.parameters()) == parameters_by_formula(depth, 1) + block
+    assert sum(len(list(stage.children())) for stage in net.last_stages) == blocks + 1
+
+
+def test_another_width_of_a_last_block_and_an_unknown_word_are_refused() -> None:
+    with pytest.raises(UsageError, match='expert_width of CIFARResNet is 1 where last_block alone .*, got 2'):
+        CIFARResNet(14, experts=2, experts_from='last_block', expert_width=2.0)
+    with pytest.raises(UsageError, match="or 'last_block', got first_block"):
+        CIFARResNet(14, experts=2, experts_from='first_block')
+
+
 def test_experts_part_after_the_first_stage_by_default_and_one_never_parts() -> None:
     states = []
     for arguments in ({}, {'experts_from': 2}, {'experts': 3}, {'experts': 3, 'experts_from': 2}, {'experts_from': 0}):

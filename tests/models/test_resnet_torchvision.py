@@ -307,6 +307,26 @@ def test_experts_may_part_at_any_stage(part):
         TorchvisionResNet(**shape, experts=2, experts_from=5)
 
 
+@pytest.mark.parametrize('name', ['resnet10', 'resnet18'])
+def test_the_last_block_alone_may_part(name):
+    torch.manual_seed(0)
+    shape = dict(name=name, in_channels=1, width=0.125)
+    network = TorchvisionResNet(**shape, experts=2, experts_from='last_block').eval()
+    images, state = torch.rand(2, 1, 40, 40), network.state_dict()
+    features = network(images)
+    for k in range(2):
+        single, mine = TorchvisionResNet(**shape).eval(), {}
+        for part in single.state_dict():
+            _, own, rest = part.partition('layer4.1.' if name == 'resnet18' else 'layer4.0.')
+            there = f'branches.{k}.{rest}' if name == 'resnet18' else f'layer4.{k}.0.{rest}'
+            mine[part] = state[there if own else part]
+        single.load_state_dict(mine)
+        assert torch.equal(features[:, k], single(images))
+        assert torch.equal(features[:, k], network(images, expert=k))
+    assert not torch.allclose(features[:, 0], features[:, 1])
+    assert [len(list(stage.children())) for stage in network.last_stages] == ([1, 2] if name == 'resnet18' else [1, 1])
+
+
 def test_whole_networks_begin_with_kaiming_weights_in_every_colour_space():
     for channels in (1, 3):
         network = TorchvisionResNet('resnet10', channels, experts=2, experts_from=0)
