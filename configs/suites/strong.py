@@ -1,7 +1,7 @@
 """What is compared since 2021, under strong augmentation: AutoAugment with Cutout on CIFAR, RandAugment on ImageNet-LT.
 
-`ltbench run strong`; 200 epochs on CIFAR, three seeds; 180 epochs on ImageNet-LT, one seed. `--preset strong_400` is the
-longer schedule. `glmc` is four times as wide on CIFAR, and `wide(width=4)` is ERM as wide as that.
+`ltbench run strong`; 200 epochs on CIFAR, three seeds; 180 epochs on ImageNet-LT, one seed. `--preset strong_400` is
+the longer schedule. `glmc` is four times as wide on CIFAR, and `wide(width=4)` is ERM as wide as that.
 """
 
 methods = [

@@ -80,6 +80,7 @@ def _show_work(found: Outline, graph: Graph, needed: set[str], console: Console)
         where = f'{runs[0].where} ({benchmark.setting})' if runs else benchmark.name
         table.add_row(where, str(len(runs)), str(len(networks)), str(epochs), *counted)
     console.print(table)
+    console.print('Counted for the plain network and one view of an image; more experts or views take more.')
     costs = Costs()
     seconds = {key: costs.of(graph, key) for key in needed}
     known = [value for value in seconds.values() if value is not None]
