@@ -186,6 +186,40 @@ def run(
     raise typer.Exit(carry_out(selection, execution, question).code)
 
 
+@app.command()
+def score(
+    file: Annotated[
+        Path, typer.Argument(metavar='FILE', help='Logits or predicted classes of the test images: .npz, .npy or .csv.')
+    ],
+    benchmark: Annotated[
+        str,
+        typer.Option(
+            '-b', '--benchmark', metavar='NAME', help='NAME or "NAME(imbalance_factor=50)": decides images and groups.'
+        ),
+    ],
+    name: Annotated[str, typer.Option(metavar='TEXT', help='What the method is called.')],
+    seed: Annotated[int, typer.Option(min=0, metavar='N', help='Seed of its training.')] = 0,
+    claim: Annotated[
+        list[str] | None,
+        typer.Option(metavar='KEY=VALUE', help='What is said of the training: epochs=200, url=...; may be repeated.'),
+    ] = None,
+    suite: Annotated[str, typer.Option(help='Suite that the record goes to.')] = 'submitted',
+    preset: Preset = None,
+) -> None:
+    """Score what others trained: their predictions become a record with a mark and a table of its own.
+
+    `.npy`: logits [N, C] or classes [N]. `.npz`: `logits` or `predictions`, perhaps `labels` and `names`. `.csv`: a
+    header with `prediction`, or `0` to `C-1` for the logits; perhaps `label` and `name`. Rows are in the order of the
+    test images, or have their names.
+    """
+    from ltbench import plugins
+    from ltbench.config import load_benchmark
+    from ltbench.verbs.score import score as score_file
+
+    plugins.load()  # those of $LTBENCH_PLUGINS may have the data set
+    score_file(file, load_benchmark(benchmark, preset), name, seed, _assignments(claim or []), suite)
+
+
 @app.command('eval', short_help='Score a recorded run again, or a published checkpoint.')
 def evaluate(
     run: Annotated[

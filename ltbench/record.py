@@ -25,8 +25,8 @@ from ltbench.sealed import contents_of, explained, write_atomically
 from ltbench.source import HOME
 
 __all__ = [
-    'IDENTITY', 'ROW', 'SCHEMA_VERSION', 'InvalidRecordError', 'RecordIndex', 'checksum', 'is_valid', 'read_failures',
-    'read_record', 'read_records', 'record_name', 'record_path', 'reference_root', 'results_root',
+    'IDENTITY', 'ROW', 'SCHEMA_VERSION', 'InvalidRecordError', 'RecordIndex', 'checksum', 'is_valid', 'origin_of',
+    'read_failures', 'read_record', 'read_records', 'record_name', 'record_path', 'reference_root', 'results_root',
     'set_superseded_aside', 'write_failure', 'write_record',
 ]  # fmt: skip
 
@@ -51,6 +51,11 @@ def reference_root() -> Path | None:
     which results count."""
     reference = HOME.parent / 'results'
     return None if os.environ.get('LTBENCH_RESULTS') or not reference.is_dir() else reference
+
+
+def origin_of(record: Mapping[str, Any]) -> str:
+    """``'trained'`` here, ``'imported'`` as a checkpoint, or ``'submitted'`` as predictions."""
+    return next((origin for origin in ('imported', 'submitted') if origin in record['config']), 'trained')
 
 
 def record_path(suite: str, record: Mapping[str, Any]) -> Path:

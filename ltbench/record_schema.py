@@ -63,7 +63,7 @@ class Bins(Closed):
 class Reliability(Closed):
     """Of all images and of those of each group; none of a group without images."""
 
-    all: Bins
+    all: Bins | None
     many: Bins | None
     medium: Bins | None
     few: Bins | None
@@ -101,8 +101,8 @@ class Metrics(Struct):
     macro: Percent
     geometric_mean: Percent
     balanced_error: Percent
-    nll: Amount
-    ece: Percent
+    nll: Amount | None  # none of predictions without probabilities
+    ece: Percent | None
     many: Percent | None
     medium: Percent | None
     few: Percent | None
@@ -208,13 +208,24 @@ class Imported(Struct):
     backbone: Backbone
 
 
+class Submitted(Closed):
+    """What was trained elsewhere, of which predictions alone are known."""
+
+    name: Line
+    file: str
+    sha256: Hash
+    kind: Literal['logits', 'predictions']
+    claims: dict[str, Any]
+
+
 class Config(Struct):
-    """Open: the resolved benchmark and the configs of all stages; ``imported`` of a checkpoint that was not trained;
-    the ``probes`` that the method asks for."""
+    """Open: the resolved benchmark and the configs of all stages; ``imported`` of a checkpoint that was not trained
+    here, ``submitted`` of predictions; the ``probes`` that the method asks for."""
 
     benchmark: ResolvedBenchmark
     stages: list[StageConfig]
     imported: Imported | UnsetType = UNSET
+    submitted: Submitted | UnsetType = UNSET
     probes: list[Line] = []
 
 
@@ -388,7 +399,7 @@ def _disagreements(record: Mapping[str, Any]) -> Iterator[str]:
     for place, point in enumerate(record['curve']):
         if type(epoch := point.get('epoch')) is not int or epoch < 0:
             yield f'curve[{place}].epoch is a whole number, 0 or larger, got {short(epoch)}'
-    if 'imported' not in record['config']:
+    if not record['config'].keys() & {'imported', 'submitted'}:
         names = [part['name'] for part in record['methods']]
         if names != _parts_of(record['method']):
             yield f'methods has the parts {short(names)}, method is {short(record["method"])}'

@@ -52,7 +52,7 @@ ODD = [
     (('metrics', 'top1', None), 'metrics.top1 is a number from 0 to 100, got null'),
     (('metrics', 'top1', 100.5), 'metrics.top1 is a number from 0 to 100, got 100.5'),
     (('metrics', 'few', -1), 'metrics.few is a number from 0 to 100 or null, got -1'),
-    (('metrics', 'nll', 'low'), 'metrics.nll is a number, 0 or larger, got "low"'),
+    (('metrics', 'nll', 'low'), 'metrics.nll is a number, 0 or larger or null, got "low"'),
     (('metrics', 'per_class', 2, True), 'metrics.per_class[2] is a number from 0 to 100 or null, got true'),
     (('metrics', 'per_class', 2, None), 'metrics.per_class[2] is null, of 50 test images'),
     (('metrics', 'test_images', [50] * 7), 'metrics.test_images has 7 entries, class_counts has 8'),

@@ -14,6 +14,12 @@ TOP = 5
 SHIFTS = (50, 25, 10, 5, 2)
 """Largest over smallest class of the long-tailed test sets that a classifier may meet, see :func:`shifted_accuracy`."""
 ROWS_AT_ONCE = 4096
+ORDER = (
+    'top1', 'macro', 'geometric_mean', 'balanced_error', 'nll', 'ece', 'worst_class', 'harmonic_mean', 'top5', 'auroc',
+    *(f'{kind}{name}' for name in GROUPS for kind in ('', 'ece_')),
+    'per_class', 'test_images', 'predicted', 'reliability', 'confusion', 'shifted',
+)  # fmt: skip
+"""Of the metrics in a record."""
 
 
 def group_members(class_counts: Sequence[int]) -> dict[str, np.ndarray]:
@@ -59,7 +65,52 @@ def evaluate(logits: ArrayLike, labels: ArrayLike, class_counts: Sequence[int]) 
     log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     confidence = np.exp(log_probabilities.max(axis=1))
     correct = predictions == labels
+    metrics = _of_predictions(predictions, labels, class_counts)
+    members_of = group_members(class_counts)
+    inside = {name: np.isin(labels, members) for name, members in members_of.items()}
+    of_probabilities = {
+        'nll': -log_probabilities[np.arange(len(labels)), labels].mean(),
+        'ece': expected_calibration_error(confidence, correct),
+        'top5': _top(logits, labels) if len(class_counts) > TOP else None,
+        'auroc': _auroc(confidence, correct),
+        **{f'ece_{name}': expected_calibration_error(confidence[mine], correct[mine]) for name, mine in inside.items()},
+    }
+    reliability = {'all': reliability_bins(confidence, correct)}
+    reliability |= {name: reliability_bins(confidence[mine], correct[mine]) for name, mine in inside.items()}
+    told = {
+        **metrics, **{key: _plain(value) for key, value in of_probabilities.items()}, 'reliability': reliability,
+        'shifted': shifted_accuracy(logits, labels, class_counts),
+    }  # fmt: skip
+    return {key: told[key] for key in ORDER}
 
+
+def evaluate_predictions(predictions: ArrayLike, labels: ArrayLike, class_counts: Sequence[int]) -> dict[str, Any]:
+    """What :func:`evaluate` returns, of predicted classes alone: None for what needs probabilities.
+
+    Args:
+        predictions: ``[N]`` classes.
+        labels: ``[N]``.
+        class_counts: Training images a class, ``[C]``.
+
+    Raises:
+        ValueError: If the arguments do not fit together.
+    """
+    chosen = np.asarray(predictions)
+    if chosen.ndim != 1 or chosen.dtype.kind not in 'iu':
+        raise ValueError(f'predictions are whole numbers [N], got {chosen.dtype} {list(chosen.shape)}')
+    truth = _checked_labels(labels, len(chosen), len(class_counts))
+    if chosen.min() < 0 or chosen.max() >= len(class_counts):
+        raise ValueError(f'predictions are 0 to {len(class_counts) - 1}, got {chosen.min()} to {chosen.max()}')
+    metrics = _of_predictions(chosen.astype(np.int64), truth, class_counts)
+    unknown = {**dict.fromkeys(ORDER), 'reliability': dict.fromkeys(('all', *GROUPS))}
+    return {key: metrics.get(key, unknown[key]) for key in ORDER if key != 'shifted'}
+
+
+def _of_predictions(
+    predictions: NDArray[np.int64], labels: NDArray[np.int64], class_counts: Sequence[int]
+) -> dict[str, Any]:
+    """What takes no probabilities."""
+    correct = predictions == labels
     images = np.bincount(labels, minlength=len(class_counts))
     hits = np.bincount(labels[correct], minlength=len(class_counts))
     with np.errstate(invalid='ignore'):
@@ -70,29 +121,20 @@ def evaluate(logits: ArrayLike, labels: ArrayLike, class_counts: Sequence[int]) 
         'macro': seen.mean(),
         'geometric_mean': 0.0 if (seen == 0).any() else np.exp(np.log(seen).mean()),
         'balanced_error': 100 - seen.mean(),
-        'nll': -log_probabilities[np.arange(len(labels)), labels].mean(),
-        'ece': expected_calibration_error(confidence, correct),
         'worst_class': seen.min(),
         'harmonic_mean': 0.0 if (seen == 0).any() else 1 / (1 / seen).mean(),
-        'top5': _top(logits, labels) if len(class_counts) > TOP else None,
-        'auroc': _auroc(confidence, correct),
     }
     members_of = group_members(class_counts)
-    reliability = {'all': reliability_bins(confidence, correct)}
     confusion: dict[str, dict[str, float] | None] = {}
     for name, members in members_of.items():
         inside = np.isin(labels, members)
         metrics[name] = np.nanmean(per_class[members]) if inside.any() else None
-        metrics[f'ece_{name}'] = expected_calibration_error(confidence[inside], correct[inside])
-        reliability[name] = reliability_bins(confidence[inside], correct[inside])
         confusion[name] = _confusion(predictions[inside], correct[inside], members_of)
     return {key: _plain(value) for key, value in metrics.items()} | {
         'per_class': [_plain(value) for value in per_class],
         'test_images': images.tolist(),
         'predicted': np.bincount(predictions, minlength=len(class_counts)).tolist(),
-        'reliability': reliability,
         'confusion': confusion,
-        'shifted': shifted_accuracy(logits, labels, class_counts),
     }
 
 
@@ -171,22 +213,28 @@ def _checked(
     logits: ArrayLike, labels: ArrayLike, class_counts: Sequence[int]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Logits and labels as arrays that fit together."""
-    scores, truth = np.asarray(logits), np.asarray(labels)
+    scores = np.asarray(logits)
     if scores.ndim != 2 or scores.dtype.kind not in 'fiu':
         raise ValueError(f'logits are real numbers [N, C], got {scores.dtype} {list(scores.shape)}')
     if scores.shape[1] != len(class_counts):
         raise ValueError(f'{scores.shape[1]} columns of logits for {len(class_counts)} class counts')
-    if truth.ndim != 1:
-        raise ValueError(f'labels are [N], got {list(truth.shape)}')
-    if len(truth) != len(scores) or len(truth) == 0:
-        raise ValueError(f'{len(scores)} rows of logits for {len(truth)} labels')
-    if truth.dtype.kind not in 'iu':
-        raise ValueError(f'labels are whole numbers, got {truth.dtype}')
-    if truth.min() < 0 or truth.max() >= len(class_counts):
-        raise ValueError(f'labels are 0 to {len(class_counts) - 1}, got {truth.min()} to {truth.max()}')
+    truth = _checked_labels(labels, len(scores), len(class_counts))
     if not np.isfinite(scores).all():
         raise ValueError('the logits are not all finite')
-    return scores.astype(np.float64), truth.astype(np.int64)
+    return scores.astype(np.float64), truth
+
+
+def _checked_labels(labels: ArrayLike, rows: int, classes: int) -> NDArray[np.int64]:
+    truth = np.asarray(labels)
+    if truth.ndim != 1:
+        raise ValueError(f'labels are [N], got {list(truth.shape)}')
+    if len(truth) != rows or rows == 0:
+        raise ValueError(f'{rows} rows of logits for {len(truth)} labels')
+    if truth.dtype.kind not in 'iu':
+        raise ValueError(f'labels are whole numbers, got {truth.dtype}')
+    if truth.min() < 0 or truth.max() >= classes:
+        raise ValueError(f'labels are 0 to {classes - 1}, got {truth.min()} to {truth.max()}')
+    return truth.astype(np.int64)
 
 
 def reliability_bins(confidence: np.ndarray, correct: np.ndarray) -> dict[str, list[Any]] | None:

@@ -14,6 +14,7 @@ from scipy import stats
 from ltbench.config import Benchmark, Spec, leaves, parse_specs
 from ltbench.errors import UsageError
 from ltbench.fingerprint import fingerprint
+from ltbench.record import origin_of
 from ltbench.report.escaping import in_markdown
 from ltbench.report.frame import GROUP, by_table
 from ltbench.report.holm import holm
@@ -85,7 +86,7 @@ def ablate(records: Sequence[Record], option: str, required: bool = True) -> pd.
     that no other row is compared with are left out.
 
     Args:
-        records: Records of trained runs; imported ones are left out.
+        records: Records of trained runs; others are left out.
         option: ``METHOD.option``, or ``recipe.epochs``, ``backbone.depth``, ...: a path in the resolved benchmark.
         required: Whether it is an error if nothing varies the option; otherwise the table is empty.
 
@@ -159,7 +160,7 @@ def markdown(table: pd.DataFrame, name: str) -> str:
 
 
 def _trained(records: Sequence[Record]) -> list[Record]:
-    return [record for record in records if 'imported' not in record['config']]
+    return [record for record in records if origin_of(record) == 'trained']
 
 
 def _scored(record: Record) -> dict[str, Any]:

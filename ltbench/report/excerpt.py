@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from ltbench.errors import UsageError, unknown
+from ltbench.record import origin_of
 from ltbench.report.environments import footnotes, marks_of
 from ltbench.report.escaping import in_markdown
 from ltbench.report.frame import by_table, caveats
@@ -96,11 +97,11 @@ def excerpts(results: SuiteResults, board: pd.DataFrame, beside: Path, drawn: Co
     found = {}
     for key, rows in by_table(board, sort=False):
         name, shown = key.slug, key.title
-        imported = [run for run in results.records if run['benchmark'] == key.benchmark and 'imported' in run['config']]
-        mine = [run for run in imported if run['method'] in set(rows['method'])]
+        foreign = [run for run in results.records if run['benchmark'] == key.benchmark and origin_of(run) != 'trained']
+        mine = [run for run in foreign if run['method'] in set(rows['method'])]
         parts = [f'**{in_markdown(shown)}**; {_how_to_read(rows)}']
         parts += [f'**{in_markdown(said[key.benchmark])}**'] if key.benchmark in said else []
-        parts += [f'Imported: {selection_of(mine)}.'] if mine else []
+        parts += [f'Not trained here: {selection_of(mine)}.'] if mine else []
         if f'leaderboard-{name}.png' in drawn:
             path = os.path.relpath(results.folder / 'figures' / f'leaderboard-{name}.png', beside)
             parts.append(f'![Top-1 of methods, {in_markdown(shown)}]({quote(Path(path).as_posix(), SAFE)})')

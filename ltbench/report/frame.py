@@ -11,7 +11,7 @@ import pandas as pd
 
 from ltbench.config import leaves
 from ltbench.fingerprint import canonical, fingerprint
-from ltbench.record import ROW
+from ltbench.record import ROW, origin_of
 from ltbench.report.escaping import in_file_name
 from ltbench.report.options import as_text
 
@@ -184,8 +184,10 @@ def processor_of(record: Mapping[str, Any]) -> str:
 
 
 def _cost(record: Mapping[str, Any], name: str) -> float | None:
-    """What a run took; what training a checkpoint took that was imported is not known."""
-    return None if name in TRAINING and 'imported' in record['config'] else record['cost'][name]
+    """What a run took; of a checkpoint its training is not known, of predictions nothing."""
+    origin = origin_of(record)
+    is_unknown = origin == 'submitted' or (origin == 'imported' and name in TRAINING)
+    return None if is_unknown else record['cost'][name]
 
 
 def caveats(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:

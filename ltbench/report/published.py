@@ -17,7 +17,7 @@ from scipy.stats import kendalltau
 
 from ltbench.config import ROOT_OF_PACKAGE, leaves, parse_specs
 from ltbench.errors import StoreError
-from ltbench.record import ROW
+from ltbench.record import ROW, origin_of
 from ltbench.report.escaping import in_markdown
 from ltbench.report.frame import GROUP, by_table, row_of
 
@@ -148,7 +148,7 @@ def orders(records: Sequence[Record]) -> pd.DataFrame:
     """
     found: dict[tuple[Any, ...], dict[str, tuple[float, float]]] = {}
     for runs in _measured_rows(records):
-        if 'imported' in runs[0]['config']:
+        if origin_of(runs[0]) != 'trained':
             continue
         *group, method = row_of(runs[0])
         nearest: dict[tuple[Any, ...], tuple[int, float]] = {}
@@ -219,6 +219,8 @@ def _candidates(record: Record) -> list[dict[str, Any]]:
     """Published rows of the same benchmark (or the one that it stands beside), imbalance factor and method."""
     benchmark = record['config']['benchmark'].get('stands_beside', record['benchmark'])
     rows = _published_by().get((benchmark, record['imbalance_factor']), [])
+    if origin_of(record) == 'submitted':
+        return []
     if 'imported' in record['config']:
         imported = record['config']['imported']
         recipe, backbone = IMPORTED_RECIPES.get(imported['source']), _name_of(imported['backbone'])
@@ -291,7 +293,7 @@ def _differences(record: Record, published: Mapping[str, Any]) -> Iterator[str]:
             yield f'published: {what} not stated'
         elif mine != theirs:
             yield f'{what}: {_show(mine)} measured, {_show(theirs)} published'
-    if 'imported' not in record['config']:
+    if origin_of(record) == 'trained':
         yield from _unlike_options(record, published)
 
 

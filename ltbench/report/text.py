@@ -11,6 +11,7 @@ import pandas as pd
 
 from ltbench.config import config_names
 from ltbench.console import printable
+from ltbench.record import origin_of
 from ltbench.report.coverage import Covered
 from ltbench.report.coverage import markdown as coverage_lines
 from ltbench.report.environments import footnotes, marks_of
@@ -25,8 +26,11 @@ SCORES = {
 }  # fmt: skip
 """Metrics that are shown, by their names for people."""
 RULES = {'many': '> 100', 'medium': '20 to 100', 'few': '< 20'}
-SELECTION = 'last epoch, scored on the test set, which selects nothing'
-SELECTION_OF_IMPORTED = 'the epoch that the authors of an imported checkpoint chose, perhaps on the test set'
+RULES_OF_SELECTION = {
+    'trained': 'last epoch, scored on the test set, which selects nothing',
+    'imported': 'the epoch that the authors of an imported checkpoint chose, perhaps on the test set',
+    'submitted': 'whatever the authors of submitted predictions chose, perhaps on the test set',
+}
 WHAT = {
     'run': 'train what is missing, record, report',
     'report': 'make all of this from the records again; trains nothing',
@@ -119,7 +123,7 @@ def readme(
 
 def commands(results: SuiteResults) -> list[str]:
     """What makes the suite's folder again: its runs, where it is a suite that can be run by name, and the report."""
-    trained = not results.records or any('imported' not in record['config'] for record in results.records)
+    trained = not results.records or any(origin_of(record) == 'trained' for record in results.records)
     named = results.source or results.suite
     runs = (
         [shlex.join(['ltbench', 'run', named])]
@@ -131,9 +135,8 @@ def commands(results: SuiteResults) -> list[str]:
 
 def selection_of(records: Iterable[Mapping[str, Any]]) -> str:
     """Which epoch the numbers are of."""
-    imported = {'imported' in record['config'] for record in records}
-    rules = {False: SELECTION, True: SELECTION_OF_IMPORTED}
-    return '; '.join(rules[kind] for kind in sorted(imported))
+    origins = {origin_of(record) for record in records}
+    return '; '.join(rule for origin, rule in RULES_OF_SELECTION.items() if origin in origins)
 
 
 def _made_with(records: Sequence[Mapping[str, Any]]) -> list[str]:

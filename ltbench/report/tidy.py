@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from ltbench.record import origin_of
 from ltbench.report.frame import distinguish
 
 METRICS = (
@@ -44,7 +45,7 @@ def tidy(records: Mapping[Path, Mapping[str, Any]]) -> pd.DataFrame:
             **{key: record[key] for key in ('benchmark', 'setting', 'method', 'table', 'fingerprint')},
             'imbalance_factor': record['imbalance_factor'],
             **{name: record['metrics'][name] for name in METRICS},
-            **{name: None if name in OF_TRAINING and _is_imported(record) else record['cost'][name] for name in COSTS},
+            **{name: _cost(record, name) for name in COSTS},
         }
         for path, record in zip(records, distinguish(list(records.values())), strict=True)
     ]
@@ -55,5 +56,7 @@ def tidy(records: Mapping[Path, Mapping[str, Any]]) -> pd.DataFrame:
     return frame.sort_values(list(COLUMNS[:6]), ignore_index=True)
 
 
-def _is_imported(record: Mapping[str, Any]) -> bool:
-    return 'imported' in record['config']
+def _cost(record: Mapping[str, Any], name: str) -> float | None:
+    origin = origin_of(record)
+    is_unknown = origin == 'submitted' or (origin == 'imported' and name in OF_TRAINING)
+    return None if is_unknown else record['cost'][name]

@@ -12,6 +12,7 @@ from ltbench.console import make_console
 from ltbench.errors import UsageError
 from ltbench.evaluation import GROUPS
 from ltbench.evaluation.paired import LEVEL, PairedTest, paired_test
+from ltbench.record import origin_of
 from ltbench.store import Store
 from ltbench.verbs.find import RecordedRun, find_run, how_to_make, stored_logits
 
@@ -64,7 +65,8 @@ def show_comparison(first: str, second: str, all_classes: bool = False) -> None:
         missing = [run for run, found in zip((a, b), outputs, strict=True) if found is None]
         say(f'\nFrom the records alone: a paired test needs the logits of both runs, and {store.root} lacks those of')
         for run in missing:
-            mend = 'imports keep none' if 'imported' in run.record['config'] else f'to make them: {how_to_make(run)}'
+            origin = origin_of(run.record)
+            mend = f'to make them: {how_to_make(run)}' if origin == 'trained' else f'what was {origin} has none'
             say(f'  {run.name}; {mend}')
     else:
         say(f'\n{describe_test(test)}')
@@ -180,7 +182,7 @@ def _declared(run: RecordedRun) -> dict[str, Any]:
         'options': {part['name']: part['options'] for part in record['methods']},
         'benchmark': benchmark,
         'stage': stages,
-        'imported': record['config'].get('imported', {}),
+        **{origin: record['config'].get(origin, {}) for origin in ('imported', 'submitted')},
         'chosen': record['chosen'],
         'environment': environment,
     }

@@ -14,7 +14,7 @@ import numpy as np
 
 from ltbench.config import Spec, config_names
 from ltbench.errors import StoreError, UsageError
-from ltbench.record import read_record, results_root
+from ltbench.record import origin_of, read_record, results_root
 from ltbench.sealed import contents_of
 from ltbench.store import Store
 
@@ -117,6 +117,10 @@ def how_to_make(run: RecordedRun) -> str:
         for name in ('mean', 'std') if 'pixels' in imported else ():
             words += [f'--{name}', ','.join(map(str, imported[name]))]
         return shlex.join(words)
+    if 'submitted' in record['config']:
+        submitted = record['config']['submitted']
+        words = ['ltbench', 'score', submitted['file'], '--name', submitted['name'], '-b', spec, *preset]
+        return shlex.join([*words, '--seed', str(record['run_seed'])])
     suite = [run.suite] if run.suite in config_names('suites') else []
     seed = str(record['run_seed'])
     return shlex.join(['ltbench', 'run', *suite, '-b', spec, '-m', record['method'], '--seeds', seed, *preset])
@@ -124,8 +128,10 @@ def how_to_make(run: RecordedRun) -> str:
 
 def no_logits(run: RecordedRun, store: Store) -> StoreError:
     """The error for a run whose logits are needed and are not in the store."""
-    if 'imported' in run.record['config']:
-        return StoreError(f'{run.name} was imported, and imports keep no logits; score it again: {how_to_make(run)}')
+    if (origin := origin_of(run.record)) != 'trained':
+        return StoreError(
+            f'{run.name} was {origin}, and no logits are kept of that; score it again: {how_to_make(run)}'
+        )
     return StoreError(f'the logits of {run.name} are not in {store.root}; this makes them: {how_to_make(run)}')
 
 

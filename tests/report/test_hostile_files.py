@@ -12,7 +12,6 @@ from ltbench.cli import main
 from ltbench.config import Suite, parse_specs
 from ltbench.console import make_console
 from ltbench.errors import StoreError, UsageError
-from ltbench.grid import cost
 from ltbench.grid.cost import Costs
 from ltbench.record import RecordIndex, record_name
 from ltbench.report import build_report, figures, read_suite
@@ -113,7 +112,6 @@ def test_where_two_differ_both_are_named():
 
 
 def test_a_checkpoint_that_was_imported_takes_no_time_to_train(monkeypatch, tmp_path):
-    monkeypatch.setattr(cost, 'ROOT_OF_PACKAGE', tmp_path / 'no checkout')
     record = make_record()
     record['config']['imported'] = {'source': 'nbn', 'backbone': {'type': 'CIFARResNet', 'depth': 32}}
     record['stages'] = [record['stages'][0] | {'kind': 'imported', 'epochs': 0, 'cost': {'evaluation_seconds': 1.0}}]

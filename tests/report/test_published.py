@@ -15,8 +15,8 @@ from ltbench.report.tables import csv
 
 HOME = Path(__file__).parents[2]
 FOREIGN = {
-    'balms', 'bbn', 'cdt', 'decouple', 'dive', 'equalised', 'la_loss_adaptive', 'lift', 'mamix_drw', 'manifold_mixup',
-    'margin_drw', 'reslt', 'sade', 'tade',
+    'balms', 'cdt', 'decouple', 'dive', 'equalised', 'la_loss_adaptive', 'lift', 'mamix_drw', 'manifold_mixup',
+    'margin_drw', 'reslt', 'tade',
 }  # fmt: skip
 
 

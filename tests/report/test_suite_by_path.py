@@ -83,7 +83,7 @@ def test_a_file_that_cannot_be_read_is_named(suite, text, said):
         ('Digits', ('digits',), 'did you mean digits?'),
         ('digits', (), 'run `ltbench run digits` first'),
         ('cifar10', ('mine',), 'did you mean .*cifar10_lt.*; suites with records: mine'),
-        ('imagenet_lt', ('mine',), '`ltbench run -b imagenet_lt` makes some; suites with records: mine'),
+        ('places_lt', ('mine',), '`ltbench run -b places_lt` makes some; suites with records: mine'),
         ('qqqq', (), '`ltbench ls suites` lists all'),
     ],
 )

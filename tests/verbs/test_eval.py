@@ -102,7 +102,9 @@ def test_imports_keep_no_logits(recorded):
     record = json.loads(recorded().read_text())
     config = record['config'] | {'stages': [], 'imported': {'source': 'nbn', 'backbone': {'type': 'CIFARResNet'}}}
     path = recorded('imported:nbn(best)', suite='imported', config=config, stored=False)
-    with pytest.raises(StoreError, match='imports keep no logits; score it again: ltbench eval --checkpoint FILE'):
+    with pytest.raises(
+        StoreError, match='was imported, and no logits are kept of that; score it again: ltbench eval --checkpoint FILE'
+    ):
         show_rescored(path.stem)
 
 

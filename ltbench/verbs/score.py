@@ -1,0 +1,345 @@
+"""The verb `score`: predictions of anybody's own training to a record, under this protocol. Trains nothing."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from ltbench import __version__
+from ltbench.config import Benchmark
+from ltbench.console import make_console, printable
+from ltbench.data import FileSplit, LongTailData, load_data
+from ltbench.errors import UsageError, unknown
+from ltbench.evaluation import GROUPS, evaluate, evaluate_predictions
+from ltbench.evaluation.metrics import describe_groups
+from ltbench.fingerprint import PROTOCOL_VERSION, fingerprint
+from ltbench.record import SCHEMA_VERSION, record_path, set_superseded_aside, write_record
+
+KEYS = ('logits', 'predictions', 'labels', 'names')
+"""Of an npz file; the columns of a CSV are ``name``, ``label``, and ``prediction`` or one a class: ``0``, ``1``, ..."""
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What a file holds, row by row.
+
+    Attributes:
+        logits: ``[N, C]``, or None.
+        predictions: ``[N]`` classes, where there are no logits.
+        labels: ``[N]``, where the file has them: to compare the order.
+        names: Of images, where the file has them: rows may then be in any order.
+        lines: Whether a row is a line of text under a header, for messages.
+    """
+
+    logits: np.ndarray | None
+    predictions: np.ndarray | None
+    labels: np.ndarray | None = None
+    names: list[str] | None = None
+    lines: bool = False
+
+    def __len__(self) -> int:
+        return len(self.logits if self.logits is not None else self.predictions if self.predictions is not None else ())
+
+    def row(self, number: int) -> str:
+        """How a row is called in a message."""
+        return f'line {number + 2}' if self.lines else f'row {number}'
+
+    def take(self, rows: np.ndarray) -> Submission:
+        """Some rows, in this order."""
+        logits, predictions, labels = (
+            None if part is None else part[rows] for part in (self.logits, self.predictions, self.labels)
+        )
+        names = None if self.names is None else [self.names[row] for row in rows]
+        return Submission(logits, predictions, labels, names, self.lines)
+
+
+def score(
+    path: Path,
+    benchmark: Benchmark,
+    name: str,
+    seed: int = 0,
+    claims: Mapping[str, Any] | None = None,
+    suite: str = 'submitted',
+) -> Path:
+    """Score a file, write its record to ``results/SUITE/records``, and say what it comes to.
+
+    Args:
+        path: ``.npz``, ``.npy`` or ``.csv``, see :func:`read_submission`.
+        benchmark: Gives test images and groups.
+        name: Of the method, for people.
+        seed: Of the training.
+        claims: What is said of the training: recipe, backbone, URL; kept as it is and checked by nobody.
+        suite: Where the record goes.
+
+    Returns:
+        The record's path.
+
+    Raises:
+        UsageError: If the file does not fit the benchmark's test images; the row is named.
+        DataError: If the data are missing or damaged.
+        StoreError: If the record cannot be written.
+    """
+    if not re.fullmatch(r'[^\x00-\x1f\x7f()+,]{1,80}', name) or name != name.strip():
+        raise UsageError(f'--name is 1 to 80 characters without brackets, commas and +, got {name!r}')
+    data = load_data(benchmark.data)
+    found = in_test_order(path, read_submission(path, data.num_classes), data)
+    labels = np.asarray(data.test.labels)
+    if found.logits is not None:
+        metrics = evaluate(found.logits, labels, data.class_counts)
+    else:
+        metrics = evaluate_predictions(np.asarray(found.predictions), labels, data.class_counts)
+    record = _record(path, benchmark, data, name, seed, claims or {}, metrics, found)
+    target = record_path(suite, record)
+    write_record(target, record)
+    set_superseded_aside(target, record)
+    shown = {'top-1': metrics['top1']} | {group: metrics[group] for group in GROUPS}
+    scores = '  '.join(f'{group} {value:.2f}' for group, value in shown.items() if value is not None)
+    console = make_console()
+    for warning in record['warnings']:
+        console.print(f'note: {warning}', style='yellow', highlight=False, soft_wrap=True)
+    console.print(f'{benchmark.name} ({record["setting"]}) / {record["method"]}  {scores}', highlight=False)
+    console.print(f'record: {target}', highlight=False, soft_wrap=True)
+    return target
+
+
+# ---------------------------------------------------------------------------------------------- reading
+
+
+def read_submission(path: Path, classes: int) -> Submission:
+    """Read a file of scores; nothing in it is executed.
+
+    Args:
+        path: ``.npy``: logits ``[N, C]`` or predicted classes ``[N]``. ``.npz``: ``logits`` or ``predictions``, and
+            perhaps ``labels`` and ``names``. ``.csv``: a header, then a line an image: ``prediction``, or a logit a
+            class in the columns ``0`` to ``C - 1``; perhaps ``label`` and ``name``.
+        classes: C.
+
+    Raises:
+        UsageError: If it is none of these; the line or entry is named.
+    """
+    readers = {'.npy': _read_npy, '.npz': _read_npz, '.csv': _read_csv}
+    if path.suffix not in readers:
+        raise UsageError(f'{printable(path)}: expected a file called .npz, .npy or .csv')
+    try:
+        found = readers[path.suffix](path, classes)
+    except FileNotFoundError:
+        raise UsageError(f'no such file: {printable(path)}') from None
+    except (OSError, EOFError, BadZipFile, UnicodeDecodeError, csv.Error, ValueError, MemoryError) as error:
+        raise UsageError(f'{printable(path)} cannot be read: {printable(str(error))}') from error
+    if found.logits is not None and not np.isfinite(found.logits).all():
+        row = int(np.flatnonzero(~np.isfinite(found.logits).all(axis=1))[0])
+        raise UsageError(f'{printable(path)}: {found.row(row)} has a logit that is not finite')
+    if found.predictions is not None:
+        _check_classes(path, found, found.predictions, 'prediction', classes)
+    if found.labels is not None:
+        _check_classes(path, found, found.labels, 'label', classes)
+    return found
+
+
+def _read_npy(path: Path, classes: int) -> Submission:
+    return _of_arrays(path, {_kind_of(array := np.load(path, allow_pickle=False)): array}, classes)
+
+
+def _kind_of(array: np.ndarray) -> str:
+    return 'predictions' if array.ndim == 1 else 'logits'
+
+
+def _read_npz(path: Path, classes: int) -> Submission:
+    with np.load(path, allow_pickle=False) as file:
+        for key in file.files:
+            if key not in KEYS:
+                raise unknown(f'entry of {printable(path)}', key, KEYS)
+        return _of_arrays(path, {key: file[key] for key in file.files}, classes)
+
+
+def _of_arrays(path: Path, arrays: Mapping[str, np.ndarray], classes: int) -> Submission:
+    if ('logits' in arrays) == ('predictions' in arrays):
+        raise UsageError(f'{printable(path)} needs logits or predictions, one of them')
+    logits, predictions, labels, names = (arrays.get(key) for key in KEYS)
+    if logits is not None and (logits.ndim != 2 or logits.dtype.kind not in 'fiu' or logits.shape[1] != classes):
+        raise UsageError(
+            f'{printable(path)}: logits are numbers [N, {classes}], got {logits.dtype} {list(logits.shape)}'
+        )
+    for key, array in (('predictions', predictions), ('labels', labels)):
+        if array is not None and (array.ndim != 1 or array.dtype.kind not in 'iu'):
+            raise UsageError(f'{printable(path)}: {key} are whole numbers [N], got {array.dtype} {list(array.shape)}')
+    if names is not None and (names.ndim != 1 or names.dtype.kind not in 'US'):
+        raise UsageError(f'{printable(path)}: names are texts [N], got {names.dtype} {list(names.shape)}')
+    lengths = {key: len(array) for key, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        told = ', '.join(f'{count} {key}' for key, count in lengths.items())
+        raise UsageError(f'{printable(path)} has {told}: there is one of each an image')
+    texts = None if names is None else [os.fsdecode(each) if names.dtype.kind == 'S' else str(each) for each in names]
+    return Submission(logits, predictions, labels, texts)
+
+
+def _read_csv(path: Path, classes: int) -> Submission:
+    with path.open(encoding='utf-8-sig', newline='') as file:
+        rows = csv.reader(file)
+        header = [cell.strip() for cell in next(rows, [])]
+        of_classes = [str(number) for number in range(classes)]
+        scores = [cell for cell in header if cell not in ('name', 'label')]
+        if len(set(header)) < len(header) or (scores != ['prediction'] and sorted(scores) != sorted(of_classes)):
+            got = printable(', '.join(header[:8])) or 'nothing'
+            raise UsageError(
+                f'{printable(path)}: the first line names the columns: prediction, or 0 to {classes - 1} for logits of '
+                f'the classes, and perhaps name and label; got {got}'
+            )
+        cells: list[list[str]] = []
+        for line, row in enumerate(rows, start=2):
+            if row and len(row) != len(header):
+                raise UsageError(f'{printable(path)}: line {line} has {len(row)} cells, the first line {len(header)}')
+            if row:
+                cells.append(row)
+    columns = {title: [row[place] for row in cells] for place, title in enumerate(header)}
+    whole = {title: _numbers(path, title, columns[title], int) for title in ('prediction', 'label') if title in columns}
+    logits = None
+    if scores != ['prediction']:
+        logits = np.stack([_numbers(path, title, columns[title], float) for title in of_classes], axis=1)
+    return Submission(logits, whole.get('prediction'), whole.get('label'), columns.get('name'), lines=True)
+
+
+def _numbers(path: Path, title: str, cells: Sequence[str], kind: type[int] | type[float]) -> np.ndarray:
+    values = []
+    for number, cell in enumerate(cells):
+        try:
+            values.append(kind(cell))
+        except ValueError:
+            wanted = 'a whole number' if kind is int else 'a number'
+            raise UsageError(
+                f'{printable(path)}: line {number + 2}, {title}: expected {wanted}, got {printable(cell[:40])!r}'
+            ) from None
+    try:
+        return np.array(values, dtype=np.int64 if kind is int else np.float64)
+    except OverflowError:
+        raise UsageError(f'{printable(path)}: {title} has a number that is no class') from None
+
+
+def _check_classes(path: Path, found: Submission, values: np.ndarray, what: str, classes: int) -> None:
+    wrong = np.flatnonzero((values < 0) | (values >= classes))
+    if len(wrong):
+        raise UsageError(
+            f'{printable(path)}: {found.row(int(wrong[0]))} has {what} {values[wrong[0]]}; '
+            f'classes are 0 to {classes - 1}'
+        )
+
+
+# ---------------------------------------------------------------------------------------------- order
+
+
+def in_test_order(path: Path, found: Submission, data: LongTailData) -> Submission:
+    """The rows in the order of the test images: by name where the file has names, else as they are.
+
+    Raises:
+        UsageError: If there are other images, or labels tell another order.
+    """
+    labels = np.asarray(data.test.labels)
+    if found.names is not None:
+        if not isinstance(data.test, FileSplit):
+            raise UsageError(
+                f'{printable(path)} has names, and images of {data.title} have none: put the rows in the order of the '
+                'test images and leave the names out'
+            )
+        found = found.take(_places(path, found, data.test))
+    elif len(found) != len(labels):
+        raise UsageError(f'{printable(path)} has {len(found):,} rows, {data.title} has {len(labels):,} test images')
+    if found.labels is not None and (wrong := np.flatnonzero(found.labels != labels)).size:
+        row = int(wrong[0])
+        where = f'image {found.names[row]}' if found.names is not None else found.row(row)
+        raise UsageError(
+            f'{printable(path)}: {where} has label {found.labels[row]}, in the test list it is {labels[row]} '
+            f'({len(wrong):,} of {len(labels):,} differ): the order of images or of classes is another'
+        )
+    return found
+
+
+def _places(path: Path, found: Submission, test: FileSplit) -> np.ndarray:
+    """Row of each test image."""
+    names = found.names or []
+    row_of = {name: row for row, name in enumerate(names)}
+    if len(row_of) < len(names):
+        ordered = sorted(names)
+        twice = next(name for name, after in pairwise(ordered) if name == after)
+        raise UsageError(f'{printable(path)} names {printable(twice)} more than once')
+    listed = [os.fsdecode(name) for name in test.names]
+    missing = [name for name in listed if name not in row_of]
+    if missing or len(listed) < len(names):
+        more = [name for name in names if name not in set(listed)]
+        told = [f'lacks {len(missing):,} test images ({_some(missing)})'] if missing else []
+        told += [f'has {len(more):,} that are none ({_some(more)})'] if more else []
+        raise UsageError(f'{printable(path)} {" and ".join(told)}; names are those of the test list')
+    return np.array([row_of[name] for name in listed])
+
+
+def _some(names: Sequence[str]) -> str:
+    return printable(', '.join(names[:SHOWN])) + (', ...' if len(names) > SHOWN else '')
+
+
+# ---------------------------------------------------------------------------------------------- record
+
+
+def _record(
+    path: Path,
+    benchmark: Benchmark,
+    data: LongTailData,
+    name: str,
+    seed: int,
+    claims: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    found: Submission,
+) -> dict[str, Any]:
+    """No method can be called like it, and its setting, so its table, is its own."""
+    import torch
+
+    from ltbench.engine.environment import describe
+
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    kind = 'logits' if found.logits is not None else 'predictions'
+    submitted = {'name': name, 'file': path.name, 'sha256': digest, 'kind': kind, 'claims': dict(claims)}
+    key = fingerprint({'kind': 'submitted', 'data': data.fingerprint, 'sha256': digest, 'name': name, 'seed': seed})
+    computation = fingerprint({'kind': 'submitted', 'data': data.fingerprint, 'name': name, 'claims': dict(claims)})
+    environment = describe(torch.device('cpu'), torch.get_num_threads())
+    warnings = ['submitted: nobody here has seen the training, and whether test images chose anything']
+    if kind == 'predictions':
+        warnings.append('predictions without logits: there is no calibration, NLL, top-5 or AUROC')
+    return {
+        'schema': SCHEMA_VERSION,
+        'ltbench': __version__,
+        'protocol': PROTOCOL_VERSION,
+        'benchmark': benchmark.name,
+        'data': data.fingerprint,
+        'code': environment['code'],
+        'table': benchmark.table(data.fingerprint),
+        'imbalance_factor': benchmark.data.get('imbalance_factor'),
+        'setting': f'submitted, {benchmark.setting}',
+        'method': f'submitted:{name}',
+        'methods': [{'name': f'submitted:{name}', 'options': dict(claims)}],
+        'run_seed': seed,
+        'fingerprint': key,
+        'computation': computation,
+        'stages': [{'kind': 'submitted', 'fingerprint': key, 'epochs': 0, 'cost': {}}],
+        'config': {'benchmark': benchmark.resolved, 'stages': [], 'submitted': submitted},
+        'class_names': list(data.class_names),
+        'class_counts': data.class_counts,
+        'groups': describe_groups(data.class_counts),
+        'metrics': dict(metrics),
+        'analysis': {},
+        'curve': [],
+        'chosen': {},
+        'warnings': [*warnings, *data.notes],
+        'cost': dict.fromkeys(
+            ('parameters', 'flops', 'wall_seconds', 'cpu_seconds', 'images_per_second', 'peak_memory_mb'), 0
+        ),
+        'environment': environment,
+    }

@@ -1,0 +1,162 @@
+"""`ltbench score`: predictions that others made become records; what does not fit is refused in words."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ltbench.config import load_benchmark
+from ltbench.data import load_data
+from ltbench.data.base import FileSplit
+from ltbench.errors import UsageError
+from ltbench.evaluation import evaluate
+from ltbench.record import read_record
+from ltbench.report import build_report
+from ltbench.verbs.score import Submission, in_test_order, read_submission
+from ltbench.verbs.score import score as score_file
+
+BENCHMARK = load_benchmark('digits_lt')
+DATA = load_data(BENCHMARK.data)
+LABELS = np.asarray(DATA.test.labels)
+LOGITS = np.random.default_rng(0).normal(size=(len(LABELS), 10)) + 2 * np.eye(10)[LABELS]
+CLASSES = LOGITS.argmax(axis=1)
+
+
+@pytest.fixture
+def results(sandbox):
+    return sandbox / 'results'
+
+
+def as_npy(path, values):
+    np.save(path.with_suffix('.npy'), values)
+    return path.with_suffix('.npy')
+
+
+def as_npz(path, **entries):
+    np.savez(path.with_suffix('.npz'), **entries)
+    return path.with_suffix('.npz')
+
+
+def as_csv(path, values, **columns):
+    titles = ['prediction'] if values.ndim == 1 else [str(c) for c in range(values.shape[1])]
+    frame = pd.DataFrame(values if values.ndim == 2 else values[:, None], columns=titles).assign(**columns)
+    frame.to_csv(path.with_suffix('.csv'), index=False)
+    return path.with_suffix('.csv')
+
+
+MADE = {
+    'logits in npy': lambda path: as_npy(path, LOGITS),
+    'logits in npz, with labels': lambda path: as_npz(path, logits=LOGITS, labels=LABELS),
+    'logits in csv': lambda path: as_csv(path, LOGITS),
+    'classes in npy': lambda path: as_npy(path, CLASSES),
+    'classes in npz': lambda path: as_npz(path, predictions=CLASSES),
+    'classes in csv, with labels': lambda path: as_csv(path, CLASSES, label=LABELS),
+}
+
+
+@pytest.mark.parametrize('made', MADE)
+def test_a_file_becomes_a_record(results, tmp_path, made, capsys):
+    record = read_record(score_file(MADE[made](tmp_path / 'mine'), BENCHMARK, 'My method', 3, {'epochs': 200}))
+    expected = evaluate(LOGITS, LABELS, DATA.class_counts)
+    assert (record['method'], record['setting'], record['run_seed']) == ('submitted:My method', 'submitted, paper', 3)
+    assert record['config']['submitted']['claims'] == {'epochs': 200}
+    for metric in ('top1', 'many', 'few', 'macro', 'confusion', 'predicted', 'worst_class'):
+        assert record['metrics'][metric] == expected[metric], metric
+    if 'logits' in made:
+        assert record['metrics'] == expected
+    else:
+        assert (record['metrics']['nll'], record['metrics']['ece'], record['metrics']['auroc']) == (None, None, None)
+    assert 'nobody here has seen the training' in capsys.readouterr().out
+
+
+def test_it_stands_in_a_table_of_its_own_and_has_no_costs(results, tmp_path):
+    for number, made in enumerate(('logits in npy', 'classes in csv, with labels')):
+        score_file(MADE[made](tmp_path / 'mine'), BENCHMARK, f'Method {number}', suite='mine')
+    build_report('mine', figures=True)
+    board = pd.read_csv(results / 'mine/leaderboard.csv')
+    assert board.method.tolist() == ['submitted:Method 0', 'submitted:Method 1']
+    assert set(board.setting) == {'submitted, paper'}
+    assert board[['parameters', 'flops', 'cpu_seconds']].isna().all(axis=None)
+    assert board.nll_mean.isna().tolist() == [False, True]
+    text = (results / 'mine/leaderboard.md').read_text()
+    assert 'whatever the authors of submitted predictions chose' in text
+
+
+def shifted(values, row, new):
+    values = values.copy()
+    values[row] = new
+    return values
+
+
+BAD = {
+    'too short': (lambda p: as_npy(p, LOGITS[:-1]), 'has 499 rows, .* has 500 test images'),
+    'other classes': (lambda p: as_npy(p, LOGITS[:, :9]), r'logits are numbers \[N, 10\], got float64 \[500, 9\]'),
+    'not finite': (lambda p: as_npy(p, shifted(LOGITS, 7, np.nan)), 'row 7 has a logit that is not finite'),
+    'class too large': (lambda p: as_csv(p, shifted(CLASSES, 4, 10)), 'line 6 has prediction 10; classes are 0 to 9'),
+    'another order': (
+        lambda p: as_npz(p, logits=LOGITS, labels=np.roll(LABELS, 1)), 'row .* has label .* in the test list it is',
+    ),
+    'both kinds': (lambda p: as_npz(p, logits=LOGITS, predictions=CLASSES), 'logits or predictions, one of them'),
+    'a typo': (lambda p: as_npz(p, logit=LOGITS), "unknown entry of .* 'logit': did you mean logits"),
+    'lengths differ': (lambda p: as_npz(p, logits=LOGITS, labels=LABELS[:9]), '500 logits, 9 labels'),
+    'objects': (lambda p: as_npy(p, np.array([{}, {}])), 'cannot be read: Object arrays cannot be loaded'),
+    'names where there are none': (
+        lambda p: as_csv(p, CLASSES, name=[f'{n}.png' for n in range(500)]), 'images of .* have none',
+    ),
+    'a word among numbers': (
+        lambda p: as_csv(p, shifted(LOGITS.astype(object), (2, 3), 'high')), "line 4, 3: expected a number, got 'high'",
+    ),
+    'no header': (lambda p: (p.with_suffix('.csv').write_text('1\n2\n'), p.with_suffix('.csv'))[1], 'the first line'),
+    'empty': (lambda p: (p.with_suffix('.npz').write_bytes(b''), p.with_suffix('.npz'))[1], 'cannot be read'),
+    'another kind of file': (lambda p: p.with_suffix('.pth'), 'expected a file called .npz, .npy or .csv'),
+    'missing': (lambda p: p.with_suffix('.npy'), 'no such file'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('bad', BAD)
+def test_what_does_not_fit_is_refused(results, tmp_path, bad):
+    make, said = BAD[bad]
+    with pytest.raises(UsageError, match=said):
+        score_file(make(tmp_path / 'mine'), BENCHMARK, 'mine')
+    assert not list(results.rglob('*.json'))
+
+
+@pytest.mark.parametrize('name', ['', ' a', 'a+b', 'a(b)', 'x' * 81, 'a\nb'])
+def test_a_name_that_could_be_taken_for_another_method_is_refused(results, tmp_path, name):
+    with pytest.raises(UsageError, match='--name is 1 to 80 characters'):
+        score_file(as_npy(tmp_path / 'mine', LOGITS), BENCHMARK, name)
+
+
+class Listed:
+    title = 'a list'
+    test = FileSplit(
+        None, np.array([b'val/a.jpg', 'val/\xe9.jpg'.encode('latin-1'), b'val/c.jpg']), np.array([1, 0, 2])
+    )
+
+
+def test_rows_with_names_may_be_in_any_order(tmp_path):
+    names = [os.fsdecode(name) for name in Listed.test.names]
+    given = Submission(None, np.array([7, 8, 9]), np.array([2, 1, 0]), [names[2], names[0], names[1]])
+    assert in_test_order(tmp_path, given, Listed).predictions.tolist() == [8, 9, 7]
+    for wrong, said in (
+        ([names[2], names[0], names[0]], 'names val/a.jpg more than once'),
+        ([names[2], names[0], 'x.jpg'], r'lacks 1 test images .* and has 1 that are none \(x.jpg\)'),
+    ):
+        with pytest.raises(UsageError, match=said):
+            in_test_order(tmp_path, Submission(None, np.array([7, 8, 9]), None, wrong), Listed)
+
+
+def test_on_the_command_line(main, sandbox, capsys):
+    file = as_csv(sandbox / 'mine', LOGITS)
+    words = ('score', file, '-b', 'digits_lt', '--name', 'Mine', '--claim', 'epochs=90', '--suite', 'theirs')
+    assert main(*words) == 0
+    (path,) = (sandbox / 'results/theirs/records').glob('*.json')
+    assert json.loads(path.read_text())['config']['submitted']['claims'] == {'epochs': 90}
+    assert main('eval', path) == 4
+    assert 'ltbench score mine.csv --name Mine' in capsys.readouterr().err
+    assert main('score', file, '-b', 'digit_lt', '--name', 'Mine') == 2
+    assert read_submission(file, 10).logits.shape == (500, 10)
