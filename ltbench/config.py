@@ -520,7 +520,7 @@ def _benchmarks_of(listed: Sequence[Any], suite: str) -> tuple[tuple[str, ...], 
 def ablations_of(suite: str) -> list[str]:
     """The options whose values a suite's report compares, ``ablate = [...]`` in its file; none without such a file.
 
-    The file is read as text: the report need not wait for mmengine, which takes a second to import.
+    The file is read as text, so that one which does not load in this installation can still be reported.
 
     Args:
         suite: Its name, or the path of its file.

@@ -15,7 +15,7 @@ import pytest
 HOME = Path(__file__).parents[2]
 RESULTS = HOME / 'results'
 SUITES = sorted(path.parent.name for path in RESULTS.glob('*/records'))
-HEAVY = re.compile(r'\| +(torch|mmengine)\b')
+HEAVY = re.compile(r'\| +torch\b')
 
 
 def report(suite: str, results: str, folder: Path, *options: str, **environment: str) -> dict[str, bytes]:
@@ -37,7 +37,7 @@ def contents_of(suite: Path) -> dict[str, bytes]:
 @pytest.mark.slow
 @pytest.mark.parametrize('suite', SUITES)
 def test_the_committed_records_make_the_committed_report(suite: str, tmp_path: Path):
-    """Without torch and mmengine."""
+    """Without torch."""
     made, committed = report(suite, 'results', tmp_path), contents_of(RESULTS / suite)
     assert made.keys() == committed.keys()
     figure = next((RESULTS / suite / 'figures').glob('groups-*.svg')).read_text()
