@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ltbench.config import ENTRY_POINT_GROUP, parse_specs
+from ltbench.config import ENTRY_POINT_GROUP
 from ltbench.grid import answer as answer_module
 from ltbench.grid import selection as selection_module
 from ltbench.grid.answer import Answers, question_of
@@ -161,8 +161,8 @@ def test_a_finished_digits_suite_takes_two_and_a_half_seconds_of_cpu(ltbench, sa
     graph = expand(suite).graph
     for run in graph.runs:
         identity = {key: value for key, value in identity_of(run).items() if key not in ('method', 'run_seed')}
-        path = recorded(run.method, run.seed, 'digits', key=run.fingerprint, **identity)
-        parts = [(spec.name, build_method(spec, run.benchmark).values) for spec in parse_specs(run.method)]
+        path = recorded(str(run.method), run.seed, 'digits', key=run.fingerprint, **identity)
+        parts = [(spec.name, build_method(spec, run.benchmark).values) for spec in run.method]
         record = json.loads(path.read_text()) | {'methods': [{'name': name, 'options': of} for name, of in parts]}
         write_record(path, {key: value for key, value in record.items() if key != 'checksum'})
     ltbench('run', 'digits', figures=True)

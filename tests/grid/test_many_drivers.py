@@ -20,7 +20,7 @@ import pytest
 
 from ltbench.config import load_benchmark, parse_specs
 from ltbench.engine import worker
-from ltbench.engine.job import Job, StageContext
+from ltbench.engine.job import Job, Runtime, StageContext
 from ltbench.grid.executors.base import Executor, Task
 from ltbench.grid.graph import Graph, Run
 from ltbench.method import make_plan
@@ -35,21 +35,18 @@ LATENCY_SECONDS = 0.003
 ROUND_SECONDS = 120
 SLOWED = ('exists', 'glob', 'is_dir', 'is_file', 'iterdir', 'lstat', 'mkdir', 'open', 'rename', 'replace', 'rmdir',
           'stat', 'touch', 'unlink')  # fmt: skip
-RUNTIME = {
-    'threads': 1, 'device': 'cpu', 'plugins': (), 'loader_workers': None, 'checkpoint_seconds': 1.0, 'eval_every': None,
-    'slots': (0,),
-}  # fmt: skip
+RUNTIME = Runtime(device='cpu')
 
 
 class Forked(Task):
     """A worker: the real one, in a process that has all of its imports."""
 
-    def __init__(self, job: dict[str, Any]) -> None:
+    def __init__(self, job: Job) -> None:
         self.pid = os.fork()
         if self.pid == 0:
             code = 1
             try:
-                code = worker.carry_out(Job.from_json(job))
+                code = worker.carry_out(job)
             finally:
                 os._exit(code)
 

@@ -56,7 +56,7 @@ def run_all(texts: list[str], store: Store) -> None:
     graph = Graph(runs)
     for stage in graph.stages.values():
         code = carry_out(Job(stage, str(store.root), Runtime(device='cpu')))
-        names = [run.method for run in graph.runs_of(stage.fingerprint)]
+        names = [str(run.method) for run in graph.runs_of(stage.fingerprint)]
         assert code == 0, (names, store.read(stage.fingerprint, 'failure'))
     for run in runs:
         with np.load(store.find(run.fingerprint).path('test.npz')) as outputs:
