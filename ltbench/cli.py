@@ -186,7 +186,7 @@ def run(
     raise typer.Exit(carry_out(selection, execution, question).code)
 
 
-@app.command()
+@app.command(short_help='Score predictions that others made.')
 def score(
     file: Annotated[
         Path, typer.Argument(metavar='FILE', help='Logits or predicted classes of the test images: .npz, .npy or .csv.')

@@ -105,6 +105,8 @@ TABLE = [
     (nothing, ('eval', 'digits/x'), 2),
     (recorded_run, ('eval', 'digits/x'), 2),
     (DAMAGED, ('eval', 'digits/x'), 4),
+    (nothing, ('score', 'missing.npy', '-b', 'digits_lt', '--name', 'mine'), 2),
+    (pipe, ('score', 'pipe', '-b', 'digits_lt', '--name', 'mine'), 2),
     (nothing, (*EVAL, 'missing.pth'), 3),
     (with_file('empty.pth', ''), (*EVAL, 'empty.pth'), 3),
     (pipe, (*EVAL, 'pipe'), 3),
