@@ -466,10 +466,10 @@ class Suite:
 def load_suite(name: str) -> Suite:
     """Read ``configs/suites/NAME.py`` or a file given by its path.
 
-    Raises:
-        UsageError: If it is unknown or lacks ``benchmarks``, ``methods`` or ``seeds``.
-
     A benchmark with methods or seeds of its own is ``dict(benchmark='inat2018', methods=['erm'], seeds=[0])``.
+
+    Raises:
+        UsageError: If it is unknown, lacks ``benchmarks``, ``methods`` or ``seeds``, or names a benchmark twice.
     """
     contents, doc = read_config('suites', name)
     name = Path(name).stem
@@ -504,7 +504,6 @@ def load_suite(name: str) -> Suite:
 def _benchmarks_of(listed: Sequence[Any], suite: str) -> tuple[tuple[str, ...], dict[str, Mapping[str, Any]]]:
     """Benchmarks as typed, and what those that have it hold of their own."""
     own: dict[str, Mapping[str, Any]] = {}
-    texts = []
     for item in listed:
         entry = item if isinstance(item, Mapping) and 'benchmark' in item else {'benchmark': item}
         text = entry['benchmark'] if isinstance(entry['benchmark'], str) else str(parse_specs(entry['benchmark']))
@@ -512,9 +511,10 @@ def _benchmarks_of(listed: Sequence[Any], suite: str) -> tuple[tuple[str, ...], 
         for key in ('methods', 'seeds'):
             if key in entry and not (entry[key] and isinstance(entry[key], list | tuple)):
                 raise UsageError(f'{key} of {text} in suite {suite} is a list, got {shortened(entry[key])}')
-        texts.append(text)
+        if text in own:
+            raise UsageError(f'suite {suite} names the benchmark {text} twice')
         own[text] = entry
-    return tuple(texts), own
+    return tuple(own), own
 
 
 def ablations_of(suite: str) -> list[str]:

@@ -41,13 +41,15 @@ NUMBER_BYTES = 4
 def flops_of(stage: Stage, scale: Scale) -> float:
     """Floating-point operations that a stage takes; of what works on features none are counted."""
     images = images_of(stage, scale)
-    return images * scale.flops * ((1 + BACKWARD) if stage.kind == 'train' else 1)
+    return images * scale.flops * (1 if stage.kind == 'features' else 1 + BACKWARD)
 
 
 def images_of(stage: Stage, scale: Scale) -> int:
     """Images that a stage puts through the network."""
     if stage.kind == 'train':
         return (stage.end - stage.begin) * scale.train
+    if 'along' in stage.config:  # a head together with parts of the backbone
+        return stage.config['epochs'] * scale.train
     return max(stage.config['epochs'], 1) * scale.train + scale.test if stage.kind == 'features' else 0
 
 
@@ -111,11 +113,11 @@ def _seconds_at_work(record: Mapping[str, Any], stage: Mapping[str, Any]) -> flo
     if record['environment']['device'] != 'cpu':
         return stage['cost'].get('wall_seconds')
     seconds = stage['cost'].get('cpu_seconds')
-    return seconds and seconds / record['environment']['threads']
+    return seconds and seconds / max(record['environment']['threads'], 1)
 
 
 def _machine_of(record: Mapping[str, Any]) -> str:
-    environment, precision = record['environment'], record['config']['benchmark']['recipe']['precision']
+    environment, precision = record['environment'], record['config']['benchmark']['recipe'].get('precision', 'fp32')
     threads = environment['threads']
     return f'{environment["processor"]}, {threads} thread{"s" * (threads > 1)}, {precision}'
 

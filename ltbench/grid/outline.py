@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from ltbench.config import Benchmark, Suite, parse_specs
@@ -59,21 +60,24 @@ def outline(selection: Selection, plugin_files: Iterable[str] = ()) -> Outline:
     answers = None if plugin_files else remembered('plan', selection)
     if answers is not None and (answer := answers.find()) is not None:
         return _read(answer['said'], choose_suite(selection))
-    with meanwhile('planning'):
+    with meanwhile('importing torch'):
         from ltbench import plugins
         from ltbench.data import load_data
         from ltbench.grid.planning import plan_selection
         from ltbench.grid.scale import published_size, scale_of
 
-        suite, planned = plan_selection(selection, plugin_files, needs_data=False)
+    suite, planned = plan_selection(selection, plugin_files, needs_data=False)
     graph, broken, lacking = planned
-    benchmarks = {id(run.benchmark): run.benchmark for run in graph.runs}.values()
-    data = [load_data(benchmark.data) for benchmark in benchmarks if benchmark.name not in lacking]
-    notes = [note for benchmark in benchmarks for note in benchmark.notes] + [note for of in data for note in of.notes]
-    sizes = [published_size(each) if each.name in lacking else load_data(each.data).size for each in benchmarks]
-    scales = [size and scale_of(each, size) for each, size in zip(benchmarks, sizes, strict=True)]
-    found = Outline(suite, graph, broken, list(dict.fromkeys(notes)), planned.said_of_lacking(selection), scales)
-    files = [of.files for of in data]
+    notes: dict[str, None] = {}
+    files: list[Sequence[Path] | None] = []
+    scales: list[Scale | None] = []
+    for benchmark, has_data in {id(run.benchmark): (run.benchmark, bool(run.data)) for run in graph.runs}.values():
+        data = load_data(benchmark.data) if has_data else None
+        notes |= dict.fromkeys([*benchmark.notes, *(data.notes if data else ())])
+        files += [data.files] if data else []
+        size = data.size if data else published_size(benchmark)
+        scales.append(size and scale_of(benchmark, size))
+    found = Outline(suite, graph, broken, list(notes), planned.said_of_lacking(selection), scales)
     complete = not (broken or lacking or plugins.not_loaded()) and all(each is not None for each in files)
     if answers is not None and complete:
         answers.keep(_write(found), [path for each in files for path in each or ()])

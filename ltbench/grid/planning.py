@@ -28,8 +28,8 @@ class Planned(NamedTuple):
     Attributes:
         graph: All its runs, laid over each other.
         broken: Methods that raise while planning -> why.
-        lacking: Benchmarks that were planned without their data, which are missing or damaged -> why. The fingerprint
-            of their data is empty, so those of their stages are not the ones that will be carried out.
+        lacking: Why data are missing or damaged -> the benchmark that was planned without them. Of its runs the
+            fingerprint of the data is empty, so those of their stages are not the ones that will be carried out.
     """
 
     graph: Graph
@@ -42,7 +42,7 @@ class Planned(NamedTuple):
             'left out' if selection.skip_missing
             else 'shown without its data, so whether records are of this plan cannot be told'
         )  # fmt: skip
-        return [f'note: {name} is {became}: {reason}' for name, reason in self.lacking.items()]
+        return [f'note: {name} is {became}: {reason}' for reason, name in self.lacking.items()]
 
 
 def plan_selection(
@@ -65,7 +65,7 @@ def plan_selection(
     if selection.skip_missing:
         planned = planned._replace(graph=Graph(run for run in planned.graph.runs if run.data))
         if planned.lacking and not planned.graph.runs:
-            raise DataError('; '.join(planned.lacking.values()))
+            raise DataError('; '.join(planned.lacking))
     for line in plugins.not_loaded():  # after an error the command line says the same
         say(line)
     return suite, planned
@@ -108,7 +108,7 @@ def expand(
         except DataError as error:
             if needs_data:
                 raise
-            lacking[benchmark.name] = str(error)
+            lacking[str(error)] = benchmark.name
         else:
             check_augmentation(benchmark.recipe['augmentation'], isinstance(data.train, FileSplit), benchmark.name)
             fingerprint = data.fingerprint

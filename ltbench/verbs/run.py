@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 from rich.console import Console
 
 from ltbench import plugins
-from ltbench.console import make_console, meanwhile
+from ltbench.console import make_console
 from ltbench.data import load_data
 from ltbench.engine.job import Runtime
 from ltbench.errors import EXIT_FAILED, InterruptedRunError, LTBenchError
@@ -79,8 +79,7 @@ def run(
         InterruptedRunError: On Ctrl-C; the store and the records are whole, and the same call continues from there.
     """
     console = make_console()
-    with meanwhile('planning'):
-        suite, planned = plan_selection(selection, execution.plugins)
+    suite, planned = plan_selection(selection, execution.plugins)
     graph, broken, _ = planned
     runs = graph.runs
     if selection.skip_recorded:
