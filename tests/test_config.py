@@ -359,6 +359,16 @@ def test_a_benchmark_of_a_suite_may_have_methods_and_seeds_of_its_own(configs: P
             load_suite('odd')
 
 
+def test_a_benchmark_stands_once_in_a_suite(configs: Path) -> None:
+    """Of two with other seeds, one would count."""
+    (configs / 'suites' / 'twice.py').write_text(
+        "benchmarks = ['toy_lt', dict(benchmark='toy_lt', seeds=[7])]\nmethods = ['erm']\nseeds = [0]\n",
+        encoding='utf-8',
+    )
+    with pytest.raises(UsageError, match='suite twice names the benchmark toy_lt twice'):
+        load_suite('twice')
+
+
 def test_unknown_and_incomplete_suites(configs: Path) -> None:
     with pytest.raises(UsageError, match=r"unknown suite 'tinny': did you mean tiny\?"):
         load_suite('tinny')

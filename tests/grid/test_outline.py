@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from ltbench.grid import outline as outline_module
 from ltbench.grid import planning
@@ -63,6 +65,18 @@ def test_a_user_without_a_home_has_no_memory(sandbox, monkeypatch):
     monkeypatch.setattr(Path, 'home', classmethod(lambda cls: (_ for _ in ()).throw(RuntimeError('no home'))))
     assert described(outline(ASKED))['runs']
     assert list(sandbox.iterdir()) == []
+
+
+def test_of_two_folders_the_one_that_is_missing_is_told(sandbox):
+    for name, number in itertools.product(('ant', 'bee'), range(9)):
+        path = sandbox / 'here' / name / f'{number}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new('RGB', (8, 8), (25 * number, 0, 0)).save(path)
+    texts = tuple(f'folder_lt(root={sandbox / name}, image_size=8)' for name in ('here', 'gone', 'lost'))
+    found = outline(Selection(benchmarks=texts))
+    assert [bool(run.data) for run in found.graph.runs] == [True, False, False]
+    assert [scale is not None for scale in found.scales] == [True, False, False]
+    assert [name in line for name, line in zip(('gone', 'lost'), found.lacking, strict=True)] == [True, True]
 
 
 def test_a_damaged_or_unwritable_memory_is_none(sandbox, monkeypatch):
