@@ -131,10 +131,10 @@ def read_submission(path: Path, classes: int) -> Submission:
     readers = {'.npy': _read_npy, '.npz': _read_npz, '.csv': _read_csv}
     if path.suffix not in readers:
         raise UsageError(f'{printable(path)}: expected a file called .npz, .npy or .csv')
+    if not path.is_file():  # a pipe would be waited for
+        raise UsageError(f'no such file: {printable(path)}')
     try:
         found = readers[path.suffix](path, classes)
-    except FileNotFoundError:
-        raise UsageError(f'no such file: {printable(path)}') from None
     except (OSError, EOFError, BadZipFile, UnicodeDecodeError, csv.Error, ValueError, MemoryError) as error:
         raise UsageError(f'{printable(path)} cannot be read: {printable(str(error))}') from error
     if found.logits is not None and not np.isfinite(found.logits).all():

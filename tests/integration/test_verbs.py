@@ -78,8 +78,11 @@ def report_in_the_way(sandbox, monkeypatch):
     (sandbox / 'results' / 'digits' / 'leaderboard.csv').mkdir()
 
 
-def pipe(sandbox, monkeypatch):
-    os.mkfifo(sandbox / 'pipe')
+def pipe_called(name):
+    return lambda sandbox, monkeypatch: os.mkfifo(sandbox / name)
+
+
+pipe = pipe_called('pipe')
 
 
 DAMAGED = with_file('results/digits/records/x.json', '{')
@@ -106,7 +109,7 @@ TABLE = [
     (recorded_run, ('eval', 'digits/x'), 2),
     (DAMAGED, ('eval', 'digits/x'), 4),
     (nothing, ('score', 'missing.npy', '-b', 'digits_lt', '--name', 'mine'), 2),
-    (pipe, ('score', 'pipe', '-b', 'digits_lt', '--name', 'mine'), 2),
+    (pipe_called('x.npy'), ('score', 'x.npy', '-b', 'digits_lt', '--name', 'mine'), 2),
     (nothing, (*EVAL, 'missing.pth'), 3),
     (with_file('empty.pth', ''), (*EVAL, 'empty.pth'), 3),
     (pipe, (*EVAL, 'pipe'), 3),
