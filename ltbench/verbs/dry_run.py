@@ -85,8 +85,10 @@ def _show_work(found: Outline, graph: Graph, needed: set[str], console: Console)
     seconds = {key: costs.of(graph, key) for key in needed}
     known = [value for value in seconds.values() if value is not None]
     if known:
-        others = f'; {len(seconds) - len(known)} stages have none' if len(known) < len(seconds) else ''
-        console.print(f'About {duration(sum(known))} of work, by {costs.records} records of stages like these{others}.')
+        unknown_ones = (
+            f'; {len(seconds) - len(known)} stages have nothing to be judged by' if len(known) < len(seconds) else ''
+        )
+        console.print(f'About {duration(sum(known))} of work, by {costs.records} earlier records{unknown_ones}.')
     left = sum(flops_of(graph.stages[key], scale_of[key]) for key in needed & scale_of.keys() if seconds[key] is None)
     if left:
         rest = 'The other' if known else 'The'
