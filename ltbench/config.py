@@ -428,6 +428,7 @@ class Suite:
         preset: One that all benchmarks have.
         source: Its file, where that was given by a path.
         probes: What is measured inside the network of every run, beside what methods ask for themselves.
+        ablate: Options whose values its report compares.
         own_methods: Of benchmarks that have their own.
         own_seeds: Likewise.
     """
@@ -440,6 +441,7 @@ class Suite:
     doc: str = ''
     source: str = ''
     probes: tuple[str, ...] = ()
+    ablate: tuple[str, ...] = ()
     own_methods: Mapping[str, tuple[Specs, ...]] = field(default_factory=dict)
     own_seeds: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
@@ -496,6 +498,7 @@ def load_suite(name: str) -> Suite:
         preset=preset,
         doc=doc,
         probes=tuple(contents.get('probes', [])),
+        ablate=tuple(contents.get('ablate', [])),
         own_methods={text: tuple(map(parse_specs, each['methods'])) for text, each in own.items() if 'methods' in each},
         own_seeds={text: tuple(each['seeds']) for text, each in own.items() if 'seeds' in each},
     )
@@ -515,34 +518,3 @@ def _benchmarks_of(listed: Sequence[Any], suite: str) -> tuple[tuple[str, ...], 
             raise UsageError(f'suite {suite} names the benchmark {text} twice')
         own[text] = entry
     return tuple(own), own
-
-
-def ablations_of(suite: str) -> list[str]:
-    """The options whose values a suite's report compares, ``ablate = [...]`` in its file; none without such a file.
-
-    The file is read as text, so that one which does not load in this installation can still be reported.
-
-    Args:
-        suite: Its name, or the path of its file.
-
-    Raises:
-        UsageError: If the file cannot be read, or the options in it are no plain list.
-    """
-    path = Path(suite)
-    if path.suffix != '.py':
-        if suite not in config_names('suites'):
-            return []
-        path = configs_root() / 'suites' / f'{suite}.py'
-    elif not path.is_file():
-        raise UsageError(f'no such file: {path}')
-    try:
-        tree = ast.parse(path.read_bytes())
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UsageError(f'{path} does not load: {type(error).__name__}: {error}') from error
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ['ablate']:
-            try:
-                return list(ast.literal_eval(node.value))
-            except ValueError as error:
-                raise UsageError(f'ablate of suite {suite} is not a plain list of options: {error}') from error
-    return []

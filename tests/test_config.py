@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from ltbench import cli
 from ltbench.config import (
     Spec,
-    ablations_of,
     config_names,
     load_benchmark,
     load_suite,
@@ -380,9 +379,8 @@ def test_unknown_and_incomplete_suites(configs: Path) -> None:
 def test_a_suite_declares_what_its_report_compares(configs: Path) -> None:
     suite, file = "benchmarks = ['toy_lt']\nmethods = ['erm']\nseeds = [0]\n", configs / 'suites' / 'compares.py'
     file.write_text(f"{suite}ablate = ['recipe.precision', 'nbn.scope']\n", encoding='utf-8')
-    load_suite('compares')
-    assert ablations_of('compares') == ['recipe.precision', 'nbn.scope']
-    assert ablations_of('tiny') == ablations_of('no_such_suite') == []
+    assert load_suite('compares').ablate == ('recipe.precision', 'nbn.scope')
+    assert load_suite('tiny').ablate == ()
     file.write_text(f"{suite}ablate = 'nbn.scope'\n", encoding='utf-8')
     with pytest.raises(UsageError, match="ablate of suite compares is a list of options, got 'nbn.scope'"):
         load_suite('compares')

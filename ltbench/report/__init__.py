@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ltbench.config import ablations_of
+from ltbench.config import config_names, load_suite
 from ltbench.report import ablation, latex, page, published, statistics, tables, text
 from ltbench.report.coverage import coverage
 from ltbench.report.environments import check_strictly
@@ -57,16 +57,22 @@ class Report:
     Args:
         results: What they are made from.
 
+    Raises:
+        UsageError: If the suite's file does not load.
+
     Attributes:
         as_recorded: The records as they were read.
-        coverage: How much of the suite is recorded.
+        suite: What its file asks for; None where there is none.
+        coverage: How much of that is recorded.
         results: With the settings of :func:`ltbench.report.frame.distinguish`, by which tables are told apart.
     """
 
     def __init__(self, results: SuiteResults) -> None:
         told, count = distinguish([*results.records, *results.failures]), len(results.records)
         self.as_recorded = results.records
-        self.coverage = coverage(results)
+        named = results.source or results.suite
+        self.suite = load_suite(named) if results.source or named in config_names('suites') else None
+        self.coverage = coverage(self.suite, results) if self.suite is not None else []
         self.results = replace(results, records=told[:count], failures=told[count:])
 
     @cached_property
@@ -108,7 +114,7 @@ def write_report(
     beside, order = published.beside(results.records), published.orders(results.records)
     differences = {name: ablation.part_differences(results.records, name) for name in ablation.ABLATIONS}
     ablations = {name: ablation.summarise(table) for name, table in differences.items()}
-    declared = ablations_of(results.source or results.suite) if results.records else ()
+    declared = report.suite.ablate if report.suite is not None and results.records else ()
     ablations |= {option: ablation.ablate(results.records, option, required=False) for option in declared}
     ablations |= {option: ablation.ablate(results.records, option) for option in ablate}
     ablations = {name: table for name, table in ablations.items() if len(table)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from ltbench.config import config_names, load_benchmark, load_suite
+from ltbench.config import Suite, load_benchmark
 from ltbench.errors import UsageError
 from ltbench.report.escaping import in_markdown
 from ltbench.report.frame import TableKey
@@ -36,23 +36,20 @@ class Covered(NamedTuple):
         return f'{self.recorded} of {self.asked} runs{failed}'
 
 
-def coverage(results: SuiteResults) -> list[Covered]:
-    """Each benchmark of a suite in its order; nothing where no file says what the suite asks for.
+def coverage(suite: Suite, results: SuiteResults) -> list[Covered]:
+    """Each benchmark of a suite in its order, but those that are not known here.
 
     Args:
+        suite: What is asked for.
         results: As read, with the settings that the records hold.
     """
-    name = results.source or results.suite
-    if not results.source and name not in config_names('suites'):
-        return []
-    try:
-        suite = load_suite(name)
-        benchmarks = {text: load_benchmark(text, suite.preset) for text in suite.benchmarks}
-    except UsageError:  # a file that has changed since; what is recorded is reported all the same
-        return []
     recorded, failed = _runs(results.records), _runs(results.failures)
     covered = []
-    for text, benchmark in benchmarks.items():
+    for text in suite.benchmarks:
+        try:
+            benchmark = load_benchmark(text, suite.preset)
+        except UsageError:  # what is recorded of it is reported all the same
+            continue
         factor = benchmark.data.get('imbalance_factor')
         key = TableKey(benchmark.name, None if factor is None else float(factor), benchmark.setting, '')
         asked = {(key, str(method), seed) for method in suite.methods_on(text) for seed in suite.seeds_on(text)}

@@ -6,8 +6,7 @@ from made_records import make_record, write
 
 from ltbench.config import load_benchmark
 from ltbench.record import write_failure
-from ltbench.report import build_report, read_suite
-from ltbench.report.coverage import coverage
+from ltbench.report import Report, build_report, read_suite
 
 SUITE = """
 benchmarks = ['cifar10_lt', dict(benchmark='inat2018', methods=['erm'], seeds=[3]), 'imagenet_lt']
@@ -23,7 +22,7 @@ def test_what_was_not_run_is_told(results, tmp_path):
         write(make_record(method, seed), 'mine')  # one beyond the seeds, one of other options
     write(make_record('erm', 3, benchmark='inat2018', factor=None), 'mine')
     write_failure('mine', make_record('erm', 1, benchmark='imagenet_lt', factor=None), 'train', 'the loss is nan')
-    assert [tuple(each) for each in coverage(read_suite(str(path)))] == [
+    assert [tuple(each) for each in Report(read_suite(str(path))).coverage] == [
         ('cifar10_lt, imbalance factor 100 (paper)', 4, 3, 0),
         ('inat2018 (paper)', 1, 1, 0),
         ('imagenet_lt (paper)', 4, 0, 1),
@@ -37,5 +36,5 @@ def test_what_was_not_run_is_told(results, tmp_path):
 
 def test_a_suite_without_a_file_asks_for_nothing(results):
     write(make_record(), 'made')
-    assert coverage(read_suite('made')) == []
+    assert Report(read_suite('made')).coverage == []
     assert load_benchmark('cifar10_lt').setting == 'paper'  # as made records have it

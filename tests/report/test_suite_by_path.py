@@ -63,7 +63,7 @@ def test_a_run_of_it_reports_under_its_path(suite):
     [
         (None, 'no such file: my files/mine.py'),
         ('ablate = [', 'my files/mine.py does not load: SyntaxError'),
-        ('ablate = [f()]', 'is not a plain list of options'),
+        ('ablate = [f()]', "does not load: NameError: name 'f' is not defined"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(suite, text, said):
