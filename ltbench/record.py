@@ -25,9 +25,9 @@ from ltbench.sealed import contents_of, explained, write_atomically
 from ltbench.source import HOME
 
 __all__ = [
-    'IDENTITY', 'ROW', 'SCHEMA_VERSION', 'InvalidRecordError', 'RecordIndex', 'checksum', 'is_valid', 'origin_of',
-    'read_failures', 'read_record', 'read_records', 'record_name', 'record_path', 'reference_root', 'results_root',
-    'set_superseded_aside', 'write_failure', 'write_record',
+    'IDENTITY', 'ROW', 'SCHEMA_VERSION', 'InvalidRecordError', 'RecordIndex', 'checksum', 'cost_of', 'is_valid',
+    'origin_of', 'read_failures', 'read_record', 'read_records', 'record_name', 'record_path', 'reference_root',
+    'results_root', 'set_superseded_aside', 'write_failure', 'write_record',
 ]  # fmt: skip
 
 IDENTITY = ('benchmark', 'imbalance_factor', 'setting', 'table', 'method', 'run_seed', 'fingerprint')
@@ -56,6 +56,16 @@ def reference_root() -> Path | None:
 def origin_of(record: Mapping[str, Any]) -> str:
     """``'trained'`` here, ``'imported'`` as a checkpoint, or ``'submitted'`` as predictions."""
     return next((origin for origin in ('imported', 'submitted') if origin in record['config']), 'trained')
+
+
+OF_TRAINING = ('wall_seconds', 'cpu_seconds', 'images_per_second')
+
+
+def cost_of(record: Mapping[str, Any], name: str) -> float | None:
+    """What a run took; of an imported checkpoint its training is not known, of submitted predictions nothing."""
+    origin = origin_of(record)
+    is_unknown = origin == 'submitted' or (origin == 'imported' and name in OF_TRAINING)
+    return None if is_unknown else record['cost'][name]
 
 
 def record_path(suite: str, record: Mapping[str, Any]) -> Path:

@@ -51,12 +51,7 @@ class Stage:
     @property
     def parents(self) -> list[Stage]:
         """The stages whose artifacts must be there before this one can begin."""
-        named = (
-            self.needs,
-            self.starts_from,
-            self.tuned_on,
-            self.teacher,
-        )  # no dict: of thousands of stages
+        named = (self.needs, self.starts_from, self.tuned_on, self.teacher)  # no dict: of thousands of stages
         return [stage for stage in named if stage is not None]
 
     def named_parents(self) -> dict[str, Stage | None]:

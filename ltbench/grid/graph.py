@@ -134,6 +134,11 @@ class Graph:
 
     def ancestors(self, key: str) -> list[str]:
         """The stage and all that its artifact rests on, parents before children."""
+        reached = self.lineage(key)
+        return [key for key in self.stages if key in reached]
+
+    def lineage(self, key: str) -> set[str]:
+        """The same in no order, which takes no look at all other stages."""
         reached: set[str] = set()
         waiting = [key]
         while waiting:
@@ -141,7 +146,7 @@ class Graph:
             if child not in reached:
                 reached.add(child)
                 waiting.extend(parent.fingerprint for parent in self.stages[child].parents)
-        return [key for key in self.stages if key in reached]
+        return reached
 
     def runs_of(self, key: str) -> list[Run]:
         """Runs whose logits a stage holds or whose network it measures, or, for a stage on the way, whose results rest

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ltbench.config import leaves
 from ltbench.fingerprint import canonical, fingerprint
-from ltbench.record import ROW, origin_of
+from ltbench.record import ROW, cost_of
 from ltbench.report.escaping import in_file_name
 from ltbench.report.options import as_text
 
@@ -92,7 +92,7 @@ def runs_frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     rows = [
         {key: record[key] for key in COPIED}
         | {metric: record['metrics'][metric] for metric in METRICS}
-        | {cost: _cost(record, cost) for cost in COSTS}
+        | {cost: cost_of(record, cost) for cost in COSTS}
         | {key: record['metrics'][key] for key in ('per_class', 'test_images')}
         | {'environment': environment_of(record), 'record': position}
         for position, record in enumerate(distinguish(records))
@@ -181,13 +181,6 @@ def processor_of(record: Mapping[str, Any]) -> str:
     environment = record['environment']
     instructions = environment.get('instructions')
     return environment['processor'] + (f' ({instructions})' if instructions else '')
-
-
-def _cost(record: Mapping[str, Any], name: str) -> float | None:
-    """What a run took; of a checkpoint its training is not known, of predictions nothing."""
-    origin = origin_of(record)
-    is_unknown = origin == 'submitted' or (origin == 'imported' and name in TRAINING)
-    return None if is_unknown else record['cost'][name]
 
 
 def caveats(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from ltbench.record import origin_of
+from ltbench.record import cost_of
 from ltbench.report.frame import distinguish
 
 METRICS = (
@@ -16,8 +16,6 @@ METRICS = (
     'ece_medium', 'ece_few',
 )  # fmt: skip
 COSTS = ('parameters', 'flops', 'wall_seconds', 'cpu_seconds', 'images_per_second', 'peak_memory_mb')
-OF_TRAINING = ('wall_seconds', 'cpu_seconds', 'images_per_second')
-"""Costs that nobody knows of a checkpoint which was imported."""
 COLUMNS = (
     'suite', 'benchmark', 'imbalance_factor', 'setting', 'method', 'seed', *METRICS, *COSTS, 'table', 'fingerprint',
     'path',
@@ -45,7 +43,7 @@ def tidy(records: Mapping[Path, Mapping[str, Any]]) -> pd.DataFrame:
             **{key: record[key] for key in ('benchmark', 'setting', 'method', 'table', 'fingerprint')},
             'imbalance_factor': record['imbalance_factor'],
             **{name: record['metrics'][name] for name in METRICS},
-            **{name: _cost(record, name) for name in COSTS},
+            **{name: cost_of(record, name) for name in COSTS},
         }
         for path, record in zip(records, distinguish(list(records.values())), strict=True)
     ]
@@ -54,9 +52,3 @@ def tidy(records: Mapping[Path, Mapping[str, Any]]) -> pd.DataFrame:
     frame[numbers] = frame[numbers].astype(float)
     frame['seed'] = frame['seed'].astype(int)
     return frame.sort_values(list(COLUMNS[:6]), ignore_index=True)
-
-
-def _cost(record: Mapping[str, Any], name: str) -> float | None:
-    origin = origin_of(record)
-    is_unknown = origin == 'submitted' or (origin == 'imported' and name in OF_TRAINING)
-    return None if is_unknown else record['cost'][name]

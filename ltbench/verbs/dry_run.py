@@ -47,7 +47,7 @@ def show_plan(selection: Selection, plugin_files: Iterable[str]) -> None:
         )
     console.print(table)
     train_epochs = {key: stage.end - stage.begin for key, stage in graph.stages.items() if stage.kind == 'train'}
-    alone = sum(train_epochs.get(key, 0) for run_ in graph.runs for key in graph.ancestors(run_.fingerprint))
+    alone = sum(train_epochs.get(key, 0) for run_ in graph.runs for key in graph.lineage(run_.fingerprint))
     to_do = sum(count for key, count in train_epochs.items() if key in needed)
     console.print(
         f'{len(graph.runs)} runs, {len(graph.stages)} stages, {len(needed)} to do: {to_do} epochs to train; '
@@ -65,7 +65,7 @@ def _show_work(found: Outline, graph: Graph, needed: set[str], console: Console)
         column.justify = 'right'
     for benchmark in found.benchmarks:
         runs, scale = [run for run in graph.runs if run.benchmark is benchmark], scales[id(benchmark)]
-        mine = {key for run in runs for end in run.ends for key in graph.ancestors(end)} & needed
+        mine = {key for run in runs for end in run.ends for key in graph.lineage(end)} & needed
         stages = [graph.stages[key] for key in mine]
         networks = [stage for stage in stages if stage.kind == 'train']
         counted = ['?'] * 3

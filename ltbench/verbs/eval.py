@@ -124,7 +124,7 @@ def add_metrics() -> int:
             told['were added to'] += 1
         else:
             told['have all metrics'] += 1
-    console.print('; '.join(f'{count} records {what}' for what, count in told.items()) + '.')
+    console.print('; '.join(f'records that {what}: {count}' for what, count in told.items()))
     return EXIT_FAILED if told['do not fit their logits'] else 0
 
 

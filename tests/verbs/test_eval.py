@@ -56,10 +56,10 @@ def test_metrics_that_a_record_was_written_without_are_added_and_nothing_else(re
     assert 'Not recorded yet: top5, auroc, shifted; `ltbench eval --all` adds them.' in capsys.readouterr().out
     assert path.read_bytes() == older
     assert add_metrics() == 0
-    assert '1 records were added to.' in capsys.readouterr().out
+    assert 'records that were added to: 1' in capsys.readouterr().out
     assert json.loads(path.read_text()) == whole | {'metrics': whole['metrics']}
     assert add_metrics() == 0
-    assert '1 records have all metrics.' in capsys.readouterr().out
+    assert 'records that have all metrics: 1' in capsys.readouterr().out
     edited(path, lambda m: (m.pop('shifted'), m.update(top1=m['top1'] + 0.01)))
     before = path.read_bytes()
     assert add_metrics() == 1
