@@ -6,6 +6,8 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -121,14 +123,10 @@ def _either(words: list[str]) -> str:
 def _recorded(name: str, parts: list[str]) -> tuple[list[dict[str, Any]], int]:
     """The rows of the method in all suites, and how many rows have all of its parts and more, or other options."""
     frames = []
-    roots = [root for root in (results_root(), reference_root()) if root is not None]
-    for folder in (folder for root in roots for folder in sorted(root.glob('*/records'))):
-        records, wrong = read_records(folder.parent.name, folder.parents[1])
-        for reason in wrong.values():
-            say(f'left out: {reason}')
-        mine = {path: record for path, record in records.items() if _has(record, parts)}
+    for root in (root for root in (results_root(), reference_root()) if root is not None):
+        mine = {path: record for path, record in _all_records(root).items() if _has(record, parts)}
         if mine:
-            frames.append(tidy(mine).assign(results=str(folder.parents[1])))
+            frames.append(tidy(mine).assign(results=str(root)))
     if not frames:
         return [], 0
     key = ['results', 'suite', 'benchmark', 'imbalance_factor', 'setting', 'table', 'method']
@@ -140,6 +138,18 @@ def _recorded(name: str, parts: list[str]) -> tuple[list[dict[str, Any]], int]:
         for row in shown.to_dict('records')
     ]
     return plain, len(rows) - len(own)
+
+
+@cache
+def _all_records(root: Path) -> dict[Path, Mapping[str, Any]]:
+    """Those of all suites, read once."""
+    found: dict[Path, Mapping[str, Any]] = {}
+    for folder in sorted(root.glob('*/records')):
+        records, wrong = read_records(folder.parent.name, root)
+        for reason in wrong.values():
+            say(f'left out: {reason}')
+        found |= records
+    return found
 
 
 def _has(record: Mapping[str, Any], parts: list[str]) -> bool:
