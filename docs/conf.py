@@ -1,4 +1,4 @@
-"""How Sphinx builds the documentation: `sphinx-build -W docs docs/_build`. Method and suite pages come from the code."""
+"""How Sphinx builds the documentation: `sphinx-build -W docs docs/_build`. Pages of methods and suites are generated."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The pages that are made from the code and the committed results: one a method, one a suite, and what a record holds."""
+"""Pages made from the code and the committed results: one for each method and suite, and the entries of a record."""
 
 from __future__ import annotations
 
@@ -210,10 +210,9 @@ def _kind(annotation: Any) -> str:
         return f'{origin.__name__} of {" to ".join(map(_kind, inner))}' if inner else origin.__name__
     if inner:
         return ' or '.join(dict.fromkeys(map(_kind, inner)))
-    doc = (getattr(annotation, '__doc__', '') or '').strip().partition('\n')[0]
-    return doc if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct) else str(
-        getattr(annotation, '__name__', annotation)
-    )
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        return (annotation.__doc__ or '').partition('\n')[0]
+    return str(getattr(annotation, '__name__', annotation))
 
 
 # ---------------------------------------------------------------------------------------------- Markdown
@@ -236,7 +235,7 @@ def _toctree(names: Iterable[str]) -> Iterator[str]:
 
 def _prose(doc: str) -> str:
     """A docstring as Markdown: code in one pair of backticks, addresses as links."""
-    text = doc.replace('``', '`')
+    text = re.sub(r'\n(Differs\w*:)', r'\n\n**\1**', doc.replace('``', '`'))
     return re.sub(r'(?<![<(`])(https?://[^\s,;)]+[^\s,;).])', r'<\1>', text)
 
 

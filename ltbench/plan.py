@@ -30,9 +30,10 @@ class Plan:
     """The stages of one run, still open to change.
 
     A benchmark gives the plain plan: one ``train`` stage with a linear head, cross-entropy and instance-balanced
-    sampling. Each verb returns a changed copy. A slot that one method has filled is refused to the next, by name.
+    sampling. Each verb returns a changed copy. A slot holds the config of a registered part, or None; one that a method
+    has filled is refused to the next, by name.
 
-    Slots (each holds the config of a registered part, or None):
+    Slots:
         head: features ``[B, F]`` -> logits ``[B, C]``.
         normalization: re-parametrises the backbone's BN layers.
         rectification: logits ``[B, C]`` -> logits ``[B, C]``, trained as part of the head.

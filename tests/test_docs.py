@@ -1,4 +1,4 @@
-"""What README and documentation tell people to type is typed here: every command is read, and tutorials are carried out."""
+"""What README and documentation tell people to type: every command is parsed, and tutorials are carried out."""
 
 from __future__ import annotations
 
