@@ -1,4 +1,4 @@
-"""How Sphinx builds the documentation: `sphinx-build -W docs docs/_build`. Pages of methods and suites are generated."""
+"""How Sphinx builds these pages: `sphinx-build -W docs docs/_build`. Those of methods and suites are generated."""
 
 import sys
 from pathlib import Path
