@@ -256,33 +256,51 @@ def evaluate(
         str | None, typer.Option(help='Suite that the record of a checkpoint goes to; default: imported.')
     ] = None,
     everything: Annotated[
-        bool, typer.Option('--all', help='Add to all records the metrics that there were not when they were written.')
+        bool, typer.Option('--all', help='Add to all records what there was not when they were written.')
     ] = False,
+    predictions: Annotated[
+        bool, typer.Option('--predictions', help='Show what the run took its test images for, the surest mistakes.')
+    ] = False,
+    table: Annotated[
+        Path | None, typer.Option('--csv', metavar='FILE', help='With --predictions: write all test images to a file.')
+    ] = None,
 ) -> None:
     """Recompute a recorded run's metrics from its stored logits, or score a published checkpoint. Trains nothing.
 
     `ltbench eval RUN` compares what it computes with the record; the exit code is 1 if they differ.
 
+    `ltbench eval RUN --predictions` shows its surest mistakes: true and predicted class with their probabilities.
+
     `ltbench eval --checkpoint FILE --from SOURCE -b BENCHMARK` follows the same protocol and records the score as
     imported.
 
-    `ltbench eval --all` adds to all records what their stored logits tell and they do not hold yet.
+    `ltbench eval --all` adds to all records what their stored logits tell and they do not hold yet: newer metrics, and
+    predictions.
     """
     needed = {'--checkpoint': checkpoint, '--from': source, '-b': benchmark}
     given = needed | {'--preset': preset, '-o': option, '--mean': mean, '--std': std, '--suite': suite}
     extra = [name for name, value in given.items() if value]
+    if table is not None and not predictions:
+        raise UsageError('--csv is of --predictions: ltbench eval RUN --predictions --csv FILE')
     if everything:
-        if run is not None or extra:
+        if run is not None or extra or predictions:
             raise UsageError('--all is of all records: give nothing beside it')
-        from ltbench.verbs.eval import add_metrics
+        from ltbench.verbs.eval import complete_records
 
-        raise typer.Exit(add_metrics())
+        raise typer.Exit(complete_records())
     if run is not None:
         if extra:
             raise UsageError(f'{", ".join(extra)} belong to a checkpoint, not to the recorded run {run!r}; give one')
+        if predictions:
+            from ltbench.verbs.mistakes import show_predictions
+
+            show_predictions(run, table)
+            return
         from ltbench.verbs.eval import show_rescored
 
         raise typer.Exit(show_rescored(run))
+    if predictions:
+        raise UsageError('--predictions is of a recorded run: ltbench eval RUN --predictions')
     if checkpoint is None or source is None or benchmark is None:
         missing = [name for name, value in needed.items() if value is None]
         raise UsageError(

@@ -1,5 +1,7 @@
 """One run's result: one JSON file, complete in itself, sealed by a checksum. Written once, read by the report.
 
+What it took each test image for is a file beside it (:mod:`ltbench.evaluation.predictions`), whose checksum it holds.
+
 A run that failed has no result; what is known of it is in a small file of its own, until it succeeds.
 """
 
@@ -26,8 +28,8 @@ from ltbench.source import HOME
 
 __all__ = [
     'IDENTITY', 'ROW', 'SCHEMA_VERSION', 'InvalidRecordError', 'RecordIndex', 'checksum', 'cost_of', 'is_valid',
-    'origin_of', 'read_failures', 'read_record', 'read_records', 'record_name', 'record_path', 'reference_root',
-    'results_root', 'set_superseded_aside', 'write_failure', 'write_record',
+    'origin_of', 'predictions_path', 'read_failures', 'read_record', 'read_records', 'record_name', 'record_path',
+    'reference_root', 'results_root', 'set_superseded_aside', 'write_failure', 'write_record',
 ]  # fmt: skip
 
 IDENTITY = ('benchmark', 'imbalance_factor', 'setting', 'table', 'method', 'run_seed', 'fingerprint')
@@ -71,6 +73,11 @@ def cost_of(record: Mapping[str, Any], name: str) -> float | None:
 def record_path(suite: str, record: Mapping[str, Any]) -> Path:
     """``results/SUITE/records/`` and :func:`record_name`."""
     return results_root() / suite / 'records' / record_name(record)
+
+
+def predictions_path(path: Path) -> Path:
+    """Where the predictions are that were kept with a record, see :mod:`ltbench.evaluation.predictions`."""
+    return path.with_suffix('.predictions.npz')
 
 
 def record_name(record: Mapping[str, Any]) -> str:
@@ -216,7 +223,10 @@ ROW = ('benchmark', 'imbalance_factor', 'setting', 'table', 'method')
 
 
 def set_superseded_aside(path: Path, record: Mapping[str, Any]) -> list[Path]:
-    """Move earlier records of the same row that were made by other code to ``superseded/``; return where to."""
+    """Move earlier records of the same row that were made by other code to ``superseded/``; return where to.
+
+    Their predictions go with them.
+    """
     moved = []
     for old in set(path.parent.glob(f'{glob.escape(path.stem.rpartition("-s")[0])}-s*.json')) - {path}:
         try:
@@ -227,8 +237,9 @@ def set_superseded_aside(path: Path, record: Mapping[str, Any]) -> list[Path]:
             target = path.parent.parent / 'superseded' / old.name
             with explained(f'superseded record {old.name}', path.parent, 'LTBENCH_RESULTS'):
                 target.parent.mkdir(exist_ok=True)
-                with suppress(FileNotFoundError):  # another driver has moved it
+                with suppress(FileNotFoundError):  # another driver has moved it; no predictions were kept
                     moved.append(old.replace(target))
+                    predictions_path(old).replace(predictions_path(target))
     return moved
 
 

@@ -304,7 +304,7 @@ class Analysis(Struct):
 
 
 class Record(Closed):
-    """One run's result. All entries are required and no other is allowed."""
+    """One run's result. All entries but the predictions are required, and no other is allowed."""
 
     schema: Literal[4]
     ltbench: str  # version of the software
@@ -333,6 +333,7 @@ class Record(Closed):
     cost: Cost
     environment: Environment
     checksum: Hash  # of all the rest
+    predictions: Hash | UnsetType = UNSET  # of the file beside it that has them; older records have none
 
 
 class Failure(Closed):

@@ -27,6 +27,7 @@ from hypothesis import settings
 from ltbench import plugins
 from ltbench.config import Benchmark
 from ltbench.evaluation import evaluate
+from ltbench.evaluation.predictions import Predictions, write_with_predictions
 from ltbench.fingerprint import fingerprint
 from ltbench.record import record_path, write_record
 from ltbench.store import Store
@@ -176,10 +177,15 @@ def recorded(sandbox):
         logits: np.ndarray | None = None,
         labels: np.ndarray | None = None,
         stored: bool = True,
+        kept: bool = True,
         key: str | None = None,
         **changed: Any,
     ) -> Path:
-        """Write a record of ten digits and, unless told otherwise, store its logits; return the record's path."""
+        """Write a record of ten digits and, unless told otherwise, its predictions, and store its logits.
+
+        Returns:
+            The record's path.
+        """
         record = copy.deepcopy(template) | {'method': method, 'run_seed': seed} | changed
         record['methods'] = [{'name': name.partition('(')[0], 'options': {}} for name in method.split('+')]
         record['fingerprint'] = key or fingerprint([suite, method, seed])
@@ -192,8 +198,12 @@ def recorded(sandbox):
             Store().publish(
                 record['fingerprint'], {}, lambda folder: np.savez(folder / 'test.npz', logits=logits, labels=labels)
             )
-        write_record(record_path(suite, record), record)
-        return record_path(suite, record)
+        path = record_path(suite, record)
+        if kept:
+            write_with_predictions(path, record, Predictions.of_logits(logits, labels))
+        else:
+            write_record(path, record)
+        return path
 
     return make
 

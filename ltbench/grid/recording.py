@@ -15,11 +15,12 @@ from ltbench.data import load_data
 from ltbench.errors import StoreError
 from ltbench.evaluation import evaluate
 from ltbench.evaluation.metrics import describe_groups
+from ltbench.evaluation.predictions import Predictions, write_with_predictions
 from ltbench.fingerprint import PROTOCOL_VERSION
 from ltbench.grid.graph import Graph, Run
 from ltbench.grid.status import StageState
 from ltbench.method import build_method, make_plan, probes_of
-from ltbench.record import SCHEMA_VERSION, RecordIndex, is_valid, read_record, record_name, record_path, write_record
+from ltbench.record import SCHEMA_VERSION, RecordIndex, is_valid, read_record, record_name, record_path
 from ltbench.store import DamagedArtifactError, Store
 
 
@@ -59,7 +60,7 @@ def path_of_record(run: Run, suite: Suite) -> Path:
 
 
 def record_run(run: Run, store: Store, path: Path) -> dict[str, Any]:
-    """Score a finished run's stored logits and write its record."""
+    """Score a finished run's stored logits and write its record, with its predictions."""
     last = store.find(run.fingerprint)
     if last is None:
         raise DamagedArtifactError(f'the artifact {run.fingerprint[:12]} is gone')
@@ -101,7 +102,7 @@ def record_run(run: Run, store: Store, path: Path) -> dict[str, Any]:
         },
         'environment': last.meta['environment'],
     }
-    write_record(path, record)
+    write_with_predictions(path, record, Predictions.of_logits(logits, labels))
     return record
 
 

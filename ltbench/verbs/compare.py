@@ -12,9 +12,8 @@ from ltbench.console import make_console
 from ltbench.errors import UsageError
 from ltbench.evaluation import GROUPS
 from ltbench.evaluation.paired import LEVEL, PairedTest, paired_test
-from ltbench.record import origin_of
 from ltbench.store import Store
-from ltbench.verbs.find import RecordedRun, find_run, how_to_make, stored_logits
+from ltbench.verbs.find import RecordedRun, find_run, how_to_make, known_predictions
 
 METRICS = ('top1', 'macro', *GROUPS, 'geometric_mean', 'nll', 'ece', *(f'ece_{group}' for group in GROUPS))
 COSTS = {'parameters': 0, 'flops': 0, 'wall_seconds': 1, 'images_per_second': 0}
@@ -37,17 +36,17 @@ def show_comparison(first: str, second: str, all_classes: bool = False) -> None:
 
     Raises:
         UsageError: If no two runs are meant, or they are not of the same benchmark and test images.
-        StoreError: If a record or stored logits are damaged.
+        StoreError: If a record, its predictions or stored logits are damaged.
     """
     a, b = find_run(first), find_run(second)
     check_comparable(a, b)
     store = Store()
-    outputs = [stored_logits(run, store) for run in (a, b)]
+    first_known, second_known = known = [known_predictions(run, store) for run in (a, b)]
     test = None
-    if outputs[0] is not None and outputs[1] is not None:
-        if not np.array_equal(outputs[0][1], outputs[1][1]):
-            raise UsageError(f'{a.name} and {b.name} were tested on different images: their stored labels differ')
-        test = paired_test(*(logits.argmax(axis=1) == labels for logits, labels in (outputs[0], outputs[1])))
+    if first_known is not None and second_known is not None:
+        if not np.array_equal(first_known.labels, second_known.labels):
+            raise UsageError(f'{a.name} and {b.name} were tested on different images: their labels differ')
+        test = paired_test(first_known.right, second_known.right)
     console = make_console()
 
     def say(text: str) -> None:
@@ -62,12 +61,13 @@ def show_comparison(first: str, second: str, all_classes: bool = False) -> None:
     console.print(_metric_table(a.record, b.record))
     _show_classes(a.record, b.record, all_classes, console.print, say)
     if test is None:
-        missing = [run for run, found in zip((a, b), outputs, strict=True) if found is None]
-        say(f'\nFrom the records alone: a paired test needs the logits of both runs, and {store.root} lacks those of')
+        missing = [run for run, found in zip((a, b), known, strict=True) if found is None]
+        say(
+            '\nFrom the records alone: a paired test needs the predictions of both runs; neither with the record nor '
+            f'in {store.root} are those of'
+        )
         for run in missing:
-            origin = origin_of(run.record)
-            mend = f'to make them: {how_to_make(run)}' if origin == 'trained' else f'what was {origin} has none'
-            say(f'  {run.name}; {mend}')
+            say(f'  {run.name}; to make them: {how_to_make(run)}')
     else:
         say(f'\n{describe_test(test)}')
 

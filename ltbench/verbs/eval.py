@@ -1,4 +1,4 @@
-"""The verb `eval RUN`: a recorded run's metrics, recomputed from its stored logits. Imports no torch."""
+"""The verb `eval RUN`: what is recorded of a run, computed again from its stored logits. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,23 +8,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 from rich.text import Text
 
 from ltbench.console import make_console
 from ltbench.errors import EXIT_FAILED, StoreError
 from ltbench.evaluation import evaluate
-from ltbench.record import write_record
+from ltbench.evaluation.predictions import Predictions, predictions_of, write_with_predictions
 from ltbench.store import Store
 from ltbench.verbs.find import RecordedRun, all_runs, find_run, no_logits, stored_logits
 
 ROUNDING = 1e-9
 """Relative and absolute difference that the order of a sum, or another numpy, can make; no wrong number is so near."""
+HALF_PRECISION = 1e-3
+"""Difference of probabilities that rounding them to float16 can make, on another processor."""
 
 
 @dataclass(frozen=True)
 class Rescored:
-    """One metric, as recorded and recomputed.
+    """One metric, or the predictions, as recorded and recomputed.
 
     Attributes:
         metric: Its name.
@@ -44,14 +47,14 @@ class Rescored:
 
 
 def show_rescored(text: str) -> int:
-    """Recompute all metrics of the run that ``text`` names, and print them beside the recorded ones.
+    """Recompute metrics and predictions of the run that ``text`` names, and print them beside the recorded ones.
 
     Returns:
         0 if they are equal, apart from rounding; else 1.
 
     Raises:
         UsageError: If no one run is meant.
-        StoreError: If its record, or its logits, are damaged or missing, or do not fit together.
+        StoreError: If its record, predictions or logits are damaged or missing, or do not fit together.
     """
     run, store = find_run(text), Store()
     outputs = stored_logits(run, store)
@@ -59,6 +62,7 @@ def show_rescored(text: str) -> int:
         raise no_logits(run, store)
     try:
         rows = rescore(run, evaluate(*outputs, run.record['class_counts']))
+        rows.append(_repredicted(predictions_of(run.path, run.record), Predictions.of_logits(*outputs)))
     except ValueError as error:
         raise StoreError(f'{run.path} and the logits of its fingerprint do not fit together: {error}') from error
     console = make_console()
@@ -75,7 +79,7 @@ def show_rescored(text: str) -> int:
     wrong = [row.metric for row in rows if row.different and row.metric not in new]
     if wrong:
         console.print(
-            f'The record is not what its logits give: {len(wrong)} of {len(rows)} metrics differ '
+            f'The record is not what its logits give: {len(wrong)} of {len(rows)} entries differ '
             f'({", ".join(wrong)}). It was edited, or made by another version of ltbench.',
             style='red', highlight=False, soft_wrap=True,
         )  # fmt: skip
@@ -83,17 +87,19 @@ def show_rescored(text: str) -> int:
     apart = max(row.apart for row in rows if row.metric not in new)
     how = 'bit for bit' if apart == 0 else f'apart from rounding (at most {apart:.0e})'
     same = len(rows) - len(new)
-    console.print(f'Equal, {how}: all {same} metrics are what the {len(outputs[1]):,} stored logits give.')
+    console.print(f'Equal, {how}: all {same} entries are what the {len(outputs[1]):,} stored logits give.')
     if new:
         console.print(f'Not recorded yet: {", ".join(new)}; `ltbench eval --all` adds them.')
     return 0
 
 
-def add_metrics() -> int:
-    """Add to every record what its stored logits tell beside it: metrics that there were not when it was written.
+def complete_records() -> int:
+    """Add to every record what its stored logits tell beside it: metrics and predictions that there were not when it
+    was written, and predictions that were lost.
 
     Returns:
-        0, or 1 if a recorded metric is not what the logits give; such a record is left as it is, and named.
+        0, or 1 if something recorded is not what the logits give, or predictions are lost and there are no logits; such
+        a record is left as it is, and named.
 
     Raises:
         UsageError: If there are no records.
@@ -102,30 +108,40 @@ def add_metrics() -> int:
     told: Counter[str] = Counter()
     for run in all_runs():
         try:
-            outputs = stored_logits(run, store)
-            rows = rescore(run, evaluate(*outputs, run.record['class_counts'])) if outputs is not None else None
+            what = _complete(run, store)
         except (StoreError, ValueError) as error:
             console.print(f'{run.path}: {error}', style='red', highlight=False, soft_wrap=True)
-            told['do not fit their logits'] += 1
-            continue
-        if rows is None:
-            told['have no logits in this store'] += 1
-            continue
-        new = {row.metric: row.recomputed for row in rows if row.recorded == 'missing'}
-        wrong = [row.metric for row in rows if row.different and row.metric not in new]
-        if wrong:
-            console.print(
-                f'{run.path}: {", ".join(wrong)} differ from what its logits give', style='red', soft_wrap=True
-            )
-            told['do not fit their logits'] += 1
-        elif new:
-            record = {key: value for key, value in run.record.items() if key != 'checksum'}
-            write_record(run.path, record | {'metrics': {**run.record['metrics'], **new}})
-            told['were added to'] += 1
-        else:
-            told['have all metrics'] += 1
+            what = WRONG
+        told[what] += 1
     console.print('; '.join(f'records that {what}: {count}' for what, count in told.items()))
-    return EXIT_FAILED if told['do not fit their logits'] else 0
+    return EXIT_FAILED if told[WRONG] else 0
+
+
+WRONG = 'are not what they should be, see above'
+
+
+def _complete(run: RecordedRun, store: Store) -> str:
+    """What became of one record, in words."""
+    outputs = stored_logits(run, store)
+    if outputs is None:
+        predictions_of(run.path, run.record)  # named where they are lost
+        return 'have no logits in this store'
+    predictions, metrics = Predictions.of_logits(*outputs), evaluate(*outputs, run.record['class_counts'])
+    try:
+        kept = predictions_of(run.path, run.record)
+    except StoreError:
+        kept = None
+    rows = rescore(run, metrics)
+    rows.append(_repredicted(kept, predictions))
+    new = [row.metric for row in rows if row.recorded == 'missing']
+    if wrong := [row.metric for row in rows if row.different and row.metric not in new]:
+        raise StoreError(f'{", ".join(wrong)} differ from what its logits give')
+    if not new:
+        return 'have all that their logits tell'
+    record = {key: value for key, value in run.record.items() if key != 'checksum'}
+    added = {name: value for name, value in metrics.items() if name in new}
+    write_with_predictions(run.path, record | {'metrics': {**record['metrics'], **added}}, predictions)
+    return 'were added to'
 
 
 def rescore(run: RecordedRun, metrics: Mapping[str, Any]) -> list[Rescored]:
@@ -146,6 +162,16 @@ def rescore(run: RecordedRun, metrics: Mapping[str, Any]) -> list[Rescored]:
             )
         )
     return rows
+
+
+def _repredicted(kept: Predictions | None, now: Predictions) -> Rescored:
+    """The kept predictions beside what the logits give."""
+    if kept is None:
+        return Rescored('predictions', 'missing', 'there', len(now), 0, 0.0)
+    gap = (kept.predicted != now.predicted).astype(np.float32)
+    for old, new in ((kept.p_right, now.p_right), (kept.p_predicted, now.p_predicted)):
+        gap = np.maximum(gap, np.inf if old is None or new is None else abs(old - new))
+    return Rescored('predictions', 'there', 'there', len(now), int((gap > HALF_PRECISION).sum()), float(gap.max()))
 
 
 def _leaves(value: Any, key: tuple[Any, ...] = ()) -> list[tuple[tuple[Any, ...], Any]]:

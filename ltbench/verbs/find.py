@@ -14,6 +14,7 @@ import numpy as np
 
 from ltbench.config import Spec, config_names
 from ltbench.errors import StoreError, UsageError
+from ltbench.evaluation.predictions import Predictions, predictions_of
 from ltbench.record import origin_of, read_record, results_root
 from ltbench.sealed import contents_of
 from ltbench.store import Store
@@ -103,6 +104,16 @@ def stored_logits(run: RecordedRun, store: Store) -> tuple[np.ndarray, np.ndarra
         return None
     with np.load(artifact.path('test.npz')) as outputs:
         return outputs['logits'], outputs['labels']
+
+
+def known_predictions(run: RecordedRun, store: Store) -> Predictions | None:
+    """What a run took each test image for, by its stored logits, else as kept with its record; None without either.
+
+    Raises:
+        StoreError: If these are damaged, or the latter lost.
+    """
+    outputs = stored_logits(run, store)
+    return predictions_of(run.path, run.record) if outputs is None else Predictions.of_logits(*outputs)
 
 
 def how_to_make(run: RecordedRun) -> str:

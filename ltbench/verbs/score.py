@@ -22,8 +22,9 @@ from ltbench.data import FileSplit, LongTailData, load_data
 from ltbench.errors import UsageError, unknown
 from ltbench.evaluation import GROUPS, evaluate, evaluate_predictions
 from ltbench.evaluation.metrics import describe_groups
+from ltbench.evaluation.predictions import Predictions, write_with_predictions
 from ltbench.fingerprint import PROTOCOL_VERSION, fingerprint
-from ltbench.record import SCHEMA_VERSION, record_path, set_superseded_aside, write_record
+from ltbench.record import SCHEMA_VERSION, record_path, set_superseded_aside
 
 KEYS = ('logits', 'predictions', 'labels', 'names')
 """Of an npz file; the columns of a CSV are ``name``, ``label``, and ``prediction`` or one a class: ``0``, ``1``, ..."""
@@ -97,11 +98,13 @@ def score(
     labels = np.asarray(data.test.labels)
     if found.logits is not None:
         metrics = evaluate(found.logits, labels, data.class_counts)
+        predictions = Predictions.of_logits(found.logits, labels)
     else:
         metrics = evaluate_predictions(np.asarray(found.predictions), labels, data.class_counts)
+        predictions = Predictions.of_classes(np.asarray(found.predictions), labels)
     record = _record(path, benchmark, data, name, seed, claims or {}, metrics, found)
     target = record_path(suite, record)
-    write_record(target, record)
+    write_with_predictions(target, record, predictions)
     set_superseded_aside(target, record)
     shown = {'top-1': metrics['top1']} | {group: metrics[group] for group in GROUPS}
     scores = '  '.join(f'{group} {value:.2f}' for group, value in shown.items() if value is not None)

@@ -20,8 +20,9 @@ from ltbench.engine.imported import SOURCES, build_imported, read_checkpoint, sc
 from ltbench.engine.imported.network import choose_backbone
 from ltbench.engine.imported.score import CIFAR_PIXELS, IMAGENET_PIXELS, with_pixels_of
 from ltbench.errors import DataError, UsageError
+from ltbench.evaluation.predictions import predictions_of
 from ltbench.models.resnet_cifar import CIFARResNet
-from ltbench.record import read_records, write_record
+from ltbench.record import read_records, record_path, write_record
 from ltbench.report import build_report
 from ltbench.verbs.find import RecordedRun, how_to_make
 
@@ -402,9 +403,10 @@ def test_scoring_again_replaces_and_other_files_get_rows_of_their_own(tmp_path, 
     (first,) = read_records('imported')[0].values()
     list(score_checkpoint(digits_file(tmp_path, cosine=False)[0], 'ldam-drw', benchmark))
     records = read_records('imported')[0].values()
+    assert len(predictions_of(record_path('imported', first), first)) == sum(first['metrics']['test_images'])
     assert len({record['method'] for record in records}) == len({record['fingerprint'] for record in records}) == 2
     # a record of the same row by other code makes way
-    path = next((results / 'imported' / 'records').glob(f'*{first["method"][-9:-1]}*'))
+    path = next((results / 'imported' / 'records').glob(f'*{first["method"][-9:-1]}*.json'))
     path.unlink()
     old = path.with_name(path.name.replace(path.stem[-8:], '0' * 8))
     write_record(old, first | {'fingerprint': 'f' * 64, 'computation': 'f' * 64})

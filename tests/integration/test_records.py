@@ -111,7 +111,7 @@ def test_a_cut_at_the_very_end_is_said(ltbench, sandbox):
 def test_what_is_recorded_can_be_left_alone_without_the_store(ltbench, sandbox):
     """As on another machine that has the results, not the store."""
     ltbench('run', '-m', 'erm', '--seeds', '0', '-o', 'epochs=1')
-    (record,) = sandbox.glob('results/digits/records/*')
+    (record,) = sandbox.glob('results/digits/records/*.json')
     before = record.read_bytes()
     (sandbox / 'store').rename(sandbox / 'elsewhere')
     selected = ('-m', 'erm', '-m', 'la_posthoc', '--seeds', '0', '-o', 'epochs=1')
@@ -120,7 +120,7 @@ def test_what_is_recorded_can_be_left_alone_without_the_store(ltbench, sandbox):
     run = ('run', *selected, '--skip-recorded')
     assert '1 of 2 runs have a record and are left alone' in ltbench(*run)
     assert record.read_bytes() == before
-    assert len(list(sandbox.glob('results/digits/records/*'))) == 2
+    assert len(list(sandbox.glob('results/digits/records/*.json'))) == 2
     printed = ltbench(*run)
     assert '2 of 2 runs have a record' in printed
     assert 'nothing to train' in printed

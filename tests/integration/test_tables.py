@@ -63,7 +63,7 @@ def test_folders_are_what_they_hold(ltbench, sandbox):
     run = ('run', '-m', 'erm', '--seeds', '0')
     ltbench(*run, '-b', FOLDER.format('birds/images'))
     suite = sandbox / 'results/folder_lt'
-    (birds,) = (json.loads(path.read_text()) for path in suite.glob('records/*'))
+    (birds,) = (json.loads(path.read_text()) for path in suite.glob('records/*.json'))
     assert birds['setting'] == 'paper, depth=8, image_size=8, test_per_class=4, batch_size=8, epochs=1'
     printed = ltbench(*run, '-b', FOLDER.format('fish/images'))
     assert f'note: 1 record is of other data ({birds["data"][:6]}): kept in a table of its own' in printed

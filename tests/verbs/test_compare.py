@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from ltbench.errors import UsageError
+from ltbench.errors import StoreError, UsageError
+from ltbench.record import predictions_path
 from ltbench.verbs.compare import differences, remarks, show_comparison
 from ltbench.verbs.find import find_run
 
@@ -51,10 +52,10 @@ def test_two_runs_side_by_side(recorded, shown):
     assert not any(line.startswith('note:') for line in printed)
 
 
-def test_without_logits_it_is_from_the_records_alone(recorded, sandbox, shown):
-    a, b = recorded('erm'), recorded('nbn', stored=False)
+def test_without_predictions_it_is_from_the_records_alone(recorded, shown):
+    a, b = recorded('erm'), recorded('nbn', stored=False, kept=False)
     printed = '\n'.join(shown(a.stem, b.stem))
-    assert f'From the records alone: a paired test needs the logits of both runs, and {sandbox}/store lacks' in printed
+    assert 'From the records alone: a paired test needs the predictions of both runs; neither with' in printed
     assert f'digits/{b.stem}; to make them: ltbench run digits -b' in printed
     assert f'digits/{a.stem}; ' not in printed
     assert 'McNemar' not in printed
@@ -107,7 +108,7 @@ def test_many_classes_are_cut_to_those_that_differ_most(recorded, shown):
         ({'class_counts': [120] * 10}, 'have different numbers of training images a class'),
         ({'class_names': list('abcdefghij')}, 'have different classes'),
         ({'labels': np.arange(100) % 10}, 'have different numbers of test images a class'),
-        ({'labels': np.arange(200)[::-1] % 10}, 'were tested on different images: their stored labels differ'),
+        ({'labels': np.arange(200)[::-1] % 10}, 'were tested on different images: their labels differ'),
     ],
 )
 def test_what_cannot_be_compared_is_refused(recorded, changed, message):
@@ -147,3 +148,13 @@ def test_differences_of_configs():
         ('norm', None, loss),
     ]
     assert differences(first, first) == []
+
+
+def test_without_the_store_it_is_by_the_predictions_that_were_kept(recorded, shown):
+    a = recorded('erm', logits=right_on(range(100)), labels=LABELS)
+    b = recorded('drw', logits=right_on(range(4, 110)), labels=LABELS, stored=False)
+    printed = shown(a.stem, b.stem)
+    assert 'Paired by test image: b alone is right on 10 of 200 test images, a alone on 4.' in printed
+    predictions_path(b).unlink()
+    with pytest.raises(StoreError, match='is lost, which'):
+        show_comparison(a.stem, b.stem)

@@ -10,8 +10,9 @@ import pytest
 
 from ltbench.cli import main
 from ltbench.errors import StoreError
-from ltbench.record import write_record
-from ltbench.verbs.eval import add_metrics, show_rescored
+from ltbench.evaluation.predictions import Predictions, predictions_of, write_with_predictions
+from ltbench.record import predictions_path, write_record
+from ltbench.verbs.eval import complete_records, show_rescored
 
 
 def edited(path, change):
@@ -24,7 +25,7 @@ def edited(path, change):
 def test_an_honest_record_is_equal_bit_for_bit(recorded, capsys):
     assert show_rescored(recorded().stem) == 0
     printed = capsys.readouterr().out
-    assert 'Equal, bit for bit: all 22 metrics are what the 200 stored logits give.' in printed
+    assert 'Equal, bit for bit: all 23 entries are what the 200 stored logits give.' in printed
     assert 'differ' not in printed
 
 
@@ -44,7 +45,7 @@ def test_an_edited_record_is_found_out(recorded, capsys, change, row, metric):
     assert show_rescored(path.stem) == 1
     printed = capsys.readouterr().out
     assert row in next(line for line in printed.splitlines() if line.strip().startswith(metric))
-    assert f'metrics differ ({metric}). It was edited' in printed
+    assert f'entries differ ({metric}). It was edited' in printed
 
 
 def test_metrics_that_a_record_was_written_without_are_added_and_nothing_else(recorded, capsys):
@@ -55,16 +56,54 @@ def test_metrics_that_a_record_was_written_without_are_added_and_nothing_else(re
     assert show_rescored(path.stem) == 0
     assert 'Not recorded yet: top5, auroc, shifted; `ltbench eval --all` adds them.' in capsys.readouterr().out
     assert path.read_bytes() == older
-    assert add_metrics() == 0
+    assert complete_records() == 0
     assert 'records that were added to: 1' in capsys.readouterr().out
     assert json.loads(path.read_text()) == whole | {'metrics': whole['metrics']}
-    assert add_metrics() == 0
-    assert 'records that have all metrics: 1' in capsys.readouterr().out
+    assert complete_records() == 0
+    assert 'records that have all that their logits tell: 1' in capsys.readouterr().out
     edited(path, lambda m: (m.pop('shifted'), m.update(top1=m['top1'] + 0.01)))
     before = path.read_bytes()
-    assert add_metrics() == 1
+    assert complete_records() == 1
     assert f'{path}: top1 differ' in capsys.readouterr().out
     assert path.read_bytes() == before
+
+
+def test_predictions_are_added_to_records_of_before_and_made_again_where_they_are_lost(recorded, capsys):
+    path = recorded(kept=False)
+    assert show_rescored(path.stem) == 0
+    assert 'Not recorded yet: predictions; `ltbench eval --all` adds them.' in capsys.readouterr().out
+    for lose in (lambda file: None, lambda file: file.unlink(), lambda file: file.write_bytes(b'cut')):
+        lose(predictions_path(path))
+        assert complete_records() == 0
+        assert 'records that were added to: 1' in capsys.readouterr().out
+        assert len(predictions_of(path)) == 200
+    assert complete_records() == 0
+    assert 'records that have all that their logits tell: 1' in capsys.readouterr().out
+    assert show_rescored(path.stem) == 0
+    assert 'all 23 entries' in capsys.readouterr().out
+
+
+def test_predictions_of_other_logits_are_found_out(recorded, capsys):
+    path = recorded()
+    kept = predictions_of(path)
+    (first, second), *_ = ((a, b) for a in range(200) for b in range(a) if kept.predicted[a] != kept.predicted[b])
+    predicted = kept.predicted.copy()
+    predicted[[first, second]] = predicted[[second, first]]
+    other = Predictions(kept.labels, predicted, kept.p_right, kept.p_predicted)
+    write_with_predictions(path, json.loads(path.read_text()), other)
+    assert show_rescored(path.stem) == 1
+    assert 'entries differ (predictions)' in capsys.readouterr().out
+    before = path.read_bytes()
+    assert complete_records() == 1
+    assert f'{path}: predictions differ from what its logits give' in capsys.readouterr().out
+    assert path.read_bytes() == before
+
+
+def test_lost_predictions_without_a_store_are_named(recorded, capsys):
+    path = recorded(stored=False)
+    predictions_path(path).unlink()
+    assert complete_records() == 1
+    assert f'{predictions_path(path)} is lost' in capsys.readouterr().out
 
 
 def test_a_record_of_other_classes_than_its_logits_is_named(recorded):

@@ -14,6 +14,7 @@ from ltbench.data import load_data
 from ltbench.data.base import FileSplit
 from ltbench.errors import UsageError
 from ltbench.evaluation import evaluate
+from ltbench.evaluation.predictions import predictions_of
 from ltbench.record import read_record
 from ltbench.report import build_report
 from ltbench.verbs.score import Submission, in_test_order, read_submission
@@ -60,12 +61,15 @@ MADE = {
 
 @pytest.mark.parametrize('made', MADE)
 def test_a_file_becomes_a_record(results, tmp_path, made, capsys):
-    record = read_record(score_file(MADE[made](tmp_path / 'mine'), BENCHMARK, 'My method', 3, {'epochs': 200}))
+    path = score_file(MADE[made](tmp_path / 'mine'), BENCHMARK, 'My method', 3, {'epochs': 200})
+    record, kept = read_record(path), predictions_of(path)
     expected = evaluate(LOGITS, LABELS, DATA.class_counts)
     assert (record['method'], record['setting'], record['run_seed']) == ('submitted:My method', 'submitted, paper', 3)
     assert record['config']['submitted']['claims'] == {'epochs': 200}
     for metric in ('top1', 'many', 'few', 'macro', 'confusion', 'predicted', 'worst_class'):
         assert record['metrics'][metric] == expected[metric], metric
+    assert (kept.predicted.tolist(), kept.labels.tolist()) == (CLASSES.tolist(), LABELS.tolist())
+    assert (kept.p_right is not None) == ('logits' in made)
     if 'logits' in made:
         assert record['metrics'] == expected
     else:

@@ -23,10 +23,11 @@ from ltbench.engine.probing import measured, watched
 from ltbench.errors import DataError, UsageError
 from ltbench.evaluation import GROUPS, evaluate
 from ltbench.evaluation.metrics import describe_groups
+from ltbench.evaluation.predictions import Predictions, write_with_predictions
 from ltbench.fingerprint import PROTOCOL_VERSION, fingerprint
 from ltbench.models.classifier import LongTailClassifier
 from ltbench.probes import ALWAYS, Seen
-from ltbench.record import SCHEMA_VERSION, record_path, set_superseded_aside, write_record
+from ltbench.record import SCHEMA_VERSION, record_path, set_superseded_aside
 
 IMAGENET_PIXELS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 INATURALIST_PIXELS = ((0.466, 0.471, 0.380), (0.195, 0.194, 0.192))
@@ -44,6 +45,8 @@ PIXELS_BY_DATA = {
 
 Pixels = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation by channel, in units of 0..1."""
+Evaluation = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
+"""Metrics on the test part with the analysis of the network, cost of that, environment."""
 
 
 def score_checkpoint(
@@ -76,11 +79,12 @@ def score_checkpoint(
     imported = _describe(checkpoint, backbone, data) | {'label_order': label_order}
     if pixels is not None:
         imported['pixels'] = 'given by hand'
-    record = _record(benchmark, data, imported, _evaluate(model, benchmark, data))
+    evaluation, predictions = _evaluate(model, benchmark, data)
+    record = _record(benchmark, data, imported, evaluation)
     record['warnings'] = [*([contradiction] if contradiction else []), *data.notes]
     metrics = record['metrics']
     target = record_path(suite, record)
-    write_record(target, record)
+    write_with_predictions(target, record, predictions)
     set_superseded_aside(target, record)
     shown = {'top-1': metrics['top1']} | {name: metrics[name] for name in GROUPS}
     scores = '  '.join(f'{name} {value:.2f}' for name, value in shown.items() if value is not None)
@@ -140,7 +144,7 @@ def _record(
     benchmark: Benchmark,
     data: LongTailData,
     imported: Mapping[str, Any],
-    evaluation: tuple[dict[str, Any], dict[str, Any], dict[str, Any]],
+    evaluation: Evaluation,
 ) -> dict[str, Any]:
     """The record of an imported row: no method can be called like it, and its setting is its own."""
     measured, cost, environment = evaluation
@@ -208,10 +212,8 @@ def _account(checkpoint: Checkpoint) -> Iterator[str]:
         yield f'ignored: {shown} ({reason})'
 
 
-def _evaluate(
-    model: LongTailClassifier, benchmark: Benchmark, data: LongTailData
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Metrics on the test part with the analysis of the network, cost of that, environment."""
+def _evaluate(model: LongTailClassifier, benchmark: Benchmark, data: LongTailData) -> tuple[Evaluation, Predictions]:
+    """What was measured on the test part, and what each of its images was taken for."""
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     if device.type == 'cuda':
         compute_exactly()
@@ -232,7 +234,8 @@ def _evaluate(
     cost['peak_memory_mb'] = peak_memory_mb(device)
     metrics = evaluate(logits.numpy(), data.test.labels, data.class_counts)
     analysis = measured(ALWAYS, Seen(model, features, torch.from_numpy(data.test.labels), data.class_counts))
-    return {'metrics': metrics, 'analysis': analysis}, cost, describe(device, torch.get_num_threads())
+    evaluation = {'metrics': metrics, 'analysis': analysis}, cost, describe(device, torch.get_num_threads())
+    return evaluation, Predictions.of_logits(logits.numpy(), data.test.labels)
 
 
 def _setting(benchmark: Benchmark, backbone: Mapping[str, Any]) -> str:
