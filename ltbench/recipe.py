@@ -88,7 +88,7 @@ class Recipe(Struct, forbid_unknown_fields=True):
     optimizer: Optimizer
     schedule: Schedule
     augmentation: SmallImages | LargeImages
-    precision: Literal['fp32', 'bf16']
+    precision: Literal['fp32', 'bf16', 'amp_bf16', 'amp_fp16']
     devices: Annotated[int, Meta(ge=1, le=4096)]
 
 

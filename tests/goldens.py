@@ -67,6 +67,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     'AdamW': {'optimizer': {'type': 'AdamW', 'lr': 1e-3, 'weight_decay': 0.1}},
     'float32': {'epochs': 1},
     'bf16': {'epochs': 1, 'precision': 'bf16', 'optimizer': {**DIGITS.recipe['optimizer'], 'lr': 1e-4}},
+    'amp_bf16': {'epochs': 1, 'precision': 'amp_bf16', 'optimizer': {**DIGITS.recipe['optimizer'], 'lr': 1e-4}},
 }
 WAYS = (
     'nbn(scope=all, scalar=each, bias_init=ones)', 'nbn(normalize=weight, scalar=layer)',
@@ -114,7 +115,9 @@ TOLERANCE_ROUNDED = 1e-2
 """Of single and half precision, in 3 steps: float32 differs by 2e-6 between these, bfloat16 by 3e-3. The latter is as
 much as there is between bfloat16 and float32: it is ``bf16/CIFARResNet`` that sees the rounding."""
 EXACT = 0.0
-PRECISION: dict[str, tuple[float, torch.dtype]] = dict.fromkeys(('float32', 'bf16'), (TOLERANCE_ROUNDED, torch.float32))
+PRECISION: dict[str, tuple[float, torch.dtype]] = dict.fromkeys(
+    ('float32', 'bf16', 'amp_bf16'), (TOLERANCE_ROUNDED, torch.float32)
+)
 
 Values = dict[str, Any]
 """Name -> numbers, or a text. ``identity`` is no result but the name of one: it moves with a method and its file."""

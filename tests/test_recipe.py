@@ -35,7 +35,7 @@ def test_shipped_benchmarks_are_taken_as_they_are(name):
         ('recipe.epochs', 100_001, 'recipe.epochs of x is a whole number, at most 100000, got 100001'),
         ('recipe.devices', '2', "recipe.devices of x is a whole number, 1 or larger, got '2'"),
         ('recipe.devices', 1024, 'x: a batch of 512 cannot be divided among more devices'),
-        ('recipe.precision', 'fp16', "unknown precision of x 'fp16': did you mean bf16 or fp32?"),
+        ('recipe.precision', 'fp16', "unknown precision of x 'fp16': did you mean bf16 or amp_fp16 or fp32?"),
         ('recipe.optimizer.lr', float('nan'), 'recipe.optimizer.lr of x is a number, 0 or larger, got nan'),
         ('recipe.optimizer.lr', 2e6, 'recipe.optimizer.lr of x is a number, at most 1000000, got 2000000.0'),
         (

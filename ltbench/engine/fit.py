@@ -11,8 +11,8 @@ Used as they are: the Runner, its order of events and priorities of hooks, the l
 - ``build_visualizer``, ``build_logger``, ``dump_config``, ``_log_env``: nothing is drawn or written beside the artifact
   and the stage's log; mmengine's own import matplotlib and ask for compilers, seconds at every start.
 
-mmengine's AmpOptimWrapper wants a GPU; which operations are computed in bfloat16 is a matter of the backbone here
-(:mod:`ltbench.models.bf16`), the same on every device.
+mmengine's AmpOptimWrapper wants a GPU; what is computed in 16 bits is a matter of the network's parts here
+(:mod:`ltbench.models.precision`), the same on every device, and what scales the loss is an OptimWrapper of ours.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ from torch import nn
 
 from ltbench.engine.distributed import DataParallel
 from ltbench.engine.job import StageContext
+from ltbench.engine.optim import ScaledSteps
 from ltbench.models.classifier import LongTailClassifier
+from ltbench.models.precision import SCALED
 from ltbench.seeding import derive_seed
 
 
@@ -100,12 +102,13 @@ def fit(
     Returns:
         The runner, which knows how many iterations were done.
     """
+    scaled = context.precision == SCALED
     runner = StageRunner(
         model=model,
         work_dir=str(context.folder / 'mmengine'),
         train_dataloader=loader,
         train_cfg={'type': StageLoop, 'max_epochs': epochs},
-        optim_wrapper=OptimWrapper(optimizer),
+        optim_wrapper=ScaledSteps(optimizer, context.device.type) if scaled else OptimWrapper(optimizer),
         custom_hooks=list(hooks),
         env_cfg={'mp_cfg': {'mp_start_method': 'forkserver'}, 'dist_cfg': {'backend': 'nccl'}},
         randomness={'seed': derive_seed(context.config['seed'], 0, 'global') % 2**32},

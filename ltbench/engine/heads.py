@@ -19,7 +19,7 @@ from ltbench.engine.fit import fit
 from ltbench.engine.hooks import Checkpoints, Constrained, Curve, EpochStart, StillBackbone
 from ltbench.engine.job import StageContext
 from ltbench.engine.networks import FEATURES, HEAD, STATE, build_model, load_trained, trained_head
-from ltbench.engine.optim import build_optimizer
+from ltbench.engine.optim import build_optimizer, can_fuse
 from ltbench.engine.outputs import evaluated_splits, predict, save_outputs, save_tensors
 from ltbench.errors import UsageError, given
 from ltbench.models.classifier import Classifier, HeadOnFeatures, LongTailClassifier, build_head, build_loss
@@ -127,13 +127,13 @@ def train_head(context: StageContext) -> Artifact:
     features = torch.load(artifact.path(FEATURES), map_location=context.device, weights_only=True)
     base, backbone_shape = trained_head(context, features['head']), build_model(context).backbone
     torch.manual_seed(derive_seed(config['seed'], 0, 'head'))
-    head = build_head(config['head'], backbone_shape, data.num_classes, base=base).to(context.device)
+    head = build_head(config['head'], backbone_shape, data.num_classes, context.precision, base=base).to(context.device)
     model = HeadOnFeatures(head)
     model.loss = build_loss(config['loss'], config['class_weights'], data.class_counts).to(context.device)
     epochs, batch_size = views_config['epochs'], views_config['batch_size']
     views = features['views'].view(epochs, -1, *features['views'].shape[1:])
     loader = ViewLoader(views, features['labels'].view(epochs, -1), batch_size)
-    optimizer = build_optimizer(model, config['optimizer'], fused=True)
+    optimizer = build_optimizer(model, config['optimizer'], fused=can_fuse(context.precision))
     curve, checkpoints = _fit_head(context, model, loader, optimizer, epochs)
     head.eval()
     outputs = {}
@@ -162,7 +162,9 @@ def _train_with_backbone(context: StageContext) -> Artifact:
     torch.manual_seed(seed)
     model.requires_grad_(False)
     base = model.head.requires_grad_(True)
-    model.head = build_head(config['head'], model.backbone, data.num_classes, base=base).to(context.device)
+    model.head = build_head(config['head'], model.backbone, data.num_classes, context.precision, base=base).to(
+        context.device
+    )
     model.loss = build_loss(config['loss'], config['class_weights'], data.class_counts).to(context.device)
     for part in config['along']:
         chosen = [parameter for name, parameter in model.backbone.named_parameters() if part in name]
@@ -176,7 +178,7 @@ def _train_with_backbone(context: StageContext) -> Artifact:
         loader = ResidentLoader(data.train, sampler, config['batch_size'], preprocess)
     else:
         loader = train_loader(data.train, sampler, config['batch_size'], config['augmentation'], context.loader_workers)
-    optimizer = build_optimizer(model, config['optimizer'], fused=True)
+    optimizer = build_optimizer(model, config['optimizer'], fused=can_fuse(context.precision))
     still: list[Hook] = [StillBackbone()] if config['bn'] == 'eval' else []
     curve, checkpoints = _fit_head(context, model, loader, optimizer, config['epochs'], still)
     seen_as, splits = context.train_config['recipe']['augmentation'], evaluated_splits(data)

@@ -20,7 +20,7 @@ from ltbench.engine.distributed import bare
 from ltbench.engine.environment import Meter
 from ltbench.engine.fit import StageRunner
 from ltbench.engine.job import LeftError, StageContext
-from ltbench.engine.optim import build_optimizer, learning_rate, set_learning_rate
+from ltbench.engine.optim import ScaledSteps, build_optimizer, can_fuse, learning_rate, set_learning_rate
 from ltbench.engine.outputs import NonFiniteError, evaluated_splits, predict
 from ltbench.engine.probing import followed
 from ltbench.errors import UsageError, given, unknown
@@ -262,6 +262,8 @@ class Checkpoints(Hook):
             runner.optim_wrapper.load_state_dict(state['optimizer'])
         else:
             self._carry_over(model, runner.optim_wrapper.optimizer, state['optimizer'], loss)
+            if isinstance(runner.optim_wrapper, ScaledSteps):
+                runner.optim_wrapper.load_scaler(state['optimizer'])
         if model.objective is not None:
             model.objective.load_state_dict(state['objective'])
         if self.average is not None:
@@ -327,7 +329,9 @@ class Checkpoints(Hook):
         """
         new, counts = model.loss, self.context.data.class_counts
         model.loss = build_loss(loss, None, counts).to(self.context.device)
-        earlier = build_optimizer(model, self.context.config['recipe']['optimizer'], fused=True)
+        earlier = build_optimizer(
+            model, self.context.config['recipe']['optimizer'], fused=can_fuse(self.context.precision)
+        )
         model.loss = new
         earlier.load_state_dict(saved)
         network = set(model.parameters())

@@ -109,6 +109,11 @@ class StageContext:
         self._told = 0.0
 
     @property
+    def precision(self) -> str:
+        """What the network computes in, see :mod:`ltbench.models.precision`."""
+        return self.train_config['recipe']['precision']
+
+    @property
     def loader_workers(self) -> int:
         """Processes that decode large images."""
         return self.runtime.threads if self.runtime.loader_workers is None else self.runtime.loader_workers

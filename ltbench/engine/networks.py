@@ -65,7 +65,13 @@ def network_of(context: StageContext, stage: Stage) -> LongTailClassifier:
     model = _loaded(context, context.artifact_of(trained), trained.config)
     if stage.kind == 'head':
         artifact = context.artifact_of(stage)
-        model.head = build_head(stage.config['head'], model.backbone, context.data.num_classes, base=model.head)
+        model.head = build_head(
+            stage.config['head'],
+            model.backbone,
+            context.data.num_classes,
+            trained.config['recipe']['precision'],
+            base=model.head,
+        )
         whole = 'along' in stage.config  # parts of the backbone were trained, too
         state = torch.load(artifact.path(STATE if whole else HEAD), map_location='cpu', weights_only=True)
         if whole:

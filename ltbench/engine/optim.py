@@ -8,10 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from mmengine.optim import OptimWrapper
+from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ltbench.errors import UsageError, unknown
+from ltbench.models.precision import SCALED
 
 SCHEDULES = ('cosine', 'step', 'constant')
 
@@ -73,6 +76,50 @@ def build_optimizer(model: nn.Module, config: Mapping[str, Any], fused: bool = F
         ],
         **arguments,
     )
+
+
+def can_fuse(precision: str) -> bool:
+    """Whether parameters may be updated in one go. Not where steps are skipped: torch 2.14's fused SGD begins with
+    whatever is in memory as its momentum, if it is the first step that is skipped."""
+    return precision != SCALED
+
+
+class ScaledSteps(OptimWrapper):
+    """Steps by the gradients of a loss that is scaled up, so that float16 can hold small ones.
+
+    As mmengine's AmpOptimWrapper, on any device. A step whose gradients are not all finite is skipped and the scale
+    halved; after 2,000 steps that were taken it is doubled. The scale is saved with the optimizer.
+
+    Args:
+        optimizer: Not a fused one, see :func:`can_fuse`.
+        device_type: Where it computes.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, device_type: str) -> None:
+        super().__init__(optimizer)
+        self.scaler = GradScaler(device_type)
+
+    def backward(self, loss: Tensor, **options: Any) -> None:
+        """Gradients of the scaled loss."""
+        super().backward(self.scaler.scale(loss), **options)
+
+    def step(self, **options: Any) -> None:
+        """Take the step, or skip it; gradients are scaled back before."""
+        self.scaler.step(self.optimizer, **options)
+        self.scaler.update()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The optimizer's, with the state of the scale."""
+        return {**super().state_dict(), 'scaler': self.scaler.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` gave."""
+        self.load_scaler(state_dict)
+        super().load_state_dict({name: value for name, value in state_dict.items() if name != 'scaler'})
+
+    def load_scaler(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on with its scale alone."""
+        self.scaler.load_state_dict(state_dict['scaler'])
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

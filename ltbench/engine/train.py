@@ -19,7 +19,7 @@ from ltbench.engine.fit import fit
 from ltbench.engine.hooks import Averaged, Checkpoints, Curve, EpochStart, Scores
 from ltbench.engine.job import StageContext
 from ltbench.engine.networks import STATE, build_model, network_of
-from ltbench.engine.optim import build_optimizer
+from ltbench.engine.optim import build_optimizer, can_fuse
 from ltbench.engine.outputs import evaluated_splits, predict, save_outputs, save_tensors
 from ltbench.engine.probing import measured, watched
 from ltbench.errors import UsageError
@@ -54,7 +54,7 @@ def train(context: StageContext, hooks: Sequence[Hook] = ()) -> Artifact | None:
     beside: list[Hook] = [Averaged(average)] if average else []
     if context.runtime.eval_every:
         beside.append(Scores(context, curve, checkpoints))
-    optimizer = build_optimizer(model, recipe['optimizer'], fused=True)
+    optimizer = build_optimizer(model, recipe['optimizer'], fused=can_fuse(context.precision))
     start_epoch = EpochStart(config['seed'], recipe['schedule'], recipe['optimizer']['lr'], recipe['epochs'])
     loader = _loader(context, sampler, model)
     runner = fit(context, model, loader, optimizer, stage.end, [start_epoch, curve, *beside, checkpoints, *hooks])

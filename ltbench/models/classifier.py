@@ -12,11 +12,11 @@ from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from ltbench.errors import UsageError, given
-from ltbench.models.bf16 import compute_in_bf16
 from ltbench.models.heads import joint, linear_weight
 from ltbench.models.losses import Loss
 from ltbench.models.mixing import BatchMixing
 from ltbench.models.objective import Batch, Objective, Teacher, Update
+from ltbench.models.precision import OF_BACKBONE, OF_HEAD, compute_under_autocast
 from ltbench.registry import MODELS, build
 
 BESIDE = ('loss.', 'objective.')
@@ -134,8 +134,7 @@ class LongTailClassifier(Classifier):
 
     Args:
         config: ``backbone``, ``head``, ``normalization``, ``rectification``, ``recipe`` (its ``precision``) and
-            ``seed`` (default 0) as in a stage's config. With ``'bf16'`` the backbone's convolutions are computed in
-            bfloat16; weights, BN statistics, head, loss and optimizer stay in float32.
+            ``seed`` (default 0) as in a stage's config. What a precision means: :mod:`ltbench.models.precision`.
         num_classes: C.
         in_channels: Channels of the images.
         data_preprocessor: Turns a batch of the data loader into ``images`` (float ``[B, in_channels, H, W]``) and
@@ -150,11 +149,12 @@ class LongTailClassifier(Classifier):
         data_preprocessor: BaseDataPreprocessor | None = None,
     ) -> None:
         backbone = build(MODELS, config['backbone'], in_channels=in_channels)
-        if config['recipe']['precision'] == 'bf16':
-            compute_in_bf16(backbone)
+        precision = config['recipe']['precision']
+        if precision in OF_BACKBONE:
+            compute_under_autocast(backbone, OF_BACKBONE[precision])
         if config['normalization']:
             build(MODELS, config['normalization'], seed=config.get('seed', 0))(backbone)
-        head = build_head(config['head'], backbone, num_classes)
+        head = build_head(config['head'], backbone, num_classes, precision)
         if config['rectification']:
             experts = getattr(backbone, 'experts', 1)
             head = RectifiedHead(head, build(MODELS, config['rectification'], num_classes=num_classes, experts=experts))
@@ -216,9 +216,11 @@ class RectifiedHead(nn.Module):
         return self.rectification(self.base(features))
 
 
-def build_head(head: Mapping[str, Any], backbone: nn.Module, num_classes: int, **context: Any) -> nn.Module:
-    """Build a head for the features of ``backbone``."""
-    return build(
+def build_head(
+    head: Mapping[str, Any], backbone: nn.Module, num_classes: int, precision: str = 'fp32', **context: Any
+) -> nn.Module:
+    """Build a head for the features of ``backbone``, which computes in the ``precision`` of a recipe."""
+    built = build(
         MODELS,
         head,
         in_features=backbone.out_features,
@@ -226,6 +228,9 @@ def build_head(head: Mapping[str, Any], backbone: nn.Module, num_classes: int, *
         head_init=getattr(backbone, 'head_init', 'default'),
         **context,
     )
+    if precision in OF_HEAD:
+        compute_under_autocast(built, OF_HEAD[precision])
+    return built
 
 
 def build_loss(

@@ -26,7 +26,10 @@ NO_NETWORK = {f'{scheme}_proxy': 'http://127.0.0.1:9' for scheme in ('http', 'ht
         (['run', '-m', 'la_loss+ldam'], 'la_loss and ldam cannot be combined: both set the loss'),
         (['run', '-m', 'crt+lws'], 'crt and lws cannot be combined: both set the head stage'),
         (['run', '-o', 'epoch=3'], "unknown option of digits_lt 'epoch': did you mean epochs"),
-        (['run', '-o', 'precision=fp16'], "unknown precision of digits_lt 'fp16': did you mean bf16 or fp32?"),
+        (
+            ['run', '-o', 'precision=fp16'],
+            "unknown precision of digits_lt 'fp16': did you mean bf16 or amp_fp16 or fp32?",
+        ),
         (['run', '-o', 'depth=9'], 'depth of CIFARResNet is 6n + 2'),
         (['run', '-o', 'optimizer.lr=-1'], 'recipe.optimizer.lr of digits_lt is a number, 0 or larger, got -1'),
         (['run', '-o', 'optimizer.type=Adem'], "unknown optimizer 'Adem': did you mean Adam"),

@@ -18,10 +18,10 @@ from ltbench.engine.probing import followed
 from ltbench.errors import UsageError
 from ltbench.method import make_plan
 from ltbench.models.bessel import log_bessel
-from ltbench.models.bf16 import compute_in_bf16
 from ltbench.models.losses import Loss
 from ltbench.models.normalization import NormalizedBN
 from ltbench.models.objective import Batch, still_statistics
+from ltbench.models.precision import compute_under_autocast
 from ltbench.models.resnet_cifar import CIFARResNet
 from ltbench.registry import MODELS, build
 from methods.glmc import cut_and_paste
@@ -179,7 +179,7 @@ def test_a_copy_of_a_bf16_backbone_computes_by_its_own_weights():
     import copy
 
     backbone = CIFARResNet(8, in_channels=1)
-    compute_in_bf16(backbone)
+    compute_under_autocast(backbone, torch.bfloat16)
     other, images = copy.deepcopy(backbone), torch.randn(2, 1, 8, 8)
     assert torch.equal(other.train()(images), backbone.train()(images))
     for parameter in other.parameters():
