@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ltbench.errors import UsageError, unknown
-from ltbench.fingerprint import LOCATION_KEYS, PROTOCOL_VERSION, fingerprint
+from ltbench.fingerprint import LOCATION_KEYS, PROTOCOL_VERSION, fingerprint, wherever_it_lies
 from ltbench.recipe import WORDS, check_contents, shortened
 
 ENTRY_POINT_GROUP = 'ltbench.methods'
@@ -253,7 +253,7 @@ def table_of(
         recipe: Likewise.
         has_validation: Whether values are chosen on a validation part of the data.
     """
-    content = {'protocol': protocol, 'data': data, 'backbone': backbone, 'recipe': recipe}
+    content = {'protocol': protocol, 'data': data, 'backbone': wherever_it_lies(backbone), 'recipe': recipe}
     return fingerprint(content | ({'has_validation': True} if has_validation else {}))[:16]
 
 

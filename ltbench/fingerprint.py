@@ -15,8 +15,18 @@ move and this number does not.
 """
 
 
-LOCATION_KEYS = ('root',)
-"""Keys of a ``data`` section that say where files are. What they hold is in the data's own fingerprint."""
+LOCATION_KEYS = ('root', 'file')
+"""Keys that say where files are: of a ``data`` section, whose contents have a fingerprint of their own, and of a
+backbone's weights, whose sha256 is beside it."""
+WEIGHTS = 'weights'
+"""Argument of a backbone: what it begins with, see :mod:`ltbench.models.pretrained`."""
+
+
+def wherever_it_lies(backbone: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config of a backbone without the place of the file that its weights begin with."""
+    if not isinstance(weights := backbone.get(WEIGHTS), Mapping):
+        return backbone
+    return {**backbone, WEIGHTS: {key: value for key, value in weights.items() if key not in LOCATION_KEYS}}
 
 
 def fingerprint(value: Any) -> str:

@@ -97,7 +97,7 @@ class Plan:
         claimed = []
         for key, value in recipe.items():
             claimed += [f'recipe.{key}.{inner}' for inner in value] if isinstance(value, Mapping) else [f'recipe.{key}']
-            merged[key] = {**merged[key], **value} if isinstance(value, Mapping) else value
+            merged[key] = _merged(merged[key], value)
         return replace(self._claim(*claimed), settings={**self.settings, 'recipe': merged})
 
     def reshape(self, **backbone: Any) -> Plan:
@@ -342,6 +342,13 @@ def _no_single_head(step: str, owner: str, experts: int) -> UsageError:
 
 def _corrects_prior(loss: Mapping[str, Any]) -> bool:
     return getattr(MODELS.get(loss['type']), 'corrects_prior', False)
+
+
+def _merged(old: Any, new: Any) -> Any:
+    """A dict with the entries of another, and so those of dicts inside of both; anything else is replaced."""
+    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
+        return new
+    return {**old, **{key: _merged(old.get(key), value) for key, value in new.items()}}
 
 
 def _only(given: Mapping[str, Any], allowed: Any, noun: str) -> None:

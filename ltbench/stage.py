@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from ltbench.errors import given
-from ltbench.fingerprint import PROTOCOL_VERSION, fingerprint
+from ltbench.fingerprint import PROTOCOL_VERSION, fingerprint, wherever_it_lies
 from ltbench.source import foreign_code
 
 PARENTS = ('needs', 'starts_from', 'tuned_on', 'teacher')
@@ -113,6 +113,8 @@ def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in config.items() if value is not None}
     if 'data' in kept:
         kept['data'] = {key: kept['data'][key] for key in IDENTITY_OF_DATA if key in kept['data']}
+    if 'backbone' in kept:
+        kept['backbone'] = wherever_it_lies(kept['backbone'])
     if 'history' in kept:
         kept['history'] = [{k: v for k, v in part.items() if v is not None} for part in kept['history']]
     return kept

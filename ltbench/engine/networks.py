@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ltbench.data.batches import BatchPreprocessor
 from ltbench.engine.job import StageContext
 from ltbench.models.classifier import LongTailClassifier, build_head
+from ltbench.models.pretrained import without_weights
 from ltbench.seeding import derive_seed
 from ltbench.stage import Stage, train_stage_of
 from ltbench.store import Artifact
@@ -20,14 +21,19 @@ HEAD = 'head.pt'
 FEATURES = 'features.pt'
 
 
-def build_model(context: StageContext, config: Mapping[str, Any] | None = None) -> LongTailClassifier:
-    """The network of a plan with its initial weights, which depend on the run seed alone.
+def build_model(
+    context: StageContext, config: Mapping[str, Any] | None = None, begins: bool = False
+) -> LongTailClassifier:
+    """The network of a plan with its initial weights, which depend on the run seed and what the backbone begins with.
 
     Args:
         context: The stage.
         config: Of another ``train`` stage than its own.
+        begins: Whether training begins here; else the weights that a backbone begins with are not needed, nor read.
     """
     config, data = config or context.train_config, context.data
+    if not begins:
+        config = without_weights(config)
     torch.manual_seed(derive_seed(config['seed'], 0, 'init'))
     preprocess = BatchPreprocessor(
         data, config['recipe']['augmentation'], config['seed'], context.share, config['views']

@@ -44,7 +44,7 @@ def train(context: StageContext, hooks: Sequence[Hook] = ()) -> Artifact | None:
     """
     stage, config, data = context.stage, context.config, context.data
     recipe = config['recipe']
-    model = build_model(context).to(context.device, memory_format=torch.channels_last)
+    model = build_model(context, begins=stage.starts_from is None).to(context.device, memory_format=torch.channels_last)
     equip(model, context)
     average = build(MODELS, config['average'], epochs=recipe['epochs']) if config['average'] else None
     sampler = _sampler(context)

@@ -17,6 +17,7 @@ from ltbench.grid.graph import Graph, Run
 from ltbench.grid.scale import plain_network
 from ltbench.grid.selection import Selection, choose_suite
 from ltbench.method import make_plan, probes_of
+from ltbench.models.pretrained import check_there
 from ltbench.probes import ALWAYS
 from ltbench.recipe import check_augmentation, check_schedule
 from ltbench.registry import DATASETS, METHODS, POLICIES, PROBES, build, lookup
@@ -112,6 +113,8 @@ def expand(
         else:
             check_augmentation(benchmark.recipe['augmentation'], isinstance(data.train, FileSplit), benchmark.name)
             fingerprint = data.fingerprint
+            if needs_data:
+                check_there(benchmark.backbone)
         for method in methods:
             if str(method) not in broken:
                 asked = _asked(suite, method)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ltbench.errors import UsageError, unknown
 from ltbench.models.experts import copies, first_own_stage, run_parts
+from ltbench.models.pretrained import begin_with, check_declared
 from ltbench.registry import MODELS
 
 CHANNELS = (64, 128, 256, 512)  # of the four stages, before a block's own expansion
@@ -67,8 +71,13 @@ class TorchvisionResNet(nn.Module):
             ``'last_block'``, of the last stage, as in BBN.
         conv_init: ``'kaiming'``, or ``'default'``: PyTorch's own, as NBN's official ResNeXt-50 begins (its ResNet-50
             has Kaiming's; yuxiangbao/NBN@7365e21).
+        weights: What it begins with instead: ``dict(sha256='394f9c45')``, the first digits of the sha256 of
+            torchvision's file, looked for where torchvision puts it (``$TORCH_HOME/hub/checkpoints``), or with
+            ``file='PATH'`` any other of torchvision's form. Its classifier is left out; copies for experts begin alike.
+            On the meta device nothing is read.
 
     Raises:
+        DataError: If the file is missing, another than declared or does not fit.
         UsageError: For another name or initialisation, no expert or no stage for it, or widths that leave a stage
             without channels or, in ResNeXt, a group with a broken number of them.
     """
@@ -82,6 +91,7 @@ class TorchvisionResNet(nn.Module):
         expert_width: float = 1.0,
         experts_from: int | str = 3,
         conv_init: str = 'kaiming',
+        weights: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if name not in NETWORKS:
@@ -121,6 +131,10 @@ class TorchvisionResNet(nn.Module):
             self.conv1 = first_convolution(in_channels)
             if conv_init == 'kaiming':
                 _init_kaiming(self.conv1)
+        if weights is not None:
+            check_declared(weights)
+            if not next(self.parameters()).is_meta:
+                begin_with(self, weights, name, partial(_name_in_file, network.blocks[-1] - 1))
 
     @property
     def last_stages(self) -> list[nn.Module]:
@@ -141,6 +155,12 @@ class TorchvisionResNet(nn.Module):
         maps = run_parts((self.conv1, self.bn1, self.relu, self.maxpool, *stages, self.avgpool), images, expert)
         features = [each.flatten(1) for each in maps]
         return features[0] if self.experts == 1 or expert is not None else torch.stack(features, dim=1)
+
+
+def _name_in_file(last_block: int, name: str) -> str:
+    """What torchvision calls a weight: that of an expert is called as if there were no other."""
+    name = re.sub(r'^branches\.\d+', f'layer4.{last_block}', name)
+    return re.sub(r'^(layer\d(?=\.\d+\.\d)|conv1|bn1)\.\d+', r'\1', name)
 
 
 def _init_kaiming(part: nn.Module) -> None:

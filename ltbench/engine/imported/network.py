@@ -14,6 +14,7 @@ from ltbench.data.batches import BatchPreprocessor
 from ltbench.engine.imported.formats import CIFAR_DEPTHS, TORCHVISION_NETWORKS, Checkpoint
 from ltbench.errors import DataError, UsageError
 from ltbench.models.classifier import LongTailClassifier
+from ltbench.models.pretrained import without_weights
 
 SCALARS = ('weight_scalar', 'bias_scalar')
 LISTED = 8  # keys a message shows
@@ -122,7 +123,7 @@ def _skeleton(
         'rectification': checkpoint.rectification,
         'recipe': {'precision': 'fp32'},
     }
-    return LongTailClassifier(config, num_classes, in_channels, preprocess)
+    return LongTailClassifier(without_weights(config), num_classes, in_channels, preprocess)
 
 
 def _wanted(checkpoint: Checkpoint, model: LongTailClassifier) -> dict[str, Tensor]:
