@@ -98,12 +98,14 @@ class Method:
     Attributes:
         probes: Names of what is to be measured inside the networks of its runs, see :class:`ltbench.probes.Probe`; no
             part of what trains them.
+        title: Its name in figures, as papers write it; '' is the name that it is registered under, spelled out.
 
     Raises:
         UsageError: For an unknown option, or a value outside its range.
     """
 
     probes: ClassVar[tuple[str, ...]] = ()
+    title: ClassVar[str] = ''
 
     def __init__(self, benchmark: Benchmark, **options: Any) -> None:
         declared = self.options()

@@ -31,6 +31,8 @@ class BalancedSoftmax(Method):
     batch 512, 13,000 steps, cosine, weight decay 5e-4). It is ``la_loss`` at tau 1, so the two share one stage.
     """
 
+    title = 'Balanced softmax'
+
     def apply(self, plan: Plan) -> Plan:
         """Replace the loss."""
         return plan.replace(loss=dict(type='LogitAdjustedLoss', tau=1.0))

@@ -70,6 +70,7 @@ class BilateralBranch(Method):
     A step passes two images for each of the other methods. Another loss may take the place of the cross-entropy.
     """
 
+    title = 'BBN'
     power = Option(2.0, between=(0.1, 10), help='how late learning moves: 2 is the parabola of the paper')
     reversal = Option(1.0, between=(0, 10), help='a class of the second stream is drawn with weight 1 / n ** reversal')
 

@@ -82,6 +82,7 @@ class BalancedContrastiveLearning(Method):
     view is augmented as the recipe says; the published rows have AutoAugment or RandAugment there.
     """
 
+    title = 'BCL'
     weight = Option(0.6, between=(0, 100), on={'imagenet_lt': 0.35, 'inat2018': 0.35}, help='of the contrastive loss')
     temperature = Option(0.1, between=(1e-3, 10), on={'imagenet_lt': 0.07, 'inat2018': 0.07})
     features = Option(128, between=(1, 65536), on={'imagenet_lt': 1024, 'inat2018': 1024}, help='of the projections')

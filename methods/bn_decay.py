@@ -14,6 +14,7 @@ class BatchNormDecay(Method):
     Compared with Bao et al., IEEE TIP 2024, https://arxiv.org/abs/2501.03122; the control is ours.
     """
 
+    title = 'BN decay'
     probes = ('bn_vectors', 'channel_strength')
     weight_decay = Option(5e-3, between=(0, 1), help='on weight and bias of BN layers')
 

@@ -14,6 +14,7 @@ class NoAffineBatchNorm(Method):
     Compared with Bao et al., IEEE TIP 2024, https://arxiv.org/abs/2501.03122; the control is ours.
     """
 
+    title = 'BN without affine'
     probes = ('bn_vectors', 'channel_strength')
     scope = Option('last_stage', choices=('last_stage', 'all'), help='which BN layers')
 

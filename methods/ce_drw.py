@@ -13,3 +13,5 @@ class CEDRW(DeferredReweighting):
     Cao et al., "Learning imbalanced datasets with label-distribution-aware margin loss", NeurIPS 2019 (table 5),
     https://arxiv.org/abs/1906.07413; official code kaidic/LDAM-DRW@2536330. Differs: as ``drw``.
     """
+
+    title = 'CE-DRW'

@@ -14,6 +14,7 @@ class CosineClassifier(Method):
     10, https://arxiv.org/abs/2103.16370), so it is an option of its own and never part of another method in silence.
     """
 
+    title = 'Cosine head'
     scale = Option(30.0, between=(0.1, 1000), help='scale of the cosines')
 
     def apply(self, plan: Plan) -> Plan:

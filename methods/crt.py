@@ -19,6 +19,7 @@ class ClassifierRetraining(Method):
     ``-o "schedule={'type': 'cosine', 'one_ahead': True}"``), and it leaves out the last, shorter batch of an epoch.
     """
 
+    title = 'cRT'
     epochs = Option(
         30,
         between=(1, 1000),

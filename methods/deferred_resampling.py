@@ -16,6 +16,7 @@ class DeferredResampling(Method):
     epochs, see ``drw``; each epoch begins anew, see ``resample_class_balanced``.
     """
 
+    title = 'Deferred resampling'
     start = Option(0.8, between=(0, 1), on={'inat2018': 2 / 3}, help='share of the epochs trained plainly')
 
     def apply(self, plan: Plan) -> Plan:

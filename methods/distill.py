@@ -48,6 +48,7 @@ class Distill(Method):
     itself for born-again networks. It is trained once and shared.
     """
 
+    title = 'Distillation'
     teacher = Option('erm', help='the method of the teacher, as on the command line')
     weight = Option(0.5, between=(0, 1), help='of what the teacher says')
     temperature = Option(2.0, between=(1e-3, 100))

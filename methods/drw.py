@@ -18,6 +18,7 @@ class DeferredReweighting(Method):
     that code's ``FocalLoss`` (``focal+drw``) and the mixup and Remix of ntucllab/imbalanced-DL do.
     """
 
+    title = 'DRW'
     start = Option(
         0.8, between=(0, 1), on={'inat2018': 2 / 3}, help='share of the epochs trained before the weights turn on'
     )

@@ -41,6 +41,7 @@ class ExponentialMovingAverage(Method):
     (the average alone); the warm-up of the decay is TensorFlow's.
     """
 
+    title = 'EMA'
     decay = Option(0.999, between=(0, 0.999999), help='share of the average that a step keeps')
 
     def apply(self, plan: Plan) -> Plan:

@@ -43,6 +43,7 @@ class Focal(Method):
     the loss is a weighted mean (LDAM's code divides by the batch size: ``focal+drw(divide_by=batch)``).
     """
 
+    title = 'Focal loss'
     gamma = Option(1.0, between=(0, 10), help='0 is cross-entropy')
 
     def apply(self, plan: Plan) -> Plan:

@@ -48,6 +48,7 @@ class HardCategoryMining(Method):
     Differs: nothing; the published rows are ``nbn+hcm``.
     """
 
+    title = 'HCM'
     share = Option(0.3, between=(0, 1), help='of the classes that the second term keeps')
 
     def apply(self, plan: Plan) -> Plan:

@@ -45,6 +45,7 @@ class LogitAdjustment(Method):
     recipe (the official code's CIFAR-10: 1,241 epochs, Nesterov, warm-up 20, a network of three-convolution blocks).
     """
 
+    title = 'Logit adjustment'
     tau = Option(1.0, between=(0, 10), help='strength of the adjustment')
 
     def apply(self, plan: Plan) -> Plan:

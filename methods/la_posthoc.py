@@ -41,6 +41,7 @@ class PostHocLogitAdjustmentMethod(Method):
     ImageNet-LT. The prior is that of the training images, never of the test set.
     """
 
+    title = 'Post-hoc LA'
     tau = Option(
         1.0, between=(0, 10), words=('validation',), help='strength; or chosen from 0 to 3 on validation images'
     )

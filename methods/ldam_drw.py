@@ -16,6 +16,8 @@ class LDAMDRW(LDAM, DeferredReweighting):
     https://arxiv.org/abs/1906.07413; official code kaidic/LDAM-DRW@2536330. Differs: the start, as in ``drw``.
     """
 
+    title = 'LDAM-DRW'
+
     def apply(self, plan: Plan) -> Plan:
         """Apply the one, then the other."""
         return DeferredReweighting.apply(self, LDAM.apply(self, plan))

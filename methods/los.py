@@ -41,6 +41,7 @@ class LabelOverSmoothing(Method):
     here, see ``crt``; the code leaves the frozen backbone in training mode and keeps the best epoch on the test set.
     """
 
+    title = 'LOS'
     smoothing = Option(0.98, between=(0, 1), help='share of the label that is spread over all classes')
     epochs = Option(20, between=(1, 1000), help='of the second stage')
     lr = Option(5e-4, between=(0, 100), help='of the second stage')

@@ -15,6 +15,7 @@ class Mixup(Method):
     Differs: nothing; the prior or margin of a combined loss is applied inside both of its terms.
     """
 
+    title = 'mixup'
     alpha = Option(1.0, between=(1e-3, 100), on={'imagenet_lt': 0.2, 'inat2018': 0.2, 'places_lt': 0.2})
 
     def apply(self, plan: Plan) -> Plan:

@@ -19,6 +19,8 @@ class MixupDRW(Mixup, DeferredReweighting):
     images through the network in training mode, too, for the accuracy it prints, which moves BN statistics.
     """
 
+    title = 'mixup-DRW'
+
     def apply(self, plan: Plan) -> Plan:
         """Apply the one, then the other."""
         return DeferredReweighting.apply(self, Mixup.apply(self, plan))

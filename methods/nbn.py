@@ -24,6 +24,7 @@ class NBN(Method):
     retrained afterwards (``nbn+crt``) replaces a rectified one whole.
     """
 
+    title = 'NBN'
     probes = ('bn_vectors', 'channel_strength')
     normalize = Option('both', choices=('weight', 'bias', 'both'), help='which vectors')
     scope = Option(

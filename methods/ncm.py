@@ -48,6 +48,7 @@ class NCM(Method):
     so NLL and ECE of this method say little.
     """
 
+    title = 'NCM'
     distance = Option('cl2n', choices=('cl2n', 'l2n', 'cosine'), help='how features are compared')
 
     def apply(self, plan: Plan) -> Plan:

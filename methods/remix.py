@@ -50,6 +50,7 @@ class Remix(Method):
     images that it also passes through the network, see ``mixup_drw``.
     """
 
+    title = 'Remix'
     alpha = Option(1.0, between=(1e-3, 100), help='of the Beta distribution')
     kappa = Option(3.0, between=(1, 1e6), help='how many times larger the other class must be')
     tau = Option(0.5, between=(0, 1), help='bound on the share of the image that loses its label')

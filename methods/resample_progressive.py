@@ -82,6 +82,7 @@ class ProgressiveResampling(Method):
     epoch to epoch, as the code's ``feat_shift.yaml`` has it.
     """
 
+    title = 'Progressive sampling'
     across_epochs = Option(False, help='no image of a class a second time before all had their turn, across epochs')
 
     def apply(self, plan: Plan) -> Plan:

@@ -55,6 +55,7 @@ class RepeatFactorResampling(Method):
     method; in detectron2 it grows. LVIS' threshold 1e-3 changes nothing on ten classes; the default there is 1 / C.
     """
 
+    title = 'Repeat-factor sampling'
     threshold = Option(
         1e-3,
         between=(0, 1),

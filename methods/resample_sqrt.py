@@ -15,6 +15,7 @@ class SquareRootResampling(Method):
     Differs: nothing; independent draws with replacement, as many an epoch as there are training images.
     """
 
+    title = 'Square-root sampling'
     power = Option(0.5, between=(0, 1), help='1 is instance-balanced, 0 class-balanced')
 
     def apply(self, plan: Plan) -> Plan:

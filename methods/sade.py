@@ -75,6 +75,7 @@ class SelfSupervisedAggregation(Method):
     views of small test images are blurred (there a fifth); no 1e-9 in logarithms.
     """
 
+    title = 'SADE'
     tau = Option(2.0, between=(0, 10), on={'inat2018': 1.0, 'places_lt': 1.0}, help='how far expert 3 is drawn')
     expert_width = Option(0.75, between=(0.5, 4), on={'places_lt': 1.0}, help="channels of the experts' stages")
     aggregate = Option('mean', choices=('mean', 'test_images'), help='test_images: transductive weights of experts')

@@ -45,6 +45,7 @@ class StochasticWeightAveraging(Method):
     Differs: the benchmark's schedule is kept (there the learning rate stays high while weights are averaged).
     """
 
+    title = 'SWA'
     start = Option(0.75, between=(0, 1), help='share of the epochs from which on weights are averaged')
 
     def apply(self, plan: Plan) -> Plan:

@@ -40,6 +40,7 @@ class TauNorm(Method):
     Of a cosine or rectified head only the weight is used: no scale, no normalised features, no rectification.
     """
 
+    title = 'τ-norm'
     tau = Option('validation', between=(0, 10), words=('validation',), help='chosen on validation images, or given')
 
     def apply(self, plan: Plan) -> Plan:

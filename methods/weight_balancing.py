@@ -58,6 +58,7 @@ class WeightBalancing(Method):
     ``schedule='code'``: cosines in both stages, one epoch ahead.
     """
 
+    title = 'Weight balancing'
     weight_decay = Option(5e-3, between=(0, 1), help='of the first stage')
     lr = Option(0.01, between=(0, 100), help='of both stages')
     share = Option(0.1, between=(0, 1), help='of the range of norms that is kept')

@@ -15,6 +15,7 @@ class Wide(Method):
     so has a ResNet-50 (5.87 against 5.77 GMACs). ResNeXt takes multiples of 0.25 (1.25: 6.57 against 6.05).
     """
 
+    title = 'Wide network'
     width = Option(1.2, between=(0.25, 8), help='multiplies all channels')
 
     def apply(self, plan: Plan) -> Plan:

@@ -1,0 +1,69 @@
+"""Methods as papers write them: ``LDAM-DRW``, where one types ``ldam_drw``."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ltbench.config import ROOT_OF_PACKAGE, Spec, parse_specs
+from ltbench.console import printable
+from ltbench.record import origin_of
+
+
+def display_names(records: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """The name to show of each method, by the one that is recorded.
+
+    Parts are joined by `` + ``, options stand in brackets. What was not trained here keeps its name.
+    """
+    return {
+        record['method']: ' + '.join(map(_of_part, parse_specs(record['method'])))
+        if origin_of(record) == 'trained'
+        else printable(record['method'])
+        for record in records
+    }
+
+
+def _of_part(part: Spec) -> str:
+    options = str(part).removeprefix(part.name)
+    return printable((declared_titles().get(part.name) or spelled_out(part.name)) + (f' {options}' if options else ''))
+
+
+def in_titles(text: str) -> str:
+    """A text with the title of each method that it names by a word and that declares one."""
+    return re.sub(r'\w+', lambda word: declared_titles().get(word[0], word[0]), text)
+
+
+def spelled_out(name: str) -> str:
+    """What a method is called that declares no title: ``my_method`` is My method."""
+    return f'{name[:1].upper()}{name[1:]}'.replace('_', ' ')
+
+
+@cache
+def declared_titles() -> dict[str, str]:
+    """The ``title`` of each method that declares one, by name, in our files and those that ``$LTBENCH_PLUGINS`` names.
+
+    Read, not imported, since methods bring torch. What is no Python file declares none.
+    """
+    plugins = filter(None, os.environ.get('LTBENCH_PLUGINS', '').split(os.pathsep))
+    found: dict[str, str] = {}
+    for path in (*sorted((ROOT_OF_PACKAGE.parent / 'methods').glob('*.py')), *map(Path, plugins)):
+        try:
+            classes = [node for node in ast.parse(path.read_bytes()).body if isinstance(node, ast.ClassDef)]
+        except (OSError, SyntaxError, ValueError):
+            continue
+        for node in classes:
+            names = [word.value for call in node.decorator_list if isinstance(call, ast.Call) for word in call.keywords]
+            titles = [
+                line.value
+                for line in node.body
+                if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == 'title'
+            ]
+            for name, title in zip(names, titles, strict=False):
+                if isinstance(name, ast.Constant) and isinstance(title, ast.Constant):
+                    found[str(name.value)] = str(title.value)
+    return found
