@@ -360,13 +360,24 @@ def report(
             'Markdown file.',
         ),
     ] = None,
+    paper: Annotated[
+        bool,
+        typer.Option('--paper', help='Also draw for a paper: PDF and SVG at column and text width, without titles.'),
+    ] = False,
+    show: Annotated[
+        str,
+        typer.Option(
+            metavar='METHOD,...',
+            help='Methods that figures show, in order; with erm, also what compares with it; default: all.',
+        ),
+    ] = '',
 ) -> None:
     """Rebuild the tables and figures of a suite from its records. Trains nothing."""
     from ltbench.console import make_console, printable
     from ltbench.verbs.report import report as rebuild
 
     console = make_console()
-    for path in rebuild(suite or 'digits', figures, latex, ablate or (), leave_out, strict, into):
+    for path in rebuild(suite or 'digits', figures, latex, ablate or (), leave_out, strict, into, paper, show):
         console.print(printable(path), highlight=False, soft_wrap=True)
 
 
@@ -399,7 +410,7 @@ def status(
 
 @app.command('ls')
 def ls(
-    what: Annotated[str, typer.Argument(metavar='methods|benchmarks|suites|runs')],
+    what: Annotated[str, typer.Argument(metavar='methods|benchmarks|suites|figures|runs')],
     suite: Annotated[str | None, typer.Argument(metavar='SUITE', help='Of runs: those of one suite.')] = None,
     benchmark: Annotated[
         list[str] | None, typer.Option('-b', '--benchmark', help='Of runs: NAME, or a pattern like "cifar*".')
@@ -411,7 +422,7 @@ def ls(
     plugin: Plugins = None,
     as_json: Annotated[bool, typer.Option('--json', help='For programs; all there is to know.')] = False,
 ) -> None:
-    """List methods, benchmarks, suites or recorded runs, one line each."""
+    """List methods, benchmarks, suites, kinds of figures or recorded runs, one line each."""
     from ltbench.console import machine_output
     from ltbench.verbs.ls import Filter, list_things
 

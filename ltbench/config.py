@@ -110,11 +110,11 @@ def parse_specs(text: str | Mapping[str, Any]) -> Specs:
     if not isinstance(text, str):
         raise UsageError(f'cannot read {shortened(text)}: expected a name, with options in brackets')
     specs = []
-    for part in _split(text, '+'):
+    for part in pieces(text, '+'):
         match = re.fullmatch(r'([\w./~-]+|[^()+]+\.py)\s*(?:\((.*)\))?', part.strip(), flags=re.DOTALL)
         if match is None:
             raise UsageError(f'cannot read {text!r}: expected NAME, NAME(option=value, ...), or several joined by +')
-        pairs = [parse_assignment(item) for item in _split(match[2] or '', ',')]
+        pairs = [parse_assignment(item) for item in pieces(match[2] or '', ',')]
         options = dict(pairs)
         if len(options) < len(pairs):
             raise UsageError(f'{text!r} sets an option twice')
@@ -139,9 +139,9 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         return key.strip(), words.get(value.strip().lower(), value.strip())
 
 
-def _split(text: str, separator: str) -> list[str]:
+def pieces(text: str, separator: str) -> list[str]:
     """Split at ``separator`` outside of brackets and quotes, dropping empty pieces."""
-    pieces, depth, quote, before = [''], 0, '', ''
+    found, depth, quote, before = [''], 0, '', ''
     for character in text:
         if quote:
             quote = '' if character == quote else quote
@@ -151,10 +151,10 @@ def _split(text: str, separator: str) -> list[str]:
             depth += (character in '([{') - (character in ')]}')
         before = character
         if character == separator and depth == 0 and not quote:
-            pieces.append('')
+            found.append('')
         else:
-            pieces[-1] += character
-    return [piece.strip() for piece in pieces if piece.strip()]
+            found[-1] += character
+    return [piece.strip() for piece in found if piece.strip()]
 
 
 def _show(value: Any) -> str:

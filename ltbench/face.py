@@ -247,6 +247,8 @@ def report(
     leave_out: bool = False,
     strict: bool = False,
     into: str | Path | None = None,
+    paper: bool = False,
+    show: str | Iterable[str] = (),
 ) -> list[Path]:
     """Rebuild the tables, the page and the figures in ``results/SUITE/`` from its records. Trains nothing, no torch.
 
@@ -263,6 +265,8 @@ def report(
         leave_out: Leave out records that are not valid or in conflict, and say which, instead of raising.
         strict: Refuse tables whose runs are of several environments, and files that are left out.
         into: A Markdown file with places for figure and short table.
+        paper: Also draw every figure as PDF and SVG at the widths of a column and of the text, without titles.
+        show: Methods that the figures show, in this order.
 
     Returns:
         The files made, ``leaderboard.csv`` first.
@@ -273,7 +277,8 @@ def report(
     """
     from ltbench.verbs.report import report as rebuild
 
-    return rebuild(suite, figures, latex, _texts(ablate), leave_out, strict, None if into is None else Path(into))
+    place = None if into is None else Path(into)
+    return rebuild(suite, figures, latex, _texts(ablate), leave_out, strict, place, paper, ','.join(_texts(show)))
 
 
 # ---------------------------------------------------------------------------------------------- values to words

@@ -5,9 +5,9 @@ from __future__ import annotations
 import gc
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import pandas as pd
@@ -20,8 +20,10 @@ from ltbench.report.escaping import in_file_name
 from ltbench.report.excerpt import Places, excerpts, table_names
 from ltbench.report.frame import caveats, distinguish, runs_frame
 from ltbench.report.reading import SuiteResults, read_suite
-from ltbench.report.statistics import Ranks
 from ltbench.sealed import explained, write_atomically
+
+KINDS = ('png', 'svg', 'pdf')
+"""Of files that figures are written as."""
 
 __all__ = ['Report', 'SuiteResults', 'build_report', 'read_suite', 'write_report']
 
@@ -98,11 +100,15 @@ def write_report(
     ablate: Sequence[str] = (),
     into: Path | None = None,
     strict: bool = False,
+    paper: bool = False,
+    show: Sequence[str] = (),
 ) -> list[Path]:
     """Rebuild everything in ``results/SUITE/`` but the records; see :func:`build_report`.
 
     ``into`` is a Markdown file with places for short tables, see :mod:`ltbench.report.excerpt`. ``strict`` refuses what
-    :func:`ltbench.report.environments.check_strictly` finds, before anything is written.
+    :func:`ltbench.report.environments.check_strictly` finds, before anything is written. ``paper`` also writes every
+    figure as PDF and SVG into ``paper/``; ``show`` are the methods that figures show, in this order, see
+    :func:`ltbench.report.figures.draw_all`.
     """
     results, frame = report.results, report.frame
     if strict:
@@ -134,10 +140,17 @@ def write_report(
     if with_latex:
         contents |= latex.latex(board, caveats(results.records))
     drawn: list[Path] = []
+    for_paper: list[Path] = []
     captions: dict[str, str] = {}
     with explained('report', results.folder, 'LTBENCH_RESULTS'):
-        if figures:
-            drawn, captions = _draw(results, frame, board, ranks, differences)
+        if figures or paper:
+            from ltbench.report import figures as all_kinds
+
+            captions = {name: kind.says for name, kind in all_kinds.FIGURES.items()} | all_kinds.OTHERS
+            what = {'intervals': board, 'ablations': differences, 'ranks': ranks, 'show': show}
+            draw = partial(all_kinds.draw_all, results.records, frame, **what)
+            drawn = _in_place_of(results.folder / 'figures', draw) if figures else []
+            for_paper = _in_place_of(results.folder / 'paper', partial(draw, paper=True)) if paper else []
         contents['index.html'] = page.page(
             page.Contents(
                 suite=results.suite,
@@ -171,35 +184,23 @@ def write_report(
             (results.folder / name).unlink(missing_ok=True)  # of records that are no longer here
     if places is not None:
         places.fill(excerpts(results, board, places.file.parent, names))
-    return [*(results.folder / name for name in contents), *drawn]
+    return [*(results.folder / name for name in contents), *drawn, *for_paper]
 
 
-def _draw(
-    results: SuiteResults,
-    frame: pd.DataFrame,
-    board: pd.DataFrame,
-    ranks: Ranks,
-    differences: Mapping[str, pd.DataFrame],
-) -> tuple[list[Path], dict[str, str]]:
-    """Draw all figures in place of earlier ones; return the files, and what each kind of figure shows.
+def _in_place_of(folder: Path, draw: Callable[[Path], list[Path]]) -> list[Path]:
+    """Draw figures in place of earlier ones; return the files.
 
     The earlier ones stay until all are drawn, so that a full disk or Ctrl-C leaves none that is half written.
     """
-    from ltbench.report import figures
-
-    folder, drawing = results.folder / 'figures', results.folder / f'.figures.{uuid.uuid4().hex[:8]}'
+    drawing = folder.with_name(f'.{folder.name}.{uuid.uuid4().hex[:8]}')
     gc.freeze()  # figures are full of cycles, and the records need not be looked through with them
     try:
-        drawn = figures.draw_all(results.records, frame, drawing, board, ablations=differences)
-        if ranks.nemenyi is not None:
-            with figures.style():
-                diagram = figures.critical.draw(ranks, caveats(results.records).values())
-                drawn += figures.save(diagram, drawing, 'critical_difference')
+        drawn = draw(drawing)
         folder.mkdir(exist_ok=True)
         drawn = [path.replace(folder / path.name) for path in drawn]
     finally:
         gc.unfreeze()
         shutil.rmtree(drawing, ignore_errors=True)
-    for path in {*folder.glob('*.png'), *folder.glob('*.svg')} - {*drawn}:
+    for path in {path for kind in KINDS for path in folder.glob(f'*.{kind}')} - {*drawn}:
         path.unlink(missing_ok=True)  # two reports at once: the last one wins whole
-    return drawn, {name: kind.says for name, kind in figures.FIGURES.items()} | figures.OTHER_CAPTIONS
+    return drawn

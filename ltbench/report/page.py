@@ -1,9 +1,8 @@
-"""Records and tables to one HTML file that needs nothing else: no network, no server; the same bytes for the same."""
+"""Records and tables to one HTML file that needs nothing else: no network, no server."""
 
 from __future__ import annotations
 
 import base64
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,10 +18,7 @@ from ltbench.report.escaping import in_script
 from ltbench.report.published import HOW_ORDERED
 from ltbench.report.text import selection_of
 
-TYPES = {'.svg': 'image/svg+xml', '.png': 'image/png'}
-FIRST_CLAUSE = re.compile(r'[.,:;] ')
-SVG_SIZE = re.compile(rb'width="([\d.]+)pt" height="([\d.]+)pt"')
-WIDE = 720  # CSS pixels; wider figures have a line of the page for themselves
+PIXEL = 0.64  # CSS pixels of one of a figure: 96 and 150 an inch
 VERSIONS = ('ltbench', 'python', 'torch', 'torchvision', 'mmengine', 'numpy')
 
 
@@ -46,7 +42,7 @@ class Contents:
         published: Published beside measured; a row whose ``differs`` is not empty is of another recipe, shown apart.
         published_order: How the order of methods agrees with that of each source.
         ablations: Title -> table.
-        figures: Paths within the suite's folder; of PNG and SVG of one name the smaller is shown.
+        figures: Paths of PNG files within the suite's folder.
         captions: What figures show, by the part of their file names before the first hyphen.
         settings: The setting under which the leaderboard has each record, see
             :func:`ltbench.report.frame.distinguish`; default: the record's own.
@@ -91,6 +87,7 @@ def page(contents: Contents) -> str:
     row_of = {row.key: row.number for board in boards for row in board.rows}
     order = sorted(range(len(keys)), key=lambda i: (row_of[keys[i]], contents.records[i]['run_seed'], i))
     data = page_data.details(contents.suite, [contents.records[i] for i in order], [row_of[keys[i]] for i in order])
+    titles = _titles(contents.leaderboard)
     compared, apart = page_tables.published(contents.published, caveats)
     return environment.get_template('page.html').render(
         contents=contents,
@@ -114,7 +111,9 @@ def page(contents: Contents) -> str:
             ],
         },
         left_out=[message.replace(f'{results_root() / contents.suite}/', '') for message in contents.left_out],
-        figures=_figures(contents),
+        figures=[
+            _figure(results_root() / contents.suite / path, contents.captions, titles) for path in contents.figures
+        ],
         data=in_script(data | {'metrics': [column.for_script() for column in page_tables.METRIC_COLUMNS]}),
         css=_read(loader, environment, 'page.css'),
         script=_read(loader, environment, 'page.js'),
@@ -176,35 +175,20 @@ def _filters(boards: Sequence[page_tables.Board]) -> dict[str, list[tuple[str, s
     return {name: values for name, values in choices.items() if len(values) > 1}
 
 
-def _figures(contents: Contents) -> list[dict[str, Any]]:
-    """Source and caption of each figure; of files of one name the smaller."""
-    folder = results_root() / contents.suite
-    smallest: dict[Path, Path] = {}
-    for path in contents.figures:
-        if path.suffix not in TYPES:
-            continue
-        other = smallest.setdefault(path.with_suffix(''), path)
-        if (folder / path).stat().st_size < (folder / other).stat().st_size:
-            smallest[path.with_suffix('')] = path
-    titles = _titles(contents.leaderboard)
-    return [_figure(folder / path, contents.captions, titles) for path in smallest.values()]
-
-
 def _figure(path: Path, captions: Mapping[str, str], titles: Mapping[str, str]) -> dict[str, Any]:
-    """What a figure shows, briefly and at length, and of which table; its size in CSS pixels and its contents."""
+    """What a figure shows, and of which table; its size in CSS pixels and its contents."""
     kind, _, where = path.stem.partition('-')
-    said = captions.get(kind, kind.replace('_', ' ').capitalize()).rstrip('.')
-    of = titles.get(where, where)
-    contents = path.read_bytes()
-    width, height = _size(contents)
+    said = captions.get(kind, kind.replace('_', ' ').capitalize())
+    of, contents = titles.get(where, where), path.read_bytes()
+    width, height = (round(int.from_bytes(contents[at : at + 4]) * PIXEL) for at in (16, 20))
     return {
-        'caption': FIRST_CLAUSE.split(said)[0],
+        'caption': said,
         'of': of,
         'alt': f'{said} ({of})' if of else said,
         'width': width,
         'height': height,
-        'kind': ' '.join(['wide'] * (width > WIDE) + ['tall'] * (height > 0.7 * width)),
-        'source': f'data:{TYPES[path.suffix]};base64,{base64.b64encode(contents).decode()}',
+        'kind': 'tall' if height > 0.7 * width else '',
+        'source': f'data:image/png;base64,{base64.b64encode(contents).decode()}',
     }
 
 
@@ -213,11 +197,3 @@ def _titles(leaderboard: pd.DataFrame) -> dict[str, str]:
     keys = [key for key, _ in frame.by_table(leaderboard, sort=False)]
     together = [key._replace(imbalance_factor=None, table='') for key in keys]
     return {key.slug: key.title for key in (*together, *keys)}
-
-
-def _size(contents: bytes) -> tuple[int, int]:
-    """Width and height in CSS pixels of what matplotlib saves: an SVG in points, or a PNG of 150 dots an inch; or 0."""
-    if contents.startswith(b'\x89PNG'):
-        return round(int.from_bytes(contents[16:20]) * 0.64), round(int.from_bytes(contents[20:24]) * 0.64)
-    found = SVG_SIZE.search(contents[:2000])
-    return (round(float(found[1]) * 4 / 3), round(float(found[2]) * 4 / 3)) if found else (0, 0)

@@ -48,7 +48,7 @@ def list_things(
     """Print one line for each thing of a kind; or ``write`` all that is known of them as JSON.
 
     Args:
-        what: ``'methods'``, ``'benchmarks'``, ``'suites'`` or ``'runs'``.
+        what: ``'methods'``, ``'benchmarks'``, ``'suites'``, ``'figures'`` or ``'runs'``.
         plugin_files: Files with methods.
         write: Takes the text for programs; nothing is printed then.
         wanted: Which runs.
@@ -59,7 +59,10 @@ def list_things(
     Raises:
         UsageError: If there is no such kind, it is not runs that are filtered, or nothing recorded is called so.
     """
-    kinds = {'methods': _methods, 'benchmarks': _benchmarks, 'suites': _suites, 'runs': lambda: _runs(wanted)}
+    kinds = {
+        'methods': _methods, 'benchmarks': _benchmarks, 'suites': _suites, 'figures': _figures,
+        'runs': lambda: _runs(wanted),
+    }  # fmt: skip
     if what not in kinds:
         raise unknown('thing to list', what, kinds)
     if what != 'runs' and wanted != Filter():
@@ -148,6 +151,13 @@ def _suites() -> Rows:
         suite = load_suite(name)
         rows.append({'suite': name, 'runs': suite.number_of_runs, 'what it is': suite.doc.partition('\n')[0]})
     return rows
+
+
+def _figures() -> Rows:
+    from ltbench.report.figures import FIGURES, OTHERS  # bring matplotlib
+
+    kinds = {name: kind.says for name, kind in FIGURES.items()} | OTHERS
+    return [{'figure': name, 'what it shows': says} for name, says in kinds.items()]
 
 
 def _runs(wanted: Filter) -> Rows:

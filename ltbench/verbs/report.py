@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ltbench.config import pieces
 from ltbench.console import say
 from ltbench.report import Report, read_suite, write_report
 
@@ -17,6 +18,8 @@ def report(
     leave_out: bool = False,
     strict: bool = False,
     into: Path | None = None,
+    paper: bool = False,
+    show: str = '',
 ) -> list[Path]:
     """Rebuild everything in ``results/SUITE/`` but the records; say what is left out; return the files made.
 
@@ -28,12 +31,15 @@ def report(
         leave_out: Leave out records that are not valid or in conflict, instead of raising.
         strict: Refuse tables whose runs are of several environments, and files that are left out.
         into: A Markdown file with places for short tables, see :mod:`ltbench.report.excerpt`.
+        paper: Also write every figure as PDF and SVG into ``results/SUITE/paper/``, at the widths of a column and of
+            the text, without titles.
+        show: Methods that the figures show, in this order, as recorded and separated by commas; '' for all.
 
     Raises:
-        UsageError: If the suite has no records, or no record has such an option.
+        UsageError: If the suite has no records, or no record has such an option or method.
         StoreError: If a record is not valid or in conflict with another, or nothing can be written.
     """
     results = read_suite(suite, leave_out)
     for reason in results.left_out.values():
         say(f'left out: {reason}')
-    return write_report(Report(results), figures, latex, ablate, into, strict)
+    return write_report(Report(results), figures, latex, ablate, into, strict, paper, pieces(show, ','))

@@ -392,7 +392,7 @@ def test_a_report_shows_it_beside_trained_rows(tmp_path, results):
     (row,) = (line for line in text.splitlines() if line.startswith('| 1 | imported:ldam-drw(best, sha256='))
     assert row.endswith('|  |  |')  # what its training took is not known
     assert 'which selects nothing; the epoch that the authors of an imported checkpoint chose' in text
-    assert (results / 'imported' / 'figures' / 'per_class-digits_lt-if40-imported__paper.svg').is_file()
+    assert (results / 'imported' / 'figures' / 'groups-digits_lt-if40-imported__paper.png').is_file()
     assert 'Stages: 2' in (results / 'imported' / 'README.md').read_text()
 
 

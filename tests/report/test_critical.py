@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from made_records import make_record
 
-from ltbench.report.figures import critical
+from ltbench.report.figures import critical, style
 from ltbench.report.frame import runs_frame
 from ltbench.report.statistics import MIN_BLOCKS, mean_ranks
 
@@ -23,9 +23,10 @@ def ranks_of(blocks: int, noise: float):
 
 def test_a_bar_joins_what_is_not_told_apart():
     ranks = ranks_of(MIN_BLOCKS, 0.1)  # the same order everywhere; a difference of 1.48 is critical
-    figure = critical.draw(ranks)
+    with style():
+        figure, _ = critical.draw(ranks, {'m_3': 'Three'}, 6.75)
     texts = {text.get_text() for text in figure.axes[0].texts}
-    assert {'m_3 (1.00)', 'm_2 (2.00)', '(3.00) m_1', '(4.00) m_0'} <= texts
+    assert {'Three (1.00)', 'm_2 (2.00)', '(3.00) m_1', '(4.00) m_0'} <= texts
     bars = {
         tuple(sorted(set(map(float, line.get_xdata()))))
         for line in figure.axes[0].lines
@@ -36,4 +37,4 @@ def test_a_bar_joins_what_is_not_told_apart():
 
 def test_without_a_test_there_is_no_diagram():
     with pytest.raises(ValueError, match='too few'):
-        critical.draw(ranks_of(3, 0.1))
+        critical.draw(ranks_of(3, 0.1), {}, 6.75)

@@ -1,32 +1,43 @@
-"""Figures show what the records hold, and the same bytes each time."""
+"""Figures show what the records hold."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 from made_records import make_record
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from ltbench.report import tables
+from ltbench.errors import UsageError
+from ltbench.report import figures, names, tables
 from ltbench.report.figures import (
+    FIGURES,
+    WIDTHS,
+    _carry_out,
+    _tasks,
     accuracy,
     calibration,
-    chosen_methods,
     comparison,
     draw_all,
     inside,
-    related_methods,
     style,
     training,
 )
-from ltbench.report.figures.material import materials, over_factors
-from ltbench.report.figures.style import add_title, broken
-from ltbench.report.frame import TableKey
+from ltbench.report.figures.material import chosen_methods, materials, over_factors, related_methods
+from ltbench.report.figures.style import GROUP_LOOKS
+
+WIDE = WIDTHS['text']
 
 
-def material_of(records):
-    [found] = materials(records, tables.runs_frame(records))
+def material_of(records, show=()):
+    [found] = materials(records, tables.runs_frame(records), show=show)
     return found
+
+
+def drawn(draw, records, width=WIDE, show=()):
+    with style():
+        return draw(material_of(records, show), width)
 
 
 def files_of(records, folder, **more):
@@ -38,22 +49,19 @@ def two(method='nbn', **changes):
     return [make_record(name, seed, **changes) for name in ('erm', method) for seed in (0, 1)]
 
 
-@pytest.mark.slow
-def test_the_same_records_give_the_same_bytes_however_many_processes_draw(tmp_path):
+def test_all_kinds_are_drawn_however_many_processes_draw(tmp_path):
     once = files_of(two(), tmp_path / 'a', processes=1)
-    assert len(once) == 22
-    assert files_of(two(), tmp_path / 'b', processes=1) == once
-    assert files_of(two()[::-1], tmp_path / 'c', processes=2) == once
+    assert {name.partition('-')[0] for name in once} == {*FIGURES} - {'imbalance', 'feature_norms'}
 
 
-def test_the_pareto_front_of_a_hand_example():
-    cost = np.array([1, 2, 2, 3, 4, 1])
-    gain = np.array([50, 60, 55, 60, 70, 50])
-    assert comparison.pareto_front(cost, gain).tolist() == [0, 5, 1, 4]  # equal points are both on it; 3 costs more
+@pytest.mark.slow
+def test_several_processes_draw_the_same(tmp_path):
+    once = files_of(two(), tmp_path / 'a', processes=1)
+    assert files_of(two()[::-1], tmp_path / 'b', processes=2) == once
 
 
 def test_labels_do_not_touch_and_stay_inside():
-    centres = comparison.spread([0.99, 0.98, 0.5, 0.02, 0.01], [0.2] * 5)
+    centres = comparison.spread(np.array([0.99, 0.98, 0.5, 0.02, 0.01]), np.full(5, 0.2))
     assert centres == pytest.approx([0.9, 0.7, 0.5, 0.3, 0.1])
 
 
@@ -62,76 +70,100 @@ def test_the_leaderboard_is_in_order_with_seeds_means_and_intervals_of_single_se
     found = material_of(records)
     found.intervals.update(crt=(75.0, 85.0), erm=(0.0, 1.0))
     with style():
-        figure, _ = accuracy.leaderboard(found)
+        figure, _ = accuracy.leaderboard(found, WIDE)
     [axes] = figure.axes
-    assert [name.get_text() for name in axes.texts] == ['crt', 'erm']
-    assert sorted(map(tuple, axes.collections[0].get_offsets())) == [(20, 1), (22, 1), (80, 0)]
-    assert axes.lines[0].get_xdata().tolist() == [80, 21]
+    assert [name.get_text() for name in axes.get_yticklabels()] == ['cRT', 'ERM']
+    rows = dict(zip(axes.get_yticks(), ('crt', 'erm'), strict=True))
+    seeds, means = axes.lines[0], axes.containers[0]
+    assert {(x, rows[y]) for x, y in seeds.get_xydata()} == {(20, 'erm'), (22, 'erm'), (80, 'crt')}
+    assert [(x, rows[y]) for x, y in means.lines[0].get_xydata()] == [(21, 'erm')]  # none of one seed, drawn already
     intervals = next(c for c in axes.collections if 'bootstrap' in str(c.get_label()))
-    assert [segment.tolist() for segment in intervals.get_segments()] == [[[75, 0], [85, 0]]]
+    assert [[(x, rows[y]) for x, y in segment] for segment in intervals.get_segments()] == [[(75, 'crt'), (85, 'crt')]]
 
 
-@pytest.mark.parametrize('counts', [(500, 300), (500, 300, 50), (500, 50, 5)])
-def test_no_text_of_a_narrow_figure_is_cut_off(counts):
-    """One short method: figures are at their narrowest, and as many panels as there are groups."""
+LONG = 'nbn(normalize=weight, bias_init=normal)+balanced_softmax'
+
+
+@pytest.mark.parametrize('width', WIDTHS.values())
+@pytest.mark.parametrize('name', FIGURES)
+def test_nothing_is_cut_off_and_no_panel_lies_on_another(name, width, tmp_path):
+    """With a long name, many methods and long names of classes, at the widths of a paper and on a screen."""
     records = [
-        make_record('erm', seed, benchmark='fashion_mnist_lt', setting='quick', counts=counts) for seed in (0, 1)
+        make_record(method, seed, factor=factor, class_names=[f'a rather long name {c}' for c in range(8)])
+        for method in ('erm', LONG, *(f'resample_{n}' for n in range(5)))
+        for seed in (0, 1)
+        for factor in (10, 100)
     ]
-    found = material_of(records)
+    for record in records:
+        record['analysis']['feature_norms'] = {'mean': [1.0] * 8}
+    found = materials(records, tables.runs_frame(records))
+    material = over_factors(found)[0] if FIGURES[name].factors else found[0]
     with style():
-        for draw in (accuracy.leaderboard, accuracy.groups, calibration.confusion):
-            drawn = draw(found)
-            if drawn is None:
-                continue
-            figure, note = drawn
-            add_title(
-                figure, TableKey('fashion_mnist_lt', 100, 'quick', '').title + ', 5 seeds', f'{draw.__name__}. {note}.'
-            )
-            canvas = FigureCanvasAgg(figure)
-            canvas.draw()
-            wide, tall = canvas.get_width_height()
-            texts = [*figure.texts, *(text for legend in figure.legends for text in legend.get_texts())]
-            for axes in figure.axes:
-                texts += [*axes.texts, axes.title, axes.xaxis.label, axes.yaxis.label]
-            for text in texts:
-                box = text.get_window_extent()
-                inside_it = box.x0 >= 0 and box.y0 >= 0 and box.x1 <= wide and box.y1 <= tall
-                assert inside_it or not text.get_text(), (draw.__name__, text.get_text(), box, wide, tall)
+        figure, _ = FIGURES[name].draw(material, width)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+    wide, tall = canvas.get_width_height()
+    boxes = [axes.get_window_extent() for axes in figure.axes]
+    for n, box in enumerate(boxes):
+        assert box.width > 0.1 * figure.dpi and box.height > 0.1 * figure.dpi
+        assert not any(box.overlaps(other) for other in boxes[:n])
+    parts = [*figure.legends, *(label for axes in figure.axes for label in (axes.xaxis.label, axes.yaxis.label, axes))]
+    for part in parts:
+        box = part.get_tightbbox() if hasattr(part, 'get_tightbbox') else part.get_window_extent()
+        assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= wide + 1 and box.y1 <= tall + 1, (part, box, wide, tall)
 
 
-def test_an_empty_group_has_no_panel_and_is_named():
-    found = material_of(two(counts=(500, 300, 50)))
-    with style():
-        figure, note = accuracy.groups(found)
-        assert [axes.get_title() for axes in figure.axes] == ['many (> 100)', 'medium (20 to 100)']
-        assert 'few (< 20)' in note
-        assert len(calibration.confusion(found).figure.axes) == 1
-        assert calibration.confusion(material_of(two(counts=(50, 30, 5)))) is None  # there is no head
+def test_the_legend_names_each_thing_once():
+    for draw in (accuracy.leaderboard, accuracy.groups, accuracy.per_class, calibration.reliability, training.curves):
+        legend = drawn(draw, two()).figure.legends[0]
+        labels = [text.get_text() for text in legend.get_texts()]
+        assert len(labels) == len(set(labels)) > 0
+
+
+def test_groups_have_their_colours_here_and_on_the_page():
+    css = (Path(names.__file__).parent / 'page_files' / 'page.css').read_text()
+    for group, look in GROUP_LOOKS.items():
+        assert f'--{group}: light-dark({look["color"]}, ' in css
+    axes = drawn(accuracy.groups, two()).figure.axes[0]
+    assert [one.lines[0].get_color() for one in axes.containers] == [look['color'] for look in GROUP_LOOKS.values()]
+
+
+def test_an_empty_group_is_named():
+    records = two(counts=(500, 300, 50))
+    figure, note = drawn(accuracy.groups, records)
+    assert [one.get_label() for one in figure.axes[0].containers] == ['many (> 100)', 'medium (20 to 100)']
+    assert note == 'no such classes here: few (< 20)'
+    assert len(drawn(calibration.confusion, records).figure.axes) == 1
+    assert drawn(calibration.confusion, two(counts=(50, 30, 5))) is None  # there is no head
 
 
 def test_the_confusion_leaves_out_what_is_right():
-    with style():
-        figure, _ = calibration.confusion(material_of(two(counts=(500, 50, 5), hits=(50, 30, 10))))
-    ends = [axes.collections[0].get_paths()[0].vertices[:, 0].max() for axes in figure.axes]
+    figure, _ = drawn(calibration.confusion, two(counts=(500, 50, 5), hits=(50, 30, 10)))
+    ends = [max(bar.get_x() + bar.get_width() for bar in axes.patches) for axes in figure.axes]
     assert ends == pytest.approx([80, 40])  # of few and medium, all taken for the first class
 
 
-def test_classes_share_points_by_size_and_bins_keep_the_mean():
-    x, y = accuracy.by_count(np.array([100, 10, 10, 5]), np.array([90.0, 20, 40, np.nan]))
-    assert (x.round(6).tolist(), y.tolist()) == ([10, 100], [30, 90])
-    counts = np.arange(1, 1001)
-    x, y = accuracy.by_count(counts, np.full(1000, 7.0))
-    assert len(x) <= accuracy.BINS and (y == 7).all() and (np.diff(x) > 0).all()
+def test_classes_are_named_and_compared_with_the_baseline_seed_by_seed():
+    records = [make_record('erm', s, hits=[10 * s] * 8) for s in (0, 1)]
+    records += [make_record('crt', s, hits=[10 * s + 5 + s] * 8) for s in (0, 1, 2)]  # 2: no such seed of the baseline
+    records[0]['metrics']['per_class'][3] = None
+    figure, _ = drawn(accuracy.per_class, records)
+    [axes] = figure.axes
+    bars = axes.containers[0 if len(axes.containers[0]) > 1 else 1]
+    heights = [bar.get_height() for bar in axes.patches[:8]]
+    assert axes.get_title('left') == 'cRT' and len(bars) > 0
+    assert heights == pytest.approx([11, 11, 11, 12, 11, 11, 11, 11])  # 10 and 12 points more, in percent
+    assert [text.get_text() for text in axes.get_xticklabels()][:2] == ['class 0 (5000)', 'class 1 (1500)']
+    assert drawn(accuracy.per_class, records[2:]) is None
 
 
-def test_a_class_without_test_images_is_not_drawn_as_zero():
-    records = two()
-    for record in records:
-        record['metrics']['per_class'][3] = None
-    with style():
-        figure, _ = accuracy.per_class(material_of(records))
-    line = next(line for line in figure.axes[0].lines if line.get_label() == 'erm')
-    assert 120 not in line.get_xdata().round().tolist() and len(line.get_xdata()) == 7
+def test_classes_without_room_stand_together_with_those_of_their_group():
+    counts = [*range(1000, 900, -1), *range(100, 50, -1), *range(19, 9, -1)]
+    found = material_of(two(counts=counts, hits=[1] * len(counts)))
+    bins, labels, colours = accuracy.class_bins(found, WIDE)
+    assert bins.max() + 1 == len(labels) == len(colours) <= 6 * WIDE + 3
+    assert (np.diff(bins) >= 0).all() and bins[99] < bins[100] and bins[149] < bins[150]
+    assert labels[0] == '1000 to 997'
 
 
 def test_reliability_pools_images_of_seeds():
@@ -139,33 +171,34 @@ def test_reliability_pools_images_of_seeds():
     other = {'images': [3, 0, 0], 'confidence': [40.0, None, None], 'accuracy': [100.0, None, None]}
     images, confidence, right = calibration.pool([one, other, None])
     assert (images.tolist(), confidence.tolist(), right.tolist()) == ([4, 3], [35, 50], [75, 100])
-    assert calibration.pool([None]) is None
+    assert len(calibration.pool([None])[0]) == 0
 
 
 def test_methods_on_the_same_training_share_a_line_with_a_bar_where_a_stage_begins():
     records = [make_record(method, epochs=4) for method in ('erm', 'crt')]
     records[0]['stages'] = [records[0]['stages'][0] | {'epochs': epochs} for epochs in (3, 1)]
-    with style():
-        figure, _ = training.curves(material_of(records))
-    lines = figure.axes[0].lines
-    assert lines[0].get_label() == 'erm = crt'
+    lines = drawn(training.curves, records).figure.axes[0].lines
+    assert lines[0].get_label() == 'ERM = cRT'
     assert lines[0].get_xdata().tolist() == [1, 2, 3, 4]
     assert lines[1].get_xdata().tolist() == [4]
 
 
-def test_scores_on_the_way_have_a_panel_where_a_drawn_line_has_some():
-    def titles(scored):
-        records = [make_record(method, epochs=4) for method in ('erm', 'crt', 'nbn')]
-        records[scored]['curve'][1]['test_top1'] = 40.0
-        records[2]['curve'][0]['loss'] = 7.0  # another training than that of erm and crt
-        with style():
-            figure, _ = training.curves(material_of(records))
-        return figure.axes
-
-    assert len(titles(1)) == 2  # the line of erm stands for crt
-    last = titles(2)[-1]
-    assert last.get_ylabel() == 'test top-1 of the network so far (%)'
-    assert [line.get_xdata().tolist() for line in last.lines if len(line.get_xdata())] == [[2]]
+def test_each_loss_has_a_panel_of_its_own():
+    records = [make_record(method, epochs=4) for method in ('erm', 'ldam', 'ldam_drw', 'resample_sqrt')]
+    plain, margin = {'type': 'CrossEntropyLoss'}, {'type': 'LDAMLoss', 'scale': 30}
+    weights = {'type': 'EffectiveNumber'}
+    spans = [[(plain, None)], [(margin, None)], [(margin, None), (margin, weights)], [(plain, None)]]
+    for number, (record, parts) in enumerate(zip(records, spans, strict=True)):
+        record['config']['stages'][0]['history'] = [{'loss': loss, 'class_weights': w} for loss, w in parts]
+        record['curve'][0]['loss'] = 7.0 + number
+    records[1]['curve'][1]['test_top1'] = 40.0
+    axes = drawn(training.curves, records).figure.axes
+    assert [one.get_ylabel() for one in axes[:2]] == ['training accuracy (%)', 'test top-1 (%)']
+    assert [line.get_xdata().tolist() for line in axes[1].lines] == [[2]]
+    assert {one.get_title(): len(one.lines) for one in axes[2:5]} == {
+        'Cross Entropy Loss': 2, 'LDAMLoss (scale=30)': 1,
+        'LDAMLoss (scale=30), then\nLDAMLoss (scale=30) with\nEffective Number': 1,
+    }  # fmt: skip
 
 
 def test_relatives_are_told_from_the_records():
@@ -180,48 +213,119 @@ def test_a_method_that_asks_for_the_probes_of_bn_is_a_relative_whatever_else_its
     records[1]['config']['probes'] = ['channel_strength']
     records[2]['config']['probes'] = ['feature_norms']
     assert related_methods(records) == ['mine']
-    with style():
-        figure, _ = inside.bn_vectors(material_of(records))
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ['erm', 'mine']
+    figure, _ = drawn(inside.bn_vectors, records)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ['ERM', 'Mine']
 
 
 def test_norms_of_features_are_drawn_where_they_were_measured():
     records = two('crt')
-    with style():
-        assert inside.feature_norms(material_of(records)) is None  # as in every older record
-        for record, far in zip(records[2:], (1.0, 3.0), strict=True):
-            record['analysis']['feature_norms'] = {'mean': [None, *(far + c for c in range(7))]}
-        figure, _ = inside.feature_norms(material_of(records))
-    [axes] = figure.axes
-    [line] = [line for line in axes.lines if line.get_label() == 'crt']
-    assert 'erm' not in {line.get_label() for line in axes.lines}
-    assert line.get_ydata().tolist() == [8, 7, 6, 5, 4, 3, 2]  # means of two seeds, smallest class first
+    assert drawn(inside.feature_norms, records) is None  # as in every older record
+    for record, far in zip(records[2:], (1.0, 3.0), strict=True):
+        record['analysis']['feature_norms'] = {'mean': [None, *(far + c for c in range(7))]}
+    [axes] = drawn(inside.feature_norms, records).figure.axes
+    [line] = axes.lines
+    assert line.get_label() == 'cRT'
+    assert line.get_ydata()[1:].tolist() == [2, 3, 4, 5, 6, 7, 8]  # means of two seeds, largest class first
     assert axes.get_ylim()[0] == 0
 
 
 def test_the_inside_is_drawn_for_relatives_only_and_evenness_is_one_for_equal_channels():
-    with style():
-        assert inside.bn_vectors(material_of(two('crt'))) is None
-        figure, _ = inside.strength(material_of(two()))
-    assert figure.axes[1].lines[0].get_xdata().tolist() == [0.5, 0.5]  # 0.4 / 0.8
+    assert drawn(inside.bn_vectors, two('crt')) is None
+    figure, _ = drawn(inside.strength, two())
+    assert figure.axes[1].containers[0].lines[0].get_xdata().tolist() == [0.5, 0.5]  # 0.4 / 0.8
     assert inside.evenness([2, -2]).tolist() == [1, 1]
     assert inside.evenness([0, 0]) is None
 
 
-def test_imbalance_needs_two_factors():
-    records = [make_record(factor=factor) for factor in (10, 100)]
+def test_imbalance_shows_the_seeds_that_are_at_every_factor():
+    records = [make_record(method, factor=factor) for method in ('erm', 'crt') for factor in (10, 100)]
+    records += [make_record('erm', 1, factor=100, hits=[0] * 8), make_record('ldam', factor=10)]
     found = materials(records, tables.runs_frame(records))
     with style():
-        figure, _ = comparison.imbalance(over_factors(found)[0])
-    assert figure.axes[0].lines[0].get_xdata().tolist() == [10, 100]
+        figure, note = comparison.imbalance(over_factors(found)[0], WIDE)
+    [axes] = figure.axes
+    lines = {one.get_label(): one.lines[0].get_xydata().tolist() for one in axes.containers}
+    top1 = records[0]['metrics']['top1']
+    assert lines == {'cRT': [[10, top1], [100, top1]], 'ERM': [[10, top1], [100, top1]]}
+    assert note.startswith('seed 0 at every factor')
     assert over_factors(found[:1]) == []
+
+
+def test_cost_is_relative_to_the_baseline_of_the_same_seed_and_all_points_are_named():
+    def costs(seconds):
+        return make_record()['cost'] | {'cpu_seconds': seconds}
+
+    records = [make_record('erm', seed, cost=costs(10.0 * (1 + seed))) for seed in (0, 1)]
+    records += [make_record('crt', seed, cost=costs((1.5 + seed) * 10 * (1 + seed))) for seed in (0, 1)]
+    records += [make_record(f'm{n}', 0, cost=costs(10.0)) for n in range(20)]
+    figure, _ = drawn(comparison.cost, records)
+    [axes] = figure.axes
+    shown = {text.get_text(): (*text.xy, text.get_weight()) for text in axes.texts}
+    assert len(shown) == 22 and {weight for *_, weight in shown.values()} == {'normal'}
+    assert (shown['ERM'][0], shown['cRT'][0]) == (1, 2)  # 1.5 and 2.5 times
+    assert drawn(comparison.cost, records[2:]) is None
+
+
+def test_the_reader_chooses_the_methods_and_their_order():
+    records = [make_record(name, hits=[n] * 8) for n, name in enumerate(('erm', LONG, 'crt', 'lws'))]
+    show = [LONG, 'lws', 'erm']
+    axes = drawn(accuracy.leaderboard, records, show=show).figure.axes[0]
+    assert [name.get_text().partition(' ')[0] for name in axes.get_yticklabels()] == ['NBN', 'LWS', 'ERM']
+    figure, note = drawn(accuracy.per_class, records, show=show)
+    assert [one.get_title('left')[:3] for one in figure.axes] == ['NBN', 'LWS'] and note == ''
+
+
+def test_a_method_to_show_that_no_record_has_is_an_error(tmp_path):
+    with pytest.raises(UsageError, match='crtt.*did you mean.*crt'):
+        files_of(two('crt'), tmp_path, show=['erm', 'crtt'])
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_are_those_of_papers():
+    records = [make_record(name) for name in ('ldam_drw', LONG, 'my_method', 'mixup+drw')]
+    records.append(make_record('imported:nbn(best, sha256=0)'))
+    records[-1]['config']['imported'] = {}
+    assert list(names.display_names(records).values()) == [
+        'LDAM-DRW', 'NBN (normalize=weight, bias_init=normal) + Balanced softmax', 'My method', 'mixup + DRW',
+        'imported:nbn(best, sha256=0)',
+    ]  # fmt: skip
+
+
+def test_a_plug_in_file_says_what_its_method_is_called(tmp_path, monkeypatch):
+    path = tmp_path / 'mine.py'
+    path.write_text("@METHODS.register_module(name='mine')\nclass Mine(Method):\n    title = 'Ours'\n")
+    monkeypatch.setenv('LTBENCH_PLUGINS', str(path))
+    names.declared_titles.cache_clear()
+    try:
+        assert names.display_names([make_record('mine')]) == {'mine': 'Ours'}
+    finally:
+        names.declared_titles.cache_clear()
+
+
+def test_for_a_paper_there_are_two_widths_without_title_and_a_file_of_captions(tmp_path):
+    records = [make_record(method, seed) for method in ('erm', 'crt') for seed in (0, 1)]
+    for record in records:
+        record['config']['benchmark']['caveat'] = 'Re-encoded.'
+    [material] = materials(records, tables.runs_frame(records))
+    [task] = [task for task in _tasks([material]) if task.file == 'groups-cifar10_lt-if100']
+    made = _carry_out(task, tmp_path, paper=True)
+    assert sorted(path.name.removeprefix(task.file) for path in made) == [
+        '-column.pdf', '-column.svg', '-text.pdf', '-text.svg',
+    ]  # fmt: skip
+    for width, inches in WIDTHS.items():
+        drawing = (tmp_path / f'{task.file}-{width}.svg').read_text()
+        assert f'width="{72 * inches:g}pt"' in drawing
+        assert 'cifar10_lt' not in drawing and 'few (&lt; 20)' in drawing
+    [caption] = set(made.values())
+    assert 'cifar10_lt, imbalance factor 100 (paper), 2 seeds' in caption and caption.endswith('Re-encoded.')
 
 
 def test_an_imported_record_without_curve_cost_and_analysis_is_drawn_as_far_as_it_goes(tmp_path):
     cost = make_record()['cost'] | {'cpu_seconds': 0.0, 'wall_seconds': 0.0}
     record = make_record('imported:x(file, sha256=0)', curve=[], analysis={}, cost=cost, factor=None)
+    record['config']['imported'] = {}
     names = {name.partition('-')[0] for name in files_of([record], tmp_path)}
-    assert names == {'leaderboard', 'groups', 'per_class', 'reliability', 'confusion'}
+    assert names == {'leaderboard', 'groups', 'reliability', 'confusion'}
 
 
 def test_the_baseline_and_the_best_are_chosen():
@@ -229,20 +333,13 @@ def test_the_baseline_and_the_best_are_chosen():
     assert chosen_methods(tables.runs_frame(records), 3) == ['m7', 'm6', 'erm']
 
 
-def test_long_names_break_and_lose_nothing():
-    name = 'nbn(normalize=weight, bias_init=normal)+balanced_softmax'
-    lines = broken(name).split('\n')
-    assert len(lines) > 1 and max(map(len, lines)) <= 40
-    assert ''.join(lines).replace(' ', '') == name.replace(' ', '')
-
-
-@pytest.mark.parametrize(('seeds', 'averaged'), [((0,), False), ((0, 1), True)])
-def test_titles_say_the_caveat_and_speak_of_means_only_where_there_are_several_seeds(tmp_path, seeds, averaged):
+@pytest.mark.parametrize(('seeds', 'said'), [((0,), '1 seed'), ((0, 1), '2 seeds')])
+def test_titles_say_the_caveat_and_how_many_seeds(seeds, said, tmp_path, monkeypatch):
     records = [make_record(method, seed) for method in ('erm', 'crt') for seed in seeds]
     for record in records:
         record['config']['benchmark']['caveat'] = 'Re-encoded.'
-    files = files_of(records, tmp_path)
-    for kind in ('per_class', 'cost', 'leaderboard'):
-        said = files[f'{kind}-cifar10_lt-if100.svg'].decode()
-        assert 'Re-encoded.' in said
-        assert ('over seeds' in said) == averaged, kind
+    [task] = [task for task in _tasks([material_of(records)]) if task.file == 'cost-cifar10_lt-if100']
+    titles = []
+    monkeypatch.setattr(figures, '_save_for_screen', lambda figure, path: titles.append(figure.get_suptitle()) or path)
+    _carry_out(task, tmp_path, paper=False)
+    assert said in titles[0] and titles[0].endswith('\nRe-encoded.')

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from made_records import COUNTS, make_record
+from PIL import Image
 
 from ltbench.record import IDENTITY
 from ltbench.report import tables
@@ -188,18 +189,6 @@ def test_records_of_an_older_protocol_are_a_group_of_their_own():
     assert {values[data['fields'].index('id')] for values in data['runs']} == {run_id(record) for record in both}
 
 
-def test_the_smaller_file_of_a_figure_is_embedded(records, results):
-    folder = results / 'made' / 'figures'
-    folder.mkdir(parents=True)
-    (folder / 'groups-x.png').write_bytes(b'1234')
-    (folder / 'groups-x.svg').write_bytes(b'123')
-    figures = [Path('figures/groups-x.png'), Path('figures/groups-x.svg')]
-    document = Document(page(contents(records, figures=figures, captions={'groups': 'By group.'})))
-    (image,) = [attributes for tag, attributes in document.elements if tag == 'img']
-    assert image['src'] == 'data:image/svg+xml;base64,' + base64.b64encode(b'123').decode()
-    assert image['alt'] == 'By group (x)'
-
-
 def test_a_caveat_stands_at_every_table_of_its_benchmark(records):
     said = 'Not <comparable>.'
     for record in records:
@@ -263,12 +252,14 @@ def test_an_ablation_of_one_option_says_its_values(records):
     assert ['erm', 'bf16', 'no'] in [row[:3] for row in document.rows]
 
 
-def test_a_figure_has_the_title_of_its_table_and_its_size(records, results):
+def test_a_figure_is_embedded_with_the_title_of_its_table_and_its_size(records, results):
     folder = results / 'made' / 'figures'
     folder.mkdir(parents=True)
-    (folder / 'groups-cifar10_lt-if100.svg').write_text('<svg width="600pt" height="300pt"/>')
-    figures = [Path('figures/groups-cifar10_lt-if100.svg')]
-    document = Document(page(contents(records, figures=figures, captions={'groups': 'By group. At length'})))
+    path = folder / 'groups-cifar10_lt-if100.png'
+    Image.new('L', (1250, 625)).save(path)
+    figures = [Path('figures', path.name)]
+    document = Document(page(contents(records, figures=figures, captions={'groups': 'By group'})))
     (image,) = [attributes for tag, attributes in document.elements if tag == 'img']
-    assert image['alt'] == 'By group. At length (cifar10_lt, imbalance factor 100 (paper))'
+    assert image['src'] == 'data:image/png;base64,' + base64.b64encode(path.read_bytes()).decode()
+    assert image['alt'] == 'By group (cifar10_lt, imbalance factor 100 (paper))'
     assert (image['width'], image['height']) == ('800', '400')

@@ -130,19 +130,37 @@ def test_csv_writes_small_p_values_and_nothing_for_nothing():
     assert text == 'p,difference,parameters\n1.235e-07,0.3333,464154\n,,\n'
 
 
-def test_what_a_full_disk_leaves_is_whole(results, monkeypatch):
+def test_figures_for_a_paper_have_a_folder_of_their_own(results, monkeypatch):
+    from ltbench.cli import main
     from ltbench.report import figures
 
+    monkeypatch.setattr(figures, 'FIGURES', {'groups': figures.FIGURES['groups']})
+    for method in ('erm', 'crt', 'ldam'):
+        write(make_record(method))
+    (results / 'made' / 'paper').mkdir()
+    (results / 'made' / 'paper' / 'cost-old.pdf').write_bytes(b'')
+    monkeypatch.setattr(sys, 'argv', ['ltbench', 'report', 'made', '--no-figures', '--paper', '--show', 'crt,erm'])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    files = {path.name for path in (results / 'made' / 'paper').iterdir()}
+    drawn = {f'groups-cifar10_lt-if100-{width}.{kind}' for width in figures.WIDTHS for kind in ('pdf', 'svg')}
+    assert files == {*drawn, 'captions.md'} and not (results / 'made' / 'figures').exists()
+    drawing = (results / 'made' / 'paper' / 'groups-cifar10_lt-if100-text.svg').read_text()
+    assert 'cRT</text>' in drawing and 'LDAM' not in drawing
+
+
+def test_what_a_full_disk_leaves_is_whole(results, monkeypatch):
     write(make_record('erm', 0))
     build_report('made')
     first = {path: path.read_bytes() for path in results.rglob('*') if path.is_file()}
     write(make_record('a', 0))
 
-    def full(_figure, folder, name):
-        (folder / f'{name}.png').write_bytes(b'half')
+    def full(_picture, path, **_):
+        path.write_bytes(b'half')
         raise OSError(errno.ENOSPC, 'No space left on device')
 
-    monkeypatch.setattr(figures, 'save', full)
+    monkeypatch.setattr('PIL.Image.Image.save', full)
     with pytest.raises(StoreError, match='the disk is full'):
         build_report('made')
     left = {path: path.read_bytes() for path in results.rglob('*') if path.is_file() and '-a-' not in path.name}

@@ -1,104 +1,122 @@
-"""Records to figures, PNG and SVG; the same bytes for the same records, however many processes draw."""
+"""Records to figures: PNG for the page and READMEs, PDF and SVG at the widths of a paper."""
 
 from __future__ import annotations
 
 import gc
 import hashlib
+import io
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
 
+from ltbench.errors import unknown
 from ltbench.processes import isolated
 from ltbench.report.ablation import ABLATIONS
+from ltbench.report.escaping import in_svg
 from ltbench.report.figures import ablation, accuracy, calibration, comparison, critical, inside, training
 from ltbench.report.figures.accuracy import Drawn
-from ltbench.report.figures.material import Material, by_top1, chosen_methods, materials, over_factors, related_methods
-from ltbench.report.figures.style import add_title, save, style
+from ltbench.report.figures.material import Material, materials, over_factors
+from ltbench.report.figures.style import DPI, WIDTHS, add_title, style
 from ltbench.report.frame import by_table, caveats
+from ltbench.report.names import display_names, in_titles
+from ltbench.report.statistics import Ranks
 
-__all__ = [
-    'FIGURES', 'OTHER_CAPTIONS', 'Drawing', 'by_top1', 'chosen_methods', 'critical', 'draw_all',
-    'related_methods', 'save', 'style',
-]  # fmt: skip
+__all__ = ['FIGURES', 'OTHERS', 'Kind', 'draw_all']
 
 ALONE = 24  # figures; to draw fewer takes less time than to start processes
+SPREAD = 'mean and one standard deviation over seeds (ddof 1; none for one seed)'
+MEANS = 'means over seeds'
 
 
 @dataclass(frozen=True)
-class Drawing:
+class Kind:
     """A kind of figure: how it is drawn and what it says.
 
     Attributes:
-        draw: Material to figure; None where the material holds nothing to draw.
-        says: What points, lines and bars mean, for the title.
-        deviation: What shows the standard deviation over seeds, where something does.
+        draw: Material and width in inches to figure; None where the material holds nothing to draw.
+        says: What it shows, in a line.
+        reads: How seeds and what else a reader has to know are shown.
         factors: Whether it is drawn once for all imbalance factors of a benchmark.
-        averaged: Whether it shows means over seeds and no deviation.
     """
 
-    draw: Callable[[Material], Drawn | None]
+    draw: Callable[[Material, float], Drawn | None]
     says: str
-    deviation: str = ''
+    reads: str
     factors: bool = False
-    averaged: bool = False
 
 
-FIGURES: Mapping[str, Drawing] = {
-    'leaderboard': Drawing(accuracy.leaderboard, 'Top-1 of methods', 'whiskers'),
-    'groups': Drawing(accuracy.groups, 'Accuracy by training images of the class', 'whiskers'),
-    'per_class': Drawing(accuracy.per_class, 'Accuracy of classes against their training images', averaged=True),
-    'imbalance': Drawing(comparison.imbalance, 'Top-1 against imbalance factor', 'whiskers', factors=True),
-    'cost': Drawing(comparison.cost, 'Top-1 against training cost', averaged=True),
-    'reliability': Drawing(
-        calibration.reliability,
-        'Reliability in 15 bins of confidence, images of all seeds together; bins with fewer '
-        f'than {calibration.LEAST} left out above; dotted: confidence equals accuracy',
+FIGURES: Mapping[str, Kind] = {
+    'leaderboard': Kind(accuracy.leaderboard, 'Top-1 of methods', SPREAD),
+    'groups': Kind(accuracy.groups, 'Accuracy of many-, medium- and few-shot classes', SPREAD),
+    'per_class': Kind(
+        accuracy.per_class, 'Accuracy of each class, less that of ERM', f'paired by seed, {SPREAD}; head to tail'
     ),
-    'confusion': Drawing(
+    'imbalance': Kind(comparison.imbalance, 'Top-1 against imbalance factor', SPREAD, factors=True),
+    'cost': Kind(comparison.cost, 'Top-1 against training cost, relative to ERM', f'paired by seed, {SPREAD}'),
+    'reliability': Kind(
+        calibration.reliability,
+        'Reliability: accuracy against confidence',
+        'in 15 bins, images of all seeds together, points as large as their share of them; bins with fewer than '
+        f'{calibration.LEAST} left out; dotted: confidence equals accuracy',
+    ),
+    'confusion': Kind(
         calibration.confusion,
         'Images of the tail that are taken for wrong classes',
-        'whiskers (of many-shot)',
+        'means over seeds, whiskers one standard deviation of many-shot (ddof 1; none for one seed)',
     ),
-    'training': Drawing(training.curves, 'Training curves', 'band'),
-    'bn_vectors': Drawing(
+    'training': Kind(training.curves, 'Training curves', SPREAD),
+    'bn_vectors': Kind(
         inside.bn_vectors,
-        'Effective weight and bias of the last BN layer: above sorted (mean over seeds; flat is even), below as a '
-        'histogram (channels of all seeds)',
+        'Effective weight and bias of the last BN layer',
+        'above sorted (mean over seeds; flat is even), below as a histogram (channels of all seeds)',
     ),
-    'bn_layers': Drawing(
+    'bn_layers': Kind(
         inside.bn_layers,
-        'Effective weight and bias of BN layers: mean and standard deviation over channels',
-        averaged=True,
+        'Effective weight and bias of BN layers',
+        f'mean and standard deviation over channels, {MEANS}',
     ),
-    'strength': Drawing(
+    'strength': Kind(
         inside.strength,
-        'Feature strength. Our own operational definition: channel k is rare-specific if '
-        'the mean over rare classes of (m_ck - mean_c m_ck) W_ck is larger than that over frequent ones (m: class '
-        'means of the test features, W: classifier)',
-        'whiskers',
+        'Feature strength of frequent- and rare-specific channels',
+        'our own operational definition: channel k is rare-specific if the mean over rare classes of '
+        '(m_ck - mean_c m_ck) W_ck is larger than that over frequent ones (m: class means of the test features, W: '
+        f'classifier); {SPREAD}',
     ),
-    'bn_scale': Drawing(inside.scale, 'Learned scalar of normalised BN over training', 'band'),
-    'feature_norms': Drawing(
-        inside.feature_norms,
-        'Mean length of the features of test images against training images of the class',
-        averaged=True,
-    ),
+    'bn_scale': Kind(inside.scale, 'Learned scalar of normalised BN over training', SPREAD),
+    'feature_norms': Kind(inside.feature_norms, 'Length of the features of test images by class', MEANS),
 }
-"""Every figure that is drawn, in order, by the name that its files begin with."""
+"""Every figure that is drawn of a table, in order, by the name that its files begin with."""
 
-
-OTHER_CAPTIONS = {
+OTHERS = {
     'critical_difference': 'Mean ranks in top-1 over tables; a bar joins methods that are not told apart',
-    'ablation_nbn': 'Parts of NBN: difference to the same without it, paired by seed',
+    **{f'ablation_{name}': f'What {in_titles(one.part)} changes, paired by seed' for name, one in ABLATIONS.items()},
 }
-"""What figures show that are not drawn from one group of runs."""
+"""What figures show that are not drawn of one table."""
+
+INTERVALS = 'mean and 95 % t interval over seeds, small points are seeds; right of the line is better'
+
+
+@dataclass(frozen=True)
+class Task:
+    """One figure to draw: its name, what it is of, and what its caption says beside the figure's own note."""
+
+    file: str
+    draw: Callable[..., Drawn | None]
+    of: str
+    says: str
+    caveat: str = ''
 
 
 def draw_all(
@@ -106,95 +124,117 @@ def draw_all(
     frame: pd.DataFrame,
     folder: Path,
     intervals: pd.DataFrame | None = None,
-    processes: int | None = None,
     ablations: Mapping[str, pd.DataFrame] | None = None,
+    ranks: Ranks | None = None,
+    paper: bool = False,
+    show: Sequence[str] = (),
+    processes: int | None = None,
 ) -> list[Path]:
     """Draw every figure that the records hold, for each table; return the files.
 
     Args:
         records: Those that the frame was made of.
-        frame: From :func:`ltbench.report.tables.runs_frame`.
+        frame: From :func:`ltbench.report.frame.runs_frame`.
         folder: Where the files go; made if it does not exist.
         intervals: Rows with the columns of a group, ``method``, ``top1_low`` and ``top1_high`` in percent; shown for
             methods with one seed. None: such methods have no interval.
-        processes: That draw; default: one a core if there is much to draw. Changes no byte.
         ablations: Of declared ablations, what :func:`ltbench.report.ablation.part_differences` gives, by name.
+        ranks: Of :func:`ltbench.report.statistics.mean_ranks`.
+        paper: PDF and SVG at each of :data:`~ltbench.report.figures.style.WIDTHS` and without titles, which are in
+            ``captions.md`` then; instead of PNG.
+        show: Methods to show, in this order; empty for all. Ablations and ranks stay whole.
+        processes: That draw; default: one a core if there is much to draw.
+
+    Raises:
+        UsageError: If no run is of a method to show; with near misses.
     """
+    for method in show:
+        if method not in set(frame.method):
+            raise unknown('method in these records', method, frame.method)
     folder.mkdir(parents=True, exist_ok=True)
-    found = materials(records, frame, intervals)
-    tasks = [*_tasks([*found, *over_factors(found)]), *_ablation_tasks(ablations or {}, caveats(records))]
+    found = materials(records, frame, intervals, show)
+    said = caveats(records)
+    tasks = [*_tasks([*found, *over_factors(found)]), *_ablation_tasks(ablations or {}, said)]
+    if ranks is not None and ranks.nemenyi is not None:
+        name, draw = 'critical_difference', partial(critical.draw, ranks, display_names(records))
+        tasks.append(Task(name, draw, OTHERS[name], '', ' '.join(said.values())))
     if processes is None:
         processes = min(os.cpu_count() or 1, 8) if len(tasks) > ALONE else 1
     if processes == 1:
-        drawn = [_carry_out(task, folder) for task in tasks]
+        drawn = [_carry_out(task, folder, paper) for task in tasks]
     else:
         # not forked: whoever calls may have threads; freeze: collecting garbage need not look at what was imported
         with ProcessPoolExecutor(processes, multiprocessing.get_context('spawn'), gc.freeze) as pool:
             with isolated(PYTHONSAFEPATH='1'):
-                drawing = pool.map(_carry_out, tasks, repeat(folder))  # starts the processes
+                drawing = pool.map(_carry_out, tasks, repeat(folder), repeat(paper))  # starts the processes
             drawn = list(drawing)
-    return [path for paths in drawn for path in paths]
+    paths = [path for made in drawn for path in made]
+    captions = [made[path] for made in drawn for path in list(made)[:1]]
+    if paper:
+        paths.append(folder / 'captions.md')
+        paths[-1].write_text('\n\n'.join(['# Captions', *captions, '']))
+    return paths
 
 
-Task = tuple[Any, ...]
-"""A function and its first arguments; the last one is the folder. It returns the files."""
+def _carry_out(task: Task, folder: Path, paper: bool) -> dict[Path, str]:
+    """Draw one figure; the files, with their caption."""
+    made: dict[Path, str] = {}
+    for suffix, width in WIDTHS.items() if paper else [('', WIDTHS['text'])]:
+        with style():
+            drawn = task.draw(width=width)
+            if drawn is None:
+                return {}
+            says = '; '.join(filter(None, (task.says, drawn.note))) + '.'
+            says = says[0].upper() + says[1:]
+            if paper:
+                caption = ' '.join(filter(None, (f'`{task.file}`: {task.of}. {says}', task.caveat)))
+                made |= dict.fromkeys(_save_for_paper(drawn.figure, folder / f'{task.file}-{suffix}'), caption)
+            else:
+                add_title(drawn.figure, task.of, says, *filter(None, [task.caveat]))
+                made[_save_for_screen(drawn.figure, folder / f'{task.file}.png')] = ''
+    return made
 
 
-def _carry_out(task: Task, folder: Path) -> list[Path]:
-    function, *arguments = task
-    with style():
-        return function(*arguments, folder)
+def _save_for_screen(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG, with a palette: a quarter of the bytes."""
+    figure.set_dpi(DPI)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert('RGB')
+    picture = picture.quantize(128, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    picture.save(path, optimize=True, dpi=(DPI, DPI))
+    return path
+
+
+def _save_for_paper(figure: Figure, path: Path) -> list[Path]:
+    """Write a figure as PDF and SVG, laid out once."""
+    pdf, svg = path.with_name(f'{path.name}.pdf'), path.with_name(f'{path.name}.svg')
+    figure.savefig(pdf, metadata={'CreationDate': None})
+    figure.set_layout_engine('none')
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format='svg', metadata={'Date': None})
+    svg.write_bytes(in_svg(buffer.getvalue()))
+    return [pdf, svg]
 
 
 def _ablation_tasks(ablations: Mapping[str, pd.DataFrame], said: Mapping[str, str]) -> Iterator[Task]:
-    """A figure for each group of an ablation that has a row without the part."""
+    """A figure for each group of an ablation."""
     for name, differences in ablations.items():
         for key, rows in by_table(differences) if len(differences) else ():
-            if rows['difference'].notna().any():
-                part = ABLATIONS[name].part
-                yield (
-                    _draw_ablation,
-                    rows,
-                    part,
-                    key.title,
-                    said.get(key.benchmark, ''),
-                    f'ablation_{name}-{key.slug}',
-                )
-
-
-def _draw_ablation(rows: pd.DataFrame, part: str, of: str, caveat: str, file: str, folder: Path) -> list[Path]:
-    return save(ablation.draw(rows, part, of, caveat), folder, file)
+            of = f'{OTHERS[f"ablation_{name}"]}: {key.title}'
+            draw = partial(ablation.draw, rows, ABLATIONS[name].part)
+            yield Task(f'ablation_{name}-{key.slug}', draw, of, INTERVALS, said.get(key.benchmark, ''))
 
 
 def _tasks(found: Sequence[Material]) -> Iterator[Task]:
     """The figures of each group of runs."""
     for material, text in zip(found, _slugs(found), strict=True):
-        for name, drawing in FIGURES.items():
-            if drawing.factors == material.factors:
-                yield _draw, material, name, f'{name}-{text}'
-
-
-def _draw(material: Material, name: str, file: str, folder: Path) -> list[Path]:
-    drawn = FIGURES[name].draw(material)
-    if drawn is None:
-        return []
-    note = f'. {drawn.note[0].upper()}{drawn.note[1:]}.' if drawn.note else '.'
-    add_title(
-        drawn.figure,
-        f'{material.title}, {material.seeds()}',
-        FIGURES[name].says + _spread(material, name) + note,
-        *filter(None, [material.caveat]),
-    )
-    return save(drawn.figure, folder, file)
-
-
-def _spread(material: Material, name: str) -> str:
-    shown_by = FIGURES[name].deviation
-    if not shown_by:
-        return '. Means over seeds' if FIGURES[name].averaged and material.seeds() != '1 seed' else ''
-    if material.seeds() == '1 seed':
-        return '. One seed each, so no deviation'
-    return f'. Mean over seeds, {shown_by} one standard deviation (ddof 1; none for one seed)'
+        for name, kind in FIGURES.items():
+            if kind.factors == material.factors:
+                seeds = material.seeds()
+                of = f'{kind.says}: {material.title}, {seeds}'
+                reads = kind.reads.replace(SPREAD, 'one seed, so no deviation') if seeds == '1 seed' else kind.reads
+                yield Task(f'{name}-{text}', partial(kind.draw, material), of, reads, material.caveat)
 
 
 def _slugs(found: Sequence[Material]) -> list[str]:

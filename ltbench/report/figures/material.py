@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,9 @@ import pandas as pd
 
 from ltbench.evaluation.metrics import group_members
 from ltbench.fingerprint import fingerprint
-from ltbench.report.figures.style import BASELINE
+from ltbench.report.figures.style import BASELINE, looks
 from ltbench.report.frame import GROUP, TableKey, by_table
+from ltbench.report.names import display_names
 
 SHOWN = 6  # more lines than that nobody can tell apart
 PROBES_OF_BN = frozenset(('bn_vectors', 'channel_strength'))
@@ -27,6 +30,7 @@ class Details:
     per_class: np.ndarray  # percent, NaN for a class without test images
     curve: Mapping[str, np.ndarray]  # loss, accuracy and, where there are such, bn_scale and test_top1, by epoch
     stage_ends: tuple[int, ...]  # epochs after which another train stage began
+    loss: str  # what was minimised, as far as the record tells; the same text for what can be compared
     reliability: Mapping[str, Mapping[str, list[Any]] | None]
     bn: Mapping[str, Any]
     feature_norms: np.ndarray  # by class, NaN where there is no test image; empty where they were not measured
@@ -41,12 +45,17 @@ class Material:
             for classes of another), ``KIND_correct``, ``frequent`` and ``rare`` (strength of channels), ``seconds``.
         details: Of the methods that are shown as lines, in order of seeds.
         relatives: Methods that treat BN layers in their own way, by name; without the baseline.
+        names: To show, by method.
+        show: Methods that the reader chose, in this order; all others have no rows. Empty: nobody chose.
         intervals: Low and high end of top-1 of methods where somebody computed them.
     """
 
     key: TableKey  # over several imbalance factors: of none, and without a hash
     rows: pd.DataFrame
     details: Mapping[str, Sequence[Details]] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    show: tuple[str, ...] = ()
+    class_names: Sequence[str] = ()
     class_counts: np.ndarray = field(default_factory=lambda: np.zeros(0))
     relatives: tuple[str, ...] = ()
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -66,10 +75,24 @@ class Material:
         """The groups that have classes, many first."""
         return [group for group, members in group_members(self.class_counts.tolist()).items() if len(members)]
 
-    def seeds(self, methods: Iterable[str] | None = None) -> str:
+    @cached_property
+    def order(self) -> list[str]:
+        """Methods with a top-1, as the reader chose them, or the best first."""
+        found = by_top1(self.rows)
+        return [method for method in self.show if method in found] or found
+
+    def lines(self, count: int = SHOWN) -> list[str]:
+        """The methods that line figures show: those that the reader chose, or the baseline and the best others."""
+        return self.order if self.show else chosen_methods(self.rows, count)
+
+    @cached_property
+    def looks(self) -> dict[str, dict[str, Any]]:
+        """Of the lines of methods, the same in every figure of the table."""
+        return looks([*dict.fromkeys([*self.lines(), *self.relatives])])
+
+    def seeds(self) -> str:
         """How many seeds: ``3 seeds``, or ``1 to 3 seeds`` where methods differ."""
-        rows = self.rows if methods is None else self.rows[self.rows.method.isin(list(methods))]
-        per_row = rows.groupby([*GROUP, 'method'], dropna=False).size()
+        per_row = self.rows.groupby([*GROUP, 'method'], dropna=False).size()
         least, most = per_row.min(), per_row.max()
         return f'{least} to {most} seeds' if least < most else f'{most} seed{"s" if most > 1 else ""}'
 
@@ -101,20 +124,25 @@ def related_methods(records: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def materials(
-    records: Sequence[Mapping[str, Any]], frame: pd.DataFrame, intervals: pd.DataFrame | None = None
+    records: Sequence[Mapping[str, Any]],
+    frame: pd.DataFrame,
+    intervals: pd.DataFrame | None = None,
+    show: Sequence[str] = (),
 ) -> list[Material]:
-    """One for each table, in the order of the frame's columns.
+    """One for each table that has something to show, in the order of the frame's columns.
 
     Args:
         records: Those that the frame was made of.
         frame: From :func:`ltbench.report.tables.runs_frame`.
         intervals: Rows with the columns of a group, ``method``, ``top1_low`` and ``top1_high``.
+        show: Methods, in this order; empty for all.
     """
+    frame = frame[frame.method.isin(show)] if show else frame
     of_run = {(TableKey.of(record), record['method'], record['run_seed']): record for record in records}
     found = []
     for key, rows in by_table(frame):
         mine = [of_run[key, method, seed] for method, seed in zip(rows.method, rows.run_seed, strict=True)]
-        found.append(_material(key, rows, mine, _intervals_of(intervals, key)))
+        found.append(_material(key, rows, mine, _intervals_of(intervals, key), tuple(show)))
     return found
 
 
@@ -129,6 +157,8 @@ def over_factors(found: Sequence[Material]) -> list[Material]:
         Material(
             key,
             pd.concat([one.rows for one in several]),
+            names={method: name for one in several for method, name in one.names.items()},
+            show=several[0].show,
             factors=True,
             caveat=several[0].caveat,
             source=source,
@@ -139,7 +169,11 @@ def over_factors(found: Sequence[Material]) -> list[Material]:
 
 
 def _material(
-    key: TableKey, rows: pd.DataFrame, records: Sequence[Mapping[str, Any]], intervals: dict[str, tuple[float, float]]
+    key: TableKey,
+    rows: pd.DataFrame,
+    records: Sequence[Mapping[str, Any]],
+    intervals: dict[str, tuple[float, float]],
+    show: tuple[str, ...],
 ) -> Material:
     first = records[0]
     rows = rows.drop(columns=[name for name in ('per_class', 'class_counts') if name in rows]).reset_index(drop=True)
@@ -147,7 +181,7 @@ def _material(
     clock = 'cpu' if devices == ['cpu'] else 'wall'
     columns = pd.DataFrame([_numbers(record) | {'seconds': record['cost'][f'{clock}_seconds']} for record in records])
     related = related_methods(records)
-    lines = {*chosen_methods(rows), *related[: SHOWN - 1], BASELINE}
+    lines = {*show, *chosen_methods(rows), *related[: SHOWN - 1], BASELINE}
     details: dict[str, list[Details]] = {}
     for record in records:
         if record['method'] in lines:
@@ -157,7 +191,8 @@ def _material(
         key,
         pd.concat([rows.drop(columns=columns.columns, errors='ignore'), columns.astype(float)], axis=1),
         {method: sorted(several, key=lambda one: one.run_seed) for method, several in details.items()},
-        np.asarray(first['class_counts']), tuple(method for method in related if method != BASELINE), intervals,
+        display_names(records), show, first['class_names'], np.asarray(first['class_counts']),
+        tuple(method for method in related if method != BASELINE), intervals,
         next((one['rare_group'] for one in strength if one and 'rare_group' in one), 'few'),
         'CPU seconds' if clock == 'cpu' else f'wall seconds on {" or ".join(devices)}',
         caveat=first['config']['benchmark'].get('caveat', ''), source=_source(first),
@@ -197,10 +232,24 @@ def _details(record: Mapping[str, Any]) -> Details:
         np.array(record['metrics']['per_class'], dtype=float),
         {name: np.array([epoch.get(name, np.nan) for epoch in curve], dtype=float) for name in names},
         tuple(int(end) for end in reached[:-1] if end < len(curve)),
+        ', '.join(dict.fromkeys(filter(None, map(_loss_of, record['config']['stages'])))),
         record['metrics']['reliability'],
         record['analysis'].get('bn') or {},
         np.array(record['analysis'].get('feature_norms', {}).get('mean', []), dtype=float),
     )
+
+
+def _loss_of(stage: Mapping[str, Any]) -> str:
+    """What a train stage minimises, from its first cut to its last."""
+    spans = stage.get('history', ())
+    parts = [[span['loss'], span['class_weights'], stage.get('objective')] for span in spans]
+    return ', then '.join(dict.fromkeys(' with '.join(map(_in_words, filter(None, part))) for part in parts))
+
+
+def _in_words(config: Mapping[str, Any]) -> str:
+    """The name of a part, and its options."""
+    options = ', '.join(f'{key}={value}' for key, value in config.items() if key != 'type')
+    return re.sub(r'(?<=[a-z])(?=[A-Z])', ' ', config['type']) + (f' ({options})' if options else '')
 
 
 def _is_related(record: Mapping[str, Any]) -> bool:

@@ -2,106 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from ltbench.report.figures.accuracy import Drawn, said_shown
-from ltbench.report.figures.material import Details, Material, chosen_methods
-from ltbench.report.figures.style import BASELINE, canvas, legend_below, looks, plain_log
+from ltbench.report.figures.material import Details, Material
+from ltbench.report.figures.style import BASELINE, legend, plain_log, sheet, title_panel
 
-PANELS = {
-    'loss': 'training loss',
-    'accuracy': 'training accuracy (%)',
-    'test_top1': 'test top-1 of the network so far (%)',
-}
+LABELS = {'accuracy': 'training accuracy (%)', 'test_top1': 'test top-1 (%)', 'loss': 'training loss'}
 
 
-def curves(material: Material) -> Drawn | None:
-    """By epoch: loss and accuracy on training images as the method draws them; test top-1 where it was looked at."""
-    shown = [method for method in chosen_methods(material.rows) if has(material.details[method], 'loss')]
+def curves(material: Material, width: float) -> Drawn | None:
+    """By epoch: accuracy on training images as the method draws them, test top-1 where it was looked at, and the loss.
+
+    Each loss has a panel of its own: values of two losses cannot be compared.
+    """
+    shown = [method for method in material.lines() if has(material.details[method], 'loss')]
     if not shown:
         return None
-    same = same_curves({method: material.details[method] for method in shown})
-    names = [name for name in PANELS if any(has(material.details[method], name) for method in same)]
-    figure, [panels] = canvas([3.3] * len(names), [2.9])
-    look = looks(list(same))
-    for name, axes in zip(names, panels, strict=True):
-        for method, others in same.items():
-            draw_curve(axes, material.details[method], name, look[method], _label(method, others))
-        axes.set(xlabel='epoch', ylabel=PANELS[name])
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    losses = [one.curve['loss'] for method in same for one in material.details[method] if 'loss' in one.curve]
-    least, most = min(map(np.nanmin, losses)), max(map(np.nanmax, losses))
-    if least > 0 and most > 30 * least:
-        panels[0].set_yscale('log')
-        plain_log(panels[0].yaxis)
-    legend_below(figure, *panels[0].get_legend_handles_labels())
+    same = same_curves(material, shown)
+    panels = {(name, ''): [m for m in same if has(material.details[m], name)] for name in ('accuracy', 'test_top1')}
+    for method in same:
+        panels.setdefault(('loss', material.details[method][0].loss), []).append(method)
+    panels = {panel: methods for panel, methods in panels.items() if methods}
+    columns = min(len(panels), 2 if width < 5 else 3)
+    rows = -(-len(panels) // columns)
+    figure, grid = sheet(width, rows * (0.75 * width / columns + 0.5), rows, columns)
+    for ((name, loss), methods), axes in zip(panels.items(), grid.flat, strict=False):
+        for method in methods:
+            draw_curve(axes, material, method, name, ' = '.join(material.names[other] for other in same[method]))
+        axes.set(xlabel='epoch', ylabel=LABELS[name])
+        title_panel(figure, axes, loss, 0.8 * width / columns)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        low, high = axes.dataLim.intervaly
+        if name == 'loss' and 0 < 30 * low < high:
+            axes.set_yscale('log')
+            plain_log(axes.yaxis)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
+    legend(figure, *grid.flat)
     joined = any(one.stage_ends for method in same for one in material.details[method])
     notes = ['a bar across a line: the next train stage begins' if joined else '', said_shown(material, shown)]
-    return Drawn(figure, '; '.join(note for note in notes if note))
+    return Drawn(figure, '; '.join(filter(None, notes)))
 
 
-def _label(method: str, others: Sequence[str]) -> str:
-    """Name the methods of a line, or count them where that would be long."""
-    if len(others) > 2 or sum(map(len, others)) > 40:
-        return f'{method} (and {len(others)} more with the same training)'
-    return ' = '.join((method, *others))
+def same_curves(material: Material, methods: Sequence[str]) -> dict[str, list[str]]:
+    """Methods with curves of their own, each with all that rest on the very same training, itself first."""
+    found: dict[bytes, list[str]] = {}
+    for method in sorted(methods, key=lambda method: method != BASELINE):
+        seeds = [one for one in material.details[method] if 'loss' in one.curve]
+        key = b''.join(str(one.run_seed).encode() + one.curve['loss'].tobytes() for one in seeds)
+        found.setdefault(key, []).append(method)
+    return {together[0]: together for together in found.values()}
 
 
-def same_curves(details: Mapping[str, Sequence[Details]]) -> dict[str, list[str]]:
-    """Methods with curves of their own, each with those that rest on the very same training."""
-    found: dict[str, list[str]] = {}
-    of_curve: dict[bytes, str] = {}
-    for method in sorted(details, key=lambda method: method != BASELINE):
-        key = b''.join(
-            str(one.run_seed).encode() + one.curve['loss'].tobytes() for one in details[method] if 'loss' in one.curve
-        )
-        first = of_curve.setdefault(key, method)
-        if first == method:
-            found[method] = []
-        else:
-            found[first].append(method)
-    return found
-
-
-def draw_curve(axes: Axes, seeds: Sequence[Details], name: str, look: dict, label: str) -> None:
+def draw_curve(axes: Axes, material: Material, method: str, name: str, label: str) -> None:
     """Mean over seeds by epoch, a band of one standard deviation, and bars where a train stage began."""
+    seeds, look = material.details[method], material.looks[method]
     values = [one.curve[name] for one in seeds if name in one.curve]
-    if not values:
-        return
-    longest = max(map(len, values))
-    table = np.full((len(values), longest), np.nan)
+    table = np.full((len(values), max(map(len, values))), np.nan)
     for number, curve in enumerate(values):
         table[number, : len(curve)] = curve
-    seen = (~np.isnan(table)).sum(axis=0)
-    kept = seen > 0
-    epochs, table, seen = np.arange(1, longest + 1)[kept], table[:, kept], seen[kept]
+    kept = ~np.isnan(table).all(axis=0)
+    epochs, table = np.arange(1, table.shape[1] + 1)[kept], table[:, kept]
     mean = np.nanmean(table, axis=0)
-    axes.plot(epochs, mean, label=label, markevery=max(1, len(epochs) // 8), **look)
-    if (seen > 1).any():
-        several = seen > 1
+    axes.plot(epochs, mean, label=label, markevery=max(1, len(epochs) // 6), **look)
+    several = (~np.isnan(table)).sum(axis=0) > 1
+    if several.any():
         deviation = np.nanstd(table[:, several], axis=0, ddof=1)
-        axes.fill_between(
-            epochs[several],
-            mean[several] - deviation,
-            mean[several] + deviation,
-            color=look['color'],
-            alpha=0.15,
-            linewidth=0,
-        )
+        band = mean[several] - deviation, mean[several] + deviation
+        axes.fill_between(epochs[several], *band, color=look['color'], alpha=0.15, linewidth=0)
     begins = np.isin(epochs, np.array(seeds[0].stage_ends, dtype=int) + 1)
     if begins.any():
         axes.plot(
-            epochs[begins],
-            mean[begins],
-            linestyle='none',
-            marker='|',
-            markersize=13,
-            markeredgewidth=1.6,
-            color=look['color'],
+            epochs[begins], mean[begins], ls='', marker='|', markersize=11, markeredgewidth=1.5, color=look['color']
         )
 
 
