@@ -13,6 +13,8 @@ from pathlib import Path
 import pandas as pd
 
 from ltbench.config import config_names, load_suite
+from ltbench.evaluation.predictions import predictions_of
+from ltbench.record import record_name, record_path
 from ltbench.report import ablation, latex, page, published, statistics, tables, text
 from ltbench.report.coverage import coverage
 from ltbench.report.environments import check_strictly
@@ -20,6 +22,7 @@ from ltbench.report.escaping import in_file_name
 from ltbench.report.excerpt import Places, excerpts, table_names
 from ltbench.report.frame import caveats, distinguish, runs_frame
 from ltbench.report.reading import SuiteResults, read_suite
+from ltbench.report.tidy import tidy
 from ltbench.sealed import explained, write_atomically
 
 KINDS = ('png', 'svg', 'pdf')
@@ -79,8 +82,14 @@ class Report:
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """One row a run, see :func:`ltbench.report.frame.runs_frame`."""
-        return runs_frame(self.results.records)
+        """One row a run, see :func:`ltbench.report.frame.runs_frame`.
+
+        Raises:
+            StoreError: If predictions that were kept with a record are lost or changed.
+        """
+        paths = {place: record_path(self.results.suite, run) for place, run in enumerate(self.as_recorded)}
+        kept = {place: predictions_of(path, self.as_recorded[place]) for place, path in paths.items()}
+        return runs_frame(self.results.records, {place: found.right for place, found in kept.items() if found})
 
     @cached_property
     def tests(self) -> pd.DataFrame:
@@ -130,6 +139,7 @@ def write_report(
     contents = {
         'leaderboard.csv': tables.csv(board),
         'leaderboard.md': '\n'.join([leaderboard_text, *filter(None, sections)]),
+        'runs.csv': tables.csv(tidy({Path(record_name(run)): run for run in report.as_recorded}).drop(columns='suite')),
         'statistics.csv': tables.csv(tests),
     }
     if len(beside):
@@ -161,9 +171,8 @@ def write_report(
                 left_out=list(results.left_out.values()),
                 statistics=tests,
                 ranks=text.said_of_ranks(ranks),
-                # of one table they are its order, which the leaderboard has
                 mean_ranks=ranks.mean_ranks.rename('mean_rank').rename_axis('method').reset_index()
-                if len(ranks.tables) > 1
+                if ranks.says_something
                 else None,
                 published=beside,
                 published_order=order,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.stats import t
 
 from ltbench.config import Benchmark, Spec, leaves, parse_specs
 from ltbench.errors import UsageError
@@ -18,13 +18,21 @@ from ltbench.record import origin_of
 from ltbench.report.escaping import in_markdown
 from ltbench.report.frame import GROUP, by_table
 from ltbench.report.holm import holm
+from ltbench.report.noise import fit
 from ltbench.report.options import SECTIONS, as_text, check_known, options_of, place
 
 SCORES = ('top1', 'many', 'medium', 'few', 'macro')
+OF_RUN = ('value_of_score', 'difference', 'block')
+"""Columns of a run's differences that do not tell combinations apart."""
+OWN = ('with', 'is_reference')
+"""What the name of a method and the text of its differences tell in tables for people."""
 PLAIN = 'erm'
 """The method that changes nothing: what is left when the only part of a method is taken away."""
 
-TEST = 'paired t-test over seeds, two-sided, Holm-corrected over the rows of one group and score'
+TEST = (
+    't-test, two-sided, on the variation between seeds of all rows of the table together (method + seed, least '
+    'squares), Holm-corrected over the rows of one group and score'
+)
 
 
 @dataclass(frozen=True)
@@ -112,21 +120,24 @@ def summarise(differences: pd.DataFrame) -> pd.DataFrame:
     Columns: what tells a combination apart; ``score``; ``mean``, ``std`` (ddof=1) and ``n`` of its seeds;
     ``difference`` (points, to the reference), ``difference_std`` and ``n_pairs`` of the seeds that both have;
     ``p`` and ``p_holm`` of :data:`TEST`. What does not exist is NaN: an empty group, the difference of a reference or
-    where there is none, the standard deviation of one seed, p of one pair or of differences that are all the same.
+    where there is none, the standard deviation of one seed, p where no row has two seeds or where the two have no
+    common one.
     """
     if differences.empty:
         return differences
-    keys = [column for column in differences.columns if column not in ('run_seed', 'value_of_score', 'difference')]
+    keys = [column for column in differences.columns if column not in ('run_seed', *OF_RUN)]
     groups = differences.groupby(keys, sort=False, dropna=False)
     table = groups['value_of_score'].agg(mean='mean', std='std', n='count').reset_index()
     paired = groups['difference'].agg(['mean', 'std', 'count'])
     table['difference'] = paired['mean'].to_numpy()
     table['difference_std'] = paired['std'].to_numpy()
     table['n_pairs'] = paired['count'].to_numpy()
-    table['p'] = _p_values(differences['difference'], groups.ngroup(), len(table))
-    table['p_holm'] = np.nan
-    for _, family in table.groupby([*GROUP, 'score'], dropna=False):
-        table.loc[family.index, 'p_holm'] = holm(family['p'])
+    told = differences.assign(row=groups.ngroup())
+    table['p'] = table['p_holm'] = np.nan
+    for _, family in told.groupby([*GROUP, 'score'], dropna=False):
+        p = _p_values(family)
+        table.loc[p.index, 'p'] = p.where(table.loc[p.index, 'n_pairs'] > 0)
+        table.loc[p.index, 'p_holm'] = holm(table.loc[p.index, 'p'])
     return table
 
 
@@ -140,18 +151,22 @@ def markdown(table: pd.DataFrame, name: str) -> str:
         f'## Ablation: {in_markdown(name)}',
         '',
         'Accuracy in %, mean ± standard deviation (ddof = 1) over seeds; difference to the reference row (ref.), '
-        f'in points, paired by seed; p: {TEST}. Empty where there is nothing to compare with, or one pair only.',
+        f'in points, ± its standard deviation over common seeds; p: {TEST}. Empty: nothing to compare with.',
     ]
     for key, rows in by_table(table, sort=False):
-        shown = [score for score in SCORES if rows.loc[rows['score'] == score, 'mean'].notna().any()]
-        lines += ['', f'### {in_markdown(key.title)}', '']
-        lines += [
-            '| ' + ' | '.join([*map(in_markdown, what), 'seeds', *(f'{s} | difference | p' for s in shown)]) + ' |'
+        means = rows.groupby('score')['mean'].agg(np.array)
+        told = [score for score in SCORES if not np.isnan(means[score]).all()]
+        shown = [score for score in told if score != 'macro' or not np.allclose(means[score], means['top1'], atol=0.05)]
+        parts = rows[~rows['is_reference'].astype(bool)]
+        named = [
+            name for name in what if name in ('method', 'value') or (name not in OWN and parts[name].nunique() > 1)
         ]
-        lines += ['|---' * (len(what) + 1 + 3 * len(shown)) + '|']
-        for combination, scores in rows.groupby(what, sort=False, dropna=False):
+        head = [*map(in_markdown, named), 'seeds', *(f'{score} | difference | p' for score in shown)]
+        lines += ['', f'### {in_markdown(key.title)}', '', '| ' + ' | '.join(head) + ' |']
+        lines += ['|---' * (len(named) + 1 + 3 * len(shown)) + '|']
+        for _, scores in rows.groupby(what, sort=False, dropna=False):
             of = {row['score']: row for row in scores.to_dict('records')}
-            cells = [*(in_markdown(str(value)) for value in combination), str(of['top1']['n'])]
+            cells = [*(in_markdown(str(of['top1'][name])) for name in named), str(of['top1']['n'])]
             lines.append('| ' + ' | '.join([*cells, *(_cells(of[score]) for score in shown)]) + ' |')
     return '\n'.join(lines) + '\n'
 
@@ -275,23 +290,25 @@ def _differences(
         start = {**{key: row[key] for key in GROUP}, 'method': method, **cells}
         start['is_reference'] = is_reference(row)
         for score, value, difference in zip(SCORES, values, np.round(values - reference, 9), strict=True):
-            lines.append({**start, 'score': score, 'run_seed': row['run_seed'], 'value_of_score': value,
-                          'difference': difference})  # fmt: skip
+            of_run = dict(zip(OF_RUN, (value, difference, row['block']), strict=True))
+            lines.append({**start, 'score': score, 'run_seed': row['run_seed'], **of_run})
     frame = pd.DataFrame(lines)
     return frame.astype({'imbalance_factor': float}) if len(frame) else frame
 
 
-def _p_values(differences: pd.Series, number: pd.Series, count: int) -> np.ndarray:
-    """p of each combination; those with equally many pairs are tested in one call."""
-    present = differences[differences.notna()]
-    by_number = present.groupby(number[present.index]).agg(list)
-    p = np.full(count, np.nan)
-    for pairs in sorted({len(values) for values in by_number}):
-        alike = by_number[by_number.map(len) == pairs]
-        matrix = np.array(alike.tolist())
-        testable = (matrix != matrix[:, :1]).any(axis=1)  # without spread there is no t
-        if pairs > 1 and testable.any():
-            p[alike.index[testable]] = stats.ttest_1samp(matrix[testable], 0, axis=1).pvalue
+def _p_values(differences: pd.DataFrame) -> pd.Series:
+    """p of each row of one table and score against the reference of its block; NaN where nothing is known of noise."""
+    scores = differences.pivot_table(index='row', columns='run_seed', values='value_of_score')
+    p = pd.Series(np.nan, index=scores.index)
+    noise = fit(scores.to_numpy()) if len(scores) else None
+    if noise is None or not noise.freedom:
+        return p
+    for _, block in differences.groupby('block'):
+        references = block.loc[block['is_reference'] & block['value_of_score'].notna(), 'row']
+        mine = scores.index.intersection(block.loc[~block['is_reference'], 'row'].unique())
+        if len(references):
+            found, places = noise.against(scores.index.get_loc(references.iloc[0])), scores.index.get_indexer(mine)
+            p[mine] = 2 * t.sf(abs(found.points / found.errors), found.freedom)[places]
     return p
 
 

@@ -12,11 +12,12 @@ import pandas as pd
 
 from ltbench.errors import UsageError, unknown
 from ltbench.record import origin_of
+from ltbench.report.cells import WITHIN, marked, named, resolution
 from ltbench.report.environments import footnotes, marks_of
 from ltbench.report.escaping import in_markdown
 from ltbench.report.frame import by_table, caveats
 from ltbench.report.reading import SuiteResults
-from ltbench.report.text import rows_to_markdown, score, selection_of
+from ltbench.report.text import rows_to_markdown, selection_of
 from ltbench.sealed import contents_of, explained, write_atomically
 
 COLUMNS = {'top1': 'top-1', 'many': 'many', 'medium': 'medium', 'few': 'few'}
@@ -115,8 +116,8 @@ def _how_to_read(rows: pd.DataFrame) -> str:
         said.append('mean ± standard deviation over seeds')
     if (rows['n_seeds'] == 1).any():
         said.append('of one seed in brackets the 95 % interval over test images')
-    bold = ' Bold: the best and all that the tests cannot tell from it.' if rows['best'].any() else ''
-    return ', '.join(said) + '.' + bold
+    marks = f' Bold: the best; {WITHIN}: within noise of it. {resolution(rows)}' if rows['best'].any() else ''
+    return ', '.join(said) + '.' + marks
 
 
 def _table(rows: pd.DataFrame) -> str:
@@ -124,9 +125,6 @@ def _table(rows: pd.DataFrame) -> str:
     table = []
     for row, sign in zip(rows.to_dict('records'), marks_of(rows), strict=True):
         failed = f' ({row["n_failed"]} failed)' if row['n_failed'] else ''
-        cells = {'method': in_markdown(row['method']) + sign, 'seeds': f'{row["n_seeds"]}{failed}'}
-        for column in scores:
-            cell = score(row, column)
-            cells[COLUMNS[column]] = f'**{cell}**' if column == 'top1' and row['best'] else cell
-        table.append(cells)
+        cells = {'method': in_markdown(named(row)) + sign, 'seeds': f'{row["n_seeds"]}{failed}'}
+        table.append(cells | {COLUMNS[column]: marked(row, column) for column in scores})
     return '\n\n'.join([rows_to_markdown(table), *map(in_markdown, footnotes(rows))])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from ltbench.config import leaves
@@ -79,29 +81,51 @@ def by_table(frame: pd.DataFrame, sort: bool = True) -> Iterator[tuple[TableKey,
         yield TableKey.of(dict(zip(GROUP, group, strict=True))), rows
 
 
-def runs_frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """One row a run, in a stable order.
+def runs_frame(
+    records: Sequence[Mapping[str, Any]], right: Mapping[int, np.ndarray] = MappingProxyType({})
+) -> pd.DataFrame:
+    """One row a run, in a stable order; a run that several methods share has one, under the shortest of their names.
 
-    Columns: the group (benchmark, imbalance_factor, setting, table), method, run_seed, fingerprint, computation,
-    ``class_counts``, one a metric and cost, ``per_class``, ``test_images``, ``environment``, and ``record``, the
-    position in ``records``. A metric that a run does not have is NaN. ``setting`` is that of :func:`distinguish`.
+    Columns: the group (benchmark, imbalance_factor, setting, table), method, ``also`` (other names of it), run_seed,
+    fingerprint, computation, ``class_counts``, one a metric and cost, ``per_class``, ``test_images``, ``environment``,
+    ``record``, the position in ``records``, and ``right``. A metric that a run does not have is NaN. ``setting`` is
+    that of :func:`distinguish`.
 
     Args:
         records: As :func:`ltbench.report.reading.read_suite` gives them: each run once, and one code for each row.
+        right: By position in ``records``: whether each test image is taken for its class, ``[N]``, where that is known.
     """
+    told = distinguish(records)
+    names = names_of(told)
     rows = [
         {key: record[key] for key in COPIED}
+        | {'method': mine[0], 'also': ', '.join(mine[1:]), 'as_named': record['method'] != mine[0]}
         | {metric: record['metrics'][metric] for metric in METRICS}
         | {cost: cost_of(record, cost) for cost in COSTS}
         | {key: record['metrics'][key] for key in ('per_class', 'test_images')}
-        | {'environment': environment_of(record), 'record': position}
-        for position, record in enumerate(distinguish(records))
+        | {'environment': environment_of(record), 'record': position, 'right': right.get(position)}
+        for position, record in enumerate(told)
+        for mine in [names[row_of(record)]]
     ]
-    columns = [*COPIED, *METRICS, *COSTS, 'per_class', 'test_images', 'environment', 'record']
-    frame = pd.DataFrame(rows, columns=columns)
+    columns = [*COPIED, 'also', *METRICS, *COSTS, 'per_class', 'test_images', 'environment', 'record', 'right']
+    frame = pd.DataFrame(rows, columns=[*columns, 'as_named'])
     numbers = [*METRICS, *COSTS, 'imbalance_factor']
     frame[numbers] = frame[numbers].astype(float)
-    return frame.sort_values([*GROUP, 'method', 'run_seed'], ignore_index=True)
+    run = [*GROUP, 'method', 'run_seed']
+    return frame.sort_values([*run, 'as_named', 'record']).drop_duplicates(run, ignore_index=True)[columns]
+
+
+def names_of(told: Iterable[Mapping[str, Any]]) -> dict[tuple[str, float | None, str, str, str], list[str]]:
+    """The names of what each row computes, its own among them, the shortest first: methods can be equal by definition.
+
+    Args:
+        told: Records of :func:`distinguish`, or failures, which are of no other's row.
+    """
+    rows: dict[Any, set[str]] = {}
+    keys = {row_of(one): (TableKey.of(one), one.get('computation', one['method'])) for one in told}
+    for row, key in keys.items():
+        rows.setdefault(key, set()).add(row[-1])
+    return {row: sorted(rows[key], key=lambda name: (len(name), name)) for row, key in keys.items()}
 
 
 def distinguish(told: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

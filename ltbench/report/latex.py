@@ -8,22 +8,21 @@ from typing import Any
 
 import pandas as pd
 
+from ltbench.report.cells import named, resolution, score, scores_of
 from ltbench.report.environments import footnotes, marks_of
 from ltbench.report.escaping import in_latex
 from ltbench.report.frame import by_table
-from ltbench.report.text import SCORES, score
 
 CAPTION = (
     'accuracy and ECE in \\%, mean $\\pm$ standard deviation over seeds (ddof = 1), or for one seed the 95\\,\\% '
-    'bootstrap interval over test images; last epoch, test set. Bold: the best top-1 and all that is not told '
-    'apart from it.'
+    'interval over test images; last epoch, test set. Bold: the best top-1; gray circle: within noise of it.'
 )
 
 
 def latex(board: pd.DataFrame, caveats: Mapping[str, str]) -> dict[str, str]:
-    """A table for each group, by file name; ``\\usepackage{booktabs}`` is all they need.
+    """A table for each group, by file name; ``\\usepackage{booktabs,xcolor}`` is all they need.
 
-    A metric that no method of the group has is left out; a method without a successful run has dashes. What marks mean
+    A metric that says nothing of the group is left out; a method without a successful run has dashes. What marks mean
     stands in the caption.
 
     Args:
@@ -41,14 +40,14 @@ def latex(board: pd.DataFrame, caveats: Mapping[str, str]) -> dict[str, str]:
 
 
 def _table(name: str, label: str, rows: pd.DataFrame, caveat: str) -> str:
-    shown = {metric: title for metric, title in SCORES.items() if rows[f'{metric}_mean'].notna().any()}
+    shown = scores_of(rows)
     body = [
-        ' & '.join([in_latex(row['method'] + sign), str(row['n_seeds']), *_cells(row, shown)]) + r' \\'
+        ' & '.join([in_latex(named(row) + sign), str(row['n_seeds']), *_cells(row, shown)]) + r' \\'
         for row, sign in zip(rows.to_dict('records'), marks_of(rows), strict=True)
     ]
-    said = [caveat, *footnotes(rows)]
+    said = [resolution(rows), caveat, *footnotes(rows)]
     lines = [
-        r'% \usepackage{booktabs}',
+        r'% \usepackage{booktabs,xcolor}',
         r'\begin{table}',
         r'\centering',
         rf'\caption{{{in_latex(name)}: {CAPTION}{"".join(f" {in_latex(text)}" for text in said if text)}}}',
@@ -66,5 +65,6 @@ def _table(name: str, label: str, rows: pd.DataFrame, caveat: str) -> str:
 
 
 def _cells(row: Mapping[str, Any], metrics: Mapping[str, str]) -> list[str]:
-    cells = [score(row, metric, r'$\pm$') or '--' for metric in metrics]
-    return [rf'\textbf{{{cells[0]}}}', *cells[1:]] if row['best'] else cells
+    marks = {'best': r'\textbf{%s}', 'within noise': r'%s\,\textcolor{gray}{$\circ$}'}
+    mark = {'top1': marks.get(row['best'], '%s')}
+    return [mark.get(metric, '%s') % (score(row, metric, r'$\pm$') or '--') for metric in metrics]

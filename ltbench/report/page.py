@@ -32,8 +32,7 @@ class Contents:
         records: Those that the leaderboard was made from.
         failures: Runs that failed, see :class:`ltbench.record_schema.Failure`.
         left_out: What is wrong with each file that is no valid record.
-        leaderboard: See :func:`ltbench.report.tables.leaderboard`. Its column ``best`` (best, not told apart or empty)
-            marks what cannot be told from the best top-1; without it the best mean alone is marked.
+        leaderboard: See :func:`ltbench.report.tables.leaderboard`.
         failures: Runs that failed, see :class:`ltbench.record_schema.Failure`.
         left_out: What is wrong with each file that the report does not use.
         statistics: Comparisons of each method with others.
@@ -78,15 +77,21 @@ def page(contents: Contents) -> str:
     )
     environment.filters['breakable'] = page_tables.breakable
     settings = contents.settings or [record['setting'] for record in contents.records]
-    keys = [
-        frame.row_of({**record, 'setting': setting}) for record, setting in zip(contents.records, settings, strict=True)
-    ]
+    told = [{**record, 'setting': setting} for record, setting in zip(contents.records, settings, strict=True)]
+    names = frame.names_of(told)
+    runs: dict[tuple[page_tables.Key, int], Mapping[str, Any]] = {}  # of equal methods once, as in the leaderboard
+    for shown, record in sorted(
+        zip(told, contents.records, strict=True), key=lambda pair: (len(pair[0]['method']), pair[0]['method'])
+    ):
+        key = frame.row_of(shown | {'method': names[frame.row_of(shown)][0]})
+        runs.setdefault((key, record['run_seed']), record)
+    keys = [key for key, _ in runs]
     boards = page_tables.boards(
-        contents.leaderboard, dict(zip(keys, contents.records, strict=True)), keys, contents.failures, caveats
+        contents.leaderboard, dict(zip(keys, runs.values(), strict=True)), keys, contents.failures, caveats
     )
     row_of = {row.key: row.number for board in boards for row in board.rows}
-    order = sorted(range(len(keys)), key=lambda i: (row_of[keys[i]], contents.records[i]['run_seed'], i))
-    data = page_data.details(contents.suite, [contents.records[i] for i in order], [row_of[keys[i]] for i in order])
+    order = sorted(runs, key=lambda run: (row_of[run[0]], run[1]))
+    data = page_data.details(contents.suite, [runs[run] for run in order], [row_of[key] for key, _ in order])
     titles = _titles(contents.leaderboard)
     compared, apart = page_tables.published(contents.published, caveats)
     return environment.get_template('page.html').render(
@@ -94,12 +99,12 @@ def page(contents: Contents) -> str:
         how_ordered=HOW_ORDERED,
         facts=_facts(contents),
         boards=boards,
-        metrics=page_tables.METRIC_COLUMNS,
+        metrics=[c for c in page_tables.METRIC_COLUMNS if any(c in board.columns for board in boards)],
         filters=_filters(boards),
         tables={
             'statistics': [
                 *page_tables.plain(contents.mean_ranks, 'Mean ranks'),
-                *page_tables.comparisons(contents.statistics, 'Against others', caveats),
+                *page_tables.comparisons(contents.statistics, caveats),
             ],
             'compared': compared,
             'apart': apart,

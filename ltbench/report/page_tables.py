@@ -11,11 +11,12 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
+from ltbench.report.cells import difference_cells, named, resolution, scores_of
 from ltbench.report.environments import footnotes, marks_of
 from ltbench.report.frame import GROUP, by_table, row_of
-from ltbench.report.statistics import SCORES, by_score
+from ltbench.report.statistics import BASELINE, SCORES
 
-STANDING = {'best': 'best', 'not told apart': 'tied'}
+STANDING = {'best': 'best', 'within noise': 'tied'}
 """What the leaderboard's column ``best`` says -> how the cell is marked."""
 LONG_WORD = 20  # letters
 MOST_ROWS = 40  # of a table that stands open; the leaderboard itself is never folded
@@ -44,7 +45,11 @@ METRIC_COLUMNS = (
     Column('medium', 'medium', 'mean accuracy of classes with 20 to 100 training images, %'),
     Column('few', 'few', 'mean accuracy of classes with fewer than 20 training images, %'),
     Column('macro', 'macro', 'mean accuracy of all classes, %'),
-    Column('geometric_mean', 'geom.', 'geometric mean of the accuracies of all classes, %'),
+    Column(
+        'geometric_mean',
+        'geom.',
+        'geometric mean of class accuracies, %; 0 if a class has no image right',
+    ),
     Column('nll', 'NLL', 'negative log-likelihood, nats; lower is better', 2, True),
     Column('ece', 'ECE', 'expected calibration error, 15 bins, %; lower is better', 1, True),
 )
@@ -77,11 +82,7 @@ class Row:
     reason: str  # of a method that failed altogether
     cells: list[Cell]
     mark: str = ''  # of an environment that is not its table's main one
-
-    @property
-    def method(self) -> str:
-        """As typed."""
-        return self.key[-1]
+    method: str = ''  # as typed, with other names of the same computation
 
 
 @dataclass
@@ -93,7 +94,7 @@ class Board:
     setting: str
     about: str
     caveat: str  # of the benchmark, to stand at each of its tables
-    tested: bool  # whether it is known which methods cannot be told from the best
+    resolution: str  # which differences are noise
     columns: list[Column] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     footnotes: list[str] = field(default_factory=list)
@@ -144,12 +145,12 @@ def boards(
     for key in [*rows, *(key for key in sorted(failed, key=str) if key not in rows)]:
         groups[key[:-1]].append(key)
     of_group = {key[:-1]: record for key, record in examples.items()}
-    columns = [c for c in METRIC_COLUMNS if f'{c.name}_mean' in leaderboard]
-    columns += [c for c in COST_COLUMNS if c.name in leaderboard]
     made, number = [], 0
     signs = dict(zip(rows, marks_of(leaderboard), strict=True))
     for group, members in groups.items():
         (benchmark, factor, setting, _), example = group, of_group.get(group)
+        mine = leaderboard.iloc[[n for n, key in enumerate(rows) if key[:-1] == group]]
+        columns = _columns(mine)
         about = _about(example) if example else 'No run of this table has succeeded.'
         board = Board(
             benchmark,
@@ -157,16 +158,17 @@ def boards(
             setting,
             about,
             caveats.get(benchmark, ''),
-            'best' in leaderboard,
+            resolution(mine),
             columns,
         )
         marks = {column.name: _marks(column, {key: rows[key] for key in members if key in rows}) for column in columns}
         for key in members:
             cells = [_board_cell(column, rows.get(key, {}), marks[column.name].get(key, '')) for column in columns]
             reason = '' if seeds[key] else '; '.join(failed[key])
-            board.rows.append(Row(number, key, seeds[key], len(failed[key]), reason, cells, signs.get(key, '')))
+            method = named(rows[key]) if key in rows else key[-1]
+            board.rows.append(Row(number, key, seeds[key], len(failed[key]), reason, cells, signs.get(key, ''), method))
             number += 1
-        board.footnotes += footnotes(leaderboard.iloc[[n for n, key in enumerate(rows) if key[:-1] == group]])
+        board.footnotes += footnotes(mine)
         made.append(board)
     return made
 
@@ -189,14 +191,21 @@ def plain(frame: pd.DataFrame | None, heading: str, caveats: Mapping[str, str] |
     ]
 
 
-def comparisons(frame: pd.DataFrame | None, title: str, caveats: Mapping[str, str] | None = None) -> list[Table]:
-    """Of :func:`ltbench.report.statistics.against`: that a method is compared with the best stands beside its name."""
-    if frame is None or frame.empty or 'reference' not in frame:
-        return plain(frame, title, caveats)
-    frame = by_score(frame)
-    against = frame['against'].astype(str).where(frame['reference'] != 'best', frame['against'] + ' (the best)')
-    p_values = [f'{score} p' for score in SCORES if f'{score} p' in frame]
-    return plain(frame.assign(against=against).drop(columns=['reference', *p_values]), title, caveats)
+def comparisons(tests: pd.DataFrame | None, caveats: Mapping[str, str]) -> list[Table]:
+    """Differences to the baseline, of :func:`ltbench.report.statistics.against`; those to the best are marks."""
+    if tests is None or tests.empty:
+        return []
+    found = []
+    for key, rows in by_table(tests[tests['reference'] == BASELINE], sort=False):
+        cells = difference_cells(rows)
+        scores = [score for score in SCORES if score in cells]
+        lines = [
+            [Cell(str(method)), *(Cell(said + ' *' * significant, number=True) for said, significant in of.values())]
+            for method, of in cells[scores].to_dict('index').items()
+        ]
+        labels = ['method', *(f'Δ {score.replace("top1", "top-1")}' for score in scores)]
+        found.append(Table(f'Against {BASELINE}: {key.title}', labels, lines, caveats.get(key.benchmark, '')))
+    return found
 
 
 def ablation(frame: pd.DataFrame, title: str, caveats: Mapping[str, str] | None = None) -> list[Table]:
@@ -238,9 +247,16 @@ def published(frame: pd.DataFrame | None, caveats: Mapping[str, str] | None = No
     differs = frame['differs'].astype(bool)
     same, other = (
         frame[~differs].drop(columns='differs'),
-        frame[differs].drop(columns=['difference', 'tolerance', 'verdict']),
+        frame[differs].drop(columns=['difference', 'low', 'high', 'verdict']),
     )
     return plain(same, 'Same recipe', caveats), plain(other, 'Another recipe', caveats)
+
+
+def _columns(rows: pd.DataFrame) -> list[Column]:
+    """The columns that say something of a table: costs of the network only where methods differ in them."""
+    shown = {*scores_of(rows), 'nll', 'cpu_seconds', 'wall_seconds'}
+    shown |= {cost for cost in ('parameters', 'flops') if rows[cost].dropna().nunique() > 1}
+    return [column for column in (*METRIC_COLUMNS, *COST_COLUMNS) if column.name in shown]
 
 
 def _about(record: Mapping[str, Any]) -> str:
@@ -250,10 +266,10 @@ def _about(record: Mapping[str, Any]) -> str:
 
 
 def _marks(column: Column, rows: Mapping[Key, Mapping[str, Any]]) -> dict[Key, str]:
-    """The best of a column; for top-1 also what cannot be told from it, where the leaderboard says."""
+    """The best of a column; for top-1 also what is within noise of it."""
     if column not in METRIC_COLUMNS:
         return {}
-    if column.name == 'top1' and any('best' in row for row in rows.values()):
+    if column.name == 'top1':
         return {key: STANDING[row['best']] for key, row in rows.items() if row['best']}
     means = {key: row[f'{column.name}_mean'] for key, row in rows.items()}
     means = {key: mean for key, mean in means.items() if not pd.isna(mean)}
@@ -325,7 +341,6 @@ def _said(name: str, value: Any) -> str:
 LABELS = {
     'top1_mean': 'top-1', **{f'{score} difference': f'Δ {score.replace("top1", "top-1")}' for score in SCORES},
     **{f'{score} p_holm': f'p {score.replace("top1", "top-1")} (Holm)' for score in SCORES},
-    **{f'{score} note': f'why no p {score.replace("top1", "top-1")}' for score in SCORES},
     'p_holm': 'p (Holm)', 'n_seeds': 'seeds', 'n_pairs': 'pairs', 'is_reference': 'reference',
     'n_methods': 'methods', 'kendall_tau': "Kendall's tau",
 }  # fmt: skip

@@ -9,21 +9,27 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import product
 from statistics import fmean
 from typing import Any
 
 import pandas as pd
-from scipy.stats import kendalltau
+from scipy.stats import kendalltau, t
 
 from ltbench.config import ROOT_OF_PACKAGE, leaves, parse_specs
 from ltbench.errors import StoreError
 from ltbench.record import ROW, origin_of
 from ltbench.report.escaping import in_markdown
-from ltbench.report.frame import GROUP, by_table, row_of
+from ltbench.report.frame import GROUP, TableKey, by_table, row_of
+from ltbench.report.noise import fit
 
-TOLERANCE_POINTS = 1.0
-TOLERANCE_STDS = 2.0
-"""A measured mean agrees within the larger of so many points and so many standard deviations over its seeds."""
+TOLERANCE = 1.0
+"""Points, that a measured mean and a published value may differ by: for its seeds, its epoch, its software."""
+LEVEL = 0.95
+VERDICTS = f"""\
+agrees: the 95 % interval of the difference lies within {TOLERANCE:g} point of 0; differs: it lies wholly outside;
+cannot say: neither, or single seeds, which have no interval. It is that of the measured mean, by the variation between
+seeds of all methods of its table, and of the published one where its standard error is stated"""
 
 SCORES = {'all': 'top1', 'many': 'many', 'medium': 'medium', 'few': 'few'}
 """Columns of the published file -> metrics of a record."""
@@ -80,7 +86,7 @@ HOW_ORDERED = (
 
 COLUMNS = [
     *ROW, 'published_method', 'recipe', 'source', 'verified', 'score', 'published', 'measured', 'std',
-    'n_seeds', 'difference', 'tolerance', 'verdict', 'differs',
+    'n_seeds', 'difference', 'low', 'high', 'verdict', 'differs',
 ]  # fmt: skip
 
 ORDER_COLUMNS = [
@@ -115,16 +121,18 @@ Record = Mapping[str, Any]
 def beside(records: Sequence[Record]) -> pd.DataFrame:
     """Each measured row with the published rows of its method: one line a published row and score.
 
-    A line without ``differs`` has a ``difference`` (measured - published, points), a ``tolerance`` and a ``verdict``:
-    agrees, higher or lower. One with ``differs`` has none of them: the two were not made alike. A score that only one
-    of the two has makes no line. Measured rows without a published one are left to :func:`without_published`; an empty
-    frame where nothing applies.
+    A line without ``differs`` has a ``difference`` (measured - published, points), its interval from ``low`` to
+    ``high``, and a ``verdict``, see :data:`VERDICTS`. One with ``differs`` has none of them: the two were not made
+    alike. A score that only one of the two has makes no line. Measured rows without a published one are left to
+    :func:`without_published`; an empty frame where nothing applies.
     """
+    rows = _measured_rows(records)
+    errors = _standard_errors(rows)
     lines = [
         line
-        for runs in _measured_rows(records)
+        for runs in rows
         for published in _candidates(runs[0])
-        for line in _lines(runs, published)
+        for line in _lines(runs, published, errors[row_of(runs[0])])
     ]
     table = pd.DataFrame(lines, columns=COLUMNS).astype({'imbalance_factor': float, 'published': float})
     table['rank'] = table['score'].map({score: rank for rank, score in enumerate(SCORES.values())})
@@ -186,10 +194,8 @@ def markdown(table: pd.DataFrame, order: pd.DataFrame, records: Sequence[Record]
     if table.empty:
         return '\n'.join([*lines, left]) + '\n'
     lines += [
-        f'A measured mean agrees with a published value within the larger of {TOLERANCE_POINTS:g} points and '
-        f'{TOLERANCE_STDS:g} standard deviations (ddof = 1) over its seeds. Published values are mostly those of the '
-        'best epoch on the test set, ours are those of the last. `*`: the published value was not checked at its '
-        f'source. {left}',
+        f'{VERDICTS}. Published values are mostly those of the best epoch on the test set, ours are those of the last. '
+        f'`*`: the published value was not checked at its source. {left}',
     ]
     for heading, part, draw in (
         ('Same recipe', table[table.differs == ''], _compared),
@@ -239,7 +245,28 @@ def _published_by() -> dict[tuple[str, float | None], list[dict[str, Any]]]:
     return rows
 
 
-def _lines(runs: Sequence[Record], published: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _standard_errors(rows: Sequence[Sequence[Record]]) -> dict[tuple[Any, ...], dict[str, tuple[float, float]]]:
+    """Standard error of each row's mean of each score, and its degrees of freedom; NaN where all have single seeds."""
+    tables: dict[TableKey, dict[str, dict[int, Record]]] = {}
+    for runs in rows:  # methods that are one computation are one
+        mine = tables.setdefault(TableKey.of(runs[0]), {}).setdefault(runs[0]['computation'], {})
+        mine |= {run['run_seed']: run for run in runs}
+    found: dict[tuple[TableKey, str], dict[str, tuple[float, float]]] = {}
+    for (key, methods), score in product(tables.items(), SCORES.values()):
+        values = {name: {seed: run['metrics'][score] for seed, run in runs.items()} for name, runs in methods.items()}
+        scores = pd.DataFrame.from_dict(values, orient='index', dtype=float).dropna(how='all')
+        if scores.empty:
+            continue
+        noise = fit(scores.to_numpy(), blocks=False)  # what a seed does to all methods is noise of each mean
+        of_rows = zip((noise.variances / noise.runs) ** 0.5, noise.freedoms, strict=True)
+        for method, told in zip(scores.index, of_rows, strict=True):
+            found.setdefault((key, method), {})[score] = told
+    return {row_of(runs[0]): found.get((TableKey.of(runs[0]), runs[0]['computation']), {}) for runs in rows}
+
+
+def _lines(
+    runs: Sequence[Record], published: Mapping[str, Any], errors: Mapping[str, tuple[float, float]]
+) -> Iterator[dict[str, Any]]:
     differs = '; '.join(_differences(runs[0], published))
     for column, score in SCORES.items():
         values = pd.Series([run['metrics'][score] for run in runs], dtype=float)
@@ -255,15 +282,19 @@ def _lines(runs: Sequence[Record], published: Mapping[str, Any]) -> Iterator[dic
             'std': std,
             'n_seeds': len(values),
             'difference': float('nan'),
-            'tolerance': float('nan'),
+            'low': float('nan'),
+            'high': float('nan'),
             'verdict': '',
             'differs': differs,
         }
         if not differs:
+            error, freedom = errors[score]
+            stated = 0.0 if pd.isna(published['standard_error']) else published['standard_error']
+            half = t.ppf((1 + LEVEL) / 2, freedom) * (error**2 + stated**2) ** 0.5
             difference = round(mean - published[column], 6)  # 74.35 - 73.35 is a little more than 1
-            tolerance = round(max(TOLERANCE_POINTS, 0.0 if len(values) == 1 else TOLERANCE_STDS * std), 6)
-            verdict = 'agrees' if abs(difference) <= tolerance else 'higher' if difference > 0 else 'lower'
-            line |= {'difference': difference, 'tolerance': tolerance, 'verdict': verdict}
+            nearest, furthest = abs(difference) - half, abs(difference) + half
+            verdict = 'agrees' if furthest <= TOLERANCE else 'differs' if nearest > TOLERANCE else 'cannot say'
+            line |= {'difference': difference, 'low': difference - half, 'high': difference + half, 'verdict': verdict}
         yield line
 
 
@@ -335,10 +366,10 @@ def _compared(rows: pd.DataFrame) -> Iterator[str]:
     yield '| method | score | published | measured | seeds | difference | verdict | source |'
     yield '|---|---|---|---|---|---|---|---|'
     for row in rows.to_dict('records'):
-        verdict = f'{row["verdict"]} (± {row["tolerance"]:.1f})'
+        half = '' if pd.isna(row['low']) else f' [{row["low"]:+.1f}, {row["high"]:+.1f}]'
         yield (
             f'| {in_markdown(row["method"])} | {row["score"]} | {_published_value(row)} | {_measured_value(row)} '
-            f'| {row["n_seeds"]} | {row["difference"]:+.1f} | {verdict} | {row["source"]} |'
+            f'| {row["n_seeds"]} | {row["difference"]:+.1f}{half} | {row["verdict"]} | {row["source"]} |'
         )
 
 

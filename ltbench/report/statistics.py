@@ -1,8 +1,8 @@
-"""Which differences the records can tell apart: paired by seed within a table, by ranks across tables."""
+"""Which differences between methods are more than noise: within a table by all its runs, across tables by ranks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,33 +11,40 @@ from scipy import stats
 
 from ltbench.evaluation.metrics import GROUPS
 from ltbench.report.frame import DECIMALS, GROUP, by_table
-from ltbench.report.holm import holm
+from ltbench.report.intervals import image_variances, paired_variance
+from ltbench.report.noise import ALPHA, dunnett, fit, tukey
 
 BASELINE = 'erm'
-ALPHA = 0.05
-TEST = 'paired t-test'
-TESTED = 3
-"""Common seeds from which on the test against the best decides: of two, its one degree of freedom hardly tells any."""
 MIN_BLOCKS = 10
 """Tables that a test of mean ranks takes: with fewer, the statistic is not near chi-square (Demšar, JMLR 2006)."""
-CONSTANT = 1e-9
-"""Percent; differences that vary less do not vary: what is left is the rounding of floats."""
+LEAST = 3
+"""Tables and methods from which on mean ranks say more than the tables."""
 SCORES = ('top1', *GROUPS)
 """By which methods are compared with ``erm``; with the best of their table, which is so by top-1, by that alone."""
-OUTCOME = ['difference', 'difference_std', 'p', 'p_holm', 'note']
-COLUMNS = [*GROUP, 'score', 'method', 'reference', 'against', 'test', 'n', *OUTCOME]
+OUTCOME = ['difference', 'noise', 'p']
+COLUMNS = [
+    *GROUP, 'score', 'method', 'reference', 'against', 'n', *OUTCOME, 'std_error', 'freedom', 'noise_of', 'run_std',
+    'p_equal_variances',
+]  # fmt: skip
 
 
 def against(frame: pd.DataFrame) -> pd.DataFrame:
-    """Every method against ``erm``, overall and by group, and against the best of its table, paired by common seeds.
+    """Every method against ``erm``, overall and by group, and against the best of its table.
 
     Returns:
         One row for each group x reference x score x method. ``reference`` is ``erm`` or ``best``, ``against`` the
         method that this is; ``score`` is ``top1`` and, against ``erm``, ``many``, ``medium`` and ``few`` where there
-        are such classes; ``n`` common seeds; ``difference`` their mean (method minus reference, percentage points) and
-        ``difference_std`` (ddof=1); ``p`` of scipy.stats.ttest_rel, two-sided, and ``p_holm``, corrected by Holm over
-        the methods that are compared with this reference by this score in this table. Where there is no test, ``p`` is
-        NaN and ``note`` says why.
+        are such classes; ``n`` seeds of the method. ``difference`` is method minus reference in percentage points, of
+        the linear model of :mod:`ltbench.report.noise`, so that seeds which only one of the two has do not count;
+        ``std_error`` its standard error and ``freedom`` the degrees of freedom of that. ``p`` is two-sided and
+        adjusted for all methods of the table, and ``noise`` the smallest difference with ``p`` of 0.05: by Dunnett's
+        test against ``erm``, by Tukey's against the best, which its score has chosen.
+
+        ``noise_of`` says what varies: ``seeds`` (of training, on these test images), ``seeds and test images`` where
+        the frame has them (see ``right`` in :func:`ltbench.report.frame.runs_frame`; top-1 alone), and ``test images``
+        where no method has two seeds: of the same networks, so that what another seed would give is not known.
+        ``run_std`` is the standard deviation of a run, pooled over the table; NaN there. ``p_equal_variances`` is that
+        of Bartlett's test: below 0.1 each method has a variance of its own.
     """
     tables = list(_tables(frame))
     if not tables:
@@ -47,102 +54,74 @@ def against(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _tables(frame: pd.DataFrame) -> Iterator[pd.DataFrame]:
     for key, rows in by_table(frame):
-        present = [score for score in SCORES if rows[score].notna().any()]
-        scores = rows.pivot(index='run_seed', columns='method', values=present)
-        means = scores['top1'].mean().round(DECIMALS)
+        means = rows.groupby('method')['top1'].mean().round(DECIMALS)
         best = min(means.index, key=lambda method: (-means[method], method))
-        for reference, name, compared in ((BASELINE, BASELINE, present), ('best', best, ['top1'])):
-            if name in means and len(means) > 1:
-                named = key._asdict() | {'reference': reference, 'against': name, 'test': TEST}
-                yield _paired(_differences(scores, name, compared)).assign(**named)[COLUMNS]
+        compared = [('erm', BASELINE, score) for score in SCORES if rows[score].notna().any()]
+        for reference, name, score in (*compared, ('best', best, 'top1')):
+            scored = rows[rows[score].notna()]
+            if name in set(scored['method']) and scored['method'].nunique() > 1:
+                named = key._asdict() | {'reference': reference, 'against': name, 'score': score}
+                yield _compared(scored, score, name, reference == 'best').assign(**named)[COLUMNS]
 
 
-def _differences(scores: pd.DataFrame, reference: str, compared: Sequence[str]) -> pd.DataFrame:
-    """Every other method minus the reference: ``[seeds, (score, method)]``, of ``scores`` of the same shape."""
-    return pd.concat(
-        {score: scores[score].drop(columns=reference).sub(scores[score][reference], axis=0) for score in compared},
-        axis=1,
-        names=['score', 'method'],
-    )
-
-
-def _paired(differences: pd.DataFrame) -> pd.DataFrame:
-    """What a paired t-test says of each column of ``differences`` ``[seeds, (score, method)]``, over its seeds."""
-    result = pd.DataFrame({'p': np.nan, 'note': ''}, index=differences.columns)
-    result['n'] = differences.notna().sum()
-    result['difference'] = differences.mean()
-    result['difference_std'] = differences.std(ddof=1)
-    result.loc[result['n'] == 0, 'note'] = 'no common seed'
-    result.loc[result['n'] == 1, 'note'] = 'one common seed'
-    constant = (result['n'] > 1) & (result['difference_std'] <= CONSTANT)
-    result.loc[constant, ['difference_std', 'note']] = [0.0, 'the same difference in every seed']
-    equal = constant & (result['difference'].abs() <= CONSTANT)
-    result.loc[equal, ['difference', 'note']] = [0.0, 'no difference in any seed']
-    varying = (result['n'] > 1) & ~constant
-    if varying.any():
-        values = differences.loc[:, varying].to_numpy()
-        # of one sample, the differences: the same test as scipy.stats.ttest_rel of the two
-        result.loc[varying, 'p'] = stats.ttest_1samp(values, 0.0, nan_policy='omit').pvalue
-    result['p_holm'] = result.groupby(level='score', sort=False)['p'].transform(holm)
-    return result.reset_index()
-
-
-def by_score(tests: pd.DataFrame) -> pd.DataFrame:
-    """The same with one row for each group x reference x method.
+def _compared(rows: pd.DataFrame, score: str, name: str, chosen: bool) -> pd.DataFrame:
+    """The methods of one table against one of them.
 
     Args:
+        rows: Its runs.
+        score: By which they are compared.
+        name: The one.
+        chosen: Whether by this score.
+    """
+    scores = rows.pivot(index='method', columns='run_seed', values=score)
+    reference = scores.index.get_loc(name)
+    noise = fit(scores.to_numpy(), step=100 / sum(rows['test_images'].iloc[0]))
+    paired = score == 'top1' and rows['right'].notna().all()
+    of_images = _paired(rows, reference) if paired else 0.0 if noise.freedom else _unpaired(rows, score, reference)
+    found = noise.against(reference, of_images)
+    p, half = (tukey if chosen else dunnett)(found, reference)
+    seeds = ['seeds'] if noise.freedom else []
+    images = ['test images'] if paired or not seeds else []
+    table = pd.DataFrame({
+        'method': scores.index, 'n': noise.runs, 'difference': found.points, 'noise': half, 'p': p,
+        'std_error': found.errors, 'freedom': found.freedom, 'noise_of': ' and '.join([*seeds, *images]),
+        'run_std': noise.variance**0.5, 'p_equal_variances': noise.p_equal,
+    })  # fmt: skip
+    return table[table['method'] != name]
+
+
+def _paired(rows: pd.DataFrame, reference: int) -> np.ndarray:
+    """Variance over test images of each method's difference to one, points squared: ``[methods]``."""
+    right = np.stack([np.mean(list(runs), axis=0) for _, runs in rows.groupby('method')['right']])
+    return paired_variance(right, right[reference])
+
+
+def _unpaired(rows: pd.DataFrame, score: str, reference: int) -> np.ndarray:
+    """The same of single runs of which only hits by class are known, as if they were of different images: too large."""
+    of_run = image_variances(rows)[score].groupby(rows['method']).mean().to_numpy()
+    return of_run + of_run[reference]
+
+
+def standing(board: pd.DataFrame, tests: pd.DataFrame) -> pd.DataFrame:
+    """How each row stands to the best of its table.
+
+    Args:
+        board: A leaderboard with ``rank``.
         tests: Of :func:`against`.
 
     Returns:
-        What names the row, ``n``, and for each score the columns of the outcome: ``few difference``, ``few p_holm``.
-    """
-    row = [*GROUP, 'reference', 'against', 'method', 'n']
-    wide = tests[row].drop_duplicates(ignore_index=True)
-    for score, rows in tests.groupby('score', sort=False):
-        named = rows[[*row, *OUTCOME]].rename(columns={name: f'{score} {name}' for name in OUTCOME})
-        wide = wide.merge(named, how='left', on=row)
-    return wide
-
-
-def pairs_by_images(frame: pd.DataFrame, tests: pd.DataFrame) -> pd.DataFrame:
-    """Runs beside those of the best of their table, seed by seed, of methods with too few seeds in common to be tested.
-
-    Args:
-        frame: Of :func:`ltbench.report.frame.runs_frame`.
-        tests: Of :func:`against`.
-
-    Returns:
-        The group, ``method``, and ``run`` and ``best_run``: index labels of ``frame``; a row for each common seed.
-    """
-    runs = frame[[*GROUP, 'method', 'run_seed']].assign(run=frame.index)
-    best_runs = runs.rename(columns={'method': 'against', 'run': 'best_run'})
-    few = tests.loc[(tests['reference'] == 'best') & (tests['n'] < TESTED), [*GROUP, 'method', 'against']]
-    return few.merge(runs, on=[*GROUP, 'method']).merge(best_runs, on=[*GROUP, 'against', 'run_seed'])
-
-
-def standing(board: pd.DataFrame, tests: pd.DataFrame, pairs: pd.DataFrame, intervals: pd.DataFrame) -> pd.Series:
-    """How each row stands to the best of its table: ``best``, ``not told apart`` or, where it is told apart, empty.
-
-    Told apart is what the paired test against the best tells apart (``p_holm`` below 0.05) or, where the two have one
-    or two seeds in common, what has in each of them a top-1 interval over test images below that of the best. What
-    cannot be compared is not told apart. Where a table has one method, there is nothing to be the best of: empty.
-
-    Args:
-        board: A leaderboard with ``rank`` and ``n_seeds``.
-        tests: Of :func:`against`.
-        pairs: Of :func:`pairs_by_images`.
-        intervals: Of :func:`ltbench.report.intervals.image_intervals`, of the runs of ``pairs`` and perhaps others.
+        ``best``: ``best``, ``within noise`` of it, or empty: significantly below it, or nothing to be compared with.
+        ``behind`` and ``noise``: points below the best, and how many of these are noise; ``noise_of`` what. With the
+        index of ``board``.
     """
     key = [*GROUP, 'method']
-    highs, lows = (intervals.loc[pairs[run], f'top1_{side}'] for run, side in (('run', 'high'), ('best_run', 'low')))
-    below = pairs[key].assign(by_images=highs.to_numpy() < lows.to_numpy())
-    by_images = below.groupby(key, dropna=False)['by_images'].all().reset_index()
-    by_seeds = tests.loc[(tests['reference'] == 'best') & (tests['n'] >= TESTED), [*key, 'p_holm']]
-    found = board[key].merge(by_seeds, on=key, how='left').merge(by_images, on=key, how='left')
-    apart = (found['p_holm'].astype(float) < ALPHA) | found['by_images'].eq(True)
+    to_best = tests.loc[tests['reference'] == 'best', [*key, *OUTCOME, 'noise_of']]
+    found = board[key].merge(to_best, on=key, how='left').set_axis(board.index)
     ranked = board.groupby(GROUP, dropna=False)['rank'].transform('count')
-    result = pd.Series('not told apart', index=board.index)
-    return result.mask(board['rank'] == 1, 'best').mask(apart | (board['n_seeds'] == 0) | (ranked < 2), '')
+    names = pd.Series('', index=board.index).mask(found['p'] >= ALPHA, 'within noise')
+    names = names.mask((board['rank'] == 1) & (ranked > 1), 'best')
+    found['best'], found['behind'] = names, -found['difference']
+    return found[['best', 'behind', 'noise', 'noise_of']]
 
 
 @dataclass(frozen=True)
@@ -166,6 +145,11 @@ class Ranks:
     nemenyi: pd.DataFrame | None = None
     critical_difference: float | None = None
     note: str = ''
+
+    @property
+    def says_something(self) -> bool:
+        """Whether there are so many tables and methods that the ranks say more than the tables."""
+        return len(self.tables) >= LEAST and len(self.mean_ranks) >= LEAST
 
 
 def mean_ranks(frame: pd.DataFrame) -> Ranks:

@@ -12,12 +12,14 @@ from ltbench.report.environments import as_text as environments_as_text
 from ltbench.report.escaping import in_csv
 from ltbench.report.frame import COSTS, DECIMALS, GROUP, METRICS, runs_frame
 from ltbench.report.intervals import BOUNDED, image_intervals
-from ltbench.report.statistics import against, pairs_by_images, standing
+from ltbench.report.statistics import against, standing
 
 __all__ = ['COSTS', 'GROUP', 'METRICS', 'csv', 'leaderboard', 'runs_frame']
 
-FORMATS = dict.fromkeys(('imbalance_factor', 'parameters', 'flops', 'rank'), '.12g') | {'p': '.4g', 'p_holm': '.4g'}
+WHOLE, P_VALUES = ('imbalance_factor', 'parameters', 'flops', 'rank'), ('p', 'p_holm', 'p_equal_variances')
+FORMATS = dict.fromkeys(WHOLE, '.12g') | dict.fromkeys(P_VALUES, '.4g')
 """Of columns with numbers that four decimals do not suit."""
+HEAD = ['rank', 'method', 'also', 'n_seeds', 'n_failed', 'best', 'behind', 'noise', 'noise_of']
 
 
 def leaderboard(
@@ -25,11 +27,12 @@ def leaderboard(
 ) -> pd.DataFrame:
     """One row for each table and method, best top-1 first, failed methods last.
 
-    Columns: the group, ``rank`` (by top-1; ties share one), ``method``, ``n_seeds``, ``n_failed``, ``best`` (see
-    :func:`ltbench.report.statistics.standing`), ``*_mean`` and ``*_std`` of each metric, ``*_low`` and ``*_high`` of
-    accuracies (95 % bootstrap interval over test images, for single seeds), the mean costs, and ``environments``, a
-    Counter of the runs by what they were computed on. Accuracies are in percent. ``*_std`` has ddof=1 and is NaN for
-    one seed; an empty group is NaN.
+    Columns: the group, ``rank`` (by top-1; ties share one), ``method``, ``also`` (other names of the same computation),
+    ``n_seeds``, ``n_failed``, ``best``, ``behind``, ``noise`` and ``noise_of`` (points below the best, and how many of
+    them are noise of what; see :func:`ltbench.report.statistics.standing`), ``*_mean`` and ``*_std`` of each metric,
+    ``*_low`` and ``*_high`` of accuracies (95 % interval over test images, for single seeds), the mean costs,
+    and ``environments``, a Counter of the runs by what they were computed on. Accuracies are in percent. ``*_std`` has
+    ddof=1 and is NaN for one seed; an empty group is NaN.
 
     Args:
         frame: Of :func:`runs_frame`.
@@ -40,7 +43,7 @@ def leaderboard(
     """
     key = [*GROUP, 'method']
     groups = frame.groupby(key, dropna=False, sort=False)
-    board = groups.agg(n_seeds=('run_seed', 'count')).reset_index()
+    board = groups.agg(also=('also', 'first'), n_seeds=('run_seed', 'count')).reset_index()
     for metric in METRICS:
         board[f'{metric}_mean'] = groups[metric].mean().round(DECIMALS).to_numpy()
         board[f'{metric}_std'] = groups[metric].std(ddof=1).to_numpy()
@@ -48,19 +51,17 @@ def leaderboard(
         board[cost] = groups[cost].mean().to_numpy()
     board['environments'] = groups['environment'].agg(Counter).to_numpy()
     tests = against(frame) if tests is None else tests
-    pairs = pairs_by_images(frame, tests)
-    single = frame.index[groups['run_seed'].transform('count') == 1]
-    intervals = image_intervals(frame.loc[single.union(pairs['run']).union(pairs['best_run']).unique()])
-    board = board.merge(pd.concat([frame.loc[single, key], intervals.loc[single]], axis=1), on=key, how='left')
-    board = board.merge(_count(failures), on=key, how='outer')
+    single = frame[groups['run_seed'].transform('count') == 1]
+    board = board.merge(pd.concat([single[key], image_intervals(single)], axis=1), on=key, how='left')
+    board = board.merge(_count(failures), on=key, how='outer').fillna({'also': ''})
     board[['n_seeds', 'n_failed']] = board[['n_seeds', 'n_failed']].fillna(0).astype(int)
     board['environments'] = [row if isinstance(row, Counter) else Counter() for row in board['environments']]
     board['rank'] = board.groupby(GROUP, dropna=False)['top1_mean'].rank(method='min', ascending=False)
-    board['best'] = standing(board, tests, pairs, intervals)
+    board = pd.concat([board, standing(board, tests)], axis=1)
     bounds = {metric: ('low', 'high') if metric in BOUNDED else () for metric in METRICS}
     metrics = [f'{metric}_{what}' for metric in METRICS for what in ('mean', 'std', *bounds[metric])]
     order = [*GROUP, 'top1_mean', 'method']
-    board = board[[*GROUP, 'rank', 'method', 'n_seeds', 'n_failed', 'best', *metrics, *COSTS, 'environments']]
+    board = board[[*GROUP, *HEAD, *metrics, *COSTS, 'environments']]
     return board.sort_values(order, ascending=[name != 'top1_mean' for name in order], ignore_index=True)
 
 

@@ -12,19 +12,26 @@ import pandas as pd
 from ltbench.config import config_names
 from ltbench.console import printable
 from ltbench.record import origin_of
+from ltbench.report.cells import (
+    SCORES,
+    WITHIN,
+    counted,
+    difference_cells,
+    marked,
+    named,
+    resolution,
+    scores_of,
+    to_best,
+)
 from ltbench.report.coverage import Covered
 from ltbench.report.coverage import markdown as coverage_lines
 from ltbench.report.environments import footnotes, marks_of
 from ltbench.report.escaping import in_markdown
 from ltbench.report.frame import TableKey, by_table, processor_of
+from ltbench.report.noise import ALPHA, UNEQUAL
 from ltbench.report.reading import SuiteResults
-from ltbench.report.statistics import ALPHA, BASELINE, Ranks, by_score
+from ltbench.report.statistics import BASELINE, Ranks
 
-SCORES = {
-    'top1': 'top-1', 'many': 'many', 'medium': 'medium', 'few': 'few', 'macro': 'macro',
-    'geometric_mean': 'geometric mean', 'ece': 'ECE',
-}  # fmt: skip
-"""Metrics that are shown, by their names for people."""
 RULES = {'many': '> 100', 'medium': '20 to 100', 'few': '< 20'}
 RULES_OF_SELECTION = {
     'trained': 'last epoch, scored on the test set, which selects nothing',
@@ -40,17 +47,18 @@ MOST_NAMES = 8  # in a sentence
 SOFTWARE = ('ltbench', 'python', 'torch', 'torchvision', 'mmengine', 'numpy')
 
 HOW_TO_READ = f"""\
-Accuracies and ECE in %: mean ± standard deviation over training seeds (ddof = 1), n seeds; a single seed has the 95 %
-interval over test images in brackets instead: a bootstrap within each class, which tells nothing of the variation
-between seeds. Groups are by training images of the class; an empty cell: there is no such class, value or run.
-Parameters in millions, FLOPs of one image's forward pass in millions, CPU and wall seconds of a run's training: means.
-Ranked by top-1. **Bold**: the best, and all that cannot be told from it. Told apart is what a paired t-test over common
-seeds (two-sided, Holm-corrected over the methods of the table) tells from the best with p < {ALPHA}; of one or two
-common seeds, which such a test hardly tells apart, what has in each of them its top-1 interval over test images wholly
-below that of the best. The best is chosen on the same runs, so its lead is somewhat flattering."""
-HOW_TESTED = """\
-Paired tests over common seeds: differences in percentage points, mean ± standard deviation; p of a t-test, two-sided,
-Holm-corrected over the methods of its column."""
+Accuracies and ECE in %: mean ± standard deviation over training seeds (ddof = 1); a single seed has the 95 % interval
+over test images in brackets instead. Groups are by training images of the class; an empty cell: there is no such class,
+value or run. The geometric mean of class accuracies is 0 as soon as one class has no image right.
+
+Ranked by top-1. **Bold**: the best. {WITHIN}: within noise of the best, that is not significantly different from it (at
+5 %, by Tukey's range test, which compares all methods of the table with one another). Noise is estimated from all runs
+of the table together (method + seed, least squares), so that three seeds tell something; a method that varies more than
+others is judged by its own variance. Of single seeds only the noise of the test images is known: it tells whether two
+networks differ, not whether two methods do."""
+HOW_TESTED = f"""\
+Differences to {BASELINE} in points, ± their noise (95 % intervals for all methods at once, Dunnett's test). **Bold**:
+p < {ALPHA}. All p values are in `statistics.csv`."""
 
 
 def markdown(
@@ -61,7 +69,7 @@ def markdown(
     frame: pd.DataFrame,
     covered: Sequence[Covered] = (),
 ) -> str:
-    """The leaderboard: a table and the tests for each group, then the mean ranks.
+    """The leaderboard: a table and the tests for each group, then the mean ranks where they say something.
 
     Args:
         results: What the tables are made from.
@@ -77,12 +85,12 @@ def markdown(
     runs, tested = dict(by_table(frame)), dict(by_table(tests))
     for key, rows in by_table(board, sort=False):
         mine = [results.records[position] for position in runs[key]['record']] if key in runs else []
-        parts += [f'## {in_markdown(key.title)}', _header(mine), _table(rows)]
+        parts += [f'## {in_markdown(key.title)}', _header(mine, rows, tested.get(key)), _table(rows)]
         failures = [failure for failure in results.failures if TableKey.of(failure) == key]
         if failures:
             parts.append('Failed runs:\n' + '\n'.join(_failure(failure) for failure in failures))
-        parts.append(_tests(tested.get(key), rows))
-    return '\n\n'.join([*parts, _mean_ranks(ranks)]) + '\n'
+        parts += _tests(tested.get(key), rows)
+    return '\n\n'.join([*parts, *_mean_ranks(ranks)]) + '\n'
 
 
 def readme(
@@ -156,8 +164,8 @@ def _made_with(records: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _header(records: Sequence[Mapping[str, Any]]) -> str:
-    """What the numbers of one table are of."""
+def _header(records: Sequence[Mapping[str, Any]], rows: pd.DataFrame, tests: pd.DataFrame | None) -> str:
+    """What the numbers of one table are of, and what differences they can resolve."""
     if not records:
         return 'No run of this table has succeeded.'
     first = records[0]
@@ -180,6 +188,8 @@ def _header(records: Sequence[Mapping[str, Any]]) -> str:
             f'- Data: {_data(records)}.',
             f'- Classes: {len(first["class_counts"])}: {groups}.',
             f'- Recorded on: {machines}.',
+            *(f'- {same}.' for same in [_same_network(rows)] if same),
+            *(f'- **{resolution(rows)}**{_spread(tests)}' for _ in rows['noise'].dropna().index[:1]),
             *(f'- Note: {in_markdown(note)}.' for note in _notes(records)),
         ]
     )
@@ -196,22 +206,46 @@ def _data(records: Sequence[Mapping[str, Any]]) -> str:
     return f'{records[0]["data"][:12] or "unknown"}' + (f', read from {in_markdown(roots)}' if roots else '')
 
 
+def _spread(tests: pd.DataFrame | None) -> str:
+    """What :func:`resolution` rests on."""
+    if tests is None or tests.empty:
+        return ''
+    row = tests[tests['reference'] == 'best'].iloc[0]
+    if pd.isna(row['run_std']):
+        return ' What another training seed would give is not known.'
+    varied = pd.notna(row['p_equal_variances']) and row['p_equal_variances'] < UNEQUAL
+    alike = (
+        f'; methods vary differently (Bartlett: p = {row["p_equal_variances"]:.2g}), so each has a variance of its own'
+        if varied
+        else ''
+    )
+    return f' A run has a standard deviation of {row["run_std"]:.1f} points, pooled over the methods{alike}.'
+
+
+def _same_network(rows: pd.DataFrame) -> str:
+    """Parameters and FLOPs, where they are printed alike for all methods; else they have columns."""
+    told = rows[['parameters', 'flops']].dropna().to_numpy() / 1e6
+    texts = {
+        f'Network: {parameters:.2f} million parameters, {flops:.1f} million FLOPs an image'
+        for parameters, flops in told
+    }
+    return texts.pop() if len(texts) == 1 else ''
+
+
 def _table(rows: pd.DataFrame) -> str:
-    alone = (rows['n_seeds'] > 0).sum() == 1
+    alone, seeds = (rows['n_seeds'] > 0).sum() == 1, rows['n_seeds'].unique()
+    costs = {} if _same_network(rows) else {'parameters (M)': ('parameters', 1e6, 2), 'FLOPs (M)': ('flops', 1e6, 1)}
+    costs |= {'CPU s': ('cpu_seconds', 1, 1), 'wall s': ('wall_seconds', 1, 1)}
     table = [
         {
             '': '' if pd.isna(row['rank']) else f'{row["rank"]:.0f}',
-            'method': in_markdown(row['method']) + sign,
-            'n': row['n_seeds'],
-            'failed': row['n_failed'] or '',
+            'method': in_markdown(named(row)) + sign,
+            **({'seeds': row['n_seeds']} if len(seeds) > 1 else {}),
+            **({'failed': row['n_failed'] or ''} if rows['n_failed'].any() else {}),
         }
-        | {name: _score(row, metric) for metric, name in SCORES.items()}
-        | {
-            'parameters (M)': _number(row['parameters'] / 1e6, 2),
-            'FLOPs (M)': _number(row['flops'] / 1e6, 1),
-            'CPU s': _number(row['cpu_seconds'], 1),
-            'wall s': _number(row['wall_seconds'], 1),
-        }
+        | {name: marked(row, metric) for metric, name in scores_of(rows).items()}
+        | ({} if alone else {'to the best ± noise': to_best(row)})
+        | {name: _number(row[cost] / unit, decimals) for name, (cost, unit, decimals) in costs.items()}
         for row, sign in zip(rows.to_dict('records'), marks_of(rows), strict=True)
     ]
     said = [
@@ -227,62 +261,27 @@ def rows_to_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     return '\n'.join('| ' + ' | '.join(map(str, line)) + ' |' for line in lines)
 
 
-def counted(count: int, noun: str) -> str:
-    """``1 table``, ``2 tables``."""
-    return f'{count} {noun}' if count == 1 else f'{count} {noun}s'
-
-
-def _score(row: Mapping[str, Any], metric: str) -> str:
-    return f'**{score(row, metric)}**' if metric == 'top1' and row['best'] else score(row, metric)
-
-
-def score(row: Mapping[str, Any], metric: str, plus_minus: str = '±') -> str:
-    """A metric of a leaderboard's row: ``80.7 ± 2.3``, or ``70.0 [65.8, 74.0]`` for one seed; may be empty."""
-    mean, std = row[f'{metric}_mean'], row[f'{metric}_std']
-    low, high = row.get(f'{metric}_low'), row.get(f'{metric}_high')
-    if pd.isna(mean):
-        return ''
-    if pd.notna(std):
-        return f'{mean:.1f} {plus_minus} {std:.1f}'
-    return f'{mean:.1f} [{low:.1f}, {high:.1f}]' if pd.notna(low) else f'{mean:.1f}'
-
-
-def _tests(tests: pd.DataFrame | None, rows: pd.DataFrame) -> str:
+def _tests(tests: pd.DataFrame | None, rows: pd.DataFrame) -> list[str]:
+    """Methods against the baseline: a row a method, a difference for each score."""
     if (rows['n_seeds'] > 0).sum() < 2:
-        return 'Paired tests: none, they take two methods.'
-    compared = (rows.loc[rows['n_seeds'] > 0, 'method'] == BASELINE).any()
-    said = '' if compared else f' No run of {BASELINE} is here to compare with.'
-    if tests is None or tests['p'].isna().all():
-        notes = Counter() if tests is None else Counter(tests['note'])
-        reasons = ', '.join(f'{note} ({counted(count, "comparison")})' for note, count in sorted(notes.items()))
-        return f'Paired tests: none could be made: {reasons}.{said}'
-    compared_with = [_comparison(rows) for _, rows in tests.groupby('reference', sort=False)]
-    return '\n\n'.join([f'{HOW_TESTED}{said}', *compared_with])
-
-
-def _comparison(tests: pd.DataFrame) -> str:
-    """Methods against one other: a row a method, a difference and a p value for each score."""
-    table = []
-    for row in by_score(tests).to_dict('records'):
-        cells = {'method': in_markdown(row['method']), 'common seeds': row['n']}
-        for score in tests['score'].unique():
-            cells |= {SCORES[score]: _difference(row, score), f'p {SCORES[score]}': _p(row, score)}
-        table.append(cells)
-    against = in_markdown(tests['against'].iloc[0]) + (', the best' if tests['reference'].iloc[0] == 'best' else '')
-    return f'Against {against}:\n\n{rows_to_markdown(table)}'
-
-
-def _difference(row: Mapping[str, Any], score: str) -> str:
-    mean, std = row[f'{score} difference'], row[f'{score} difference_std']
-    return '' if pd.isna(mean) else f'{mean:+.1f}' + ('' if pd.isna(std) else f' ± {std:.1f}')
-
-
-def _p(row: Mapping[str, Any], score: str) -> str:
-    return row[f'{score} note'] if pd.isna(row[f'{score} p']) else f'{row[f"{score} p_holm"]:.2g}'
+        return []
+    to_baseline = None if tests is None else tests[tests['reference'] == BASELINE]
+    if to_baseline is None or to_baseline.empty:
+        return [f'No run of {BASELINE} is here to compare with.']
+    cells = difference_cells(to_baseline)
+    scores = [score for score in scores_of(rows) if score in cells]
+    table = [
+        {'method': in_markdown(method)}
+        | {SCORES[score]: f'**{said}**' if significant else said for score, (said, significant) in of.items()}
+        for method, of in cells[scores].to_dict('index').items()
+    ]
+    return [HOW_TESTED, rows_to_markdown(table)]
 
 
 def said_of_ranks(ranks: Ranks) -> str:
-    """What mean ranks over tables are of, and what a test of them says, or why there is none."""
+    """What mean ranks over tables are of, and what a test of them says, or why there is none; '' of too few to tell."""
+    if not ranks.says_something:
+        return ''
     names = ', '.join(ranks.left_out) if len(ranks.left_out) <= MOST_NAMES else f'{len(ranks.left_out)} methods'
     out = f' Left out, because they are not in all of them: {names}.' if ranks.left_out else ''
     said = f'By mean top-1 over seeds, 1 is best, in {counted(len(ranks.tables), "table")} of two methods or more.{out}'
@@ -292,7 +291,7 @@ def said_of_ranks(ranks: Ranks) -> str:
     apart = (
         f'Nemenyi: mean ranks that differ by {ranks.critical_difference:.2f} or more differ with p < {ALPHA}.'
         if p < ALPHA
-        else 'The methods are not told apart.'
+        else 'Not significantly different.'
     )
     return (
         f'{said} Friedman: chi-square {statistic:.2f}, p = {p:.2g}. {apart} '
@@ -300,14 +299,11 @@ def said_of_ranks(ranks: Ranks) -> str:
     )
 
 
-def _mean_ranks(ranks: Ranks) -> str:
-    lines = ['## Mean ranks over tables', '', in_markdown(said_of_ranks(ranks))]
-    if len(ranks.mean_ranks):
-        table = [
-            {'method': in_markdown(method), 'mean rank': f'{rank:.2f}'} for method, rank in ranks.mean_ranks.items()
-        ]
-        lines += ['', rows_to_markdown(table)]
-    return '\n'.join(lines)
+def _mean_ranks(ranks: Ranks) -> list[str]:
+    if not ranks.says_something:
+        return []
+    table = [{'method': in_markdown(method), 'mean rank': f'{rank:.2f}'} for method, rank in ranks.mean_ranks.items()]
+    return ['## Mean ranks over tables', in_markdown(said_of_ranks(ranks)), rows_to_markdown(table)]
 
 
 def _left_out(results: SuiteResults) -> list[str]:

@@ -218,6 +218,7 @@ def _show_report(
         What went wrong, and what was shown of a report that leaves nothing out.
     """
     from ltbench.report import Report, read_suite, write_report
+    from ltbench.report.cells import named
     from ltbench.report.environments import footnotes, marks_of
     from ltbench.report.frame import by_table
 
@@ -245,7 +246,7 @@ def _show_report(
         for row, sign in zip(rows.to_dict('records'), marks_of(rows), strict=True):
             cells = [_mean_std(row[f'{column}_mean'], row[f'{column}_std']) for column in columns]
             failed = f' ({row["n_failed"]} failed)' if row['n_failed'] else ''
-            table['rows'].append([row['method'] + sign, f'{row["n_seeds"]}{failed}', *cells])
+            table['rows'].append([named(row) + sign, f'{row["n_seeds"]}{failed}', *cells])
         shown += [table, *footnotes(rows)]
     drawn = any((results.folder / 'figures').glob('*.png'))
     shown.append(f'Leaderboard{" and figures" if figures and drawn else ""}: {results.folder}')

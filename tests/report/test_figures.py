@@ -77,7 +77,7 @@ def test_the_leaderboard_is_in_order_with_seeds_means_and_intervals_of_single_se
     seeds, means = axes.lines[0], axes.containers[0]
     assert {(x, rows[y]) for x, y in seeds.get_xydata()} == {(20, 'erm'), (22, 'erm'), (80, 'crt')}
     assert [(x, rows[y]) for x, y in means.lines[0].get_xydata()] == [(21, 'erm')]  # none of one seed, drawn already
-    intervals = next(c for c in axes.collections if 'bootstrap' in str(c.get_label()))
+    intervals = next(c for c in axes.collections if 'interval over' in str(c.get_label()))
     assert [[(x, rows[y]) for x, y in segment] for segment in intervals.get_segments()] == [[(75, 'crt'), (85, 'crt')]]
 
 

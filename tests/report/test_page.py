@@ -18,6 +18,7 @@ from ltbench.report.frame import distinguish
 from ltbench.report.page import Contents, page
 from ltbench.report.page_data import run_id
 from ltbench.report.page_tables import breakable
+from ltbench.report.statistics import against
 
 NASTY = ('<script>alert(1)</script>', 'a&b "c"', '</script><img src=x onerror=alert(1)>')
 VOID = {'meta', 'link', 'input', 'img', 'br', 'wbr'}
@@ -148,7 +149,7 @@ def test_what_does_not_exist_is_a_dash_and_a_single_seed_has_no_deviation():
     document = Document(page(contents([make_record(counts=(5000, 1500, 400, 120))])))
     row = document.row('erm')
     assert row[1] == '1' and '±' not in row[2]
-    assert row[4:6] == ['–none', '–none']  # no medium and no few classes
+    assert document.row('method')[2:5] == ['top-1', 'geom.', 'NLL']  # all classes are many: macro and many are top-1
 
 
 def test_failed_runs_are_shown(records):
@@ -161,17 +162,17 @@ def test_failed_runs_are_shown(records):
     assert 'records/x.json is no valid record' in html
 
 
-def test_the_best_and_what_cannot_be_told_from_it(records):
+def test_the_best_and_what_is_within_noise_of_it(records):
     records += [make_record('crt', seed, hits=[0] * len(COUNTS)) for seed in (0, 1, 2)]
     wanted = contents(records)
-    wanted.leaderboard['best'] = wanted.leaderboard['method'].map({'erm': 'best', 'nbn': 'not told apart', 'crt': ''})
+    wanted.leaderboard['best'] = wanted.leaderboard['method'].map({'erm': 'best', 'nbn': 'within noise', 'crt': ''})
     document = Document(page(wanted))
     told = [document.row(method)[2].partition(', ')[2] for method in ('erm', 'nbn', 'crt')]
-    assert told == ['best', 'cannot be told from the best', '']
+    assert told == ['best', 'within noise of the best', '']
 
 
 def test_other_recipes_are_apart(records):
-    row = {'method': 'erm', 'published': 70.0, 'measured': 71.0, 'difference': 1.0, 'tolerance': 2.0}
+    row = {'method': 'erm', 'published': 70.0, 'measured': 71.0, 'difference': 1.0, 'low': 0.5, 'high': 1.5}
     published = pd.DataFrame([row | {'verdict': 'agrees', 'differs': ''}, row | {'verdict': '', 'differs': 'epochs'}])
     same, other = page(contents(records, published=published)).split('Another recipe than published')
     assert 'agrees' in same and '+1.00' in same and 'epochs</td>' not in same
@@ -195,8 +196,9 @@ def test_a_caveat_stands_at_every_table_of_its_benchmark(records):
         record['config']['benchmark']['caveat'] = said
     others = [make_record(method, benchmark='other_lt') for method in ('erm', 'nbn')]
     rows = [{key: r[key] for key in tables.GROUP} for r in (*records, *others)]
-    statistics = pd.DataFrame([row | {'method': 'erm', 'p': 0.5} for row in rows])
-    html = page(contents([*records, *others], statistics=statistics, ablations={'a': statistics}))
+    ablations = {'a': pd.DataFrame([row | {'method': 'erm', 'p': 0.5} for row in rows])}
+    statistics = against(tables.runs_frame([*records, *others]))
+    html = page(contents([*records, *others], statistics=statistics, ablations=ablations))
     assert html.count('class="caveat">Not &lt;comparable&gt;.</p>') == 3  # leaderboard, statistics, ablation
 
 
@@ -215,7 +217,7 @@ def test_names_break_where_they_have_parts(name, parts):
 
 @pytest.mark.parametrize(('rows', 'folded'), [(40, 0), (41, 1)])
 def test_a_long_table_is_folded_and_counted(records, rows, folded):
-    html = page(contents(records, statistics=pd.DataFrame({'method': [f'm{n}' for n in range(rows)]})))
+    html = page(contents(records, mean_ranks=pd.DataFrame({'method': [f'm{n}' for n in range(rows)]})))
     assert html.count('<details class="long">') == html.count(f'({rows} rows)') == folded
 
 

@@ -40,7 +40,7 @@ def leaderboard(material: Material, width: float) -> Drawn | None:
         low, high = np.array([material.intervals[method] for method in single]).T
         axes.hlines(
             [place[method] for method in single], low, high, color=PALE, linestyle=(0, (2, 1.2)), linewidth=1.3,
-            zorder=1.5, label='bootstrap interval over test images (one seed)',
+            zorder=1.5, label='95 % interval over test images (one seed)',
         )  # fmt: skip
     several = (stats['count'] > 1).to_numpy()
     if several.any():

@@ -138,10 +138,9 @@ def materials(
         show: Methods, in this order; empty for all.
     """
     frame = frame[frame.method.isin(show)] if show else frame
-    of_run = {(TableKey.of(record), record['method'], record['run_seed']): record for record in records}
     found = []
     for key, rows in by_table(frame):
-        mine = [of_run[key, method, seed] for method, seed in zip(rows.method, rows.run_seed, strict=True)]
+        mine = [records[position] for position in rows.record]
         found.append(_material(key, rows, mine, _intervals_of(intervals, key), tuple(show)))
     return found
 
