@@ -15,7 +15,7 @@ import pandas as pd
 from ltbench.config import config_names, load_suite
 from ltbench.evaluation.predictions import predictions_of
 from ltbench.record import record_name, record_path
-from ltbench.report import ablation, latex, page, published, statistics, tables, text
+from ltbench.report import ablation, latex, page, page_data, published, statistics, tables, text
 from ltbench.report.coverage import coverage
 from ltbench.report.environments import check_strictly
 from ltbench.report.escaping import in_file_name
@@ -151,37 +151,14 @@ def write_report(
         contents |= latex.latex(board, caveats(results.records))
     drawn: list[Path] = []
     for_paper: list[Path] = []
-    captions: dict[str, str] = {}
     with explained('report', results.folder, 'LTBENCH_RESULTS'):
         if figures or paper:
-            from ltbench.report import figures as all_kinds
+            from ltbench.report.figures import draw_all
 
-            captions = {name: kind.says for name, kind in all_kinds.FIGURES.items()} | all_kinds.OTHERS
             what = {'intervals': board, 'ablations': differences, 'ranks': ranks, 'show': show}
-            draw = partial(all_kinds.draw_all, results.records, frame, **what)
+            draw = partial(draw_all, results.records, frame, **what)
             drawn = _in_place_of(results.folder / 'figures', draw) if figures else []
             for_paper = _in_place_of(results.folder / 'paper', partial(draw, paper=True)) if paper else []
-        contents['index.html'] = page.page(
-            page.Contents(
-                suite=results.suite,
-                commands=text.commands(results),
-                records=report.as_recorded,
-                leaderboard=board,
-                failures=results.failures,
-                left_out=list(results.left_out.values()),
-                statistics=tests,
-                ranks=text.said_of_ranks(ranks),
-                mean_ranks=ranks.mean_ranks.rename('mean_rank').rename_axis('method').reset_index()
-                if ranks.says_something
-                else None,
-                published=beside,
-                published_order=order,
-                ablations=ablations,
-                figures=[path.relative_to(results.folder) for path in drawn],
-                captions=captions,
-                settings=[record['setting'] for record in results.records],
-            )
-        )
         files = [*contents, *(['figures/'] if figures else [])]
         names = {path.name for path in drawn}
         short = excerpts(results, board, results.folder, names).values()
@@ -191,9 +168,11 @@ def write_report(
         perhaps = (f'ablation_{in_file_name(name)}.csv' for name in (*ablation.ABLATIONS, *declared))
         for name in {'published.csv', 'published_order.csv', *perhaps} - {*contents}:
             (results.folder / name).unlink(missing_ok=True)  # of records that are no longer here
+        shown = page_data.tables(report, beside, order, ablations)
+        index = page.write_page(results.folder.parent, results.suite, shown, page_data.runs(report))
     if places is not None:
         places.fill(excerpts(results, board, places.file.parent, names))
-    return [*(results.folder / name for name in contents), *drawn, *for_paper]
+    return [*(results.folder / name for name in contents), index, *drawn, *for_paper]
 
 
 def _in_place_of(folder: Path, draw: Callable[[Path], list[Path]]) -> list[Path]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ltbench.config import ROOT_OF_PACKAGE, Spec, parse_specs
 from ltbench.console import printable
+from ltbench.errors import UsageError
 from ltbench.record import origin_of
 
 
@@ -21,11 +22,17 @@ def display_names(records: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     Parts are joined by `` + ``, options stand in brackets. What was not trained here keeps its name.
     """
     return {
-        record['method']: ' + '.join(map(_of_part, parse_specs(record['method'])))
-        if origin_of(record) == 'trained'
-        else printable(record['method'])
+        record['method']: title_of(record['method']) if origin_of(record) == 'trained' else printable(record['method'])
         for record in records
     }
+
+
+def title_of(method: str) -> str:
+    """The name to show of a method, as typed; what cannot be one keeps its name."""
+    try:
+        return ' + '.join(map(_of_part, parse_specs(method)))
+    except UsageError:
+        return printable(method)
 
 
 def _of_part(part: Spec) -> str:

@@ -1,16 +1,28 @@
-"""Records to what the page's script reads: one compact JSON in which runs share what they have in common.
+"""A suite to what the page's script reads: its tables, and its runs.
 
-A configuration, an environment, a list of classes or a curve is kept once and named by its place in a list.
+Runs are one compact JSON in which they share what they have in common: a configuration, an environment, a list of
+classes or a curve is kept once and named by its place in a list.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ltbench.record import record_name
+import pandas as pd
+
+from ltbench.console import printable
+from ltbench.record import origin_of, record_name
+from ltbench.report import text
+from ltbench.report.environments import footnotes, marks_of
+from ltbench.report.frame import GROUP, TableKey, by_table, processor_of, row_of
+from ltbench.report.names import display_names, title_of
 from ltbench.report.tables import METRICS
+
+if TYPE_CHECKING:
+    from ltbench.report import Report
 
 CURVE_POINTS = 80  # of a longer curve every n-th epoch is kept, and the last; more cannot be told apart on the page
 RUN_FIELDS = (
@@ -18,6 +30,7 @@ RUN_FIELDS = (
     'methods', 'cost', 'environment', 'versions', 'chosen', 'warnings',
 )  # fmt: skip
 """What stands at each place of a run in ``runs``."""
+VERSIONS = ('ltbench', 'python', 'torch', 'torchvision', 'mmengine', 'numpy')
 METRIC_NAMES = (*METRICS, 'ece_many', 'ece_medium', 'ece_few')
 
 
@@ -42,26 +55,211 @@ class _Pool:
         return self.places[key]
 
 
-def details(suite: str, records: Sequence[Mapping[str, Any]], rows: Sequence[int]) -> dict[str, Any]:
-    """Everything that the page tells of single runs.
+def tables(
+    report: Report, published: pd.DataFrame, order: pd.DataFrame, ablations: Mapping[str, pd.DataFrame]
+) -> dict[str, Any]:
+    """The tables of a suite, with all that the page says of them but single runs.
 
     Args:
-        suite: Name of the suite.
-        records: In the order in which the page shows them.
-        rows: The row of the leaderboard that each belongs to.
+        report: The suite.
+        published: Of :func:`ltbench.report.published.beside`.
+        order: Of :func:`ltbench.report.published.orders`.
+        ablations: By name, of :mod:`ltbench.report.ablation`.
+    """
+    results = report.results
+    names = {failure['method']: title_of(failure['method']) for failure in results.failures}
+    names |= display_names(results.records)
+    position = {row_of(row): number for number, row in enumerate(report.board.to_dict('records'))}
+    covered = {each.title: each.said for each in report.coverage}
+    tested, frames = dict(by_table(report.tests)), dict(by_table(report.frame))
+    shown = []
+    for key, rows in by_table(report.board, sort=False):
+        mine = [results.records[place] for place in frames[key]['record']] if key in frames else []
+        first = mine[0] if mine else None
+        shown.append({
+            'slug': key.slug, 'title': key.title, 'benchmark': key.benchmark, 'factor': key.imbalance_factor,
+            'setting': key.setting, 'hash': key.table,
+            'caveat': first['config']['benchmark'].get('caveat', '') if first else '',
+            'resolution': text.resolution(rows), 'groups': first['groups'] if first else {},
+            'covered': covered.get(key.title, ''),
+            'scores': text.scores_of(rows),
+            'rows': list(_rows(rows, tested.get(key), position, names, mine)),
+            'notes': footnotes(rows),
+            'failures': [
+                [names[failure['method']], failure['run_seed'], failure['stage'], failure['reason']]
+                for failure in results.failures if TableKey.of(failure) == key
+            ],
+            'beside': [
+                *_published(_of(published, key), names),
+                *(_ablation(name, of, names) for name, frame in ablations.items() if len(of := _of(frame, key))),
+                *_plain('Order of methods', _of(order, key)),
+            ],
+        })  # fmt: skip
+    return {
+        'suite': results.suite,
+        'about': report.suite.doc.partition('\n')[0] if report.suite is not None else '',
+        'commands': text.commands(results),
+        'facts': _facts(report),
+        'left_out': [printable(reason) for reason in results.left_out.values()],
+        'covered': [[each.title, each.said] for each in report.coverage],
+        'tables': shown,
+    }
+
+
+def _rows(
+    rows: pd.DataFrame,
+    tests: pd.DataFrame | None,
+    position: Mapping[Any, int],
+    names: Mapping[str, str],
+    records: Sequence[Mapping[str, Any]],
+) -> Iterator[dict[str, Any]]:
+    """The methods of one table, best first."""
+    versus: dict[str, dict[str, list[float]]] = {}
+    for test in () if tests is None else tests[tests['reference'] == 'erm'].to_dict('records'):
+        outcome = [round(test[name], digits) for name, digits in (('difference', 2), ('noise', 2), ('p', 4))]
+        versus.setdefault(test['method'], {})[test['score']] = outcome
+    origins = {record['method']: origin_of(record) for record in records}
+    seconds = rows.set_index('method')['cpu_seconds']
+    for row, mark in zip(rows.to_dict('records'), marks_of(rows), strict=True):
+        cost = row['cpu_seconds'] / seconds.get('erm', float('nan'))
+        yield {
+            'row': position[row_of(row)], 'method': row['method'], 'name': names[row['method']] + mark,
+            'also': {name: names.get(name, name) for name in row['also'].split(', ') if name},
+            'origin': origins.get(row['method'], 'trained'), 'n': row['n_seeds'], 'failed': row['n_failed'],
+            'rank': _short(row['rank']), 'standing': row['best'], 'behind': _short(row['behind']),
+            'noise': _short(row['noise']),
+            'scores': {
+                metric: [_short(row.get(f'{metric}_{what}')) for what in ('mean', 'std', 'low', 'high')]
+                for metric in text.SCORES
+            },
+            'versus': versus.get(row['method'], {}), 'cost': None if pd.isna(cost) else round(cost, 2),
+        }  # fmt: skip
+
+
+def _of(frame: pd.DataFrame, key: TableKey) -> pd.DataFrame:
+    """The rows of one table."""
+    if frame.empty:
+        return frame
+    return frame[[TableKey.of(row) == key for row in frame[GROUP].to_dict('records')]]
+
+
+def _published(rows: pd.DataFrame, names: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """Published beside measured: what can be compared, and what is of another recipe."""
+    for title, part in (
+        ('Published, same recipe', rows[rows['differs'] == '']),
+        ('Published, another recipe', rows[rows['differs'] != '']),
+    ):
+        if part.empty:
+            continue
+        apart = bool(part['differs'].iloc[0])
+        yield {
+            'title': title,
+            'columns': ['method', 'score', 'published', 'measured',
+                        *(['differs'] if apart else ['difference', 'verdict']), 'source'],
+            'rows': [
+                [names.get(row['method'], row['method']), text.SCORES[row['score']], _text(row['published']),
+                 _text(row['measured']),
+                 *([row['differs']] if apart else [f'{row["difference"]:+.1f}', row['verdict']]), row['source']]
+                for row in part.to_dict('records')
+            ],
+        }  # fmt: skip
+
+
+def _ablation(name: str, rows: pd.DataFrame, names: Mapping[str, str]) -> dict[str, Any]:
+    """An ablation: a row a method, with its difference to the reference in each score."""
+    scores = [score for score in text.SCORES if score in set(rows['score'])]
+    outcome = {'score', 'mean', 'std', 'n', 'difference', 'difference_std', 'p_holm', *GROUP}
+    told = [column for column in rows if column not in outcome]
+    about = [column for column in told if column == 'method' or rows[column].astype(str).nunique() > 1]
+    columns = [*about, 'seeds', *(part for score in scores for part in (text.SCORES[score], 'to reference')), 'p top-1']
+    made = []
+    for _, of in rows.groupby(about, sort=False, dropna=False):
+        by_score = of.set_index('score')
+        cells = [_text(names.get(value, value)) for value in of.iloc[0][about]] + [_text(int(of.iloc[0]['n']))]
+        for score in scores:
+            row = by_score.loc[score] if score in by_score.index else None
+            cells += ['', ''] if row is None else [_text(row['mean']), _signed(row['difference'])]
+        p = by_score['p_holm'].get('top1') if 'p_holm' in by_score else None
+        made.append([*cells, '' if p is None or pd.isna(p) else f'{p:.2g}'])
+    return {'title': f'Ablation of {name}', 'columns': [column.replace('_', ' ') for column in columns], 'rows': made}
+
+
+def _plain(title: str, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    if len(rows):
+        shown = [column for column in rows if column not in GROUP]
+        yield {
+            'title': title,
+            'columns': [column.replace('_', ' ') for column in shown],
+            'rows': [[_text(value) for value in row] for row in rows[shown].itertuples(index=False)],
+        }
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return '' if pd.isna(value) else f'{value:.4g}' if abs(value) < 1 else f'{value:.1f}'
+    return '' if value is None else str(value)
+
+
+def _signed(value: float) -> str:
+    return '' if pd.isna(value) else f'{value:+.1f}'
+
+
+def _facts(report: Report) -> list[tuple[str, str]]:
+    """Where the numbers are from, label and text; nothing that there is nothing to say about."""
+    records, failed, left_out = report.as_recorded, len(report.results.failures), len(report.results.left_out)
+    environments = [record['environment'] for record in records]
+    machines = sorted(Counter(map(_machine, records)).items(), key=lambda item: (-item[1], item[0]))
+    facts = {
+        'Runs': f'{len(records)} recorded'
+        + f', {failed} failed' * bool(failed)
+        + f', {text.counted(left_out, "file")} left out' * bool(left_out),
+        'Seeds': _listed(record['run_seed'] for record in records),
+        'Selection': text.selection_of(records),
+        'Protocol': _listed(record['protocol'] for record in records),
+        'Machines': '; '.join(machine + f' ({text.counted(count, "run")})' for machine, count in machines),
+        'Versions': ', '.join(f'{name} {_listed(each[name] for each in environments)}' for name in VERSIONS),
+        'Commit': _listed((each['git_commit'] or 'none')[:12] for each in environments),
+    }
+    return [(label, said) for label, said in facts.items() if said and (records or label == 'Runs')]
+
+
+def _machine(record: Mapping[str, Any]) -> str:
+    device, threads = record['environment']['device'], record['environment']['threads']
+    processor = f'{processor_of(record)}, {text.counted(threads, "thread")}'
+    return processor if device == 'cpu' else f'{device} ({processor})'
+
+
+def _listed(values: Iterable[Any]) -> str:
+    """Distinct values in order; a stretch of whole numbers as its ends."""
+    distinct = sorted(set(values))
+    whole = all(isinstance(value, int) for value in distinct)
+    if whole and len(distinct) > 3 and distinct[-1] - distinct[0] == len(distinct) - 1:
+        return f'{distinct[0]} to {distinct[-1]}'
+    return ', '.join(map(str, distinct))
+
+
+# ---------------------------------------------------------------------------------------------- runs
+
+
+def runs(report: Report) -> dict[str, Any]:
+    """Everything that the page says of single runs.
 
     Returns:
         ``runs``: a list a run, see :data:`RUN_FIELDS`; of every pool a list that runs name places of. Accuracies of
         classes are kept as hits, which say the same in less room; a curve as its epochs and named columns.
     """
+    position = {row_of(row): number for number, row in enumerate(report.board.to_dict('records'))}
+    records = report.as_recorded
+    rows = {place: position[row_of(report.results.records[place])] for place in report.frame['record']}
+    ordered = sorted(rows, key=lambda place: (rows[place], records[place]['run_seed'], place))
     names = (
         'images', 'classes', 'curves', 'columns', 'benchmarks', 'stage_configs', 'stages', 'methods', 'environments',
         'versions', 'warnings',
     )  # fmt: skip
     pools = {name: _Pool() for name in names}
-    runs = [_run(record, row, pools) for record, row in zip(records, rows, strict=True)]
+    made = [_run(records[place], rows[place], pools) for place in ordered]
     shared = {name: pool.values for name, pool in pools.items()}
-    return {'suite': suite, 'fields': list(RUN_FIELDS), 'metric_names': list(METRIC_NAMES), **shared, 'runs': runs}
+    return {'fields': list(RUN_FIELDS), 'metric_names': list(METRIC_NAMES), **shared, 'runs': made}
 
 
 def run_id(record: Mapping[str, Any]) -> str:
@@ -131,7 +329,7 @@ def _curve(curve: Sequence[Mapping[str, Any]], pools: Mapping[str, _Pool]) -> in
 
 def _short(value: float | None) -> float | None:
     """Rounded as the tables are, and whole numbers without a point."""
-    if value is None:
+    if value is None or pd.isna(value):
         return None
     value = round(value, 4)
     return int(value) if value == int(value) else value

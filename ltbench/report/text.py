@@ -124,6 +124,8 @@ def readme(
         'Made from the records alone, beside this file:',
         '',
         *[f'- `{name}`' for name in files],
+        '',
+        'All suites on one page: `../index.html`.',
         *(f'\n{table}' for table in short_tables),
     ]
     return '\n'.join(lines) + '\n'

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from ltbench.report.page import CHUNK
+
 HOME = Path(__file__).parents[2]
 RESULTS = HOME / 'results'
 SUITES = sorted(path.parent.name for path in RESULTS.glob('*/records'))
-PICTURE = re.compile(rb'<figure.*</figure>')
 HEAVY = re.compile(r'\| +torch\b')
 
 
@@ -33,9 +34,12 @@ def report(suite: str, results: str, folder: Path, *options: str, **environment:
 
 
 def contents_of(suite: Path) -> dict[str, bytes]:
-    """All files but records and pictures; the page without those that it holds."""
-    files = (path for path in suite.iterdir() if path.is_file())
-    return {path.name: PICTURE.sub(b'', path.read_bytes()) for path in files}
+    """All files but records and pictures, and what the page of all suites says of this one."""
+    files = {path.name: path.read_bytes() for path in suite.iterdir() if path.is_file()}
+    (shown,) = [
+        each for each in CHUNK.finditer((suite.parent / 'index.html').read_bytes()) if each[1] == suite.name.encode()
+    ]
+    return files | {'index.html': shown[0]}
 
 
 @pytest.mark.slow

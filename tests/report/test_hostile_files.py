@@ -66,8 +66,8 @@ def test_a_name_that_is_no_unicode_is_shown_with_escapes(results):
     build = read_suite('made', leave_out=True)
     assert [record['method'] for record in build.records] == ['erm']
     build_report('made', figures=False, leave_out=True)
-    for name in ('README.md', 'leaderboard.md', 'index.html'):
-        assert 'xe9.json' in (results / 'made' / name).read_text(), name
+    for name in ('made/README.md', 'made/leaderboard.md', 'index.html'):
+        assert 'xe9.json' in (results / name).read_text(), name
     assert good.is_file()
 
 

@@ -5,22 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
-import pandas as pd
 import pytest
-from made_records import COUNTS, IMAGES, make_record
+from made_records import COUNTS, IMAGES, make_record, write
 
-from ltbench.report import tables
-from ltbench.report.page import Contents, page
-from ltbench.report.page_data import run_id
+from ltbench.record import record_name, write_failure
+from ltbench.report import build_report
 
 pytestmark = pytest.mark.slow
 FLAGS = (
     '--headless=new', '--no-sandbox', '--disable-gpu', '--disable-background-networking',
     '--disable-component-update', '--disable-sync', '--no-first-run', '--force-prefers-reduced-motion',
 )  # fmt: skip
-HITS = {'erm': 40, 'low': 10, 'tie_b': 30, 'tie_a': 30}  # of the images of each class
+HITS = {'erm': 20, 'low': 10, 'nbn+la_loss': 40, 'crt': 30}  # of the images of each class
+TABLE = 'cifar10_lt-if100'
 
 
 @pytest.fixture(scope='module')
@@ -40,26 +38,20 @@ def browser() -> Iterator:
 
 
 @pytest.fixture
-def records():
-    made = [make_record(m, s, hits=[h + s] * len(COUNTS)) for m, h in HITS.items() for s in (0, 1)]
-    few = (5000, 1500, 400, 120)
-    return [*made, make_record('erm', 0, benchmark='other_lt', factor=None, counts=few, epochs=1)]
-
-
-@pytest.fixture
-def opened(browser, records, tmp_path) -> Iterator:
-    failed = {
-        key: records[0][key] for key in ('benchmark', 'imbalance_factor', 'setting', 'table', 'run_seed', 'fingerprint')
-    }
-    failed |= {'method': 'broken', 'stage': 'train', 'reason': 'out of memory'}
-    board = tables.leaderboard(tables.runs_frame(records))
-    ablation = pd.DataFrame({'option': ['a', 'b', 'c'], 'top1_mean': [9.0, float('nan'), 10.0]})
-    path = tmp_path / 'index.html'
-    path.write_text(page(Contents('made', ['ltbench run made'], records, board, [failed], ablations={'A': ablation})))
+def opened(browser, results) -> Iterator:
+    for method, hits in HITS.items():
+        for seed in (0, 1):
+            write(make_record(method, seed, hits=[hits + seed] * len(COUNTS)))
+    for factor in (10, 50):
+        write(make_record('erm', 0, factor=factor), 'other')
+    write_failure('made', make_record('broken', 3), 'train', 'out of memory')
+    for suite in ('made', 'other'):
+        build_report(suite, figures=False)
     browser.get('about:blank')
     browser.get_log('browser'), browser.get_log('performance')
     size(browser, 1280)
-    browser.get(path.as_uri())
+    browser.address = (results / 'index.html').as_uri()
+    browser.get(browser.address)
     yield browser
     assert browser.get_log('browser') == []
     messages = [json.loads(entry['message'])['message'] for entry in browser.get_log('performance')]
@@ -68,99 +60,104 @@ def opened(browser, records, tmp_path) -> Iterator:
 
 
 def size(browser, width: int) -> None:
-    metrics = {'width': width, 'height': 900, 'deviceScaleFactor': 1, 'mobile': width < 500}
+    metrics = {'width': width, 'height': 800, 'deviceScaleFactor': 1, 'mobile': width < 500}
     browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', metrics)
+
+
+def go(browser, fragment: str) -> None:
+    browser.get('about:blank')
+    browser.get(browser.address + fragment)
 
 
 def find(browser, selector: str):
     return browser.find_element('css selector', selector)
 
 
-def methods(browser) -> list[str]:
-    rows = browser.find_elements('css selector', '.board:not([hidden]) tr[data-row]:not([hidden]) th')
-    return [row.text.strip() for row in rows]
+def texts(browser, selector: str) -> list[str]:
+    return [element.text.strip() for element in browser.find_elements('css selector', selector)]
 
 
-def head(browser, table: str, name: str):
-    return find(browser, f'{table} thead th[data-name="{name}"] button')
+def test_the_first_screen_is_finding_and_map(opened):
+    assert texts(opened, '.findings li') == [
+        'cifar10_lt, imbalance factor 100 (paper): NBN + Logit adjustment is best with 81.0 %, +40.0 to ERM. 2 seeds'
+    ]
+    heads = [text.split('\n')[0] for text in texts(opened, '.map thead th')]
+    assert heads == ['method', 'cifar10_lt', 'cifar10_lt', 'cifar10_lt', 'cifar100_lt', 'imagenet_lt', 'inat2018']
+    assert texts(opened, '.map thead th .empty') == ['not run'] * 3
+    rows = dict(zip(texts(opened, '.map tbody th'), texts(opened, '.map tbody tr'), strict=True))
+    assert rows['ERM'].split()[1] == '41.0' and rows['Low'].split()[1] == '−20.0'
+    bottom = opened.execute_script('return document.querySelector(".map thead").getBoundingClientRect().bottom')
+    assert bottom < 400
 
 
-def test_sort(opened):
-    assert methods(opened) == ['erm', 'tie_a', 'tie_b', 'low', 'broken', 'erm']
-    head(opened, '.results', 'few').click()
-    assert find(opened, '.results [aria-sort]').get_attribute('aria-sort') == 'descending'
-    head(opened, '.results', 'few').click()
-    assert methods(opened)[:5] == ['low', 'tie_a', 'tie_b', 'erm', 'broken'], 'ties as they were, nothing last'
-    assert find(opened, '.results [aria-sort]').get_attribute('aria-sort') == 'ascending'
-    assert 'sorted by few, lowest first' in find(opened, '#count').text
-    assert find(opened, '[name=metric]').get_attribute('value') == 'few'
-    head(opened, '.results', 'method').click()
-    assert methods(opened)[:5] == ['broken', 'erm', 'low', 'tie_a', 'tie_b']
+def test_a_cell_opens_its_table_and_a_link_can_be_shared(opened):
+    find(opened, '.map td.up a').click()
+    assert opened.current_url.endswith(f'#made/{TABLE}')
+    assert find(opened, 'h1').text == 'cifar10_lt, imbalance factor 100 (paper)'
+    go(opened, f'#made/{TABLE}?rank=few&show=erm,low&chart=classes')
+    assert texts(opened, '.results tbody th') == ['ERM', 'Low']
+    assert find(opened, '[aria-sort]').text.startswith('few')
+    assert 'Low minus ERM' in find(opened, '.side svg').get_attribute('aria-label')
+    go(opened, '#nothing/here')
+    assert find(opened, '.map') and 'not on this page' in find(opened, '#said').get_attribute('textContent')
 
 
-def test_numbers_are_sorted_as_numbers_and_nothing_is_last_both_ways(opened):
-    button = opened.find_elements('css selector', '#ablations thead button')[1]
-    orders = []
-    for _ in range(2):
-        button.click()
-        orders.append([cell.text for cell in opened.find_elements('css selector', '#ablations tbody td:first-child')])
-    assert orders == [['c', 'a', 'b'], ['a', 'c', 'b']]
+def test_sort_and_filter(opened):
+    go(opened, f'#made/{TABLE}')
+    assert texts(opened, '.results tbody th') == ['NBN + Logit adjustment', 'cRT', 'ERM', 'Low']
+    find(opened, '[data-sort=ece]').click()
+    assert find(opened, '[aria-sort]').get_attribute('aria-sort') == 'ascending'
+    assert 'rank=ece' in opened.current_url
+    find(opened, 'input[type=search]').send_keys('NBN')
+    assert texts(opened, '.results tbody th') == ['NBN + Logit adjustment']
+    assert len(opened.find_elements('css selector', '.side circle.many')) == 1, 'the chart follows'
+    find(opened, 'input[type=search]').send_keys('x')
+    assert find(opened, '.board').text == 'No method fits.'
 
 
-def test_filter(opened):
-    from selenium.webdriver.support.ui import Select
-
-    find(opened, '[name=method]').send_keys('TIE')
-    assert sorted(methods(opened)) == ['tie_a', 'tie_b']
-    assert find(opened, '#count').text.startswith('Showing 2 of 6 rows')
-    find(opened, '[name=method]').send_keys('x')
-    assert methods(opened) == [] and find(opened, '#empty').is_displayed()
-    find(opened, '#all').click()
-    Select(find(opened, '[name=benchmark]')).select_by_value('other_lt')
-    assert methods(opened) == ['erm']
-    assert 'Showing 1 of 6 rows' in find(opened, '#count').text
+def test_charts_are_shown_one_at_a_time(opened):
+    go(opened, f'#made/{TABLE}')
+    assert texts(opened, '.side [data-chart]') == ['Groups', 'Classes', 'Cost']
+    for name in ('classes', 'cost', 'groups'):
+        find(opened, f'[data-chart={name}]').click()
+        assert len(opened.find_elements('css selector', '.side svg')) == 1
+        assert f'chart={name}' in opened.current_url
+    go(opened, '#other/cifar10_lt-if10?chart=imbalance')
+    assert find(opened, '.side svg').get_attribute('aria-label') == 'Top-1 by imbalance factor'
 
 
-def test_seeds_of_a_number(opened):
-    from selenium.webdriver import ActionChains, Keys
-
-    cell = find(opened, 'tr[data-row="0"] td:nth-child(3)')
-    ActionChains(opened).move_to_element(cell).perform()
-    accuracies = [f'{100 * (HITS["erm"] + seed) / IMAGES:.2f}' for seed in (0, 1)]
-    said = find(opened, '#tip').text.split()
-    assert set(accuracies) <= set(said), said
-    ActionChains(opened).move_to_element(find(opened, 'h1')).perform()
-    find(opened, 'tr[data-row="0"] button').send_keys(Keys.ARROW_RIGHT, Keys.NULL)
-    opened.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
-    assert opened.switch_to.active_element == cell
-    assert cell.get_attribute('aria-describedby') == 'tip' and accuracies[1] in find(opened, '#tip').text
-    cell.send_keys(Keys.ESCAPE)
-    assert not find(opened, '#tip').is_displayed()
-
-
-def test_open_a_run_and_close_it(opened, records):
+def test_open_a_run_and_close_it(opened):
     from selenium.webdriver import Keys
 
-    find(opened, 'tr[data-row="0"] button').send_keys(Keys.ENTER)
+    go(opened, f'#made/{TABLE}')
+    find(opened, '.results tbody th button').send_keys(Keys.ENTER)
     link = find(opened, 'tr.runs button')
     link.send_keys(Keys.ENTER)
     dialog = find(opened, 'dialog[open]')
-    assert 'erm, seed 0' in dialog.text and records[0]['fingerprint'] in dialog.text
-    assert len(dialog.find_elements('css selector', 'svg[role=img]')) == 4  # loss, accuracy, learning rate; classes
+    assert 'nbn+la_loss, seed 0' in dialog.text
+    assert f'{100 * HITS["nbn+la_loss"] / IMAGES:.2f}' in dialog.text
+    assert len(dialog.find_elements('css selector', 'svg[role=img]')) == 5  # four curves; classes
     opened.switch_to.active_element.send_keys(Keys.ESCAPE)
     assert not opened.find_elements('css selector', 'dialog[open]')
     assert opened.switch_to.active_element == link
-    assert '#run=' not in opened.current_url
+    assert 'run=' not in opened.current_url
 
 
-def test_an_address_opens_a_run(opened, records):
-    address = opened.current_url + '#run=' + run_id(records[3])
-    opened.get('about:blank')
-    opened.get(address)
+def test_an_address_opens_a_run(opened):
+    run = record_name(make_record('low', 1)).removesuffix('.json')
+    go(opened, f'#made/{TABLE}?run={run}')
     assert 'low, seed 1' in find(opened, 'dialog[open]').text
-    opened.get(address.partition('#')[0] + '#run=nothing')
+    find(opened, 'dialog [data-run]:not([aria-current])').click()
+    assert 'low, seed 0' in find(opened, 'dialog[open]').text
+    go(opened, f'#made/{TABLE}?run=nothing')
     assert not opened.find_elements('css selector', 'dialog[open]')
     assert 'not on this page' in find(opened, '#said').get_attribute('textContent')
+
+
+def test_back_returns_to_the_map(opened):
+    find(opened, '.map td.up a').click()
+    opened.back()
+    assert find(opened, '.map')
 
 
 def test_dark_is_remembered(opened):
@@ -177,29 +174,22 @@ def test_dark_is_remembered(opened):
     assert paper() == light
 
 
+@pytest.mark.parametrize('fragment', ['', f'#made/{TABLE}'])
 @pytest.mark.parametrize('width', [390, 1280])
-def test_the_page_does_not_scroll_sideways(opened, width):
+def test_the_page_does_not_scroll_sideways(opened, width, fragment):
     size(opened, width)
+    go(opened, fragment)
     wide, visible = opened.execute_script('const r = document.documentElement; return [r.scrollWidth, r.clientWidth]')
     assert wide == visible <= width
+    if fragment:
+        few = find(opened, '.results tbody td:nth-child(6)').rect
+        assert few['x'] + few['width'] <= width, 'few can be seen'
 
 
-def test_a_leaderboard_fits_a_laptop(opened):
-    """With ± in every column, at 1280 pixels no table scrolls."""
-    wide = (
-        'return [...document.querySelectorAll("table.results")].map(t => t.scrollWidth - t.parentElement.clientWidth)'
-    )
-    assert max(opened.execute_script(wide)) <= 0
+def test_a_table_is_printed_on_one_page(opened):
+    import base64
+    import re
 
-
-def test_it_prints(opened, tmp_path: Path):
-    opened.execute_cdp_cmd('Emulation.setEmulatedMedia', {'media': 'print'})
-    try:
-        assert not find(opened, '#filters').is_displayed()
-        assert find(opened, 'table.results').is_displayed()
-        inside = (
-            'const t = document.querySelector("table.results"); return t.scrollWidth <= t.parentElement.clientWidth'
-        )
-        assert opened.execute_script(inside)
-    finally:
-        opened.execute_cdp_cmd('Emulation.setEmulatedMedia', {'media': ''})
+    go(opened, f'#made/{TABLE}')
+    printed = base64.b64decode(opened.execute_cdp_cmd('Page.printToPDF', {'preferCSSPageSize': True})['data'])
+    assert len(re.findall(rb'/Type\s*/Page\b', printed)) == 1

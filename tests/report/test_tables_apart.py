@@ -102,7 +102,7 @@ def test_each_recipe_has_a_table_in_all_that_is_made(results):
         title = f'cifar10_lt, imbalance factor 100 (paper, recipe.optimizer.lr={lr})'
         slug = f'cifar10_lt-if100-paper__recipe.optimizer.lr={lr}'
         assert f'## {title}\n' in (made / 'leaderboard.md').read_text()
-        assert f'<small>(paper, recipe.optimizer.lr={lr})</small>' in (made / 'index.html').read_text()
+        assert f'"title":"{title}"' in (results / 'index.html').read_text()
         assert title.replace('_', r'\_') in (made / f'leaderboard-{slug}.tex').read_text()
         assert slug in table_names(Report(read_suite('made')).board)  # of which figures have theirs
     assert f'- Data: {records[0]["data"][:12]}.' in (made / 'leaderboard.md').read_text()

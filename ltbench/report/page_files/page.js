@@ -1,406 +1,486 @@
-// The page's own script: theme, sorting, filtering, seeds of a number, runs of a method, the record of a run.
-// Everything on the page is there without it, but for single runs. Nothing is fetched.
+// The page's script: the map, a table with its charts, the record of a run. Everything is drawn from the JSON within the
+// page; nothing is fetched. An address names what is shown: #SUITE/TABLE?rank=few&show=nbn&chart=cost&run=ID.
 'use strict';
 (() => {
   const root = document.documentElement;
-  root.classList.add('js');
-  const stored = {
-    get: () => { try { return localStorage.getItem('ltbench-theme'); } catch { return null; } },
-    set: (value) => { try { localStorage.setItem('ltbench-theme', value); } catch { /* works until the page is closed */ } },
-  };
-  if (['light', 'dark'].includes(stored.get())) root.dataset.theme = stored.get();
-
   const $ = (selector, inside = document) => inside.querySelector(selector);
   const $$ = (selector, inside = document) => [...inside.querySelectorAll(selector)];
   const NONE = '–';
+  const GROUPS = ['many', 'medium', 'few'];
+  const parse = (element) => JSON.parse(element.textContent);
+  const SUITES = Object.fromEntries($$('[data-suite]').map((element) => [element.dataset.suite, parse(element)]));
+  const TODO = parse($('#todo'));
 
   /** An element; strings among the children become text, so that no name can become markup. */
   function make(tag, attributes = {}, ...children) {
-    const svg = ['svg', 'path', 'line', 'circle', 'text', 'title', 'g'].includes(tag);
+    const svg = ['svg', 'path', 'line', 'circle', 'rect', 'text', 'title', 'g'].includes(tag);
     const element = svg ? document.createElementNS('http://www.w3.org/2000/svg', tag) : document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) if (value !== undefined) element.setAttribute(name, value);
-    element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+    for (const [name, value] of Object.entries(attributes)) if (value !== undefined && value !== null) element.setAttribute(name, value);
+    element.append(...children.flat(9).filter((child) => child !== null && child !== undefined));
     return element;
   }
   const button = (label, attributes = {}) => make('button', { type: 'button', ...attributes }, label);
-  /** A name as nodes that may break where the tables' names do: after +, ( and a comma. */
-  const breakable = (name) => name.split(/(?<=[+,])|(?<=\w\()/).flatMap((piece, i) => (i ? [make('wbr'), piece] : [piece]));
+  const fixed = (value, decimals = 1) => (value === null || value === undefined ? NONE : value.toFixed(decimals));
+  const signed = (value) => (value === null || value === undefined ? NONE : `${value < -0.05 ? '−' : value > 0.05 ? '+' : '±'}${Math.abs(value).toFixed(1)}`);
   const say = (text) => { $('#said').textContent = text; };
+  const score = (row, name) => row.scores[name]?.[0] ?? null;
+  const LABELS = { top1: 'overall', many: 'many', medium: 'medium', few: 'few' };
 
-  document.addEventListener('DOMContentLoaded', () => {
-    const data = JSON.parse($('#data').textContent);
-    const runs = data.runs.map((values) => Object.fromEntries(values.map((value, i) => [data.fields[i], value])));
-    const runsOf = Map.groupBy ? Map.groupBy(runs, (run) => run.row) : groupBy(runs);
-    const metrics = data.metrics.map(([name, label, decimals, low]) =>
-      ({ name, label, decimals, low, place: data.metric_names.indexOf(name) }));
-    const metricNamed = Object.fromEntries(metrics.map((metric) => [metric.name, metric]));
-    const valueOf = (run, metric) => run.metrics[metric.place];
-    const written = (value, decimals) => (value === null || value === undefined ? NONE : value.toFixed(decimals));
+  // ---- addresses
 
-    function groupBy(list) {
-      const groups = new Map();
-      for (const run of list) groups.set(run.row, [...(groups.get(run.row) || []), run]);
-      return groups;
-    }
+  const state = { suite: null, table: null, params: new URLSearchParams() };
+  function read() {
+    const [path, query = ''] = location.hash.slice(1).split('?');
+    const [suite, slug] = path.split('/').map(decodeURIComponent);
+    const tables = SUITES[suite]?.tables;
+    state.suite = tables ? suite : null;
+    state.table = tables ? tables.find((table) => table.slug === slug) || tables[0] : null;
+    state.params = new URLSearchParams(query);
+    if (path && !tables) say(`${path} is not on this page`);
+  }
+  function address(suite, slug, params = {}) {
+    const query = new URLSearchParams(Object.entries(params).filter(([, value]) => value)).toString();
+    return `#${encodeURIComponent(suite)}/${encodeURIComponent(slug)}${query ? `?${query}` : ''}`;
+  }
+  /** Change what the address says of the table that is shown. */
+  function set(params, replace = true) {
+    const all = { ...Object.fromEntries(state.params), ...params };
+    const hash = address(state.suite, state.table.slug, all);
+    if (replace) history.replaceState(null, '', hash); else location.hash = hash;
+    read();
+  }
 
-    // ---- light and dark
+  // ---- the map
 
-    function theme() {
-      const toggle = $('#theme'), system = matchMedia('(prefers-color-scheme: dark)');
-      const isDark = () => (root.dataset.theme ? root.dataset.theme === 'dark' : system.matches);
-      const show = () => { toggle.textContent = isDark() ? 'Light' : 'Dark'; toggle.setAttribute('aria-label', `Switch to ${isDark() ? 'light' : 'dark'} colours`); };
-      toggle.addEventListener('click', () => { root.dataset.theme = isDark() ? 'light' : 'dark'; stored.set(root.dataset.theme); show(); });
-      system.addEventListener('change', show);
-      show();
-    }
-
-    // ---- sorting
-
-    /** Sort the rows of a body: numbers as numbers, nothing last whichever way, equal ones as they were. */
-    function sortRows(body, column, descending) {
-      const key = (row) => {
-        const cell = row.cells[column];
-        if (!cell || cell.classList.contains('reason')) return null;
-        if (cell.dataset.v !== undefined) return Number(cell.dataset.v);
-        const text = cell.textContent.trim();
-        return text === '' || text.startsWith(NONE) ? null : cell.classList.contains('n') && !Number.isNaN(parseFloat(text)) ? parseFloat(text) : text;
-      };
-      const order = (a, b) => (typeof a === 'number' && typeof b === 'number' ? a - b : String(a).localeCompare(String(b), 'en', { numeric: true }));
-      const rows = [...body.rows].filter((row) => !row.classList.contains('runs'));
-      const opened = new Map(rows.map((row) => [row, row.nextElementSibling?.classList.contains('runs') ? row.nextElementSibling : null]));
-      const sorted = rows.map((row) => [key(row), row]).sort(([a], [b]) => {
-        if (a === null || b === null) return (a === null) - (b === null);
-        return descending ? order(b, a) : order(a, b);
-      });
-      body.append(...sorted.flatMap(([, row]) => (opened.get(row) ? [row, opened.get(row)] : [row])));
-    }
-
-    function sortButtons(table, pressed) {
-      $$('thead th', table).forEach((head, column) => {
-        const label = head.textContent;
-        head.replaceChildren(button(label, { title: head.title || undefined }));
-        head.removeAttribute('title');
-        head.firstChild.addEventListener('click', () => pressed(head, column, label));
-      });
-    }
-
-    function markSorted(table, column, descending) {
-      $$('thead th', table).forEach((head, i) => (i === column ? head.setAttribute('aria-sort', descending ? 'descending' : 'ascending') : head.removeAttribute('aria-sort')));
-    }
-
-    function plainTables() {
-      for (const table of $$('table.plain')) {
-        sortButtons(table, (head, column, label) => {
-          const descending = head.hasAttribute('aria-sort') ? head.getAttribute('aria-sort') === 'ascending' : head.classList.contains('n');
-          sortRows(table.tBodies[0], column, descending);
-          markSorted(table, column, descending);
-          say(`Sorted by ${label}, ${descending ? 'descending' : 'ascending'}`);
-        });
-      }
-    }
-
-    /** All leaderboards are sorted alike: the way is kept here. */
-    function resultTables() {
-      const state = { name: 'top1', descending: true };
-      const tables = $$('table.results');
-      const all = { state, tables, sort, draw };
-      function sort(name, descending) {
-        Object.assign(state, { name, descending });
-        for (const table of tables) {
-          const column = $$('thead th', table).findIndex((head) => head.dataset.name === name);
-          if (column < 0) continue;
-          sortRows(table.tBodies[0], column, descending);
-          markSorted(table, column, descending);
-        }
-      }
-      /** Seeds of the chosen metric as points on one scale a table, beside the number of seeds. */
-      function draw() {
-        const metric = metricNamed[$('[name=metric]').value];
-        for (const table of tables) {
-          const rows = $$('tr[data-row]', table).map((row) => [row, (runsOf.get(Number(row.dataset.row)) || []).map((run) => valueOf(run, metric)).filter((value) => value !== null)]);
-          const values = rows.flatMap(([, own]) => own), low = Math.min(...values), span = Math.max(...values) - low || 1;
-          for (const [row, own] of rows) {
-            $('.seeds svg', row)?.remove();
-            if (!own.length) continue;
-            const strip = make('svg', { width: 64, height: 14, 'aria-hidden': 'true' }, make('line', { x1: 4, x2: 60, y1: 7, y2: 7, stroke: 'var(--line)' }),
-              own.map((value) => make('circle', { cx: (5 + (54 * (value - low)) / span).toFixed(1), cy: 7, r: 3.5 })));
-            row.cells[1].prepend(strip);
-          }
-        }
-      }
+  /** Tables of all suites; those of the same benchmark, setting and recipe are one column. */
+  function columns() {
+    const found = new Map();
+    for (const [suite, { tables }] of Object.entries(SUITES)) {
       for (const table of tables) {
-        table.setAttribute('role', 'grid');
-        sortButtons(table, (head) => {
-          const { name } = head.dataset, best = name !== 'method' && head.dataset.low === undefined;
-          const descending = state.name === name ? !state.descending : best;
-          sort(name, descending);
-          if (metricNamed[name]) $('[name=metric]').value = name;
-          draw();
-          count();
-        });
-        for (const head of $$('th[scope=row]', table)) {
-          if (!runsOf.has(Number(head.parentElement.dataset.row))) continue;
-          const opener = make('button', { type: 'button', 'aria-expanded': 'false' }, make('span', {}, [...head.childNodes]));
-          head.replaceChildren(opener);
-          opener.addEventListener('click', () => openRuns(head.parentElement, opener));
-        }
-        $$('tbody td', table).forEach((cell) => { cell.tabIndex = -1; });
+        const key = table.title + table.hash;
+        if (!found.has(key)) found.set(key, { ...table, from: [] });
+        found.get(key).from.push([suite, table]);
       }
-      sort(state.name, state.descending);
-      return all;
     }
+    const measured = [...found.values()];
+    const missing = TODO.tables.filter((todo) => !measured.some((table) => table.benchmark === todo.benchmark)).map((todo) => ({ ...todo, from: [], setting: 'paper' }));
+    const place = (table) => { const at = TODO.tables.findIndex((todo) => todo.benchmark === table.benchmark); return at < 0 ? 99 : at; };
+    return [...measured, ...missing].sort((a, b) => place(a) - place(b) || a.benchmark.localeCompare(b.benchmark) || (b.factor || 0) - (a.factor || 0) || b.from.length - a.from.length);
+  }
 
-    function openRuns(row, opener) {
-      const open = opener.getAttribute('aria-expanded') === 'true';
-      opener.setAttribute('aria-expanded', String(!open));
-      if (open) { row.nextElementSibling.remove(); return; }
-      const heads = ['run', ...metrics.map((metric) => metric.label), 'wall time', 'fingerprint'];
-      const body = runsOf.get(Number(row.dataset.row)).map((run) => make('tr', {},
-        make('th', { scope: 'row' }, button(`seed ${run.seed}`, { 'data-run': run.id, 'aria-haspopup': 'dialog' })),
-        metrics.map((metric) => make('td', { class: 'n' }, written(valueOf(run, metric), 2))),
-        make('td', { class: 'n' }, duration(run.cost[2])), make('td', {}, make('code', {}, run.fingerprint.slice(0, 12)))));
-      const table = make('table', { 'aria-label': `Runs of ${opener.textContent}` },
-        make('thead', {}, make('tr', {}, heads.map((label, i) => make('th', { scope: 'col', class: i && i < heads.length - 1 ? 'n' : undefined }, label)))), make('tbody', {}, body));
-      row.after(make('tr', { class: 'runs' }, make('td', { colspan: row.closest('table').tHead.rows[0].cells.length }, table)));
+  /** Of a column, the row of a method that rests on most seeds, with the suite and table it is from. */
+  function cellOf(column, method) {
+    let best = null;
+    for (const [suite, table] of column.from) {
+      const row = table.rows.find((each) => each.n && (each.method === method || method in each.also));
+      if (row && (!best || row.n > best.row.n)) best = { suite, table, row };
     }
+    return best;
+  }
 
-    // ---- filtering
-
-    function filters() {
-      const form = $('#filters');
-      const apply = () => {
-        const text = form.elements.method.value.trim().toLowerCase();
-        const wanted = ['benchmark', 'factor', 'setting'].filter((name) => form.elements[name] && form.elements[name].value !== '*');
-        for (const board of $$('.board')) {
-          const fits = wanted.every((name) => board.dataset[name] === form.elements[name].value);
-          for (const row of $$('tr[data-row]', board)) {
-            row.hidden = !fits || !row.cells[0].textContent.toLowerCase().includes(text);
-            if (row.nextElementSibling?.classList.contains('runs')) row.nextElementSibling.hidden = row.hidden;
-          }
-          board.hidden = !$('tr[data-row]:not([hidden])', board);
-        }
-        count();
-      };
-      const changed = (event) => {
-        if (event.target.name === 'metric') {
-          boards.sort(event.target.value, !metricNamed[event.target.value].low);
-          boards.draw();
-        }
-        apply();
-      };
-      form.addEventListener('input', changed);
-      form.addEventListener('change', changed); // some tools and browsers tell of a select only so
-      form.addEventListener('submit', (event) => event.preventDefault());
-      form.addEventListener('reset', () => setTimeout(() => { boards.sort('top1', true); boards.draw(); apply(); }));
-      $('#all').addEventListener('click', () => { form.reset(); form.elements.method.focus(); });
-      form.reset();
+  function overview() {
+    const rank = state.params.get('rank') || 'top1', all = state.params.get('all') === '1', every = columns();
+    const compares = (column) => !column.from.length || column.from.some(([, table]) => table.rows.length > 2), narrow = every.length > 6 && !all;
+    const shown = narrow ? every.filter(compares) : every;
+    const names = new Map(TODO.methods.map(({ method, name }) => [method, name]));
+    for (const column of shown) for (const [, table] of column.from) for (const row of table.rows) if (row.origin === 'trained' || !names.has(row.method)) names.set(row.method, row.name);
+    const ranks = new Map();
+    for (const column of shown) {
+      const cells = [...names.keys()].map((method) => [method, cellOf(column, method)]).filter(([, cell]) => cell && score(cell.row, rank) !== null);
+      cells.sort(([, a], [, b]) => score(b.row, rank) - score(a.row, rank));
+      cells.forEach(([method], place) => ranks.set(method, [...(ranks.get(method) || []), cells.length > 1 ? place / (cells.length - 1) : 0.5]));
     }
+    const mean = (method) => { const own = ranks.get(method); return own ? own.reduce((a, b) => a + b) / own.length : 2; };
+    const wanted = (method) => all || names.size <= 24 || TODO.methods.some((todo) => todo.method === method) || (ranks.get(method) || []).length > 1;
+    const rows = [...names].filter(([method]) => wanted(method)).sort(([a], [b]) => mean(a) - mean(b) || a.localeCompare(b));
+    const toggle = make('div', { class: 'switch', role: 'group', 'aria-label': 'Accuracy of' }, Object.entries(LABELS).map(([name, label]) =>
+      button(label, { 'aria-pressed': String(name === rank), 'data-rank': name })));
+    toggle.addEventListener('click', (event) => {
+      const asked = event.target.closest('[data-rank]');
+      if (asked) { const hash = `#?rank=${asked.dataset.rank}${all ? '&all=1' : ''}`; history.replaceState(null, '', hash); show(); $(`[data-rank=${asked.dataset.rank}]`).focus(); }
+    });
+    const more = names.size > rows.length || every.length > shown.length || all ? button(all ? 'Show less' : `All ${names.size} methods, ${every.length} tables`, { class: 'more' }) : null;
+    more?.addEventListener('click', () => { history.replaceState(null, '', `#?rank=${rank}${all ? '' : '&all=1'}`); show(); });
+    const table = make('table', { class: 'map' },
+      make('caption', { class: 'hidden' }, 'Difference to ERM in points, by method and benchmark'),
+      make('thead', {}, make('tr', {}, make('th', { scope: 'col' }, 'method'), shown.map((column) => make('th', { scope: 'col' }, columnHead(column, rank))))),
+      make('tbody', {}, rows.map(([method, name]) => make('tr', {}, make('th', { scope: 'row' }, name), shown.map((column) => mapCell(cellOf(column, method), rank))))));
+    return [
+      make('h1', {}, 'Which method helps, where?'),
+      make('ul', { class: 'findings' }, largest(every).map(finding).filter(Boolean)),
+      make('div', { class: 'maphead' }, make('h2', {}, 'Difference to ERM, in points of accuracy'), toggle, more),
+      make('p', { class: 'note' }, 'Hatched: within noise of ERM. Empty: not run. The row of ERM has its accuracy in %. Sorted by mean rank. A cell opens its table.'),
+      make('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Map of methods and benchmarks' }, table),
+    ];
+  }
 
-    function count() {
-      const shown = $$('tr[data-row]:not([hidden])').length, all = $$('tr[data-row]').length;
-      const tables = $$('.board:not([hidden])').length, { name, descending } = boards.state;
-      const head = $(`.results th[data-name="${name}"]`);
-      $('#count').textContent = `Showing ${shown === all ? `all ${all}` : `${shown} of ${all}`} rows${tables > 1 ? ` in ${tables} tables` : ''}`
-        + (head ? `, sorted by ${head.textContent}, ${descending ? 'highest' : 'lowest'} first.` : '.').replace(/by method, (\w+)/, (_, way) => `by method, ${way === 'lowest' ? 'A' : 'Z'}`);
-      $('#empty').hidden = shown > 0;
+  function columnHead(column, rank) {
+    const label = [column.benchmark.split(/(?<=_)/).flatMap((part, i) => (i ? [make('wbr'), part] : [part])), make('small', {}, [column.factor ? `IF ${column.factor}` : '', column.setting === 'paper' ? '' : column.setting].filter(Boolean).join(', '))];
+    if (!column.from.length) return [...label, make('small', { class: 'empty' }, 'not run')];
+    const [suite, table] = column.from.toSorted((a, b) => b[1].rows.length - a[1].rows.length)[0];
+    return make('a', { href: address(suite, table.slug, { rank: rank === 'top1' ? '' : rank }) }, label);
+  }
+
+  function mapCell(cell, rank) {
+    const value = cell && score(cell.row, rank);
+    if (value === null || value === undefined) return make('td', { class: 'none' }, make('span', { class: 'hidden' }, 'not run'));
+    const { suite, table, row } = cell, outcome = row.versus[rank], isErm = row.method === 'erm' || !outcome;
+    const noise = outcome && outcome[2] >= 0.05;
+    const link = make('a', { href: address(suite, table.slug, { rank: rank === 'top1' ? '' : rank }) }, isErm ? fixed(value) : signed(outcome[0]));
+    const strength = isErm ? 0 : Math.min(1, Math.abs(outcome[0]) / 15) * 70 + 6;
+    const said = isErm ? `${fixed(value)} %, ${row.n} seeds` : `${signed(outcome[0])} ± ${outcome[1].toFixed(1)} points to ERM (${fixed(value)} %), p = ${outcome[2].toPrecision(2)}, ${row.n} seed${row.n === 1 ? '' : 's'}`;
+    return make('td', { class: isErm ? 'base' : `${outcome[0] < 0 ? 'down' : 'up'}${noise ? ' noise' : ''}`, style: `--s:${strength.toFixed(0)}%`, 'data-tip': `${row.name}, ${table.title}: ${said}${noise ? '; within noise' : ''}` }, link);
+  }
+
+  /** Of each benchmark the table with most runs. */
+  function largest(every) {
+    const found = new Map(), runs = (column) => Math.max(...column.from.map(([, table]) => table.rows.reduce((sum, row) => sum + row.n, 0)));
+    for (const column of every) if (column.from.length && !(runs(found.get(column.benchmark) || column) > runs(column))) found.set(column.benchmark, column);
+    return [...found.values()];
+  }
+
+  /** The finding of a table in one sentence. */
+  function finding(column) {
+    const [suite, table] = column.from.toSorted((a, b) => b[1].rows.length - a[1].rows.length)[0];
+    const rows = table.rows.filter((row) => row.n), [best] = rows;
+    if (rows.length < 2 || !best) return null;
+    const alike = rows.filter((row) => row.standing === 'within noise').length, gain = best.versus.top1;
+    const noise = gain ? (gain[2] < 0.05 ? `${signed(gain[0])} to ERM` : 'within noise of ERM') : '';
+    return make('li', {}, make('a', { href: address(suite, table.slug) }, table.title), ': ', make('strong', {}, best.name), ` is best with ${fixed(score(best, 'top1'))} %`,
+      noise ? `, ${noise}` : '', alike ? `; ${alike} other${alike === 1 ? '' : 's'} within noise of it` : '', '. ', make('small', {}, `${best.n} seed${best.n === 1 ? '' : 's'}`));
+  }
+
+  // ---- one table
+
+  function tab() {
+    const suite = SUITES[state.suite], table = state.table, rank = state.params.get('rank') || 'top1';
+    const choose = make('select', { 'aria-label': 'Table' }, suite.tables.map((each) => make('option', { value: each.slug, ...(each === table ? { selected: '' } : {}) }, each.title)));
+    choose.addEventListener('change', () => { location.hash = address(state.suite, choose.value, { rank: state.params.get('rank') }); });
+    const search = make('input', { type: 'search', placeholder: 'part of a name', autocomplete: 'off', value: state.params.get('show') || '', 'aria-label': 'Methods' });
+    search.addEventListener('input', () => { set({ show: search.value }); draw(); });
+    const board = make('div', { class: 'board scroll', tabindex: '0', role: 'region', 'aria-label': 'Leaderboard' }), side = make('div', { class: 'side' });
+    const draw = () => { board.replaceChildren(leaderboard(table, state.params.get('rank') || rank, (name) => { set({ rank: name === 'top1' ? '' : name }); draw(); })); side.replaceChildren(...charts(table)); };
+    draw();
+    const groups = GROUPS.filter((name) => table.groups[name]).map((name) => `${table.groups[name]} ${name}`).join(', ');
+    return [
+      make('h1', {}, table.title),
+      table.caveat ? make('p', { class: 'caveat' }, table.caveat) : null,
+      make('p', { class: 'note' }, table.resolution ? `${table.resolution} ` : '', `Classes: ${groups}. `, table.covered ? `Suite ${suite.suite}: ${table.covered}.` : ''),
+      make('form', { class: 'controls' }, suite.tables.length > 1 ? make('label', {}, 'Table', choose) : null, make('label', {}, 'Methods', search),
+        make('p', { class: 'key' }, make('span', {}, make('b', {}, 'bold'), ' best'), make('span', { class: 'within' }, 'within noise of the best'))),
+      make('div', { class: 'split' }, board, side),
+      ...table.notes.map((said) => make('p', { class: 'note' }, said)),
+      table.failures.length ? [make('h2', {}, 'Failed'), plainTable(['method', 'seed', 'stage', 'reason'], table.failures.map((row) => row.map(String)))] : null,
+      table.beside.map((each) => make('details', { class: 'beside', ...(each.rows.length <= 12 ? { open: '' } : {}) }, make('summary', {}, `${each.title} (${each.rows.length})`), plainTable(each.columns, each.rows))),
+      make('section', { class: 'foot' }, provenance(suite).flat(9).filter(Boolean)),
+    ];
+  }
+
+  const visible = (table) => {
+    const words = (state.params.get('show') || '').toLowerCase().split(',').map((word) => word.trim()).filter(Boolean);
+    return table.rows.filter((row) => !words.length || words.some((word) => row.method.toLowerCase().includes(word) || row.name.toLowerCase().includes(word) || Object.keys(row.also).some((name) => name.includes(word))));
+  };
+
+  function leaderboard(table, rank, choose) {
+    const names = ['top1', ...GROUPS.filter((name) => table.groups[name]), ...('macro' in table.scores ? ['macro'] : []), 'ece'];
+    const heads = { ...LABELS, top1: 'top-1', macro: 'macro', ece: 'ECE' };
+    const rows = visible(table).filter((row) => row.n).toSorted((a, b) => (score(b, rank) ?? -1) - (score(a, rank) ?? -1) || a.rank - b.rank);
+    if (rank === 'ece') rows.reverse();
+    const runs = runsOf(state.suite), values = rows.flatMap((row) => (runs.of.get(row.row) || []).map((run) => run.metrics[runs.place(rank)])).filter((value) => value !== null);
+    const low = Math.min(...values), span = Math.max(...values) - low || 1;
+    const head = (name) => make('th', { scope: 'col', class: 'n', 'aria-sort': name === rank ? (name === 'ece' ? 'ascending' : 'descending') : null }, button(heads[name], { 'data-sort': name }));
+    const made = make('table', { class: 'results' },
+      make('thead', {}, make('tr', {}, make('th', { scope: 'col' }, 'method'), make('th', { scope: 'col' }, 'seeds'), names.map(head), make('th', { scope: 'col', class: 'n' }, 'to ERM'), make('th', { scope: 'col', class: 'n' }, 'cost'))),
+      make('tbody', {}, rows.map((row) => {
+        const own = (runs.of.get(row.row) || []).map((run) => run.metrics[runs.place(rank)]).filter((value) => value !== null);
+        const outcome = row.versus[rank] || (rank in LABELS ? null : row.versus.top1);
+        const opener = button([row.name, Object.values(row.also).map((name) => make('small', {}, ` = ${name}`))], { 'aria-expanded': 'false' });
+        opener.addEventListener('click', () => unfold(opener, row, names, heads));
+        return make('tr', { class: row.standing === 'within noise' ? 'within' : row.standing },
+          make('th', { scope: 'row' }, opener, row.origin === 'trained' ? null : make('span', { class: 'mark' }, row.origin)),
+          make('td', { class: 'seeds' }, make('svg', { width: 64, height: 14, role: 'img', 'aria-label': `${row.n}` }, make('line', { x1: 4, x2: 60, y1: 7, y2: 7 }), own.map((value) => make('circle', { cx: (5 + (54 * (value - low)) / span).toFixed(1), cy: 7, r: 3.5 }))), row.failed ? make('span', { class: 'failed' }, ` ${row.failed} failed`) : null),
+          names.map((name) => make('td', { class: `n${name === rank ? ' ranked' : ''}` }, value(row, name))),
+          make('td', { class: 'n', 'data-tip': outcome ? `± ${outcome[1].toFixed(1)} noise, p = ${outcome[2].toPrecision(2)}` : null }, outcome ? [signed(outcome[0]), make('small', {}, ` ± ${outcome[1].toFixed(1)}`)] : NONE),
+          make('td', { class: 'n' }, row.cost === null ? NONE : `${row.cost.toFixed(row.cost < 10 ? 1 : 0)}×`));
+      })));
+    $$('[data-sort]', made).forEach((each) => each.addEventListener('click', () => { choose(each.dataset.sort); say(`Sorted by ${each.textContent}`); $(`[data-sort=${each.dataset.sort}]`).focus(); }));
+    return rows.length ? made : make('p', { class: 'note' }, 'No method fits.');
+  }
+
+  function value(row, name) {
+    const [mean, std, low, high] = row.scores[name] || [];
+    if (mean === null || mean === undefined) return NONE;
+    const spread = std !== null ? ` ± ${std.toFixed(1)}` : low !== null ? ` [${low.toFixed(1)}, ${high.toFixed(1)}]` : '';
+    return [make('span', { class: 'mean' }, mean.toFixed(1)), make('small', {}, spread)];
+  }
+
+  function unfold(opener, row, names, heads) {
+    const line = opener.closest('tr'), open = opener.getAttribute('aria-expanded') === 'true', runs = runsOf(state.suite);
+    opener.setAttribute('aria-expanded', String(!open));
+    if (open) { line.nextElementSibling.remove(); return; }
+    const body = (runs.of.get(row.row) || []).map((run) => make('tr', {}, make('th', { scope: 'row' }, button(`seed ${run.seed}`, { 'data-run': run.id, 'aria-haspopup': 'dialog' })),
+      names.map((name) => make('td', { class: 'n' }, fixed(run.metrics[runs.place(name)], 2))), make('td', { class: 'n' }, duration(run.cost[2]))));
+    line.after(make('tr', { class: 'runs' }, make('td', { colspan: line.cells.length }, make('table', { 'aria-label': `Runs of ${row.name}` },
+      make('thead', {}, make('tr', {}, ['run', ...names.map((name) => heads[name]), 'wall time'].map((label, i) => make('th', { scope: 'col', class: i ? 'n' : null }, label)))), make('tbody', {}, body)))));
+  }
+
+  const plainTable = (heads, rows) => make('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': heads.join(', ') }, make('table', { class: 'plain' },
+    make('thead', {}, make('tr', {}, heads.map((label) => make('th', { scope: 'col' }, label)))), make('tbody', {}, rows.map((cells) => make('tr', {}, cells.map((content) => make('td', {}, content)))))));
+
+  function provenance(suite) {
+    const pre = make('pre', { tabindex: '0', id: 'commands' }, suite.commands.join('\n'));
+    return [make('h2', {}, 'Reproduce'), make('div', { class: 'command' }, pre, button('Copy', { 'data-copy': 'commands' })),
+      make('p', { class: 'note' }, 'CSV: ', ['leaderboard', 'runs', 'statistics'].map((name, i) => [i ? ', ' : '', make('a', { href: `${encodeURIComponent(suite.suite)}/${name}.csv` }, name)])),
+      facts(suite.facts),
+      suite.left_out.length ? [make('h2', {}, 'Files left out'), make('ul', {}, suite.left_out.map((text) => make('li', {}, text)))] : null];
+  }
+
+  // ---- charts: one at a time, of the methods that are shown
+
+  const CHARTS = { groups: ['Groups', groupChart], classes: ['Classes', classesChart], cost: ['Cost', costChart], imbalance: ['Imbalance', imbalanceChart] };
+
+  function charts(table) {
+    const rows = visible(table).filter((row) => row.n), possible = Object.entries(CHARTS).map(([name, [label, draw]]) => [name, label, draw(table, rows)]).filter(([, , drawn]) => drawn);
+    if (!possible.length) return [];
+    const chosen = possible.find(([name]) => name === state.params.get('chart')) || possible[0];
+    const strip = make('div', { class: 'switch', role: 'group', 'aria-label': 'Chart' }, possible.map(([name, label]) => button(label, { 'aria-pressed': String(name === chosen[0]), 'data-chart': name })));
+    strip.addEventListener('click', (event) => {
+      const asked = event.target.closest('[data-chart]');
+      if (asked) { set({ chart: asked.dataset.chart }); strip.parentElement.replaceChildren(...charts(table)); $(`[data-chart=${asked.dataset.chart}]`).focus(); }
+    });
+    return [strip, chosen[2]].flat(9);
+  }
+
+  /** Round numbers over a range: at most six. */
+  function ticks(low, high) {
+    const raw = (high - low || 1) / 5, power = 10 ** Math.floor(Math.log10(raw)), step = [1, 2, 5, 10].find((factor) => factor * power >= raw) * power;
+    const found = [];
+    for (let tick = Math.ceil(low / step) * step; tick <= high + step / 1e6; tick += step) found.push(Number(tick.toPrecision(6)));
+    return found;
+  }
+  const chart = (height, label, ...children) => drawing(480, height, label, children);
+  const drawing = (width, height, label, ...children) => make('svg', { class: 'chart', viewBox: `0 0 ${width} ${height}`, role: 'img', 'aria-label': label }, children);
+  const legend = (names) => make('p', { class: 'legend' }, names.map((name) => make('span', { class: name }, name)));
+
+  function groupChart(table, rows) {
+    const groups = GROUPS.filter((name) => table.groups[name]);
+    if (groups.length < 2 || !rows.length) return null;
+    const values = rows.flatMap((row) => groups.map((name) => score(row, name))).filter((value) => value !== null);
+    const low = Math.min(...values), high = Math.max(...values), x = (value) => 168 + (298 * (value - low)) / (high - low || 1);
+    const height = 34 + 20 * rows.length;
+    return [legend(groups), chart(height, 'Accuracy of many, medium and few, by method',
+      ticks(low, high).map((tick) => make('g', {}, make('line', { class: 'axis', x1: x(tick), x2: x(tick), y1: 4, y2: height - 22 }), make('text', { x: x(tick), y: height - 6, 'text-anchor': 'middle' }, String(tick)))),
+      rows.map((row, i) => {
+        const own = groups.map((name) => score(row, name)), y = 16 + 20 * i;
+        return make('g', {}, make('text', { class: 'name', x: 160, y: y + 4, 'text-anchor': 'end' }, short(row.name, 26)), make('line', { class: 'range', x1: x(Math.min(...own)), x2: x(Math.max(...own)), y1: y, y2: y }),
+          groups.map((name, g) => make('circle', { class: name, cx: x(own[g]), cy: y, r: 4.5 }, make('title', {}, `${row.name}, ${name}: ${fixed(own[g])} %`))));
+      }))];
+  }
+
+  function classesChart(table, rows) {
+    const runs = runsOf(state.suite), erm = table.rows.find((row) => row.method === 'erm');
+    const others = rows.filter((row) => row.method !== 'erm'), asked = state.params.get('of');
+    const row = others.find((each) => each.method === asked) || others[0];
+    const own = row && runs.of.get(row.row), base = erm && runs.of.get(erm.row);
+    if (!own?.length || !base?.length) return null;
+    const { names, counts } = runs.classes[own[0].classes];
+    const mean = (list, c) => { const known = list.filter((run) => run.hits[c] !== null); return known.length ? known.reduce((sum, run) => sum + (100 * run.hits[c]) / runs.images[run.images][c], 0) / known.length : null; };
+    const order = counts.map((_, c) => c).sort((a, b) => counts[b] - counts[a]), gains = order.map((c) => { const [a, b] = [mean(own, c), mean(base, c)]; return a === null || b === null ? null : a - b; });
+    const high = Math.max(1, ...gains), low = Math.min(-1, ...gains), y = (value) => 16 + (214 * (high - value)) / (high - low), width = 410 / order.length;
+    const choose = make('select', { 'aria-label': 'Method' }, others.map((each) => make('option', { value: each.method, ...(each === row ? { selected: '' } : {}) }, each.name)));
+    choose.addEventListener('change', () => { set({ of: choose.value, chart: 'classes' }); $('.side').replaceChildren(...charts(table)); });
+    return [make('p', { class: 'legend' }, choose, ' minus ERM, points a class; most training images first'), chart(300, `${row.name} minus ERM, by class`,
+      ticks(low, high).map((tick) => make('g', {}, make('line', { class: tick ? 'axis' : 'zero', x1: 40, x2: 474, y1: y(tick), y2: y(tick) }), make('text', { x: 34, y: y(tick) + 4, 'text-anchor': 'end' }, String(tick)))),
+      gains.map((gain, i) => (gain === null ? null : make('rect', { class: groupOf(counts[order[i]]), x: 42 + i * width, width: Math.max(0.8, width * 0.8), y: y(Math.max(0, gain)), height: Math.max(1, Math.abs(y(gain) - y(0))) }, make('title', {}, `${names[order[i]]} (${counts[order[i]]} training images): ${signed(gain)}`)))),
+      width > 18 ? order.map((c, i) => make('text', { transform: `translate(${42 + (i + 0.5) * width},244) rotate(35)`, class: 'name' }, short(names[c], 12))) : make('text', { x: 42, y: 250 }, `${order.length} classes`))];
+  }
+
+  function costChart(table, rows) {
+    const known = rows.filter((row) => row.cost !== null && row.cost > 0);
+    if (known.length < 3) return null;
+    const costs = known.map((row) => Math.log2(row.cost)), tops = known.map((row) => score(row, 'top1'));
+    const [left, right, low, high] = [Math.min(...costs) - 0.2, Math.max(...costs) + 0.2, Math.min(...tops), Math.max(...tops)];
+    const x = (value) => 44 + (424 * (value - left)) / (right - left || 1), y = (value) => 250 - (228 * (value - low)) / (high - low || 1);
+    const marks = [0.25, 0.5, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32].filter((cost) => Math.log2(cost) >= left && Math.log2(cost) <= right);
+    return [make('p', { class: 'legend' }, 'top-1 in %, against cost: CPU time of training, relative to ERM. Numbers are ranks.'), chart(290, 'Top-1 against relative cost',
+      ticks(low, high).map((tick) => make('g', {}, make('line', { class: 'axis', x1: 44, x2: 470, y1: y(tick), y2: y(tick) }), make('text', { x: 38, y: y(tick) + 4, 'text-anchor': 'end' }, String(tick)))),
+      marks.map((cost) => make('text', { x: x(Math.log2(cost)), y: 278, 'text-anchor': 'middle' }, `${cost}×`)),
+      known.map((row, i) => make('g', {}, make('circle', { class: 'point', cx: x(costs[i]), cy: y(tops[i]), r: 9 }, make('title', {}, `${row.name}: ${fixed(tops[i])} %, ${row.cost}×`)), make('text', { class: 'inside', x: x(costs[i]), y: y(tops[i]) + 3.5, 'text-anchor': 'middle' }, String(row.rank)))))];
+  }
+
+  function imbalanceChart(table, rows) {
+    const beside = SUITES[state.suite].tables.filter((each) => each.benchmark === table.benchmark && each.setting === table.setting && each.factor).sort((a, b) => a.factor - b.factor);
+    if (beside.length < 2) return null;
+    const lines = rows.map((row) => [row, beside.map((each) => each.rows.find((other) => other.method === row.method && other.n)).map((each) => (each ? score(each, 'top1') : null))]);
+    const values = lines.flatMap(([, own]) => own).filter((value) => value !== null), low = Math.min(...values), high = Math.max(...values);
+    const x = (i) => 44 + (300 * i) / (beside.length - 1), y = (value) => 250 - (228 * (value - low)) / (high - low || 1);
+    return [make('p', { class: 'legend' }, 'top-1 in %, by imbalance factor. Point at a line for its method.'), chart(280, 'Top-1 by imbalance factor',
+      ticks(low, high).map((tick) => make('g', {}, make('line', { class: 'axis', x1: 44, x2: 350, y1: y(tick), y2: y(tick) }), make('text', { x: 38, y: y(tick) + 4, 'text-anchor': 'end' }, String(tick)))),
+      beside.map((each, i) => make('text', { x: x(i), y: 272, 'text-anchor': 'middle' }, String(each.factor))),
+      lines.map(([row, own], place) => make('g', { class: `series${row.method === 'erm' ? ' erm' : ''}` }, make('title', {}, row.name),
+        make('path', { d: own.map((value, i) => (value === null ? '' : `${i && own[i - 1] !== null ? 'L' : 'M'}${x(i)} ${y(value).toFixed(1)}`)).join('') }),
+        place < 3 || row.method === 'erm' ? make('text', { x: 356, y: y(own.at(-1) ?? low) + 4 }, short(row.name, 18)) : null)))];
+  }
+
+  const short = (text, letters) => (text.length > letters ? `${text.slice(0, letters - 1)}…` : text);
+  const groupOf = (images) => (images > 100 ? 'many' : images >= 20 ? 'medium' : 'few');
+
+  // ---- runs: read when they are first asked for
+
+  const known = {};
+  function runsOf(suite) {
+    if (!known[suite]) {
+      const data = parse($(`[data-runs="${CSS.escape(suite)}"]`)), of = new Map();
+      data.all = data.runs.map((values) => Object.fromEntries(values.map((each, i) => [data.fields[i], each])));
+      for (const run of data.all) { if (!of.has(run.row)) of.set(run.row, []); of.get(run.row).push(run); }
+      known[suite] = { ...data, of, place: (name) => data.metric_names.indexOf(name) };
     }
+    return known[suite];
+  }
 
-    // ---- the seeds of a number
+  // ---- the record of a run
 
-    function tips() {
-      const tip = $('#tip');
-      let owner = null, timer = 0;
-      const hide = () => { owner?.removeAttribute('aria-describedby'); owner = null; tip.hidden = true; };
-      const show = (cell) => {
-        clearTimeout(timer);
-        const row = cell.closest('tr[data-row]'), table = cell.closest('table.results');
-        const metric = row && table && metricNamed[table.tHead.rows[0].cells[cell.cellIndex]?.dataset.name];
-        const own = metric ? runsOf.get(Number(row.dataset.row)) : null;
-        if (!own || cell.classList.contains('reason')) return hide();
-        owner?.removeAttribute('aria-describedby');
-        owner = cell;
-        tip.replaceChildren(make('strong', {}, `${metric.label}, ${own.length === 1 ? 'one seed: no deviation' : 'by seed'}`),
-          make('ul', {}, own.map((run) => make('li', {}, make('span', {}, `seed ${run.seed} `), make('span', {}, written(valueOf(run, metric), 2))))));
-        tip.hidden = false;
-        const box = cell.getBoundingClientRect(), below = box.bottom + tip.offsetHeight + 8 < innerHeight;
-        tip.style.left = `${Math.max(8, Math.min(box.right - tip.offsetWidth, root.clientWidth - tip.offsetWidth - 8)) + scrollX}px`;
-        tip.style.top = `${(below ? box.bottom + 2 : box.top - tip.offsetHeight - 2) + scrollY}px`;
-        cell.setAttribute('aria-describedby', 'tip');
-      };
-      const cellOf = (event) => event.target.closest?.('table.results > tbody > tr[data-row] > td');
-      document.addEventListener('mouseover', (event) => {
-        const cell = cellOf(event);
-        if (cell) show(cell);
-        else if (tip.contains(event.target)) clearTimeout(timer);
-        else if (owner && owner !== document.activeElement) { clearTimeout(timer); timer = setTimeout(hide, 150); }
-      });
-      document.addEventListener('focusin', (event) => (cellOf(event) ? show(cellOf(event)) : hide()));
-      document.addEventListener('focusout', (event) => { if (event.target === owner) hide(); });
-      document.addEventListener('keydown', (event) => { if (event.key === 'Escape') hide(); });
-      document.addEventListener('click', (event) => cellOf(event)?.focus({ preventScroll: true }));
-    }
+  function record(run) {
+    const data = runsOf(state.suite), classes = data.classes[run.classes], images = data.images[run.images];
+    const table = SUITES[state.suite].tables.find((each) => each.rows.some((row) => row.row === run.row)), same = data.of.get(run.row);
+    const accuracy = run.hits.map((hits, c) => (hits === null ? null : (100 * hits) / images[c]));
+    const [benchmark, stages] = run.config, sections = [], file = `${state.suite}/records/${run.id}.json`;
+    const add = (title, ...content) => sections.push(make('h3', {}, title), ...content.filter(Boolean));
+    add('Result', facts(data.metric_names.map((name, i) => [name.replaceAll('_', ' ').replace('ece', 'ECE').replace('top1', 'top-1').replace('nll', 'NLL'), fixed(run.metrics[i], 2)])));
+    add('Training', trainingCharts(data, run));
+    add('Classes', classChart(classes, accuracy), classTable(classes, images, run.hits, accuracy));
+    if (data.warnings[run.warnings].length) add('Warnings', make('ul', {}, data.warnings[run.warnings].map((text) => make('li', {}, text))));
+    if (run.chosen) add('Chosen on validation images', facts(Object.entries(run.chosen).map(([name, each]) => [name, plain(each)])));
+    add('Cost', facts([['parameters', run.cost[0]?.toLocaleString('en')], ['FLOPs an image', run.cost[1]?.toLocaleString('en')], ['wall time', duration(run.cost[2])], ['CPU time', duration(run.cost[3])],
+      ['images/s', run.cost[4]?.toLocaleString('en')], ['peak memory', run.cost[5] === null ? NONE : `${run.cost[5]} MB`]]),
+    plainTable(['stage', 'fingerprint', 'epochs', 'wall time'], run.stages.map((place) => data.stages[place]).map(([kind, print, epochs, wall]) => [kind, make('code', {}, print), plain(epochs), duration(wall)])));
+    add('Configuration', folded('Method and options', data.methods[run.methods], true), folded('Benchmark', data.benchmarks[benchmark]),
+      ...stages.map(([place, seed], i) => folded(`Stage ${i + 1}: ${data.stage_configs[place].kind}`, { ...data.stage_configs[place], ...(seed === null ? {} : { seed }) })));
+    add('Environment', facts(Object.entries(data.environments[run.environment]).map(([name, each]) => [name.replaceAll('_', ' '), plain(each)])));
+    add('Provenance', facts([['fingerprint', make('code', {}, run.fingerprint)], ['record', make('a', { href: encodeURI(file) }, file)],
+      ...Object.entries(data.versions[run.versions]).map(([name, each]) => [name.replaceAll('_', ' '), plain(each)])]));
+    const title = make('h2', { id: 'run-title', tabindex: '-1' }, `${run.method}, seed ${run.seed}`, make('small', {}, table.title));
+    const others = make('div', { class: 'switch' }, `${same.length} run${same.length > 1 ? 's' : ''}:`, same.map((other) => button(`seed ${other.seed}`, { 'data-run': other.id, 'aria-current': other === run ? 'true' : null })));
+    return [make('div', { class: 'top' }, title, button('Close', { 'data-close': '' })), make('div', { class: 'body' }, others, ...sections)];
+  }
 
-    /** Arrow keys, Home and End move among the cells of a leaderboard, over rows that are hidden or opened. */
-    function gridKeys() {
-      const steps = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0], Home: [0, -99], End: [0, 99] };
-      document.addEventListener('keydown', (event) => {
-        const cell = event.target.closest?.('table.results > * > tr:not(.runs) > :is(td, th)'), step = steps[event.key];
-        if (!cell || !step || event.ctrlKey || event.metaKey || event.altKey) return;
-        const rows = $$('thead tr, tr[data-row]:not([hidden])', cell.closest('table'));
-        const row = rows[Math.max(0, Math.min(rows.length - 1, rows.indexOf(cell.parentElement) + step[0]))];
-        const next = row.cells[Math.max(0, Math.min(row.cells.length - 1, cell.cellIndex + step[1]))];
-        event.preventDefault();
-        ($('button', next) || next).focus();
-        next.scrollIntoView({ block: 'nearest', inline: 'nearest' });
-      });
-    }
+  const plain = (each) => (each === null || each === undefined || each === '' ? NONE : typeof each === 'object' ? JSON.stringify(each) : String(each));
+  const facts = (pairs) => make('dl', { class: 'facts' }, pairs.map(([name, each]) => make('div', {}, make('dt', {}, name), make('dd', {}, each ?? NONE))));
+  const folded = (title, each, open) => make('details', open ? { open: '' } : {}, make('summary', {}, title), make('pre', { tabindex: '0' }, JSON.stringify(each, null, 2)));
 
-    // ---- the record of a run
+  function duration(seconds) {
+    if (seconds === null || seconds === undefined) return NONE;
+    return seconds < 120 ? `${seconds.toFixed(1)} s` : seconds < 7200 ? `${(seconds / 60).toFixed(1)} min` : `${(seconds / 3600).toFixed(1)} h`;
+  }
 
-    function dialogs() {
-      const dialog = $('#run');
-      const byId = new Map(runs.map((run) => [run.id, run]));
-      const named = () => (location.hash.startsWith('#run=') ? byId.get(decodeURIComponent(location.hash.slice(5))) : null);
-      const follow = () => {
-        const run = named();
-        if (run) {
-          dialog.replaceChildren(...recordOf(run));
-          if (!dialog.open) dialog.showModal();
-          dialog.scrollTop = 0;
-          $('h2', dialog).focus();
-        } else {
-          if (dialog.open) dialog.close();
-          if (location.hash.startsWith('#run=')) say('The run that the address names is not on this page');
-        }
-      };
-      document.addEventListener('click', (event) => {
-        const asked = event.target.closest('[data-run]');
-        if (asked) location.hash = `run=${encodeURIComponent(asked.dataset.run)}`;
-        if (event.target.closest('[data-close]') || event.target === dialog) dialog.close();
-      });
-      dialog.addEventListener('close', () => { if (named()) history.replaceState(null, '', '#leaderboard'); });
-      addEventListener('hashchange', follow);
-      follow();
-    }
+  function trainingCharts(data, run) {
+    const [total, place, columns] = data.curves[run.curve], epochs = data.columns[place];
+    const labels = { loss: 'training loss', accuracy: 'training accuracy, %', lr: 'learning rate', test_top1: 'test top-1 of the network so far, %' };
+    const names = [...Object.keys(labels).filter((name) => name in columns), ...Object.keys(columns).filter((name) => !(name in labels))];
+    if (!epochs.length) return make('p', { class: 'note' }, 'No curve is recorded.');
+    const note = epochs.length < total ? make('p', { class: 'note' }, `${epochs.length} of ${total} epochs are drawn; the record holds all.`) : null;
+    return make('div', {}, make('div', { class: 'charts' }, names.map((name) => lineChart(labels[name] || name.replaceAll('_', ' '), epochs, data.columns[columns[name]]))), note);
+  }
 
-    function recordOf(run) {
-      const classes = data.classes[run.classes], images = data.images[run.images];
-      const board = $(`tr[data-row="${run.row}"]`).closest('.board');
-      const accuracy = run.hits.map((hits, c) => (hits === null ? null : (100 * hits) / images[c]));
-      const [benchmark, stages] = run.config, sections = [];
-      const add = (title, ...content) => sections.push(make('h3', {}, title), ...content);
-      const file = `records/${run.id}.json`;
-      const same = runsOf.get(run.row);
-      add('Result', facts(data.metric_names.map((name, i) => [metricNamed[name]?.label || name.replaceAll('_', ' ').replace('ece', 'ECE'), written(run.metrics[i], 2)])));
-      add('Training', trainingCharts(run), note(run));
-      add('Classes', classChart(classes, accuracy), classTable(classes, images, run.hits, accuracy));
-      if (data.warnings[run.warnings].length) add('Warnings', make('ul', {}, data.warnings[run.warnings].map((text) => make('li', {}, text))));
-      if (run.chosen) add('Chosen on validation images', facts(Object.entries(run.chosen).map(([name, value]) => [name, plain(value)]), 'wide'));
-      add('Cost', facts([['parameters', run.cost[0]?.toLocaleString('en')], ['FLOPs an image', run.cost[1]?.toLocaleString('en')], ['wall time', duration(run.cost[2])], ['CPU time', duration(run.cost[3])],
-        ['images/s', run.cost[4]?.toLocaleString('en')], ['peak memory', run.cost[5] === null ? NONE : `${run.cost[5]} MB`]]),
-        small(['stage', 'fingerprint', 'epochs', 'wall time'], run.stages.map((place) => data.stages[place]).map(([kind, print, epochs, wall]) => [kind, make('code', {}, print), plain(epochs), duration(wall)])));
-      add('Configuration', folded('Method and options', data.methods[run.methods], true), folded('Benchmark', data.benchmarks[benchmark]),
-        ...stages.map(([place, seed], i) => folded(`Stage ${i + 1}: ${data.stage_configs[place].kind}`, { ...data.stage_configs[place], ...(seed === null ? {} : { seed }) })));
-      add('Environment', facts(Object.entries(data.environments[run.environment]).map(([name, value]) => [name.replaceAll('_', ' '), plain(value)]), 'wide'));
-      add('Provenance', facts([['fingerprint', make('code', {}, run.fingerprint)], ['record', make('a', { href: encodeURI(file) }, file)],
-        ...Object.entries(data.versions[run.versions]).map(([name, value]) => [name.replaceAll('_', ' ').replace(/^(?=schema|protocol)/, 'version of '), plain(value)])], 'wide'));
-      const title = make('h2', { id: 'run-title', tabindex: '-1' }, breakable(`${run.method}, seed ${run.seed}`), make('small', {}, $('h3', board).textContent));
-      const others = make('div', { class: 'switch' }, `${same.length} run${same.length > 1 ? 's' : ''}:`, same.map((other) => button(`seed ${other.seed}`, { 'data-run': other.id, 'aria-current': other === run ? 'true' : undefined })));
-      return [make('div', { class: 'top' }, title, button('Close', { 'data-close': '' })), make('div', { class: 'body' }, others, ...sections)];
-    }
+  function lineChart(label, xs, values) {
+    const points = values.map((y, i) => [xs[i], y]).filter(([, y]) => y !== null);
+    if (!points.length) return null;
+    const ys = points.map(([, y]) => y), low = Math.min(0, ...ys), high = Math.max(...ys) || 1;
+    const x = (each) => 54 + (406 * (each - xs[0])) / (xs.at(-1) - xs[0] || 1), y = (each) => 196 - (164 * (each - low)) / (high - low || 1), near = (each) => String(Number(each.toPrecision(3)));
+    return chart(222, `${label}: ${near(ys[0])} in epoch ${points[0][0]}, ${near(ys.at(-1))} in epoch ${points.at(-1)[0]}`,
+      make('text', { class: 'title', x: 0, y: 14 }, label),
+      ticks(low, high).map((tick) => make('g', {}, make('line', { class: 'axis', x1: 54, x2: 460, y1: y(tick), y2: y(tick) }), make('text', { x: 48, y: y(tick) + 4, 'text-anchor': 'end' }, String(tick)))),
+      make('path', { class: 'line', d: points.map(([a, b], i) => `${i ? 'L' : 'M'}${x(a).toFixed(1)} ${y(b).toFixed(1)}`).join('') }),
+      points.length === 1 ? make('circle', { cx: x(points[0][0]), cy: y(points[0][1]), r: 3, class: 'many' }) : null,
+      make('text', { x: 54, y: 214 }, `epoch ${xs[0]}`), make('text', { x: 460, y: 214, 'text-anchor': 'end' }, String(xs.at(-1))));
+  }
 
-    function note(run) {
-      const [total, epochs] = data.curves[run.curve], kept = data.columns[epochs].length;
-      return kept < total ? make('p', { class: 'about' }, `${kept} of ${total} epochs are drawn; the record holds all.`) : null;
-    }
+  function classChart({ names, counts }, accuracy) {
+    const order = counts.map((_, c) => c).sort((a, b) => counts[b] - counts[a]), width = 920 / order.length;
+    return make('div', {}, legend(GROUPS.filter((name) => counts.some((n) => groupOf(n) === name))), drawing(960, 150, `Accuracy of ${order.length} classes, most training images first`,
+      ticks(0, 100).map((tick) => make('g', {}, make('line', { class: 'axis', x1: 34, x2: 956, y1: 130 - 1.2 * tick, y2: 130 - 1.2 * tick }), make('text', { x: 28, y: 134 - 1.2 * tick, 'text-anchor': 'end' }, String(tick)))),
+      order.map((c, i) => (accuracy[c] === null ? null : make('rect', { class: groupOf(counts[c]), x: 35 + i * width, width: Math.max(0.6, width * 0.82), y: 130 - 1.2 * accuracy[c], height: 1.2 * accuracy[c] }, make('title', {}, `${names[c]} (${counts[c]} training images): ${fixed(accuracy[c])} %`))))));
+  }
 
-    const plain = (value) => (value === null || value === undefined || value === '' ? NONE : typeof value === 'object' ? JSON.stringify(value) : String(value));
-    const facts = (pairs, kind = '') => make('dl', { class: `facts ${kind}` }, pairs.map(([name, value]) => make('div', {}, make('dt', {}, name), make('dd', {}, value ?? NONE))));
-    const small = (heads, rows) => make('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': heads.join(', ') }, make('table', {},
-      make('thead', {}, make('tr', {}, heads.map((label) => make('th', { scope: 'col' }, label)))), make('tbody', {}, rows.map((cells) => make('tr', {}, cells.map((content) => make('td', {}, content)))))));
-    const folded = (title, value, open) => make('details', open ? { open: '' } : {}, make('summary', {}, title), make('pre', { tabindex: '0' }, JSON.stringify(value, null, 2)));
+  function classTable({ names, counts }, images, hits, accuracy) {
+    const box = make('details', {}, make('summary', {}, 'The same as a table'));
+    box.addEventListener('toggle', () => box.children.length > 1 || box.append(plainTable(['class', 'training images', 'test images', 'correct', 'accuracy, %'],
+      names.map((name, c) => [name, String(counts[c]), String(images[c]), plain(hits[c]), fixed(accuracy[c], 2)]))));
+    return box;
+  }
 
-    function duration(seconds) {
-      if (seconds === null || seconds === undefined) return NONE;
-      return seconds < 120 ? `${seconds.toFixed(1)} s` : seconds < 7200 ? `${(seconds / 60).toFixed(1)} min` : `${(seconds / 3600).toFixed(1)} h`;
-    }
+  // ---- what is shown, and what is pressed
 
-    function trainingCharts(run) {
-      const [, place, columns] = data.curves[run.curve], epochs = data.columns[place];
-      const labels = { loss: 'training loss', accuracy: 'training accuracy, %', lr: 'learning rate', bn_scale: 'scale of normalised BN', test_top1: 'test top-1 of the network so far, %' };
-      const names = Object.keys(columns).sort((a, b) => (Object.keys(labels).indexOf(a) + 9) % 9 - (Object.keys(labels).indexOf(b) + 9) % 9);
-      if (!epochs.length) return make('p', { class: 'about' }, 'No curve is recorded.');
-      return make('div', { class: 'charts' }, names.map((name) => lineChart(labels[name] || name.replaceAll('_', ' '), epochs, data.columns[columns[name]])));
-    }
+  function show() {
+    read();
+    const suites = Object.entries(SUITES).map(([name, { tables }]) => make('a', { href: address(name, tables[0]?.slug || ''), 'aria-current': state.suite === name ? 'page' : null }, name));
+    $('#suites').replaceChildren(make('a', { href: '#', 'aria-current': state.suite ? null : 'page' }, 'Map'), ...suites);
+    $('#main').replaceChildren(...(state.table ? tab() : overview()).flat(9).filter(Boolean));
+    document.title = state.table ? `${state.table.title} · ltbench` : 'ltbench results';
+    openRun();
+  }
 
-    function lineChart(label, xs, values) {
-      const known = values.map((y, i) => [xs[i], y]).filter(([, y]) => y !== null);
-      if (!known.length) return null;
-      const ys = known.map(([, y]) => y), low = Math.min(0, ...ys), high = Math.max(...ys) || 1;
-      const x = (value) => 44 + (266 * (value - xs[0])) / (xs.at(-1) - xs[0] || 1), y = (value) => 142 - (112 * (value - low)) / (high - low || 1);
-      const short = (value) => String(Number(value.toPrecision(3)));
-      const said = `${label}: ${short(ys[0])} in epoch ${known[0][0]}, ${short(ys.at(-1))} in epoch ${known.at(-1)[0]}`;
-      return make('svg', { class: 'chart', viewBox: '0 0 320 170', role: 'img', 'aria-label': said },
-        make('text', { class: 'title', x: 0, y: 12 }, label),
-        [low, (low + high) / 2, high].map((tick) => make('g', {}, make('line', { class: 'axis', x1: 44, x2: 310, y1: y(tick), y2: y(tick) }), make('text', { x: 38, y: y(tick) + 4, 'text-anchor': 'end' }, short(tick)))),
-        make('path', { class: 'line', d: known.map(([a, b], i) => `${i ? 'L' : 'M'}${x(a).toFixed(1)} ${y(b).toFixed(1)}`).join('') }),
-        known.length === 1 ? make('circle', { cx: x(known[0][0]), cy: y(known[0][1]), r: 3, class: 'many' }) : null,
-        make('text', { x: 44, y: 160 }, `epoch ${xs[0]}`), make('text', { x: 310, y: 160, 'text-anchor': 'end' }, String(xs.at(-1))));
-    }
+  function openRun() {
+    const dialog = $('#run'), id = state.params.get('run'), run = state.table && id ? runsOf(state.suite).all.find((each) => each.id === id) : null;
+    if (run) {
+      dialog.replaceChildren(...record(run));
+      if (!dialog.open) dialog.showModal();
+      dialog.scrollTop = 0;
+      $('h2', dialog).focus();
+    } else if (dialog.open) dialog.close();
+    else if (id) say('The run that the address names is not on this page');
+  }
 
-    const groupOf = (images) => (images > 100 ? 'many' : images >= 20 ? 'medium' : 'few');
-
-    function classChart({ names, counts }, accuracy) {
-      const order = counts.map((_, c) => c).sort((a, b) => counts[b] - counts[a]), width = 860 / order.length, gap = width > 4 ? Math.min(width / 4, 6) : 0;
-      const bars = { many: '', medium: '', few: '' }, first = {};
-      order.forEach((c, i) => {
-        const left = 40 + i * width, group = groupOf(counts[c]), top = 180 - 1.5 * (accuracy[c] ?? 0);
-        first[group] ??= [left, i];
-        if (accuracy[c] !== null) bars[group] += `M${(left + gap / 2).toFixed(2)} 180V${top.toFixed(2)}h${(width - gap).toFixed(2)}V180z`;
-      });
-      const present = Object.keys(bars).filter((group) => first[group]);
-      return make('svg', { class: 'chart', viewBox: '0 0 900 226', role: 'img', 'aria-label': `Accuracy of ${order.length} classes, most training images first; the values are in the table below` },
-        make('text', { class: 'title', x: 0, y: 12 }, 'accuracy of each class, %; most training images first'),
-        [0, 50, 100].map((tick) => make('g', {}, make('line', { class: 'axis', x1: 40, x2: 900, y1: 180 - 1.5 * tick, y2: 180 - 1.5 * tick }), make('text', { x: 34, y: 184 - 1.5 * tick, 'text-anchor': 'end' }, String(tick)))),
-        present.map((group) => make('path', { class: group, d: bars[group] })),
-        width > 26 ? order.map((c, i) => make('text', { x: 40 + (i + 0.5) * width, y: 196, 'text-anchor': 'middle' }, [...names[c]].length * 6 < width ? names[c] : String(c))) : null,
-        present.map((group) => make('text', { class: group, x: first[group][0] + gap / 2, y: 216, 'font-weight': 600 }, `${group} (${counts.filter((n) => groupOf(n) === group).length})`)));
-    }
-
-    function classTable({ names, counts }, images, hits, accuracy) {
-      const box = make('details', {}, make('summary', {}, 'The same as a table'));
-      box.addEventListener('toggle', () => box.children.length > 1 || box.append(small(['class', 'training images', 'test images', 'correct', 'accuracy, %'],
-        names.map((name, c) => [name, String(counts[c]), String(images[c]), plain(hits[c]), written(accuracy[c], 2)]))));
-      return box;
-    }
-
-    // ---- copying
-
-    function copying() {
-      document.addEventListener('click', async (event) => {
-        const asked = event.target.closest('[data-copy]');
-        if (!asked) return;
-        const source = document.getElementById(asked.dataset.copy);
-        try {
-          await navigator.clipboard.writeText(source.textContent);
-          asked.textContent = 'Copied';
-        } catch {
-          getSelection().selectAllChildren(source);
-          asked.textContent = 'Selected: press Ctrl-C';
-        }
-        say(asked.textContent);
-        setTimeout(() => { asked.textContent = 'Copy'; }, 2500);
-      });
-    }
-
-    // last: what is called needs every constant above
-    theme();
-    plainTables();
-    const boards = resultTables();
-    filters();
-    tips();
-    gridKeys();
-    dialogs();
-    copying();
+  let before = '';
+  addEventListener('hashchange', () => {
+    const place = location.hash.replace(/([?&])run=[^&]*/, '$1').replace(/[?&]+$/, '');
+    const sameTable = place === before && before;
+    before = place;
+    if (sameTable) { read(); openRun(); } else { show(); scrollTo(0, 0); }
   });
+
+  document.addEventListener('click', async (event) => {
+    const asked = event.target.closest?.('[data-run]'), dialog = $('#run'), copy = event.target.closest?.('[data-copy]');
+    if (asked) { before = location.hash.replace(/([?&])run=[^&]*/, '$1').replace(/[?&]+$/, ''); set({ run: asked.dataset.run }, true); before = address(state.suite, state.table.slug, { ...Object.fromEntries(state.params), run: '' }); openRun(); }
+    if (event.target.closest?.('[data-close]') || event.target === dialog) dialog.close();
+    if (copy) {
+      const source = document.getElementById(copy.dataset.copy);
+      try { await navigator.clipboard.writeText(source.textContent); copy.textContent = 'Copied'; } catch { getSelection().selectAllChildren(source); copy.textContent = 'Selected: press Ctrl-C'; }
+      say(copy.textContent);
+      setTimeout(() => { copy.textContent = 'Copy'; }, 2500);
+    }
+  });
+  document.addEventListener('submit', (event) => event.preventDefault());
+  $('#run').addEventListener('close', () => { if (state.params.get('run')) set({ run: '' }); });
+
+  // what a cell says more, at the pointer or under the focus
+  const tip = $('#tip');
+  const showTip = (event) => {
+    const cell = event.target.closest?.('[data-tip]');
+    tip.hidden = !cell;
+    if (!cell) return;
+    tip.textContent = cell.dataset.tip;
+    const box = cell.getBoundingClientRect(), below = box.bottom + tip.offsetHeight + 8 < innerHeight;
+    tip.style.left = `${Math.max(8, Math.min(box.left, root.clientWidth - tip.offsetWidth - 8)) + scrollX}px`;
+    tip.style.top = `${(below ? box.bottom + 4 : box.top - tip.offsetHeight - 4) + scrollY}px`;
+  };
+  document.addEventListener('mouseover', showTip);
+  document.addEventListener('focusin', showTip);
+  document.addEventListener('keydown', (event) => { if (event.key === 'Escape') tip.hidden = true; });
+
+  const stored = {
+    get: () => { try { return localStorage.getItem('ltbench-theme'); } catch { return null; } },
+    set: (each) => { try { localStorage.setItem('ltbench-theme', each); } catch { /* holds until the page is closed */ } },
+  };
+  function theme() {
+    const system = matchMedia('(prefers-color-scheme: dark)'), toggle = $('#theme');
+    if (['light', 'dark'].includes(stored.get())) root.dataset.theme = stored.get();
+    const isDark = () => (root.dataset.theme ? root.dataset.theme === 'dark' : system.matches);
+    const name = () => { toggle.textContent = isDark() ? 'Light' : 'Dark'; toggle.setAttribute('aria-label', `Switch to ${isDark() ? 'light' : 'dark'} colours`); };
+    toggle.addEventListener('click', () => { root.dataset.theme = isDark() ? 'light' : 'dark'; stored.set(root.dataset.theme); name(); });
+    system.addEventListener('change', name);
+    name();
+  }
+  theme();
+  show();
 })();
