@@ -515,6 +515,25 @@ def data_check(benchmark: Annotated[str, typer.Argument(help='Name of a benchmar
     raise typer.Exit(check_data(benchmark))
 
 
+@data_app.command('prepare', short_help='Decode large images once.')
+def data_prepare(
+    benchmark: Annotated[str, typer.Argument(help='Name of a benchmark of large images.')],
+    side: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=4096, metavar='PIXELS', help="Shorter side; default: the recipe's of test images, 256."
+        ),
+    ] = None,
+) -> None:
+    """Decode large images once into files of raw pixels, on which `ltbench run -o prepared=256` trains.
+
+    That run prepares what is not there yet, too. A preparation that was cut off goes on from where it was.
+    """
+    from ltbench.verbs.data import prepare_data
+
+    prepare_data(benchmark, side)
+
+
 @store_app.command('ls', short_help='List the artifacts.')
 def store_ls() -> None:
     """List the artifacts: kind, size, age, and how many records rest on each."""

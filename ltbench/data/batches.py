@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ltbench.data.base import FileSplit, LongTailData, Split
 from ltbench.data.large import FileDataset, SeededSampler, as_it_is, file_loader
+from ltbench.data.resident import ResidentImages, stays_on
 from ltbench.data.samplers import EpochSampler, Paired
 from ltbench.data.views import View, resolve
 from ltbench.errors import given
@@ -50,6 +51,7 @@ class Share:
 
 
 ALONE = Share()
+CPU = torch.device('cpu')
 
 
 class SharedDataset(Dataset[dict[str, Any]]):
@@ -101,21 +103,26 @@ def train_loader(
     workers: int = 0,
     share: Share = ALONE,
     views: Sequence[str | Mapping[str, Any]] | None = None,
+    device: torch.device = CPU,
 ) -> DataLoader[dict[str, Any]]:
     """Batches in the sampler's order, the last one shorter.
 
     Args:
-        split: Images in memory are gathered by this process; large ones are decoded and augmented by workers.
+        split: Images in memory are gathered by this process; large ones are augmented by workers, or on a GPU that they
+            stay on, see :func:`~ltbench.data.resident.stays_on`.
         sampler: Gives the order; its ``set_epoch`` also decides the workers' draws.
         batch_size: Images a batch.
         augmentation: As in a recipe.
         workers: Processes that decode; 0 is this one.
         share: Which images of each batch to load.
         views: Of each image, see :func:`~ltbench.data.views.resolve`; those of images in memory are made later.
+        device: Where the network is.
     """
     dataset: Any
     if isinstance(split, FileSplit):
         dataset = FileDataset(split, augmentation, True, views)
+        if stays_on(dataset, device):
+            dataset, workers = ResidentImages(dataset, device), 0
     else:
         dataset = ResidentDataset(split)
     if share.size > 1:
@@ -280,6 +287,13 @@ def sequential_batches(
     dataset = ResidentDataset(split)
     starts = range(0, len(dataset), batch_size)
     return (dataset.__getitems__(list(range(start, min(start + batch_size, len(dataset))))) for start in starts)
+
+
+def prepare_all(data: LongTailData, augmentation: Mapping[str, Any]) -> None:
+    """Prepare all large images that a run will see, where it asks for that: a full disk ends it at its start."""
+    for split in (data.train, data.validation, data.test):
+        if isinstance(split, FileSplit):
+            FileDataset(split, augmentation, training=split is data.train)
 
 
 def example_of(data: LongTailData, augmentation: Mapping[str, Any]) -> Tensor:
