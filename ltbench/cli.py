@@ -462,7 +462,7 @@ def check(
 
 @app.command(short_help='Measure this machine: our path against references.')
 def bench(
-    part: Annotated[str, typer.Argument(metavar='train|data|views|stage2|grid|start|report')],
+    part: Annotated[str, typer.Argument(metavar='train|data|views|large|stage2|grid|start|report')],
     out: Annotated[Path | None, typer.Option(help='Also write the result to this JSON file.')] = None,
     rounds: Annotated[int, typer.Option(help='Turns of each side, 5 or more.')] = 7,
     threads: Annotated[

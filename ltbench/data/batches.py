@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ltbench.data.base import FileSplit, LongTailData, Split
+from ltbench.data.crops import PreparedImages
 from ltbench.data.large import FileDataset, SeededSampler, as_it_is, file_loader
 from ltbench.data.resident import ResidentImages, stays_on
 from ltbench.data.samplers import EpochSampler, Paired
@@ -120,8 +121,8 @@ def train_loader(
     """
     dataset: Any
     if isinstance(split, FileSplit):
-        dataset = FileDataset(split, augmentation, True, views)
-        if stays_on(dataset, device):
+        dataset = large_dataset(split, augmentation, True, views)
+        if isinstance(dataset, PreparedImages) and stays_on(dataset, device):
             dataset, workers = ResidentImages(dataset, device), 0
     else:
         dataset = ResidentDataset(split)
@@ -130,6 +131,21 @@ def train_loader(
     if isinstance(split, FileSplit):
         return file_loader(dataset, SeededSampler(sampler), batch_size, workers)
     return DataLoader(dataset, batch_size, sampler=sampler, collate_fn=as_it_is)
+
+
+def large_dataset(
+    split: FileSplit,
+    augmentation: Mapping[str, Any],
+    training: bool,
+    views: Sequence[str | Mapping[str, Any]] | None = None,
+) -> FileDataset:
+    """Large images, see :class:`~ltbench.data.large.FileDataset`: prepared where the augmentation says so, or decoded.
+
+    Test images are decoded, too, where those that are prepared are of another shorter side than they are scaled to.
+    """
+    side = augmentation.get('prepared')
+    is_prepared = side is not None and (training or side == augmentation['resize'])
+    return (PreparedImages if is_prepared else FileDataset)(split, augmentation, training, views)
 
 
 class ResidentLoader(DataLoader[dict[str, Any]]):
@@ -283,7 +299,7 @@ def sequential_batches(
 ) -> Iterable[dict[str, Tensor]]:
     """A split in its own order, as raw batches (large images resized and cropped as the recipe says)."""
     if isinstance(split, FileSplit):
-        return file_loader(FileDataset(split, augmentation, False), None, batch_size, workers)
+        return file_loader(large_dataset(split, augmentation, False), None, batch_size, workers)
     dataset = ResidentDataset(split)
     starts = range(0, len(dataset), batch_size)
     return (dataset.__getitems__(list(range(start, min(start + batch_size, len(dataset))))) for start in starts)
@@ -293,7 +309,7 @@ def prepare_all(data: LongTailData, augmentation: Mapping[str, Any]) -> None:
     """Prepare all large images that a run will see, where it asks for that: a full disk ends it at its start."""
     for split in (data.train, data.validation, data.test):
         if isinstance(split, FileSplit):
-            FileDataset(split, augmentation, training=split is data.train)
+            large_dataset(split, augmentation, training=split is data.train)
 
 
 def example_of(data: LongTailData, augmentation: Mapping[str, Any]) -> Tensor:

@@ -19,7 +19,6 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ltbench.data.base import FileSplit
 from ltbench.data.images import decode, decode_jpeg
-from ltbench.data.prepared import Prepared, prepare
 from ltbench.data.samplers import EpochSampler, Paired
 from ltbench.data.views import resolve
 from ltbench.errors import DataError, unknown
@@ -37,21 +36,19 @@ PARTNER = 0x5DEECE66D  # a partner's draws are not those of the image it is pair
 
 
 class FileDataset(Dataset[Any]):
-    """Images of a :class:`FileSplit`, decoded when asked for, or prepared.
+    """Images of a :class:`FileSplit`, decoded when asked for.
 
     Args:
         split: Paths and labels.
         augmentation: ``random_resized_crop`` (pixels), ``flip``, ``color_jitter`` (brightness, contrast, saturation,
             hue) and ``policies`` (configs of registered parts, in turn) while training; ``resize`` (shorter side) and
             ``center_crop`` otherwise. ``prepared`` (shorter side) trains on images that are decoded and scaled once,
-            see :func:`~ltbench.data.prepared.prepare`; if that is the side of ``resize`` too, test images are cut out
-            of these, which gives the same pixels, and otherwise decoded.
+            see :class:`~ltbench.data.crops.PreparedImages`.
         training: Which of the two.
         views: Of each image while training, see :func:`~ltbench.data.views.resolve`; None is the augmentation alone.
 
     Raises:
         UsageError: For an unknown augmentation.
-        DataError: If images cannot be prepared.
     """
 
     metainfo: Mapping[str, Any] = {}
@@ -67,10 +64,6 @@ class FileDataset(Dataset[Any]):
         wanted = views or ('plain',) if training else ('plain',)
         self.views = [LargeView(resolve(view, augmentation), training) for view in wanted]
         self.image_bytes = sum(3 * view.side * view.side for view in self.views)
-        side = augmentation.get('prepared')
-        self.prepared: Prepared | None = None
-        if side is not None and (training or side == augmentation['resize']):
-            self.prepared = prepare(split, side)
 
     def __len__(self) -> int:
         return len(self.split)
@@ -79,6 +72,12 @@ class FileDataset(Dataset[Any]):
         """A batch: ``images`` uint8 ``[B, H, W, 3]`` and ``labels [B]``; further views are ``others``.
 
         For items whose index is a pair also ``partners``, the views of the second, and ``partner_labels``.
+
+        Args:
+            items: Index (or a pair of them) and seed of each; its draws hang on that alone.
+
+        Raises:
+            DataError: If a file is missing or cannot be decoded; the message names it.
         """
         if not isinstance(items[0][0], tuple):
             return self._batch(items)
@@ -97,24 +96,16 @@ class FileDataset(Dataset[Any]):
         """Each view of a batch, uint8 ``[B, H, W, 3]``."""
         seen = []
         for index, seed in items:
-            picture = self._picture(index)
+            path = self.split.path(index)
+            pixels = decode_jpeg(path) if self.training else None  # whole test images are scaled by Pillow, to the bit
+            image = decode(path) if pixels is None else pixels
             torch.default_generator.manual_seed(seed)
-            seen.append([view(picture) for view in self.views])
+            seen.append([view(image) for view in self.views])
         return [torch.stack(view) for view in zip(*seen, strict=True)]
-
-    def _picture(self, index: int) -> Image.Image | Tensor:
-        if self.prepared is not None:
-            return self.prepared[index]
-        path = self.split.path(index)
-        pixels = decode_jpeg(path) if self.training else None  # evaluation scales whole images, by Pillow to the bit
-        return decode(path) if pixels is None else pixels
 
 
 class LargeView:
     """One view of large images: torchvision's transforms in their order, with their draws.
-
-    Pillow scales its own images. Crops of pixels, prepared or from JPEG files, are scaled by torch's operation of the
-    same definition: of its values 0.2 % differ from Pillow's, by 1 of 255.
 
     Args:
         augmentation: See :class:`FileDataset`.
@@ -143,46 +134,57 @@ class LargeView:
     def __call__(self, image: Image.Image | Tensor) -> Tensor:
         """uint8 ``[side, side, 3]`` of an image, or of pixels ``[H, W, 3]``; draws from torch's generator."""
         if not self.training:
-            if isinstance(image, Tensor):
-                return self.crop(image.permute(2, 0, 1)).permute(1, 2, 0)
             return torch.from_numpy(np.array(self.crop(self.resize(image))))
-        seen: Any = self._cropped(image) if isinstance(image, Tensor) else self.crop(image)
-        if self.flip:
-            seen = self.flip(seen)
-        colours = [*([self.jitter] if self.jitter else []), *self.policies]
-        if isinstance(seen, Tensor):
-            seen = seen.permute(1, 2, 0).contiguous()
-            if not colours:
-                return seen
-            seen = Image.fromarray(seen.numpy())
-        for step in colours:
+        if isinstance(image, Tensor):
+            drawn = self.crop.make_params([image.permute(2, 0, 1)])
+            seen = scaled(image, [drawn[name] for name in ('top', 'left', 'height', 'width')], self.side)
+            seen = self.flip(seen.permute(2, 0, 1)).permute(1, 2, 0) if self.flip else seen
+            return self.coloured(seen)
+        seen = self.crop(image)
+        return self.coloured(torch.from_numpy(np.array(self.flip(seen) if self.flip else seen)))
+
+    def centre(self, pixels: Tensor) -> Tensor:
+        """The part of pixels ``[H, W, 3]`` that is tested on, where they have the size for that."""
+        return self.crop(pixels.permute(2, 0, 1)).permute(1, 2, 0)
+
+    def coloured(self, pixels: Tensor) -> Tensor:
+        """What becomes of a crop ``[side, side, 3]`` after its flip; draws from torch's generator."""
+        steps = [*([self.jitter] if self.jitter else []), *self.policies]
+        if not steps:
+            return pixels
+        seen = Image.fromarray(pixels.contiguous().numpy())
+        for step in steps:
             seen = step(seen)
         return torch.from_numpy(np.array(seen))
 
-    def _cropped(self, pixels: Tensor) -> Tensor:
-        """A random crop ``[3, side, side]``."""
-        top, left, height, width = self.box(pixels)
-        # a copy, as that takes torch half the time that a part of a larger image does; channels last in its memory
-        part = pixels[None, top : top + height, left : left + width].contiguous().permute(0, 3, 1, 2)
-        return functional.interpolate(part, (self.side, self.side), mode='bilinear', antialias=True)[0]
-
-    def draw(self, pixels: Tensor) -> tuple[list[int], bool, list[int], list[float]]:
-        """What :meth:`__call__` draws for pixels ``[H, W, 3]``, without policies.
+    def draw_colours(self) -> tuple[list[int], list[float]]:
+        """What :meth:`coloured` draws where there are no policies.
 
         Returns:
-            Box (top, left, height, width); whether to flip; the order in which brightness, contrast, saturation and hue
-            change (-1: not), and the factors of these four, of the hue the turn.
+            The order in which brightness, contrast, saturation and hue change (-1: not), and the factors of these four,
+            of the hue the turn.
         """
-        box, flip = self.box(pixels), bool(self.flip and torch.rand(1) < self.flip.p)
         drawn: dict[str, Any] = self.jitter.make_params([]) if self.jitter else {'fn_idx': torch.arange(4)}
         factors = [drawn.get(f'{name}_factor') for name in ('brightness', 'contrast', 'saturation', 'hue')]
         order = [-1 if factors[change] is None else change for change in drawn['fn_idx'].tolist()]
-        return box, flip, order, [factor or 0.0 for factor in factors]
+        return order, [factor or 0.0 for factor in factors]
 
-    def box(self, pixels: Tensor) -> list[int]:
-        """Top, left, height and width of a random crop."""
-        drawn = self.crop.make_params([pixels.permute(2, 0, 1)])
-        return [drawn[name] for name in ('top', 'left', 'height', 'width')]
+
+def scaled(pixels: Tensor, box: Sequence[int], side: int) -> Tensor:
+    """A part of an image, scaled (bilinear, antialiased): uint8 ``[side, side, 3]``.
+
+    By torch's operation, which takes a quarter of the time of Pillow's and is of the same definition: at 224 pixels
+    0.2 % of the values differ, by 1 of 255.
+
+    Args:
+        pixels: uint8 ``[H, W, 3]``.
+        box: Top, left, height and width of the part.
+        side: Height and width of the result.
+    """
+    top, left, height, width = box
+    part = pixels[None, top : top + height, left : left + width].permute(0, 3, 1, 2)
+    image = functional.interpolate(part, (side, side), mode='bilinear', antialias=True)
+    return image[0].permute(1, 2, 0)
 
 
 class SeededSampler(Sampler[tuple[Any, int]]):

@@ -5,24 +5,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ltbench.data.large import FileDataset
+from ltbench.data.crops import PreparedImages
 from ltbench.data.sim_augment import recoloured
-from ltbench.errors import given
 
 SHARE_OF_MEMORY = 0.5  # of a GPU's free memory; the rest is for the network and its batches
 AT_ONCE = 64  # images that are scaled together: 70 MB of crops as floats
 
 
-def stays_on(dataset: FileDataset, device: torch.device) -> bool:
+def stays_on(dataset: PreparedImages, device: torch.device) -> bool:
     """Whether prepared images can stay on a GPU: there is room, and nothing but crop, flip and colours is asked for."""
-    if device.type != 'cuda' or dataset.prepared is None or any(view.policies for view in dataset.views):
+    if device.type != 'cuda' or any(view.policies for view in dataset.views):
         return False
     free, _ = torch.cuda.mem_get_info(device)
-    return 3 * dataset.prepared.sizes.prod(axis=1).sum() <= SHARE_OF_MEMORY * free
+    return bool(3 * dataset.images.sizes.prod(axis=1).sum() <= SHARE_OF_MEMORY * free)
 
 
-class ResidentImages(FileDataset):
-    """The views of a data set of prepared images, made on the device that the images are on.
+class ResidentImages(PreparedImages):
+    """The views of prepared images that are trained on, made on the device that the images are on.
 
     Each image is shown with the draws that it has everywhere else. After crop and flip one in a hundred of its values
     differs from those, by 1 or 2 of 255. Changes of brightness, contrast and saturation, which Pillow rounds otherwise,
@@ -35,9 +34,9 @@ class ResidentImages(FileDataset):
         device: Where they are to be.
     """
 
-    def __init__(self, dataset: FileDataset, device: torch.device) -> None:
+    def __init__(self, dataset: PreparedImages, device: torch.device) -> None:
         vars(self).update(vars(dataset))
-        self.device, self.images = device, given(dataset.prepared)
+        self.device = device
         sizes = torch.from_numpy(self.images.sizes)
         lengths = 3 * sizes.prod(dim=1)
         self.starts, self.widths = lengths.cumsum(0) - lengths, sizes[:, 1]
@@ -47,17 +46,18 @@ class ResidentImages(FileDataset):
             self.pixels[start : start + length] = self.images[index].flatten().to(device)
 
     def _views(self, items: list[tuple[int, int]]) -> list[Tensor]:
-        drawn = []
-        for index, seed in items:
-            torch.default_generator.manual_seed(seed)
-            drawn.append([view.draw(self.images[index]) for view in self.views])
         indices = torch.tensor([index for index, _ in items])
+        boxes, flips = map(torch.tensor, self.draw(items))
+        colours = []
+        for _, seed in items:
+            torch.default_generator.manual_seed(seed)
+            colours.append([view.draw_colours() for view in self.views])
         seen = []
-        for view, draws in zip(self.views, zip(*drawn, strict=True), strict=True):
-            boxes, flips, orders, factors = (torch.tensor(part) for part in zip(*draws, strict=True))
-            several = zip(*(part.split(AT_ONCE) for part in (indices, boxes, flips)), strict=True)
+        for number, view in enumerate(self.views):
+            several = zip(*(part.split(AT_ONCE) for part in (indices, boxes[:, number], flips[:, number])), strict=True)
             images = torch.cat([self._crops(view.side, *parts) for parts in several])
             if view.jitter:
+                orders, factors = (torch.tensor(part) for part in zip(*(row[number] for row in colours), strict=True))
                 images = recoloured(images, orders.to(self.device), factors.to(self.device))
             seen.append(images.permute(0, 2, 3, 1).contiguous())
         return seen
@@ -73,8 +73,8 @@ class ResidentImages(FileDataset):
         down, across = scaling(heights, highest, side), scaling(widths, widest, side)
         across[flips] = across[flips].flip(1)
         across, down = across.to(self.device)[:, None].mT, down.to(self.device)[:, None]
-        scaled = (parts.permute(0, 3, 1, 2).float() @ across).round_()  # to whole values between, as Pillow does
-        return (down @ scaled).round_().clamp_(0, 255).to(torch.uint8)
+        whole = (parts.permute(0, 3, 1, 2).float() @ across).round_()  # between the two, as Pillow has it
+        return (down @ whole).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def scaling(lengths: Tensor, longest: int, side: int) -> Tensor:

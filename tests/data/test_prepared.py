@@ -19,9 +19,11 @@ from torchvision.transforms import v2
 
 from ltbench.data import contents, prepared, resident
 from ltbench.data.base import FileSplit
+from ltbench.data.batches import large_dataset
+from ltbench.data.crops import NUMBERS, random_boxes, uniform
 from ltbench.data.derived import FOLDER, cache_places
 from ltbench.data.images import decode
-from ltbench.data.large import FileDataset
+from ltbench.data.large import scaled
 from ltbench.data.prepared import prepare
 from ltbench.data.resident import ResidentImages, stays_on
 from ltbench.errors import DataError
@@ -90,23 +92,53 @@ def test_prepared_images_are_those_that_resize_gives_bit_by_bit(split):
 
 def test_test_images_are_equal_prepared_and_decoded(split):
     items = [(index, 0) for index in range(len(split))]
-    ways = [FileDataset(split, {**AUGMENTATION, 'prepared': side}, training=False) for side in (SIDE, None)]
+    ways = [large_dataset(split, {**AUGMENTATION, 'prepared': side}, training=False) for side in (SIDE, None)]
     ours, theirs = (way.__getitems__(items)['images'] for way in ways)
     assert torch.equal(ours, theirs)
 
 
 def test_crops_of_pixels_are_pillows_within_one_of_255(split):
-    dataset = FileDataset(split, {**AUGMENTATION, 'flip': False}, training=True)
-    (view,), far = dataset.views, []
-    for seed in range(200):
-        pixels = dataset.prepared[seed % len(split)]
-        torch.manual_seed(seed)
-        ours = view(pixels)
-        torch.manual_seed(seed)
-        theirs = view(Image.fromarray(pixels.numpy()))
-        far.append((ours.int() - theirs.int()).abs())
-    assert torch.stack(far).max() <= 1
-    assert torch.stack(far).float().mean() < 0.05  # sizes so small meet ties more often than photographs
+    images, far = prepare(split, SIDE), []
+    for number in range(200):
+        pixels = images[number % len(split)]
+        box = random_boxes(np.array([pixels.shape[:2]]), uniform(np.array([number], np.uint64), NUMBERS))[0].tolist()
+        top, left, height, width = box
+        part = Image.fromarray(pixels.numpy()).crop((left, top, left + width, top + height))
+        theirs = np.asarray(part.resize((24, 24), Image.Resampling.BILINEAR)).astype(int)
+        far.append(np.abs(scaled(pixels, box, 24).numpy() - theirs))
+    assert np.max(far) <= 1
+    assert np.mean(far) < 0.05  # sizes so small meet ties more often than photographs
+
+
+def test_crops_are_drawn_as_torchvision_draws_them():
+    """Same area, shape and place in distribution; where nothing fits the same part in the centre."""
+    count, size = 20_000, (256, 341)
+    ours = random_boxes(np.full((count, 2), size), uniform(np.arange(count, dtype=np.uint64), NUMBERS))
+    crop, canvas = v2.RandomResizedCrop(224), torch.empty(3, *size, device='meta')
+    torch.manual_seed(0)
+    drawn = [crop.make_params([canvas]) for _ in range(5000)]
+    theirs = np.array([[one[name] for name in ('top', 'left', 'height', 'width')] for one in drawn])
+    assert (ours >= [0, 0, 1, 1]).all()
+    assert (ours[:, :2] + ours[:, 2:] <= size).all()
+    for quantile in (0.1, 0.5, 0.9):
+        assert np.quantile(ours, quantile, axis=0) == pytest.approx(np.quantile(theirs, quantile, axis=0), abs=7)
+    assert np.corrcoef(ours.T) == pytest.approx(np.corrcoef(theirs.T), abs=0.05)
+    for height, width in ((32, 500), (500, 32)):
+        box = random_boxes(np.array([[height, width]]), uniform(np.array([3], np.uint64), NUMBERS))[0].tolist()
+        assert box == [
+            crop.make_params([torch.empty(3, height, width)])[name] for name in ('top', 'left', 'height', 'width')
+        ]
+
+
+def test_draws_of_neighbours_have_nothing_in_common():
+    """Seeds of neighbours in an epoch differ by the step between an image's own numbers."""
+    seeds = (7 + np.arange(2000, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)) % np.uint64(2**63)
+    numbers = uniform(seeds, 30)
+    assert len(np.unique(numbers)) == numbers.size
+    assert numbers.mean() == pytest.approx(0.5, abs=0.01)
+    for shift in (0, 1, 2):
+        pairs = np.corrcoef(numbers[: 2000 - shift, 5], numbers[shift:, 6])
+        assert abs(pairs[0, 1]) < 0.08
 
 
 # ---------------------------------------------------------------------------------------------- what is made, and when
@@ -306,7 +338,7 @@ def test_where_nothing_can_be_written_beside_the_images_they_are_under_the_data_
 )
 def test_images_on_the_device_are_seen_as_workers_see_them(split, changed, most, mean, monkeypatch):
     monkeypatch.setattr(resident, 'AT_ONCE', 16)
-    dataset = FileDataset(split, {**AUGMENTATION, **changed}, True, views=['plain', {'random_resized_crop': 40}])
+    dataset = large_dataset(split, {**AUGMENTATION, **changed}, True, views=['plain', {'random_resized_crop': 40}])
     items = [((index % 7, (3 * index) % 7), 1000 + index) for index in range(50)]
     state = torch.get_rng_state()
     ours = ResidentImages(dataset, torch.device('cpu')).__getitems__(items)
@@ -327,12 +359,11 @@ def test_images_on_the_device_are_seen_as_workers_see_them(split, changed, most,
 
 def test_images_stay_on_a_gpu_with_room(split, monkeypatch):
     gpu = torch.device('cuda', 0)
-    plain = FileDataset(split, AUGMENTATION, True)
+    plain = large_dataset(split, AUGMENTATION, True)
     size = sum(image.nbytes for image in pixels_of(split))
     monkeypatch.setattr(torch.cuda, 'mem_get_info', lambda device: (2 * size, 10 * size))
     assert stays_on(plain, gpu)
     assert not stays_on(plain, torch.device('cpu'))
-    assert not stays_on(FileDataset(split, {**AUGMENTATION, 'prepared': None}, True), gpu)
-    assert not stays_on(FileDataset(split, AUGMENTATION, True, views=['plain', 'strong']), gpu)
+    assert not stays_on(large_dataset(split, AUGMENTATION, True, views=['plain', 'strong']), gpu)
     monkeypatch.setattr(torch.cuda, 'mem_get_info', lambda device: (2 * size - 2, 10 * size))
     assert not stays_on(plain, gpu)

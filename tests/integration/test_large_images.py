@@ -18,7 +18,8 @@ from PIL import Image
 from ltbench.config import load_benchmark
 from ltbench.data import large as files
 from ltbench.data import load_data
-from ltbench.data.batches import BatchPreprocessor, Share, prepare_all, train_loader
+from ltbench.data.batches import BatchPreprocessor, Share, large_dataset, prepare_all, train_loader
+from ltbench.data.crops import PreparedImages
 from ltbench.data.download import RemoteFile
 from ltbench.data.inaturalist import INaturalist2018
 from ltbench.data.large import FileDataset, SeededSampler
@@ -214,15 +215,15 @@ def test_prepared_images_are_decoded_once_and_seen_by_every_worker_alike(imagene
     monkeypatch.setattr(files, 'decode', None)  # nothing is decoded from here on
     sampler = InstanceBalanced(data.train.labels, seed=3)
     seen = [torch.cat([batch['images'] for batch in train_loader(data.train, sampler, 6, augmentation, workers)])]
-    one_by_one = FileDataset(data.train, augmentation, True)
+    one_by_one = large_dataset(data.train, augmentation, True)
     seen += [one_by_one.__getitems__([item])['images'] for item in SeededSampler(sampler)]
     assert torch.equal(seen[0], torch.cat(seen[1:]))
 
 
 def test_test_images_are_the_same_pixels_prepared_or_decoded(imagenet):
     data = load_data({'type': 'ImageNetLT', 'root': str(imagenet), 'verify': False})
-    ways = [FileDataset(data.test, {**AUGMENTATION, 'prepared': side}, training=False) for side in (None, 40, 36)]
-    assert [way.prepared is not None for way in ways] == [False, True, False]  # of another side they are decoded
+    ways = [large_dataset(data.test, {**AUGMENTATION, 'prepared': side}, training=False) for side in (None, 40, 36)]
+    assert [isinstance(way, PreparedImages) for way in ways] == [False, True, False]  # of another side they are decoded
     decoded, *others = (way.__getitems__([(index, 0) for index in range(6)])['images'] for way in ways)
     assert all(torch.equal(decoded, other) for other in others)
 
