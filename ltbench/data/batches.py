@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ltbench.data.base import FileSplit, LongTailData, Split
-from ltbench.data.crops import PreparedImages
-from ltbench.data.large import FileDataset, SeededSampler, as_it_is, file_loader
+from ltbench.data.crops import PreparedImages, large_dataset
+from ltbench.data.large import SeededSampler, as_it_is, file_loader
 from ltbench.data.resident import ResidentImages, stays_on
 from ltbench.data.samplers import EpochSampler, Paired
 from ltbench.data.views import View, resolve
@@ -131,21 +131,6 @@ def train_loader(
     if isinstance(split, FileSplit):
         return file_loader(dataset, SeededSampler(sampler), batch_size, workers)
     return DataLoader(dataset, batch_size, sampler=sampler, collate_fn=as_it_is)
-
-
-def large_dataset(
-    split: FileSplit,
-    augmentation: Mapping[str, Any],
-    training: bool,
-    views: Sequence[str | Mapping[str, Any]] | None = None,
-) -> FileDataset:
-    """Large images, see :class:`~ltbench.data.large.FileDataset`: prepared where the augmentation says so, or decoded.
-
-    Test images are decoded, too, where those that are prepared are of another shorter side than they are scaled to.
-    """
-    side = augmentation.get('prepared')
-    is_prepared = side is not None and (training or side == augmentation['resize'])
-    return (PreparedImages if is_prepared else FileDataset)(split, augmentation, training, views)
 
 
 class ResidentLoader(DataLoader[dict[str, Any]]):
@@ -303,13 +288,6 @@ def sequential_batches(
     dataset = ResidentDataset(split)
     starts = range(0, len(dataset), batch_size)
     return (dataset.__getitems__(list(range(start, min(start + batch_size, len(dataset))))) for start in starts)
-
-
-def prepare_all(data: LongTailData, augmentation: Mapping[str, Any]) -> None:
-    """Prepare all large images that a run will see, where it asks for that: a full disk ends it at its start."""
-    for split in (data.train, data.validation, data.test):
-        if isinstance(split, FileSplit):
-            large_dataset(split, augmentation, training=split is data.train)
 
 
 def example_of(data: LongTailData, augmentation: Mapping[str, Any]) -> Tensor:

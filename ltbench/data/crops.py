@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ltbench.data.base import FileSplit
+from ltbench.data.base import FileSplit, LongTailData
 from ltbench.data.large import FileDataset, scaled
 from ltbench.data.prepared import prepare
 
@@ -65,6 +65,28 @@ class PreparedImages(FileDataset):
         may_flip = np.array([view.flip is not None for view in self.views])
         shape = len(items), len(self.views)
         return boxes.reshape(*shape, 4).tolist(), (flips.reshape(shape) & may_flip).tolist()
+
+
+def large_dataset(
+    split: FileSplit,
+    augmentation: Mapping[str, Any],
+    training: bool,
+    views: Sequence[str | Mapping[str, Any]] | None = None,
+) -> FileDataset:
+    """Large images, see :class:`~ltbench.data.large.FileDataset`: prepared where the augmentation says so, or decoded.
+
+    Test images are decoded, too, where those that are prepared are of another shorter side than they are scaled to.
+    """
+    side = augmentation.get('prepared')
+    is_prepared = side is not None and (training or side == augmentation['resize'])
+    return (PreparedImages if is_prepared else FileDataset)(split, augmentation, training, views)
+
+
+def prepare_all(data: LongTailData, augmentation: Mapping[str, Any]) -> None:
+    """Prepare all large images that a run will see, where it asks for that: a full disk ends it at its start."""
+    for split in (data.train, data.validation, data.test):
+        if isinstance(split, FileSplit):
+            large_dataset(split, augmentation, training=split is data.train)
 
 
 def uniform(seeds: np.ndarray, count: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import shutil
 import threading
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ltbench.console import say, transfer
 from ltbench.data.base import FileSplit
-from ltbench.data.contents import contents_of
+from ltbench.data.contents import Contents, contents_of
 from ltbench.data.derived import cache_places, in_first_place
 from ltbench.data.images import decode, decoder
 from ltbench.errors import DataError
@@ -48,20 +48,20 @@ class Prepared:
 
     Args:
         files: Pixels of many images, one after the other, each uint8 ``[bytes]``.
-        number: In which of the files each image is, int64 ``[N]``.
-        start: At which of its bytes, int64 ``[N]``.
-        sizes: Height and width, int64 ``[N, 2]``.
+        places: In which of the files each image is, at which of its bytes, its height and its width: int64 ``[N, 4]``.
+
+    Attributes:
+        sizes: Heights and widths, int64 ``[N, 2]``.
     """
 
-    def __init__(self, files: list[Tensor], number: np.ndarray, start: np.ndarray, sizes: np.ndarray) -> None:
-        self.files, self.sizes = files, sizes
-        self._rows = list(zip(number.tolist(), start.tolist(), *sizes.T.tolist(), strict=True))
+    def __init__(self, files: Sequence[Tensor], places: np.ndarray) -> None:
+        self.files, self.places, self.sizes = files, places, places[:, 2:]
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.places)
 
     def __getitem__(self, index: int) -> Tensor:
-        number, start, height, width = self._rows[index]
+        number, start, height, width = self.places[index].tolist()
         return self.files[number][start : start + 3 * height * width].view(height, width, 3)
 
 
@@ -84,9 +84,9 @@ def prepare(split: FileSplit, side: int) -> Prepared:
     Raises:
         DataError: If an image is missing, changes or cannot be decoded, or there is no room for all of them.
     """
-    hashes = contents_of(split.root, split.names.tolist()).hashes
+    contents = contents_of(split.root, split.names.tolist())
     name = f'shorter-side-{side}-{decoder()}'
-    found, lacking = _find(split, hashes, name)
+    found, lacking = _find(split, contents.hashes, name)
     if found is not None:
         return found
     needed = _bytes_of(split, side, lacking)
@@ -96,17 +96,17 @@ def prepare(split: FileSplit, side: int) -> Prepared:
         place.mkdir(exist_ok=True)
         remove_abandoned(place)
         with _alone(place):
-            _, lacking = _find(split, hashes, name)  # another process may have made them meanwhile
+            _, lacking = _find(split, contents.hashes, name)  # another process may have made them meanwhile
             if len(lacking):
                 if shutil.disk_usage(place).free < needed:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                _make(split, side, hashes, lacking, place)
+                _make(split, side, contents, lacking, place)
         for other in folder.glob(f'shorter-side-{side}-*'):
             if other != place:  # by another decoder, which gives other pixels
                 shutil.rmtree(other, ignore_errors=True)
 
     in_first_place(split.root, f'{len(lacking):,} images of shorter side {side} ({decimal(needed)})', make)
-    found, lacking = _find(split, hashes, name)
+    found, lacking = _find(split, contents.hashes, name)
     if found is None:
         raise DataError(f'{len(lacking):,} prepared images of {split.root} were changed or removed at once; try again')
     return found
@@ -124,23 +124,22 @@ def shrunk(image: Image.Image, side: int) -> np.ndarray:
 def _find(split: FileSplit, hashes: np.ndarray, name: str) -> tuple[Prepared | None, np.ndarray]:
     """The images of a split if all are there, and the positions ``[M]`` of those that are not."""
     files: list[Tensor] = []
-    place_of: dict[bytes, tuple[int, int, int, int]] = {}
+    known, places = [np.empty((0, 32), np.uint8)], [np.empty((0, 4), np.int64)]
     for folder in cache_places(split.root):
         for path in _whole_files(folder / name):
             contents = np.memmap(path, np.uint8, mode='c')  # nothing is written to it; torch takes no other
             count = int(contents[-8:].view('<i8')[0])
             entries = contents[-8 - count * ENTRY.itemsize : -8].view(ENTRY)
             heights, widths = entries['height'].astype(np.int64), entries['width'].astype(np.int64)
-            starts = np.concatenate([[0], np.cumsum(3 * heights * widths)[:-1]])
-            for key, *place in zip(entries['sha256'], starts.tolist(), heights.tolist(), widths.tolist(), strict=True):
-                place_of[key.tobytes()] = (len(files), *place)
+            lengths = 3 * heights * widths
+            number = np.full(count, len(files))
+            known.append(entries['sha256'])
+            places.append(np.stack([number, np.cumsum(lengths) - lengths, heights, widths], axis=1))
             files.append(torch.from_numpy(np.asarray(contents)))
-    places = [place_of.get(key.tobytes()) for key in hashes]
-    lacking = np.flatnonzero([place is None for place in places])
-    if len(lacking):
-        return None, lacking
-    rows = np.array(places, dtype=np.int64)
-    return Prepared(files, rows[:, 0], rows[:, 1], rows[:, 2:]), lacking
+    row_of = {key.tobytes(): row for row, key in enumerate(np.concatenate(known))}
+    rows = np.array([row_of.get(key.tobytes(), -1) for key in hashes], dtype=np.int64)
+    lacking = np.flatnonzero(rows < 0)
+    return None if len(lacking) else Prepared(files, np.concatenate(places)[rows]), lacking
 
 
 def _whole_files(folder: Path) -> Iterator[Path]:
@@ -183,20 +182,19 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _make(split: FileSplit, side: int, hashes: np.ndarray, rows: np.ndarray, folder: Path) -> None:
+def _make(split: FileSplit, side: int, contents: Contents, rows: np.ndarray, folder: Path) -> None:
     """Write the images at ``rows`` into files of a folder, one a thread at a time."""
-    _, first = np.unique(hashes[rows], axis=0, return_index=True)
+    _, first = np.unique(contents.hashes[rows], axis=0, return_index=True)
     rows = rows[np.sort(first)]
     parts = np.split(rows, range(IMAGES_A_FILE, len(rows), IMAGES_A_FILE))
-    sizes = [split.path(row).stat().st_size for row in rows]
     is_quick = len(rows) <= IMAGES_A_FILE  # not talked about
     what, stopped = f'preparing {len(rows):,} images, shorter side {side}, in {folder}, once', threading.Event()
     pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count())
     try:
-        showing = nullcontext(lambda count: None) if is_quick else transfer(what, sum(sizes))
+        showing = nullcontext(lambda count: None) if is_quick else transfer(what, int(contents.sizes[rows].sum()))
         with showing as advance, warnings.catch_warnings():
             warnings.filterwarnings('ignore', module=r'PIL\.')  # on odd EXIF and large images, thousands of them
-            written = [pool.submit(_write, split, side, hashes, part, folder, stopped) for part in parts]
+            written = [pool.submit(_write, split, side, contents, part, folder, stopped) for part in parts]
             for future in as_completed(written):
                 advance(future.result())
     finally:
@@ -205,14 +203,14 @@ def _make(split: FileSplit, side: int, hashes: np.ndarray, rows: np.ndarray, fol
 
 
 def _write(
-    split: FileSplit, side: int, hashes: np.ndarray, rows: np.ndarray, folder: Path, stopped: threading.Event
+    split: FileSplit, side: int, contents: Contents, rows: np.ndarray, folder: Path, stopped: threading.Event
 ) -> int:
     """Write a file of images: their pixels, one after the other, an :data:`ENTRY` for each, and their number.
 
     Returns:
         Bytes of the images' own files; nothing is left of a file that was not finished.
     """
-    temporary, digest, read = folder / f'.{uuid.uuid4().hex[:8]}', hashlib.sha256(), 0
+    temporary, digest = folder / f'.{uuid.uuid4().hex[:8]}', hashlib.sha256()
     entries = np.empty(len(rows), ENTRY)
     try:
         with temporary.open('wb') as file:
@@ -223,13 +221,12 @@ def _write(
 
             for number, row in enumerate(rows.tolist()):
                 if stopped.is_set():
-                    return read
+                    return 0
                 path = split.path(row)
                 pixels = shrunk(decode(path), side)
-                if sha256_of(path) != hashes[row].tobytes().hex():
+                if sha256_of(path) != contents.hashes[row].tobytes().hex():
                     raise DataError(f'{path} has changed since this command began; run it again')
-                entries[number] = hashes[row], *pixels.shape[:2]
-                read += path.stat().st_size
+                entries[number] = contents.hashes[row], *pixels.shape[:2]
                 write(np.ascontiguousarray(pixels).data)
             write(entries.tobytes())
             write(np.array([len(rows)], '<i8').tobytes())
@@ -239,4 +236,4 @@ def _write(
     finally:
         with suppress(OSError):  # its folder may be gone: the first error is the one to show
             temporary.unlink(missing_ok=True)
-    return read
+    return int(contents.sizes[rows].sum())

@@ -12,7 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from ltbench.data.base import Split
-from ltbench.data.batches import ResidentLoader, example_of, prepare_all, train_loader
+from ltbench.data.batches import ResidentLoader, example_of, train_loader
+from ltbench.data.crops import prepare_all
 from ltbench.data.samplers import EpochSampler, Paired
 from ltbench.engine.environment import Meter, size_of
 from ltbench.engine.fit import fit

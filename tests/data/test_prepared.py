@@ -19,8 +19,7 @@ from torchvision.transforms import v2
 
 from ltbench.data import contents, prepared, resident
 from ltbench.data.base import FileSplit
-from ltbench.data.batches import large_dataset
-from ltbench.data.crops import NUMBERS, random_boxes, uniform
+from ltbench.data.crops import NUMBERS, large_dataset, random_boxes, uniform
 from ltbench.data.derived import FOLDER, cache_places
 from ltbench.data.images import decode
 from ltbench.data.large import scaled

@@ -16,7 +16,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from ltbench.data.base import FileSplit
-from ltbench.data.batches import large_dataset
+from ltbench.data.crops import large_dataset
 from ltbench.data.images import suffixes
 from ltbench.data.large import FileDataset
 from ltbench.errors import UsageError
