@@ -462,7 +462,7 @@ def check(
 
 @app.command(short_help='Measure this machine: our path against references.')
 def bench(
-    part: Annotated[str, typer.Argument(metavar='train|data|views|stage2|grid|start|report')],
+    part: Annotated[str, typer.Argument(metavar='train|data|views|large|stage2|grid|start|report')],
     out: Annotated[Path | None, typer.Option(help='Also write the result to this JSON file.')] = None,
     rounds: Annotated[int, typer.Option(help='Turns of each side, 5 or more.')] = 7,
     threads: Annotated[
@@ -513,6 +513,25 @@ def data_check(benchmark: Annotated[str, typer.Argument(help='Name of a benchmar
     from ltbench.verbs.data import check_data
 
     raise typer.Exit(check_data(benchmark))
+
+
+@data_app.command('prepare', short_help='Decode large images once.')
+def data_prepare(
+    benchmark: Annotated[str, typer.Argument(help='Name of a benchmark of large images.')],
+    side: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=4096, metavar='PIXELS', help="Shorter side; default: the recipe's of test images, 256."
+        ),
+    ] = None,
+) -> None:
+    """Decode large images once into files of raw pixels, on which `ltbench run -o prepared=256` trains.
+
+    That run prepares what is not there yet, too. A preparation that was cut off goes on from where it was.
+    """
+    from ltbench.verbs.data import prepare_data
+
+    prepare_data(benchmark, side)
 
 
 @store_app.command('ls', short_help='List the artifacts.')

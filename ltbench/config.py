@@ -15,7 +15,7 @@ from typing import Any
 
 from ltbench.errors import UsageError, unknown
 from ltbench.fingerprint import LOCATION_KEYS, PROTOCOL_VERSION, fingerprint, wherever_it_lies
-from ltbench.recipe import WORDS, check_contents, shortened
+from ltbench.recipe import WORDS, augmentation_of, check_contents, shortened
 
 ENTRY_POINT_GROUP = 'ltbench.methods'
 """Where installed packages say which of their modules hold methods."""
@@ -377,7 +377,9 @@ def _paths(tree: Mapping[str, Any], prefix: str = '') -> Iterator[str]:
 
 
 def _full_path(tree: Mapping[str, Any], key: str, name: str) -> str:
-    paths = list(_paths(tree))
+    where = 'recipe.augmentation'
+    optional = (f'{where}.{entry}' for entry in augmentation_of(_get(tree, where)).__struct_fields__)
+    paths = list(dict.fromkeys([*_paths(tree), *optional]))
     if key in paths:
         return key
     matches = [path for path in paths if path.endswith('.' + key)]
@@ -389,9 +391,10 @@ def _full_path(tree: Mapping[str, Any], key: str, name: str) -> str:
 
 
 def _get(tree: Any, path: str) -> Any:
-    for key in path.split('.'):
+    *parents, last = path.split('.')
+    for key in parents:
         tree = tree[key]
-    return tree
+    return tree.get(last)
 
 
 def _set(tree: dict[str, Any], path: str, value: Any) -> tuple[Any, Any]:
@@ -399,7 +402,7 @@ def _set(tree: dict[str, Any], path: str, value: Any) -> tuple[Any, Any]:
     *parents, last = path.split('.')
     for key in parents:
         tree = tree[key]
-    old = tree[last]
+    old = tree.get(last)
     if isinstance(old, str) and isinstance(value, int) and not isinstance(value, bool):
         value = str(value)  # a folder may be called 2024
     tree[last] = value

@@ -77,7 +77,8 @@ class LargeImages(Struct, forbid_unknown_fields=True):
     flip: bool = False
     color_jitter: Annotated[list[Annotated[float, Meta(ge=0, le=100)]], Meta(min_length=4, max_length=4)] | None = None
     policies: list[Part] | None = None
-    pre_resize: Pixels | None = None
+    prepared: Pixels | None = None
+    pre_resize: Pixels | None = None  # always None; it stands in the names of all that was computed on large images
 
 
 class Recipe(Struct, forbid_unknown_fields=True):
@@ -116,6 +117,8 @@ def check_contents(contents: Mapping[str, Any], name: str) -> None:
     """
     _check(contents, Contents, name, '')
     recipe = contents['recipe']
+    if recipe['augmentation'].get('pre_resize') is not None:
+        raise UsageError(f'{name}: pre_resize is gone; prepared=256 trains on images that are scaled once, not as JPEG')
     if recipe['devices'] > recipe['batch_size']:
         raise UsageError(f'{name}: a batch of {recipe["batch_size"]} cannot be divided among more devices')
 
@@ -154,6 +157,12 @@ def check_augmentation(augmentation: Mapping[str, Any], is_in_files: bool, name:
         known = ', '.join((LargeImages if is_in_files else SmallImages).__struct_fields__)
         where = 'stay in files' if is_in_files else 'are held in memory'
         raise UsageError(f'the images of {name} {where}: recipe.augmentation is a dict of {known}')
+
+
+def augmentation_of(value: Any) -> type[SmallImages | LargeImages]:
+    """The shape that is meant by what stands under ``recipe.augmentation``."""
+    is_large = isinstance(value, Mapping) and value.keys() & {'random_resized_crop', 'resize', 'center_crop'}
+    return LargeImages if is_large else SmallImages
 
 
 def check_arguments(part: Any, name: str, arguments: Mapping[str, Any]) -> None:
@@ -211,8 +220,7 @@ def _check(value: Any, shape: type[Struct], name: str, path: str) -> None:
 
 def _check_entry(value: Any, hint: Any, name: str, path: str) -> None:
     if hint == SmallImages | LargeImages:  # the one that is meant
-        is_large = isinstance(value, Mapping) and value.keys() & {'random_resized_crop', 'resize', 'center_crop'}
-        hint = LargeImages if is_large else SmallImages
+        hint = augmentation_of(value)
     if isinstance(hint, type) and issubclass(hint, Struct):
         _check(value, hint, name, path)
     elif get_origin(hint) is Literal and isinstance(value, str):

@@ -105,7 +105,7 @@ def read_blob(path: Path, kind: str, owner: str) -> bytes:
     return payload
 
 
-def write_stream(path: Path, kind: str, owner: str, write: Callable[[Any], object], durable: bool = True) -> Path:
+def write_stream(path: Path, kind: str, owner: str, write: Callable[[Any], object]) -> Path:
     """Write a file that is too large for memory, or that others read from its first byte: its seal is its end.
 
     Args:
@@ -113,9 +113,8 @@ def write_stream(path: Path, kind: str, owner: str, write: Callable[[Any], objec
         kind: What it is.
         owner: Whose it is.
         write: Is given an open binary file.
-        durable: Wait until the disk has it; without that a crash may cost the file, but is seen by its seal.
     """
-    with _replacing(path, durable) as file:
+    with _replacing(path) as file:
         sealing = _Sealing(file)
         write(sealing)
         file.write(_tail(sealing.digest, kind, owner))
@@ -191,15 +190,14 @@ def write_atomically(path: Path, contents: str | bytes) -> None:
 
 
 @contextmanager
-def _replacing(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
     """A new file that takes the place of ``path`` once it is whole."""
     temporary = path.with_name(f'.{path.name}.{uuid.uuid4().hex[:8]}')
     try:
         with temporary.open('wb') as file:
             yield file
             file.flush()
-            if durable:
-                os.fsync(file.fileno())
+            os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         with suppress(OSError):  # its folder may be missing: the first error is the one to show

@@ -49,7 +49,12 @@ def test_shipped_benchmarks_are_taken_as_they_are(name):
             'recipe.augmentation.resize of x is a whole number, 1 or larger, got None',
         ),
         ('recipe.augmentation.color_jitter', [1], 'x is None or a list of numbers, 0 to 100 (4 of them), got [1]'),
-        ('recipe.augmentation.pre_resize', 0, 'pre_resize of x is None or a whole number, 1 or larger, got 0'),
+        ('recipe.augmentation.prepared', 0, 'prepared of x is None or a whole number, 1 or larger, got 0'),
+        (
+            'recipe.augmentation.pre_resize',
+            320,
+            'x: pre_resize is gone; prepared=256 trains on images that are scaled once, not as JPEG',
+        ),
         ('recipe.schedule.warmup_epochs', 0.5, 'schedule.warmup_epochs of x is a whole number, 0 or larger, got 0.5'),
         ('recipe.schedule', [], 'recipe.schedule of x is a dict, got []'),
         ('recipe.epoch', 3, "unknown entry of recipe of x 'epoch': did you mean epochs?"),

@@ -22,8 +22,8 @@ from ltbench.sealed import (
 LARGE = 32 << 20
 
 
-def stream(path, body=b'body', kind='array', owner='a', **options):
-    return write_stream(path, kind, owner, lambda file: file.write(body), **options)
+def stream(path, body=b'body', kind='array', owner='a'):
+    return write_stream(path, kind, owner, lambda file: file.write(body))
 
 
 def test_a_stream_is_known_by_contents_kind_and_owner(tmp_path):
@@ -56,15 +56,6 @@ def test_a_stream_that_ends_in_an_error_leaves_what_was_there(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
     with pytest.raises(FileNotFoundError):  # of the folder, not of what was to be tidied up
         stream(tmp_path / 'nowhere' / 'x')
-
-
-def test_only_what_must_survive_a_crash_waits_for_the_disk(tmp_path, monkeypatch):
-    synced = []
-    monkeypatch.setattr(os, 'fsync', synced.append)
-    stream(tmp_path / 'x', durable=False)
-    assert synced == []
-    stream(tmp_path / 'x')
-    assert len(synced) == 1
 
 
 def test_streams_take_no_memory(tmp_path):

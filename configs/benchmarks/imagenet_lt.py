@@ -3,8 +3,8 @@
 `ltbench run -b imagenet_lt`; ERM 41.6 (DisAlign, table 10: many 64.0, medium 33.8, few 5.8).
 The recipe is that of Decoupling (facebookresearch/classifier-balancing@f162ade): batch 512, lr 0.2, cosine. Values are
 chosen on the official validation list, results are on the test list. A run is 10.4 million images, forward and
-backward, or 0.26 exaFLOP; not timed here. `-o devices=N` divides each batch among GPUs; `-o pre_resize=320`
-trains on smaller copies of the images, made once. Data: `ltbench data get imagenet_lt` says what to put where.
+backward, or 0.26 exaFLOP; not timed here. `-o devices=N` divides each batch among GPUs; `-o prepared=256`
+trains on images that are decoded once (49 GB). Data: `ltbench data get imagenet_lt` says what to put where.
 With RandAugment (see `_base_/large_recipe.py`): `--preset strong`, 180 epochs by BCL's optimizer (batch 256, lr 0.1;
 FlamieZhu/Balanced-Contrastive-Learning@f72d070), and `strong_400`, PaCo's recipe (batch 128, lr 0.02, warm-up 10;
 dvlab-research/Parametric-Contrastive-Learning@fe56535), under which balanced softmax has 55.0 and PaCo 57.0.

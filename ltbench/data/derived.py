@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -34,22 +33,6 @@ def cache_places(source: Path) -> tuple[Path, Path]:
     """Where files derived from ``source`` may be: beside it, or in a folder of their own under the data folder."""
     name = hashlib.sha256(os.fsencode(source.resolve())).hexdigest()[:16]
     return source / FOLDER, data_root() / 'cache' / name
-
-
-def cache_folder(source: Path) -> Path:
-    """The first of :func:`cache_places` that can be written to.
-
-    Raises:
-        DataError: If neither can.
-    """
-
-    def probe(folder: Path) -> Path:
-        file = folder / f'.{uuid.uuid4().hex[:8]}'
-        file.touch()
-        file.unlink()
-        return folder
-
-    return in_first_place(source, 'caches', probe)
 
 
 def in_first_place(source: Path, what: str, act: Callable[[Path], Written]) -> Written:

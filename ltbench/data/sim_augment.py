@@ -58,12 +58,7 @@ class SimAugment(Policy):
     def apply(self, images: Tensor, *draws: Tensor) -> Tensor:
         """Change colours in the order drawn, then make grey, then blur."""
         order, factors, grey, widths = (part.to(images.device) for part in draws)
-        result = images.clone()
-        for step in range(4):
-            for number, change in enumerate((_brighter, _more_contrast, _more_colour, _turned)):
-                rows = (order[:, step] == number).nonzero().flatten()
-                if len(rows):
-                    result[rows] = change(result[rows], factors[rows, number].view(-1, 1, 1, 1))
+        result = recoloured(images, order, factors)
         rows = grey.nonzero().flatten()
         result[rows] = _grey(result[rows]).to(torch.uint8).expand(-1, result.shape[1], -1, -1)
         rows = (widths > 0).nonzero().flatten()
@@ -80,6 +75,23 @@ class SimAugment(Policy):
         if self.blur:
             steps.append(v2.RandomApply([v2.GaussianBlur(23, sigma=(0.1, 2.0))], p=0.5))
         return v2.Compose(steps)
+
+
+def recoloured(images: Tensor, order: Tensor, factors: Tensor) -> Tensor:
+    """uint8 ``[B, channels, H, W]`` -> the same, with other colours.
+
+    Args:
+        images: The images.
+        order: In which brightness, contrast, saturation and hue (0 .. 3) change, ``[B, 4]``; -1 is no change.
+        factors: Of each of the four, ``[B, 4]``; the hue is turned by a share of the circle.
+    """
+    result = images.clone()
+    for step in range(4):
+        for number, change in enumerate((_brighter, _more_contrast, _more_colour, _turned)):
+            rows = (order[:, step] == number).nonzero().flatten()
+            if len(rows):
+                result[rows] = change(result[rows], factors[rows, number].view(-1, 1, 1, 1))
+    return result
 
 
 def _blend(images: Tensor, others: Tensor, share: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from ltbench.data.base import Split
 from ltbench.data.batches import ResidentLoader, example_of, train_loader
+from ltbench.data.crops import prepare_all
 from ltbench.data.samplers import EpochSampler, Paired
 from ltbench.engine.environment import Meter, size_of
 from ltbench.engine.fit import fit
@@ -44,6 +45,7 @@ def train(context: StageContext, hooks: Sequence[Hook] = ()) -> Artifact | None:
     """
     stage, config, data = context.stage, context.config, context.data
     recipe = config['recipe']
+    prepare_all(data, recipe['augmentation'])
     model = build_model(context, begins=stage.starts_from is None).to(context.device, memory_format=torch.channels_last)
     equip(model, context)
     average = build(MODELS, config['average'], epochs=recipe['epochs']) if config['average'] else None
@@ -119,7 +121,7 @@ def _loader(
     if isinstance(split, Split) and context.share.size == 1:
         return ResidentLoader(split, sampler, batch_size, model.data_preprocessor)
     return train_loader(
-        split, sampler, batch_size, augmentation, context.loader_workers, context.share, config['views']
+        split, sampler, batch_size, augmentation, context.loader_workers, context.share, config['views'], context.device
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from rich.filesize import decimal
 from rich.table import Table
 
 from ltbench.config import config_names, load_benchmark
-from ltbench.console import make_console
-from ltbench.data import LongTailData
+from ltbench.console import make_console, say
+from ltbench.data import FileSplit, LongTailData, load_data
 from ltbench.data.listed import ListedLT
+from ltbench.data.prepared import prepare
 from ltbench.errors import EXIT_FAILED, UsageError
 from ltbench.registry import DATASETS, lookup
 
@@ -26,6 +28,30 @@ def get_data(benchmark: str) -> int:
     """Download what a benchmark's data lack; return 0 if all is whole then, else 1."""
     _data_class(benchmark).get()
     return check_data(benchmark)
+
+
+def prepare_data(benchmark: str, side: int | None = None) -> None:
+    """Decode the large images of a benchmark once, for training on them with ``prepared=SIDE``.
+
+    Args:
+        benchmark: ``NAME`` or ``NAME(...)``.
+        side: Shorter side in pixels; None is what the recipe trains on, or else scales test images to.
+
+    Raises:
+        UsageError: If its images are held in memory.
+        DataError: See :func:`~ltbench.data.prepared.prepare`.
+    """
+    chosen = load_benchmark(benchmark)
+    augmentation = chosen.recipe['augmentation']
+    if 'resize' not in augmentation:
+        raise UsageError(f'the images of {chosen.name} are held in memory: there is nothing to prepare')
+    wanted = side or augmentation.get('prepared') or augmentation['resize']
+    data = load_data(chosen.data)
+    for name, split in (('training', data.train), ('validation', data.validation), ('test', data.test)):
+        if isinstance(split, FileSplit):
+            size = decimal(int(3 * prepare(split, wanted).sizes.prod(axis=1).sum()))
+            make_console().print(f'whole    {len(split):,} {name} images of shorter side {wanted}, {size}')
+    say(f'trained on with: ltbench run -b {chosen.name} -o prepared={wanted}')
 
 
 def check_data(benchmark: str) -> int:

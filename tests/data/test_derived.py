@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from ltbench.data.derived import FOLDER, cache_folder, cache_places, in_first_place
+from ltbench.data.derived import FOLDER, cache_places, in_first_place
 from ltbench.errors import DataError
 from ltbench.sealed import is_stream, write_stream
 
@@ -54,7 +54,7 @@ def test_the_first_place_is_beside_the_source(source):
 def test_a_folder_that_takes_nothing_has_its_caches_under_the_data_folder(source, capsys):
     (source / FOLDER).write_text('a file where the folder belongs')
     path = put(source)
-    assert path.parent == cache_places(source)[1] == cache_folder(source)
+    assert path.parent == cache_places(source)[1]
     assert path.parent.is_relative_to(source.parent / 'data' / 'cache')
     assert is_stream(path, 'kind', 'owner')
 

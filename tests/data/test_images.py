@@ -12,7 +12,7 @@ from PIL import Image, features
 
 from ltbench.data import images
 from ltbench.data.base import FileSplit
-from ltbench.data.images import ImageError, decode, decode_all, mean_and_std, printable, suffixes
+from ltbench.data.images import ImageError, decode, decode_all, decode_jpeg, mean_and_std, printable, suffixes
 from ltbench.data.large import FileDataset
 from ltbench.errors import DataError
 
@@ -257,7 +257,7 @@ def test_too_little_memory_is_not_taken_for_a_damaged_file(tmp_path, monkeypatch
 def test_large_images_are_decoded_by_the_same_rules(tmp_path):
     Image.fromarray(np.full((4, 4), 257 * 7, np.uint16)).save(tmp_path / 'grey.png')
     split = FileSplit(tmp_path, np.array([b'grey.png']), np.array([0]))
-    (image,), _ = FileDataset(split, {'resize': 4, 'center_crop': 4}, training=False)[0, 0]
+    image = FileDataset(split, {'resize': 4, 'center_crop': 4}, training=False).__getitems__([(0, 0)])['images'][0]
     assert (image == 7).all()
 
 
@@ -293,3 +293,50 @@ def test_names_that_are_no_text_are_printable():
     assert printable('plain é') == 'plain é'
     assert printable(os.fsdecode(b'b\xe9b\xe9')) == 'b\\xe9b\\xe9'
     assert printable('two\nlines') == 'two\\nlines'
+
+
+# ---------------------------------------------------------------------------------------------- JPEG by OpenCV
+
+
+def jpeg(path: Path, size: tuple[int, int] = (45, 37), mode: str = 'RGB', **options) -> Path:
+    """A picture with edges and noise."""
+    random = np.random.default_rng(0)
+    coarse = Image.fromarray(random.integers(0, 256, (5, 5, 3)).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    noise = random.integers(-20, 21, (size[1], size[0], 3))
+    Image.fromarray((np.asarray(coarse) + noise).clip(0, 255).astype(np.uint8)).convert(mode).save(
+        path, 'JPEG', **options
+    )
+    return path
+
+
+@pytest.mark.parametrize('subsampling', ['4:4:4', '4:2:2', '4:2:0', '4:1:1'])
+@pytest.mark.parametrize('options', [{}, {'progressive': True}, {'quality': 30}, {'restart_marker_rows': 1}])
+def test_the_fast_decoder_gives_equal_pixels(tmp_path, subsampling, options):
+    for size in [(45, 37), (16, 16), (1, 9)]:
+        path = jpeg(tmp_path / 'x.JPEG', size, subsampling=subsampling, **options)
+        assert np.array_equal(decode_jpeg(path), pixels(path))
+    grey_one = jpeg(tmp_path / 'grey.jpg', mode='L')
+    assert np.array_equal(decode_jpeg(grey_one), pixels(grey_one))
+
+
+def test_the_fast_decoder_leaves_the_rest_to_the_other(tmp_path):
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    whole = jpeg(tmp_path / 'whole.jpg').read_bytes()
+    (tmp_path / 'cut.jpg').write_bytes(whole[: len(whole) // 2])
+    (tmp_path / 'broken.jpg').write_bytes(whole[:100] + whole[-2:])
+    Image.new('RGB', (4, 4)).save(tmp_path / 'png.jpg', 'PNG')
+    os.mkfifo(tmp_path / 'fifo.jpg')
+    jpeg(tmp_path / 'turned.jpg', exif=turned)
+    jpeg(tmp_path / 'cmyk.jpg', mode='CMYK')
+    for name in ('cut', 'broken', 'png', 'fifo', 'turned', 'cmyk', 'missing'):
+        assert decode_jpeg(tmp_path / f'{name}.jpg') is None, name
+    assert decode(tmp_path / 'turned.jpg').size == (37, 45)
+
+
+@pytest.mark.skipif(not ODDITIES.is_dir(), reason='needs the folder jpeg_oddities')
+def test_of_the_jpeg_oddities_those_that_are_common_have_equal_pixels():
+    found = {path: decode_jpeg(path) for path in ODDITIES.iterdir()}
+    common = {path: image for path, image in found.items() if image is not None}
+    assert len(common) > 40
+    assert all(np.array_equal(image, pixels(path)) for path, image in common.items())

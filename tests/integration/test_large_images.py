@@ -16,17 +16,18 @@ import torch
 from PIL import Image
 
 from ltbench.config import load_benchmark
+from ltbench.data import batches, load_data
 from ltbench.data import large as files
-from ltbench.data import load_data
 from ltbench.data.batches import BatchPreprocessor, Share, train_loader
+from ltbench.data.crops import PreparedImages, large_dataset, prepare_all
 from ltbench.data.download import RemoteFile
-from ltbench.data.images import decode
 from ltbench.data.inaturalist import INaturalist2018
-from ltbench.data.large import FileDataset
+from ltbench.data.large import FileDataset, SeededSampler
 from ltbench.data.listed import ImageNetLT
 from ltbench.data.samplers import ClassAware, InstanceBalanced, Paired
-from ltbench.errors import DataError, MethodWarning
+from ltbench.errors import DataError, MethodWarning, UsageError
 from ltbench.method import make_plan
+from ltbench.verbs.data import prepare_data
 
 AUGMENTATION = {
     'random_resized_crop': 32,
@@ -102,12 +103,12 @@ def test_imagenet_lt_trains_selects_tests_and_records(imagenet, ltbench, sandbox
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('style', ['train/airfield', 'data_256/a/airfield'])
-def test_places_lt_in_both_styles(tmp_path, ltbench, style):
+@pytest.mark.parametrize(('style', 'more'), [('train/airfield', ()), ('data_256/a/airfield', ('-o', 'prepared=40'))])
+def test_places_lt_in_both_styles(tmp_path, ltbench, style, more):
     root = tmp_path / 'places_lt'
     names = {'train': 'Places_LT_train.txt', 'validation': 'Places_LT_val.txt', 'test': 'Places_LT_test.txt'}
     lists(root, names, lambda part, label, number: f'{style}{label}/{part}{number}.jpg')
-    printed = ltbench('run', '-b', 'places_lt', *SMALL, '-o', 'epochs=1', LTBENCH_DATA=str(tmp_path))
+    printed = ltbench('run', '-b', 'places_lt', *SMALL, '-o', 'epochs=1', *more, LTBENCH_DATA=str(tmp_path))
     assert 'places_lt / erm / seed 0  top-1' in printed
 
 
@@ -206,33 +207,41 @@ def test_persistent_workers_draw_anew_every_epoch(imagenet):
     assert not torch.equal(epochs[0], epochs[1])
 
 
-def test_resized_copies_are_made_once_and_seen_from_the_first_epoch_on(imagenet, monkeypatch):
+@pytest.mark.parametrize('workers', [0, 1])
+def test_prepared_images_are_decoded_once_and_seen_by_every_worker_alike(imagenet, workers, monkeypatch):
     data = load_data({'type': 'ImageNetLT', 'root': str(imagenet), 'verify': False})
-    small = {**AUGMENTATION, 'pre_resize': 36}
-    decoded = []
-    monkeypatch.setattr(files, 'decode', lambda path: decoded.append(path) or decode(path))
-    dataset = FileDataset(data.train, small, training=True)
-    (first,), _ = dataset[3, 7]
-    copy = imagenet / '.ltbench-cache' / 'shorter-side-36' / f'{data.train.names[3].decode()}.jpg'
-    assert decoded == [data.train.path(3), copy]
-    assert Image.open(copy).size == (45, 36)  # of 60 x 48
-    decoded.clear()
-    assert torch.equal(dataset[3, 7][0][0], first)
-    assert decoded == [copy]
-    assert not torch.equal(FileDataset(data.train, AUGMENTATION, training=True)[3, 7][0][0], first)
+    augmentation = {**AUGMENTATION, 'prepared': 40}
+    prepare_all(data, augmentation)
+    monkeypatch.setattr(files, 'decode', None)  # nothing is decoded from here on
+    sampler = InstanceBalanced(data.train.labels, seed=3)
+    seen = [torch.cat([batch['images'] for batch in train_loader(data.train, sampler, 6, augmentation, workers)])]
+    one_by_one = large_dataset(data.train, augmentation, True)
+    seen += [one_by_one.__getitems__([item])['images'] for item in SeededSampler(sampler)]
+    assert torch.equal(seen[0], torch.cat(seen[1:]))
 
-    copy.write_bytes(copy.read_bytes()[:100])  # cut off
-    assert torch.equal(dataset[3, 7][0][0], first)
-    image(data.train.path(3), colour=200)  # another image
-    assert not torch.equal(FileDataset(data.train, small, training=True)[3, 7][0][0], first)
-    # evaluation and images that are small enough are read as they are
-    assert torch.equal(
-        FileDataset(data.test, small, training=False)[0, 0][0][0],
-        FileDataset(data.test, AUGMENTATION, training=False)[0, 0][0][0],
-    )
-    decoded.clear()
-    FileDataset(data.train, {**small, 'pre_resize': 48}, training=True)[5, 7]
-    assert decoded == [data.train.path(5)]
+
+def test_images_that_stay_on_the_device_are_loaded_as_others_are(imagenet, monkeypatch):
+    data = load_data({'type': 'ImageNetLT', 'root': str(imagenet), 'verify': False})
+    pairs = Paired(InstanceBalanced(data.train.labels, seed=3), ClassAware(data.train.labels, seed=4))
+    augmentation, loaded = {**AUGMENTATION, 'prepared': 40}, []
+    for stays in (True, False):
+        monkeypatch.setattr(batches, 'stays_on', lambda dataset, device, stays=stays: stays)
+        for share in (Share(), Share(1, 2)):
+            loader = train_loader(data.train, pairs, 6, augmentation, 1, share, device=torch.device('cpu'))
+            assert loader.num_workers == (0 if stays else 1)
+            loaded.append(list(loader))
+    for one, other in zip(loaded[0] + loaded[1], loaded[2] + loaded[3], strict=True):
+        assert torch.equal(one['labels'], other['labels'])
+        assert (one['images'].int() - other['images'].int()).abs().max() <= 6
+        assert (one['partners'][0].int() - other['partners'][0].int()).abs().max() <= 6
+
+
+def test_test_images_are_the_same_pixels_prepared_or_decoded(imagenet):
+    data = load_data({'type': 'ImageNetLT', 'root': str(imagenet), 'verify': False})
+    ways = [large_dataset(data.test, {**AUGMENTATION, 'prepared': side}, training=False) for side in (None, 40, 36)]
+    assert [isinstance(way, PreparedImages) for way in ways] == [False, True, False]  # of another side they are decoded
+    decoded, *others = (way.__getitems__([(index, 0) for index in range(6)])['images'] for way in ways)
+    assert all(torch.equal(decoded, other) for other in others)
 
 
 @pytest.mark.parametrize('workers', [0, 1])
@@ -259,19 +268,35 @@ def test_views_and_partners_of_large_images(imagenet, workers):
     assert [view.shape for view in (*normal['others'], *normal['partners'])] == [(6, 3, 32, 32)] * 5
 
 
-def test_resized_copies_are_part_of_the_setting():
-    plain, small = load_benchmark('imagenet_lt'), load_benchmark('imagenet_lt(pre_resize=320)')
-    assert small.setting == 'paper, pre_resize=320'
+def test_the_verb_prepares_all_parts_once(imagenet, any_lists, monkeypatch, capsys):
+    monkeypatch.setenv('LTBENCH_DATA', str(imagenet.parent))
+    for _ in range(2):
+        prepare_data('imagenet_lt(verify=False)', side=40)
+        printed = capsys.readouterr()
+        assert printed.out.splitlines() == [
+            'whole    20 training images of shorter side 40, 120.0 kB',
+            'whole    6 validation images of shorter side 40, 36.0 kB',
+            'whole    6 test images of shorter side 40, 36.0 kB',
+        ]  # of 50 x 40 pixels
+        assert 'ltbench run -b imagenet_lt -o prepared=40' in printed.err
+    assert len(list((imagenet / '.ltbench-cache').rglob('*.images'))) == 3
+    with pytest.raises(UsageError, match='the images of digits_lt are held in memory: there is nothing to prepare'):
+        prepare_data('digits_lt')
+
+
+def test_prepared_images_are_part_of_the_setting():
+    plain, small = load_benchmark('imagenet_lt'), load_benchmark('imagenet_lt(prepared=320)')
+    assert small.setting == 'paper, prepared=320'
     stages = [make_plan('erm', benchmark, '', 0).stages()[-1] for benchmark in (plain, small)]
     assert stages[0].fingerprint != stages[1].fingerprint
 
 
 def test_evaluation_resizes_the_shorter_side_and_cuts_the_centre(imagenet):
     data = load_data({'type': 'ImageNetLT', 'root': str(imagenet), 'verify': False})
-    (ours,), label = FileDataset(data.test, AUGMENTATION, training=False)[0, 0]
+    batch = FileDataset(data.test, AUGMENTATION, training=False).__getitems__([(0, 0)])
     pixels = Image.open(data.test.path(0)).resize((50, 40), Image.Resampling.BILINEAR).crop((9, 4, 41, 36))
-    assert np.array_equal(ours.numpy(), np.asarray(pixels))
-    assert label == 0
+    assert np.array_equal(batch['images'][0].numpy(), np.asarray(pixels))
+    assert batch['labels'].tolist() == [0]
 
 
 def test_groups_other_than_published_are_said(imagenet, monkeypatch):

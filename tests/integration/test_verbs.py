@@ -142,6 +142,8 @@ TABLE = [
     (nothing, ('data', 'get', 'places_lt'), 3),
     (nothing, ('data', 'check', 'cifar10_lt'), 1),
     (in_the_way('LTBENCH_DATA', 'x'), ('data', 'check', 'cifar10_lt'), 1),
+    (nothing, ('data', 'prepare', 'digits_lt'), 2),
+    (nothing, ('data', 'prepare', 'places_lt'), 3),
     (nothing, ('store', 'ls'), 4),
     (in_the_way('LTBENCH_STORE'), ('store', 'ls'), 4),
     (nothing, ('store', 'verify'), 4),

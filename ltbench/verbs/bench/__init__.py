@@ -18,7 +18,7 @@ from ltbench.engine.environment import describe, keep_freed_memory
 from ltbench.errors import LTBenchError, UsageError, unknown
 from ltbench.sealed import write_atomically
 
-PARTS = ('train', 'data', 'views', 'stage2', 'grid', 'start', 'report')
+PARTS = ('train', 'data', 'views', 'large', 'stage2', 'grid', 'start', 'report')
 """Each is the module of this folder with that name, and in it ``measure(rounds, ...)``, which gives its results."""
 
 LEAST_ROUNDS = 5

@@ -1,0 +1,239 @@
+"""Large images decoded once: raw pixels of a fixed shorter side in memory-mapped files, found by an image's sha256."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+import threading
+import uuid
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.filesize import decimal
+from torch import Tensor
+
+from ltbench.console import say, transfer
+from ltbench.data.base import FileSplit
+from ltbench.data.contents import Contents, contents_of
+from ltbench.data.derived import cache_places, in_first_place
+from ltbench.data.images import decode, decoder
+from ltbench.errors import DataError
+from ltbench.sealed import remove_abandoned, sha256_of
+
+try:
+    import fcntl
+except ImportError:  # of Windows; then several processes may prepare the same images, each file of them whole
+    fcntl = None  # type: ignore[assignment]
+
+IMAGES_A_FILE = 500
+"""A killed preparation loses what it has of as many images in each thread: 130 MB of a shorter side of 256."""
+NAMED = re.compile(r'([0-9a-f]{64})\.images')
+LOCK = 'lock'
+ENTRY = np.dtype([('sha256', np.uint8, 32), ('height', '<i4'), ('width', '<i4')])
+SAMPLED = 32  # images that tell how much room all of them take
+ROOM_TO_SPARE = 1.05
+
+
+class Prepared:
+    """The images of a split at one shorter side, decoded: a sequence of uint8 ``[height, width, 3]``.
+
+    Args:
+        files: Pixels of many images, one after the other, each uint8 ``[bytes]``.
+        places: In which of the files each image is, at which of its bytes, its height and its width: int64 ``[N, 4]``.
+
+    Attributes:
+        sizes: Heights and widths, int64 ``[N, 2]``.
+    """
+
+    def __init__(self, files: Sequence[Tensor], places: np.ndarray) -> None:
+        self.files, self.places, self.sizes = files, places, places[:, 2:]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> Tensor:
+        number, start, height, width = self.places[index].tolist()
+        return self.files[number][start : start + 3 * height * width].view(height, width, 3)
+
+
+def prepare(split: FileSplit, side: int) -> Prepared:
+    """The images of a split with a shorter side of ``side`` pixels; those that are not there yet are made.
+
+    Each is the decoded image scaled (bilinear, antialiased) to the size that torchvision's ``Resize`` gives it, up or
+    down: cut from it, a test image is equal to one that was decoded, bit by bit.
+
+    The files stand beside the images, or under the data folder where nothing can be written there. An image is found in
+    them by the sha256 of its file, so one that changed is made again, and one that is in several parts or folders of
+    the set is made once. A file is named by its own sha256, which is compared whenever its size or a time stamp is not
+    as it was: what was cut off or changed is removed and made again. A preparation that was killed is continued by the
+    next; a second process waits for the first.
+
+    Args:
+        split: The images.
+        side: Shorter side in pixels.
+
+    Raises:
+        DataError: If an image is missing, changes or cannot be decoded, or there is no room for all of them.
+    """
+    contents = contents_of(split.root, split.names.tolist())
+    name = f'shorter-side-{side}-{decoder()}'
+    found, lacking = _find(split, contents.hashes, name)
+    if found is not None:
+        return found
+    needed = _bytes_of(split, side, lacking)
+
+    def make(folder: Path) -> None:
+        place = folder / name
+        place.mkdir(exist_ok=True)
+        remove_abandoned(place)
+        with _alone(place):
+            _, lacking = _find(split, contents.hashes, name)  # another process may have made them meanwhile
+            if len(lacking):
+                if shutil.disk_usage(place).free < needed:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                _make(split, side, contents, lacking, place)
+        for other in folder.glob(f'shorter-side-{side}-*'):
+            if other != place:  # by another decoder, which gives other pixels
+                shutil.rmtree(other, ignore_errors=True)
+
+    in_first_place(split.root, f'{len(lacking):,} images of shorter side {side} ({decimal(needed)})', make)
+    found, lacking = _find(split, contents.hashes, name)
+    if found is None:
+        raise DataError(f'{len(lacking):,} prepared images of {split.root} were changed or removed at once; try again')
+    return found
+
+
+def shrunk(image: Image.Image, side: int) -> np.ndarray:
+    """Pixels uint8 ``[H, W, 3]`` of a decoded image at the size that torchvision's ``Resize(side)`` gives it."""
+    shorter, longer = sorted(image.size)
+    portrait = side, side * longer // shorter
+    return np.asarray(
+        image.resize(portrait if image.height > image.width else portrait[::-1], Image.Resampling.BILINEAR)
+    )
+
+
+def _find(split: FileSplit, hashes: np.ndarray, name: str) -> tuple[Prepared | None, np.ndarray]:
+    """The images of a split if all are there, and the positions ``[M]`` of those that are not."""
+    files: list[Tensor] = []
+    known, places = [np.empty((0, 32), np.uint8)], [np.empty((0, 4), np.int64)]
+    for folder in cache_places(split.root):
+        for path in _whole_files(folder / name):
+            contents = np.memmap(path, np.uint8, mode='c')  # nothing is written to it; torch takes no other
+            count = int(contents[-8:].view('<i8')[0])
+            entries = contents[-8 - count * ENTRY.itemsize : -8].view(ENTRY)
+            heights, widths = entries['height'].astype(np.int64), entries['width'].astype(np.int64)
+            lengths = 3 * heights * widths
+            number = np.full(count, len(files))
+            known.append(entries['sha256'])
+            places.append(np.stack([number, np.cumsum(lengths) - lengths, heights, widths], axis=1))
+            files.append(torch.from_numpy(np.asarray(contents)))
+    row_of = {key.tobytes(): row for row, key in enumerate(np.concatenate(known))}
+    rows = np.array([row_of.get(key.tobytes(), -1) for key in hashes], dtype=np.int64)
+    lacking = np.flatnonzero(rows < 0)
+    return None if len(lacking) else Prepared(files, np.concatenate(places)[rows]), lacking
+
+
+def _whole_files(folder: Path) -> Iterator[Path]:
+    """The files of a folder that hold what they were written with; others are removed, with a word."""
+    if not folder.is_dir():
+        return
+    names = sorted(path.name for path in folder.iterdir() if NAMED.fullmatch(path.name))
+    hashes = contents_of(folder, [os.fsencode(name) for name in names], unreadable_ok=True).hashes
+    for name, sha256 in zip(names, hashes, strict=True):
+        if sha256.tobytes().hex() == name.partition('.')[0]:
+            yield folder / name
+            continue
+        say(f'{folder / name} is damaged: its images are prepared again')
+        with suppress(OSError):  # not ours to remove; it is not read either
+            (folder / name).unlink()
+
+
+def _bytes_of(split: FileSplit, side: int, rows: np.ndarray) -> int:
+    """About how much room images take, by some of them."""
+    some = rows[np.linspace(0, len(rows) - 1, min(len(rows), SAMPLED)).astype(int)]
+    return int(ROOM_TO_SPARE * len(rows) * np.mean([shrunk(decode(split.path(row)), side).nbytes for row in some]))
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait for other processes that prepare images in a folder.
+
+    Where a file system has no locks they all do the same work, which spoils nothing.
+    """
+    with (folder / LOCK).open('w') as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say(f'another process prepares images in {folder}: waiting for it')
+                fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError as error:
+                if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                    raise
+        yield
+
+
+def _make(split: FileSplit, side: int, contents: Contents, rows: np.ndarray, folder: Path) -> None:
+    """Write the images at ``rows`` into files of a folder, one a thread at a time."""
+    _, first = np.unique(contents.hashes[rows], axis=0, return_index=True)
+    rows = rows[np.sort(first)]
+    parts = np.split(rows, range(IMAGES_A_FILE, len(rows), IMAGES_A_FILE))
+    is_quick = len(rows) <= IMAGES_A_FILE  # not talked about
+    what, stopped = f'preparing {len(rows):,} images, shorter side {side}, in {folder}, once', threading.Event()
+    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count())
+    try:
+        showing = nullcontext(lambda count: None) if is_quick else transfer(what, int(contents.sizes[rows].sum()))
+        with showing as advance, warnings.catch_warnings():
+            warnings.filterwarnings('ignore', module=r'PIL\.')  # on odd EXIF and large images, thousands of them
+            written = [pool.submit(_write, split, side, contents, part, folder, stopped) for part in parts]
+            for future in as_completed(written):
+                advance(future.result())
+    finally:
+        stopped.set()
+        pool.shutdown(cancel_futures=True)
+
+
+def _write(
+    split: FileSplit, side: int, contents: Contents, rows: np.ndarray, folder: Path, stopped: threading.Event
+) -> int:
+    """Write a file of images: their pixels, one after the other, an :data:`ENTRY` for each, and their number.
+
+    Returns:
+        Bytes of the images' own files; nothing is left of a file that was not finished.
+    """
+    temporary, digest = folder / f'.{uuid.uuid4().hex[:8]}', hashlib.sha256()
+    entries = np.empty(len(rows), ENTRY)
+    try:
+        with temporary.open('wb') as file:
+
+            def write(block: bytes | memoryview) -> None:
+                digest.update(block)
+                file.write(block)
+
+            for number, row in enumerate(rows.tolist()):
+                if stopped.is_set():
+                    return 0
+                path = split.path(row)
+                pixels = shrunk(decode(path), side)
+                if sha256_of(path) != contents.hashes[row].tobytes().hex():
+                    raise DataError(f'{path} has changed since this command began; run it again')
+                entries[number] = contents.hashes[row], *pixels.shape[:2]
+                write(np.ascontiguousarray(pixels).data)
+            write(entries.tobytes())
+            write(np.array([len(rows)], '<i8').tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(folder / f'{digest.hexdigest()}.images')
+    finally:
+        with suppress(OSError):  # its folder may be gone: the first error is the one to show
+            temporary.unlink(missing_ok=True)
+    return int(contents.sizes[rows].sum())
