@@ -21,6 +21,19 @@ from ltbench.verbs.show import show
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / 'results'
 ON = 'cifar10_lt'  # the benchmark on which plans are shown
+FAMILIES = {
+    'baselines and controls': 'erm cosine_head wide',
+    're-sampling': 'resample_class_balanced resample_sqrt resample_progressive resample_repeat_factor deferred_resampling',
+    're-weighting': 'class_balanced focal drw ce_drw',
+    'margins': 'ldam ldam_drw',
+    'decoupled training': 'crt lws tau_norm ncm disalign mislas weight_balancing los',
+    'logit adjustment': 'la_loss la_posthoc balanced_softmax vs_loss hcm',
+    'normalising BN, and its controls': 'nbn nbn_retrain bn_uniform bn_no_affine bn_decay',
+    'mixing': 'mixup mixup_drw remix cmo',
+    'experts and branches': 'ride ncl sade mdcs bbn',
+    'contrastive': 'bcl paco gpaco proco glmc',
+    'steps, averages, teachers': 'sam ema swa distill',
+}
 
 
 def write_pages(docs: Path) -> None:
@@ -137,12 +150,28 @@ def _recorded(thing: Mapping[str, Any]) -> Iterator[str]:
 
 def _methods(shown: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     yield '# Methods\n'
-    yield f'{len(shown)} methods, each one file of `methods/`. They are combined by a plus: `nbn+balanced_softmax`.\n'
-    rows = []
-    for name, thing in shown.items():
-        (part,) = thing['parts']
-        rows.append((f'[`{name}`]({name}.md)', part['doc'].partition('\n')[0].replace('``', '`'), part['paper']))
-    yield from _table(('method', 'what it does', 'paper'), rows)
+    yield f"""\
+{len(shown)} methods, each one file of `methods/`. They are combined by a plus: `nbn+balanced_softmax`.
+
+Where a published code does otherwise than its paper, and accuracy depends on it, that is an option, as in
+`disalign(start=code)` or `weight_balancing(loss=bce, project=epoch, schedule=code)`. ImbSAM is `sam(eta=20)`. The released
+network of NBN with three experts is `nbn(scope=whole_last_stage, scalar=expert, rectify_logits=True)` joined by a plus with
+`ride(expert_width=1.0, heads=linear, loss=free)`.
+"""
+    families = {family: names.split() for family, names in FAMILIES.items()}
+    placed = {name for names in families.values() for name in names}
+    families['others'] = [name for name in shown if name not in placed]
+    for family, names in families.items():
+        if names:
+            yield f'## {family.capitalize()}\n'
+            parts = {name: shown[name]['parts'][0] for name in names}
+            yield from _table(
+                ('method', 'what it does', 'paper'),
+                [
+                    (f'[`{name}`]({name}.md)', part['doc'].partition('\n')[0].replace('``', '`'), part['paper'])
+                    for name, part in parts.items()
+                ],
+            )
     yield from _toctree(shown)
 
 

@@ -134,9 +134,3 @@ def test_a_page_can_be_followed(page, tmp_path):
 def _carry_out(command: list[str], folder: Path, environment: dict[str, str]) -> None:
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, f'{command[-1]}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}'
-
-
-def test_the_tutorial_on_methods_has_a_contrastive_one_of_at_most_30_lines():
-    page = (ROOT / 'docs/tutorials/your_method.md').read_text(encoding='utf-8')
-    (example,) = [block for _, _, block in BLOCK.findall(page) if '(Objective)' in block]
-    assert len([line for line in example.splitlines() if line.strip()]) <= 30

@@ -95,10 +95,10 @@ def test_what_cannot_be_filled_is_said_before_anything_is_written(made, results,
     assert [path.name for path in (results / 'made').iterdir()] == ['records']
 
 
-def test_the_readme_shows_what_the_committed_records_hold(monkeypatch):
-    """`ltbench report SUITE --into README.md` makes it again."""
+def test_the_findings_show_what_the_committed_records_hold(monkeypatch):
+    """`ltbench report SUITE --into docs/findings.md` makes it again."""
     monkeypatch.setenv('LTBENCH_RESULTS', str(HOME / 'results'))
-    text = (HOME / 'README.md').read_text()
+    text = (HOME / 'docs/findings.md').read_text()
     suites = {mark[2] for mark in MARK.finditer(text) if mark[2]}
     assert suites
     for suite in suites:
@@ -107,8 +107,8 @@ def test_the_readme_shows_what_the_committed_records_hold(monkeypatch):
         frame = runs_frame(results.records)
         board = leaderboard(frame, results.failures, against(frame))
         drawn = {path.name for path in (HOME / 'results' / suite / 'figures').iterdir()}
-        tables = excerpts(results, board, HOME, drawn)
-        for name, start, end in Places(HOME / 'README.md', suite).found:
+        tables = excerpts(results, board, HOME / 'docs', drawn)
+        for name, start, end in Places(HOME / 'docs/findings.md', suite).found:
             assert text[start:end] == f'\n{tables[name]}\n'
             assert '.png)' in tables[name]
 

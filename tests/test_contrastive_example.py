@@ -1,4 +1,4 @@
-"""The example of the README is a method as it stands: the tests run the text."""
+"""The contrastive example of the tutorial is a method as it stands: the tests run the text."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from ltbench.models.objective import Batch
 from ltbench.registry import METHODS, MODELS, build
 from ltbench.store import Store
 
-README = Path(__file__).parents[1] / 'README.md'
+TUTORIAL = Path(__file__).parents[1] / 'docs/tutorials/your_method.md'
 
 
 def example() -> str:
-    blocks = re.findall(r'```python\n(.*?)```', README.read_text(encoding='utf-8'), re.DOTALL)
+    blocks = re.findall(r'```python\n(.*?)```', TUTORIAL.read_text(encoding='utf-8'), re.DOTALL)
     (found,) = [block for block in blocks if '(Objective)' in block]
     return found
 
