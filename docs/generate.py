@@ -16,6 +16,8 @@ from ltbench.config import config_names, load_benchmark, load_suite
 from ltbench.errors import UsageError
 from ltbench.method import make_plan
 from ltbench.record_schema import Record
+from ltbench.report import Report, read_suite
+from ltbench.report.figures import FIGURES, OTHERS, draw_all
 from ltbench.verbs.show import show
 
 ROOT = Path(__file__).parents[1]
@@ -23,7 +25,8 @@ RESULTS = ROOT / 'results'
 ON = 'cifar10_lt'  # the benchmark on which plans are shown
 FAMILIES = {
     'baselines and controls': 'erm cosine_head wide',
-    're-sampling': 'resample_class_balanced resample_sqrt resample_progressive resample_repeat_factor deferred_resampling',
+    're-sampling': 'resample_class_balanced resample_sqrt resample_progressive resample_repeat_factor '
+    'deferred_resampling',
     're-weighting': 'class_balanced focal drw ce_drw',
     'margins': 'ldam ldam_drw',
     'decoupled training': 'crt lws tau_norm ncm disalign mislas weight_balancing los',
@@ -35,9 +38,18 @@ FAMILIES = {
     'steps, averages, teachers': 'sam ema swa distill',
 }
 
+HABITS = """\
+Where a published code does otherwise than its paper, and accuracy depends on it, that is an option, as in
+`disalign(start=code)` or `weight_balancing(loss=bce, project=epoch, schedule=code)`. ImbSAM is `sam(eta=20)`. The
+released network of NBN with three experts is `nbn(scope=whole_last_stage, scalar=expert, rectify_logits=True)` joined
+by a plus with `ride(expert_width=1.0, heads=linear, loss=free)`.
+"""
+GALLERY = 'digits'
+"""The suite whose figures show what each kind looks like."""
+
 
 def write_pages(docs: Path) -> None:
-    """Write `methods/`, `reproduce/` and `record_fields.md` into a folder; what has not changed keeps its time."""
+    """Write the generated pages into a folder; what has not changed keeps its time."""
     os.environ['LTBENCH_RESULTS'] = str(RESULTS)
     plugins.load()
     names = plugins.method_names()
@@ -49,6 +61,7 @@ def write_pages(docs: Path) -> None:
     pages |= {f'reproduce/{name}.md': '\n'.join(_suite(_shown(name, 'suite'))) for name in suites}
     pages['reproduce/index.md'] = '\n'.join(_suites(suites))
     pages['record_fields.md'] = '\n'.join(_record())
+    pages['figures.md'] = '\n'.join(_figures(docs / 'gallery'))
     for name, text in pages.items():
         path = docs / name
         path.parent.mkdir(exist_ok=True)
@@ -150,14 +163,8 @@ def _recorded(thing: Mapping[str, Any]) -> Iterator[str]:
 
 def _methods(shown: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     yield '# Methods\n'
-    yield f"""\
-{len(shown)} methods, each one file of `methods/`. They are combined by a plus: `nbn+balanced_softmax`.
-
-Where a published code does otherwise than its paper, and accuracy depends on it, that is an option, as in
-`disalign(start=code)` or `weight_balancing(loss=bce, project=epoch, schedule=code)`. ImbSAM is `sam(eta=20)`. The released
-network of NBN with three experts is `nbn(scope=whole_last_stage, scalar=expert, rectify_logits=True)` joined by a plus with
-`ride(expert_width=1.0, heads=linear, loss=free)`.
-"""
+    yield f'{len(shown)} methods, each one file of `methods/`. They are combined by a plus: `nbn+balanced_softmax`.\n'
+    yield HABITS
     families = {family: names.split() for family, names in FAMILIES.items()}
     placed = {name for names in families.values() for name in names}
     families['others'] = [name for name in shown if name not in placed]
@@ -209,6 +216,29 @@ def _suites(names: Iterable[str]) -> Iterator[str]:
         rows.append((f'[{name}]({name}.md)', suite.number_of_runs, recorded, suite.doc.partition('\n')[0]))
     yield from _table(('suite', 'runs', 'recorded here', 'what it is'), rows)
     yield from _toctree(names)
+
+
+# ---------------------------------------------------------------------------------------------- figures
+
+
+def _figures(folder: Path) -> Iterator[str]:
+    """Each kind with a picture, drawn of a committed suite."""
+    report = Report(read_suite(GALLERY))
+    drawn = draw_all(report.results.records, report.frame, folder, report.board, processes=1)
+    yield '# Figures\n'
+    yield f"""\
+`ltbench report SUITE` draws what the records hold into `results/SUITE/figures/`. For a paper, `--paper` writes PDF and
+SVG at column (3.25 in) and text width (6.75 in) without titles, which go to `captions.md`; `--show` chooses the methods:
+
+```bash
+ltbench report {GALLERY} --paper --show erm,la_loss,nbn
+```
+"""
+    for name, kind in FIGURES.items():
+        yield f'## {name}\n\n{kind.says}: {kind.reads}.\n'
+        yield from (f'![{kind.says}](gallery/{path.name})\n' for path in drawn if path.name.startswith(f'{name}-'))
+    for name, says in OTHERS.items():
+        yield f'## {name}\n\n{says}.\n'
 
 
 # ---------------------------------------------------------------------------------------------- records

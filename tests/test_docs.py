@@ -17,7 +17,7 @@ from ltbench.config import config_names
 from ltbench.grid.selection import built_in_methods
 
 ROOT = Path(__file__).parents[1]
-GENERATED = {'methods', 'reproduce', '_build', 'record_fields.md'}
+GENERATED = {'methods', 'reproduce', 'gallery', '_build', 'record_fields.md', 'figures.md'}
 PAGES = [
     *(ROOT / name for name in ('README.md', 'results/README.md', 'CONTRIBUTING.md')),
     *(
