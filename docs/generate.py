@@ -228,7 +228,7 @@ def _figures(folder: Path) -> Iterator[str]:
     yield '# Figures\n'
     yield f"""\
 `ltbench report SUITE` draws what the records hold into `results/SUITE/figures/`. For a paper, `--paper` writes PDF and
-SVG at column (3.25 in) and text width (6.75 in) without titles, which go to `captions.md`; `--show` chooses the methods:
+SVG at column (3.25 in) and text width (6.75 in) without titles, which go to `captions.md`; `--show` chooses methods:
 
 ```bash
 ltbench report {GALLERY} --paper --show erm,la_loss,nbn
