@@ -30,7 +30,7 @@ def test_wheel_holds_both_packages_and_the_configs_and_nothing_else(wheel):
     for kind in ('benchmarks', 'suites'):
         for path in (HOME / 'configs' / kind).glob('*.py'):
             assert f'ltbench/configs/{kind}/{path.name}' in names
-    assert {'ltbench/report/published.csv', 'ltbench/report/page_files/page.html'} <= set(names)
+    assert {'ltbench/report/published.csv', 'ltbench/report/page_files/index.html'} <= set(names)
 
 
 FINGERPRINTS = """

@@ -7,21 +7,17 @@ import shutil
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
-import pandas as pd
-
-from ltbench.config import config_names, load_suite
-from ltbench.evaluation.predictions import predictions_of
-from ltbench.record import record_name, record_path
+from ltbench.record import record_name
 from ltbench.report import ablation, latex, page, page_data, published, statistics, tables, text
-from ltbench.report.coverage import coverage
 from ltbench.report.environments import check_strictly
 from ltbench.report.escaping import in_file_name
 from ltbench.report.excerpt import Places, excerpts, table_names
-from ltbench.report.frame import caveats, distinguish, runs_frame
+from ltbench.report.frame import caveats
 from ltbench.report.reading import SuiteResults, read_suite
+from ltbench.report.suite import Report
 from ltbench.report.tidy import tidy
 from ltbench.sealed import explained, write_atomically
 
@@ -54,52 +50,6 @@ def build_report(
         StoreError: If a record is not valid or in conflict with another, or nothing can be written.
     """
     return write_report(Report(read_suite(suite, leave_out)), figures, with_latex, ablate, strict=strict)
-
-
-class Report:
-    """The tables of a suite, each computed once, when it is asked for.
-
-    Args:
-        results: What they are made from.
-
-    Raises:
-        UsageError: If the suite's file does not load.
-
-    Attributes:
-        as_recorded: The records as they were read.
-        suite: What its file asks for; None where there is none.
-        coverage: How much of that is recorded.
-        results: With the settings of :func:`ltbench.report.frame.distinguish`, by which tables are told apart.
-    """
-
-    def __init__(self, results: SuiteResults) -> None:
-        told, count = distinguish([*results.records, *results.failures]), len(results.records)
-        self.as_recorded = results.records
-        named = results.source or results.suite
-        self.suite = load_suite(named) if results.source or named in config_names('suites') else None
-        self.coverage = coverage(self.suite, results) if self.suite is not None else []
-        self.results = replace(results, records=told[:count], failures=told[count:])
-
-    @cached_property
-    def frame(self) -> pd.DataFrame:
-        """One row a run, see :func:`ltbench.report.frame.runs_frame`.
-
-        Raises:
-            StoreError: If predictions that were kept with a record are lost or changed.
-        """
-        paths = {place: record_path(self.results.suite, run) for place, run in enumerate(self.as_recorded)}
-        kept = {place: predictions_of(path, self.as_recorded[place]) for place, path in paths.items()}
-        return runs_frame(self.results.records, {place: found.right for place, found in kept.items() if found})
-
-    @cached_property
-    def tests(self) -> pd.DataFrame:
-        """Of :func:`ltbench.report.statistics.against`."""
-        return statistics.against(self.frame)
-
-    @cached_property
-    def board(self) -> pd.DataFrame:
-        """One row a table and method, see :func:`ltbench.report.tables.leaderboard`."""
-        return tables.leaderboard(self.frame, self.results.failures, self.tests)
 
 
 def write_report(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -19,10 +19,8 @@ from ltbench.report import text
 from ltbench.report.environments import footnotes, marks_of
 from ltbench.report.frame import GROUP, TableKey, by_table, processor_of, row_of
 from ltbench.report.names import display_names, title_of
+from ltbench.report.suite import Report
 from ltbench.report.tables import METRICS
-
-if TYPE_CHECKING:
-    from ltbench.report import Report
 
 CURVE_POINTS = 80  # of a longer curve every n-th epoch is kept, and the last; more cannot be told apart on the page
 RUN_FIELDS = (

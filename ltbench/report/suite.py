@@ -1,0 +1,62 @@
+"""The tables of a suite, each computed once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+
+import pandas as pd
+
+from ltbench.config import config_names, load_suite
+from ltbench.evaluation.predictions import predictions_of
+from ltbench.record import record_path
+from ltbench.report import statistics, tables
+from ltbench.report.coverage import coverage
+from ltbench.report.frame import distinguish, runs_frame
+from ltbench.report.reading import SuiteResults
+
+
+class Report:
+    """The tables of a suite, each computed once, when it is asked for.
+
+    Args:
+        results: What they are made from.
+
+    Raises:
+        UsageError: If the suite's file does not load.
+
+    Attributes:
+        as_recorded: The records as they were read.
+        suite: What its file asks for; None where there is none.
+        coverage: How much of that is recorded.
+        results: With the settings of :func:`ltbench.report.frame.distinguish`, by which tables are told apart.
+    """
+
+    def __init__(self, results: SuiteResults) -> None:
+        told, count = distinguish([*results.records, *results.failures]), len(results.records)
+        self.as_recorded = results.records
+        named = results.source or results.suite
+        self.suite = load_suite(named) if results.source or named in config_names('suites') else None
+        self.coverage = coverage(self.suite, results) if self.suite is not None else []
+        self.results = replace(results, records=told[:count], failures=told[count:])
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """One row a run, see :func:`ltbench.report.frame.runs_frame`.
+
+        Raises:
+            StoreError: If predictions that were kept with a record are lost or changed.
+        """
+        paths = {place: record_path(self.results.suite, run) for place, run in enumerate(self.as_recorded)}
+        kept = {place: predictions_of(path, self.as_recorded[place]) for place, path in paths.items()}
+        return runs_frame(self.results.records, {place: found.right for place, found in kept.items() if found})
+
+    @cached_property
+    def tests(self) -> pd.DataFrame:
+        """Of :func:`ltbench.report.statistics.against`."""
+        return statistics.against(self.frame)
+
+    @cached_property
+    def board(self) -> pd.DataFrame:
+        """One row a table and method, see :func:`ltbench.report.tables.leaderboard`."""
+        return tables.leaderboard(self.frame, self.results.failures, self.tests)
