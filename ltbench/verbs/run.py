@@ -250,6 +250,7 @@ def _show_report(
         shown += [table, *footnotes(rows)]
     drawn = any((results.folder / 'figures').glob('*.png'))
     shown.append(f'Leaderboard{" and figures" if figures and drawn else ""}: {results.folder}')
+    shown.append(f'Page of all suites: {results.folder.parent / "index.html"}')
     show(shown, console)
     return None, [] if results.left_out else shown
 
