@@ -408,7 +408,7 @@ def status(
         show_status(selection, [str(p) for p in plugin or ()], watch, write)
 
 
-@app.command('ls')
+@app.command('ls', short_help='List methods, benchmarks, suites, figures or runs.')
 def ls(
     what: Annotated[str, typer.Argument(metavar='methods|benchmarks|suites|figures|runs')],
     suite: Annotated[str | None, typer.Argument(metavar='SUITE', help='Of runs: those of one suite.')] = None,

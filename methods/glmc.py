@@ -24,8 +24,7 @@ class MixtureConsistency(Objective):
 
     Args:
         backbone: Of the network.
-        in_features: F.
-        num_classes: C.
+        in_features, num_classes: F and C.
         weight: Of the agreement.
     """
 

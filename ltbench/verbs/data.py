@@ -9,7 +9,6 @@ from ltbench.config import config_names, load_benchmark
 from ltbench.console import make_console, say
 from ltbench.data import FileSplit, LongTailData, load_data
 from ltbench.data.listed import ListedLT
-from ltbench.data.prepared import prepare
 from ltbench.errors import EXIT_FAILED, UsageError
 from ltbench.registry import DATASETS, lookup
 
@@ -41,6 +40,8 @@ def prepare_data(benchmark: str, side: int | None = None) -> None:
         UsageError: If its images are held in memory.
         DataError: See :func:`~ltbench.data.prepared.prepare`.
     """
+    from ltbench.data.prepared import prepare  # brings torch
+
     chosen = load_benchmark(benchmark)
     augmentation = chosen.recipe['augmentation']
     if 'resize' not in augmentation:
