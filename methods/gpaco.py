@@ -44,8 +44,7 @@ class ParametricContrast(Objective):
         in_features: F.
         weight: See :func:`parametric_contrastive_losses`.
         temperature: Of the similarities.
-        features: D, of the projections.
-        queue: Places for images of earlier batches.
+        features, queue: D, of the projections; places for images of earlier batches.
     """
 
     views = 2

@@ -22,8 +22,7 @@ class LabelAwareSmoothingLoss(Loss):
 
     Args:
         class_counts: Training images a class, all larger than 0.
-        head: Smoothing of the largest class.
-        tail: Smoothing of the smallest class.
+        head, tail: Smoothing of the largest and of the smallest class.
     """
 
     smoothing: Tensor

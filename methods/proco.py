@@ -21,8 +21,7 @@ class ProbabilisticContrast(Objective):
     A class is a von Mises-Fisher distribution, estimated in this epoch and the one before.
 
     Args:
-        in_features: F.
-        num_classes: C.
+        in_features, num_classes: F and C.
         weight: Of the contrastive loss.
         temperature: t.
         features: p, of the projections.
