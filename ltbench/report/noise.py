@@ -189,7 +189,9 @@ def _adjusted(found: Differences, reference: int, family: Family) -> tuple[np.nd
     for place in np.delete(np.arange(len(p)), reference):
         freedom, error = float(found.freedom[place]), found.errors[place]
         freedom = float(f'{freedom:.2g}') if several else freedom  # few different ones are fast
-        p[place] = _tail(abs(found.points[place]) / error, family, freedom)
+        points = abs(found.points[place])
+        # without any variation, as of images that are all right or all wrong, methods are equal or they are not
+        p[place] = _tail(points / error, family, freedom) if error else float(points == 0)
         half[place] = _critical(family, freedom) * error
     return p, half
 

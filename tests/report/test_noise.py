@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 from statsmodels.formula.api import ols
 
-from ltbench.report.noise import ALPHA, Noise, _bartlett, _tail, dunnett, fit, tukey
+from ltbench.report.noise import ALPHA, Differences, Noise, _bartlett, _tail, dunnett, fit, tukey
 
 # R's data set warpbreaks: breaks of 9 looms by wool (A, B) and tension (L, M, H)
 WARPBREAKS = {
@@ -180,3 +180,12 @@ def test_error_rates(methods: int, seeds: int):
     """Family-wise 5 % within 1 point, against ``erm`` and against the best."""
     assert rates(TO_BEST, methods, seeds, count=2000) == pytest.approx(5, abs=1)
     assert rates(TO_FIRST, methods, seeds, count=2000) == pytest.approx(5, abs=1)
+
+
+@pytest.mark.parametrize('adjust', [tukey, dunnett])
+def test_without_any_variation_methods_are_equal_or_not(adjust):
+    """As of images that are all right or all wrong: there is no noise to compare a difference with."""
+    found = Differences(np.array([0.0, 0.0, 10.0]), np.zeros(3), np.full(3, np.inf), np.full(3, 0.5))
+    p, half = adjust(found, 0)
+    assert p[1:].tolist() == [1.0, 0.0]
+    assert half[1:].tolist() == [0.0, 0.0]

@@ -137,3 +137,13 @@ def test_benchmarks_of_the_mission_are_named_whether_they_were_run_or_not(result
     todo = json.loads(re.search(r'id="todo">(.*?)</script>', page_of(results))[1])
     assert [table['benchmark'] for table in todo['tables']] == ['cifar10_lt', 'cifar100_lt', 'imagenet_lt', 'inat2018']
     assert {'method': 'nbn', 'name': 'NBN'} in todo['methods']
+
+
+def test_runs_that_score_alike_in_every_image_have_a_page(results):
+    """As of networks that were trained for a minute: all images are right or all are wrong."""
+    for method in ('erm', 'nbn', 'crt'):
+        write(make_record(method, hits=[0] * (len(COUNTS) - 1) + [IMAGES]))
+    build_report('made', figures=False)
+    rows = data_of(results)['made']['tables'][0]['rows']
+    outcomes = [row['versus'][score] for row in rows if row['method'] != 'erm' for score in ('top1', 'few')]
+    assert [(difference, p) for difference, _, p in outcomes] == [(0.0, 1.0)] * 4
