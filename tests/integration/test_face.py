@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -66,6 +67,7 @@ def test_a_notebook_runs_plots_and_scores_its_own_logits(sandbox, capsys):
 
 
 def test_a_thread_runs_and_draws_and_leaves_handlers_and_environment_as_they_were(sandbox, monkeypatch):
+    importlib.import_module('torch._dynamo')  # an optimizer does, and it sets a variable of its own
     mpl.use('agg')
     before = signal.getsignal(signal.SIGINT), dict(os.environ), signal.pthread_sigmask(signal.SIG_BLOCK, ())
     frames, errors = [], []
