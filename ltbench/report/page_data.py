@@ -113,7 +113,8 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     """The methods of one table, best first."""
     versus: dict[str, dict[str, list[float]]] = {}
-    for test in () if tests is None else tests[tests['reference'] == 'erm'].to_dict('records'):
+    told = tests if tests is None else tests[tests['reference'] == 'erm'].dropna(subset=['difference', 'noise', 'p'])
+    for test in () if told is None else told.to_dict('records'):
         outcome = [round(test[name], digits) for name, digits in (('difference', 2), ('noise', 2), ('p', 4))]
         versus.setdefault(test['method'], {})[test['score']] = outcome
     origins = {record['method']: origin_of(record) for record in records}

@@ -167,7 +167,7 @@ def test_a_finished_digits_suite_takes_two_and_a_half_seconds_of_cpu(ltbench, sa
         write_record(path, {key: value for key, value in record.items() if key != 'checksum'})
     ltbench('run', 'digits', figures=True)
     made = contents(sandbox / 'results')
-    assert sum(name.endswith('.svg') for name in made) > 3
+    assert sum(name.endswith('.png') for name in made) > 3
     command = [sys.executable, '-m', 'ltbench.cli', 'run', 'digits']
     with (sandbox / 'out.txt').open('w') as out:
         child = subprocess.Popen(command, cwd=sandbox, stdout=out, stderr=out)
@@ -176,11 +176,11 @@ def test_a_finished_digits_suite_takes_two_and_a_half_seconds_of_cpu(ltbench, sa
     printed = (sandbox / 'out.txt').read_text()
     assert child.returncode == 0, printed
     assert f'Everything is found: {len(graph.runs)} runs, nothing to train.' in printed
-    assert printed.count('│ erm') == 1
+    assert printed.count('erm') == 1  # perhaps beside another name: made records are of one computation
     logging.getLogger('ltbench').info('%.2f s of CPU', usage.ru_utime + usage.ru_stime)
     assert usage.ru_utime + usage.ru_stime <= 2.5, usage
     assert contents(sandbox / 'results') == made
-    figure = next(sandbox.glob('results/digits/figures/groups-*.svg'))
+    figure = next(sandbox.glob('results/digits/figures/groups-*.png'))
     for verb in ('run', 'report'):
         figure.unlink()
         (sandbox / 'results/digits/leaderboard.csv').write_text('edited')
