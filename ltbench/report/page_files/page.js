@@ -43,12 +43,14 @@
     return `#${encodeURIComponent(suite)}/${encodeURIComponent(slug)}${query ? `?${query}` : ''}`;
   }
   /** Change what the address says of the table that is shown. */
-  function set(params, replace = true) {
-    const all = { ...Object.fromEntries(state.params), ...params };
-    const hash = address(state.suite, state.table.slug, all);
-    if (replace) history.replaceState(null, '', hash); else location.hash = hash;
+  function set(params) {
+    history.replaceState(null, '', address(state.suite, state.table.slug, { ...Object.fromEntries(state.params), ...params }));
     read();
+    current = here();
   }
+  /** What is shown, whether a run is open or not. */
+  const here = () => address(state.suite || '', state.table?.slug || '', { ...Object.fromEntries(state.params), run: '' });
+  let current = '';
 
   // ---- the map
 
@@ -413,6 +415,7 @@
 
   function show() {
     read();
+    current = here();
     const suites = Object.entries(SUITES).map(([name, { tables }]) => make('a', { href: address(name, tables[0]?.slug || ''), 'aria-current': state.suite === name ? 'page' : null }, name));
     $('#suites').replaceChildren(make('a', { href: '#', 'aria-current': state.suite ? null : 'page' }, 'Map'), ...suites);
     $('#main').replaceChildren(...(state.table ? tab() : overview()).flat(9).filter(Boolean));
@@ -431,17 +434,14 @@
     else if (id) say('The run that the address names is not on this page');
   }
 
-  let before = '';
   addEventListener('hashchange', () => {
-    const place = location.hash.replace(/([?&])run=[^&]*/, '$1').replace(/[?&]+$/, '');
-    const sameTable = place === before && before;
-    before = place;
-    if (sameTable) { read(); openRun(); } else { show(); scrollTo(0, 0); }
+    read();
+    if (here() === current) openRun(); else { show(); scrollTo(0, 0); }
   });
 
   document.addEventListener('click', async (event) => {
     const asked = event.target.closest?.('[data-run]'), dialog = $('#run'), copy = event.target.closest?.('[data-copy]');
-    if (asked) { before = location.hash.replace(/([?&])run=[^&]*/, '$1').replace(/[?&]+$/, ''); set({ run: asked.dataset.run }, true); before = address(state.suite, state.table.slug, { ...Object.fromEntries(state.params), run: '' }); openRun(); }
+    if (asked) { set({ run: asked.dataset.run }); openRun(); }
     if (event.target.closest?.('[data-close]') || event.target === dialog) dialog.close();
     if (copy) {
       const source = document.getElementById(copy.dataset.copy);
