@@ -145,8 +145,6 @@ def markdown(table: pd.DataFrame, name: str) -> str:
     """An ablation for people; '' for an empty one."""
     if table.empty:
         return ''
-    start = list(table.columns).index('score')
-    what = [column for column in table.columns[:start] if column not in GROUP]
     lines = [
         f'## Ablation: {in_markdown(name)}',
         '',
@@ -154,21 +152,29 @@ def markdown(table: pd.DataFrame, name: str) -> str:
         f'in points, ± its standard deviation over common seeds; p: {TEST}. Empty: nothing to compare with.',
     ]
     for key, rows in by_table(table, sort=False):
-        means = rows.groupby('score')['mean'].agg(np.array)
-        told = [score for score in SCORES if not np.isnan(means[score]).all()]
-        shown = [score for score in told if score != 'macro' or not np.allclose(means[score], means['top1'], atol=0.05)]
-        parts = rows[~rows['is_reference'].astype(bool)]
-        named = [
-            name for name in what if name in ('method', 'value') or (name not in OWN and parts[name].nunique() > 1)
-        ]
-        head = [*map(in_markdown, named), 'seeds', *(f'{score} | difference | p' for score in shown)]
-        lines += ['', f'### {in_markdown(key.title)}', '', '| ' + ' | '.join(head) + ' |']
-        lines += ['|---' * (len(named) + 1 + 3 * len(shown)) + '|']
-        for _, scores in rows.groupby(what, sort=False, dropna=False):
-            of = {row['score']: row for row in scores.to_dict('records')}
-            cells = [*(in_markdown(str(of['top1'][name])) for name in named), str(of['top1']['n'])]
-            lines.append('| ' + ' | '.join([*cells, *(_cells(of[score]) for score in shown)]) + ' |')
+        head, *cells = cells_of(rows)
+        lines += ['', f'### {in_markdown(key.title)}', '', '| ' + ' | '.join(map(in_markdown, head)) + ' |']
+        lines += ['|---' * len(head) + '|', *('| ' + ' | '.join(map(in_markdown, line)) + ' |' for line in cells)]
     return '\n'.join(lines) + '\n'
+
+
+def cells_of(rows: pd.DataFrame) -> list[list[str]]:
+    """The rows of one table for people: the head, then a row a combination with mean, difference and p of each score.
+
+    What does not vary among those that have the part is left out, and macro where it is top-1.
+    """
+    what = [column for column in rows.columns[: list(rows.columns).index('score')] if column not in GROUP]
+    means = rows.groupby('score')['mean'].agg(np.array)
+    told = [score for score in SCORES if not np.isnan(means[score]).all()]
+    shown = [score for score in told if score != 'macro' or not np.allclose(means[score], means['top1'], atol=0.05)]
+    parts = rows[~rows['is_reference'].astype(bool)]
+    named = [name for name in what if name in ('method', 'value') or (name not in OWN and parts[name].nunique() > 1)]
+    found = [[*named, 'seeds', *(label for score in shown for label in (score, 'difference', 'p'))]]
+    for _, scores in rows.groupby(what, sort=False, dropna=False):
+        of = {row['score']: row for row in scores.to_dict('records')}
+        start = [*(str(of['top1'][name]) for name in named), str(of['top1']['n'])]
+        found.append([*start, *(cell for score in shown for cell in _outcome(of[score]))])
+    return found
 
 
 # ---------------------------------------------------------------------------------------------- rows
@@ -326,7 +332,9 @@ def _key(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def _cells(row: Mapping[str, Any]) -> str:
+def _outcome(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Mean, difference and p."""
+
     def pair(mean: float, std: float, sign: str) -> str:
         if pd.isna(mean):
             return ''
@@ -334,4 +342,4 @@ def _cells(row: Mapping[str, Any]) -> str:
 
     difference = 'ref.' if row['is_reference'] else pair(row['difference'], row['difference_std'], '+')
     p = f'{row["p_holm"]:.3g}' if pd.notna(row['p_holm']) else ''
-    return f'{pair(row["mean"], row["std"], "")} | {difference} | {p}'
+    return pair(row['mean'], row['std'], ''), difference, p

@@ -16,6 +16,7 @@ import pandas as pd
 from ltbench.console import printable
 from ltbench.record import origin_of, record_name
 from ltbench.report import text
+from ltbench.report.ablation import cells_of
 from ltbench.report.environments import footnotes, marks_of
 from ltbench.report.frame import GROUP, TableKey, by_table, processor_of, row_of
 from ltbench.report.names import display_names, title_of
@@ -165,22 +166,11 @@ def _published(rows: pd.DataFrame, names: Mapping[str, str]) -> Iterator[dict[st
 
 
 def _ablation(name: str, rows: pd.DataFrame, names: Mapping[str, str]) -> dict[str, Any]:
-    """An ablation: a row a method, with its difference to the reference in each score."""
-    scores = [score for score in text.SCORES if score in set(rows['score'])]
-    outcome = {'score', 'mean', 'std', 'n', 'difference', 'difference_std', 'p_holm', *GROUP}
-    told = [column for column in rows if column not in outcome]
-    about = [column for column in told if column == 'method' or rows[column].astype(str).nunique() > 1]
-    columns = [*about, 'seeds', *(part for score in scores for part in (text.SCORES[score], 'to reference')), 'p top-1']
-    made = []
-    for _, of in rows.groupby(about, sort=False, dropna=False):
-        by_score = of.set_index('score')
-        cells = [_text(names.get(value, value)) for value in of.iloc[0][about]] + [_text(int(of.iloc[0]['n']))]
-        for score in scores:
-            row = by_score.loc[score] if score in by_score.index else None
-            cells += ['', ''] if row is None else [_text(row['mean']), _signed(row['difference'])]
-        p = by_score['p_holm'].get('top1') if 'p_holm' in by_score else None
-        made.append([*cells, '' if p is None or pd.isna(p) else f'{p:.2g}'])
-    return {'title': f'Ablation of {name}', 'columns': [column.replace('_', ' ') for column in columns], 'rows': made}
+    head, *cells = cells_of(rows)
+    method = head.index('method')
+    for line in cells:
+        line[method] = names.get(line[method], line[method])
+    return {'title': f'Ablation of {name}', 'columns': [label.replace('_', ' ') for label in head], 'rows': cells}
 
 
 def _plain(title: str, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -197,10 +187,6 @@ def _text(value: Any) -> str:
     if isinstance(value, float):
         return '' if pd.isna(value) else f'{value:.4g}' if abs(value) < 1 else f'{value:.1f}'
     return '' if value is None else str(value)
-
-
-def _signed(value: float) -> str:
-    return '' if pd.isna(value) else f'{value:+.1f}'
 
 
 def _facts(report: Report) -> list[tuple[str, str]]:

@@ -147,3 +147,14 @@ def test_runs_that_score_alike_in_every_image_have_a_page(results):
     rows = data_of(results)['made']['tables'][0]['rows']
     outcomes = [row['versus'][score] for row in rows if row['method'] != 'erm' for score in ('top1', 'few')]
     assert [(difference, p) for difference, _, p in outcomes] == [(0.0, 1.0)] * 4
+
+
+def test_an_ablation_has_one_row_a_method_as_in_the_leaderboard(results):
+    for seed in (0, 1, 2):
+        write(make_record('erm', seed))
+        write(make_record('nbn', seed, hits=[40 + seed] * len(COUNTS), options={'normalize': 'both', 'scope': 'all'}))
+    build_report('made', figures=False)
+    (ablation,) = [each for each in data_of(results)['made']['tables'][0]['beside'] if 'Ablation' in each['title']]
+    assert [row[0] for row in ablation['rows']] == ['ERM', 'NBN']
+    text = (results / 'made' / 'leaderboard.md').read_text()
+    assert f'| nbn | {" | ".join(ablation["rows"][1][1:])} |' in text

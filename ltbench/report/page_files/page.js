@@ -213,7 +213,7 @@
     const [mean, std, low, high] = row.scores[name] || [];
     if (mean === null || mean === undefined) return NONE;
     const spread = std !== null ? ` ± ${std.toFixed(1)}` : low !== null ? ` [${low.toFixed(1)}, ${high.toFixed(1)}]` : '';
-    return [make('span', { class: 'mean' }, mean.toFixed(1)), make('small', {}, spread)];
+    return [make('span', { class: 'mean' }, mean.toFixed(1)), make('small', { class: std === null ? 'interval' : null }, spread)];
   }
 
   function unfold(opener, row, names, heads) {
@@ -321,7 +321,7 @@
       beside.map((each, i) => make('text', { x: x(i), y: 272, 'text-anchor': 'middle' }, String(each.factor))),
       lines.map(([row, own], place) => make('g', { class: `series${row.method === 'erm' ? ' erm' : ''}` }, make('title', {}, row.name),
         make('path', { d: own.map((value, i) => (value === null ? '' : `${i && own[i - 1] !== null ? 'L' : 'M'}${x(i)} ${y(value).toFixed(1)}`)).join('') }),
-        place < 3 || row.method === 'erm' ? make('text', { x: 356, y: y(own.at(-1) ?? low) + 4 }, short(row.name, 18)) : null)))];
+        place < 1 || row.method === 'erm' ? make('text', { x: 356, y: y(own.at(-1) ?? low) + 4 }, short(row.name, 18)) : null)))];
   }
 
   const short = (text, letters) => (text.length > letters ? `${text.slice(0, letters - 1)}…` : text);
