@@ -148,7 +148,9 @@ def show(shown: Iterable[str | ShownTable], console: Console) -> None:
         if isinstance(item, str):
             console.print(item, highlight=False, soft_wrap=True)
             continue
-        table = Table(*item['columns'], title=item['title'], title_justify='left')
+        table = Table(title=item['title'], title_justify='left', box=None)
+        for column in item['columns']:
+            table.add_column(column, overflow='fold')  # no name is cut
         for row in item['rows']:
             table.add_row(*row)
         console.print(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -14,7 +15,7 @@ import pytest
 from ltbench.config import ENTRY_POINT_GROUP
 from ltbench.grid import answer as answer_module
 from ltbench.grid import selection as selection_module
-from ltbench.grid.answer import Answers, question_of
+from ltbench.grid.answer import Answers, question_of, show
 from ltbench.grid.planning import choose_suite, expand
 from ltbench.grid.recording import identity_of
 from ltbench.grid.selection import Selection
@@ -201,3 +202,14 @@ def test_a_method_that_somebody_registered_makes_all_answers_unknown(sandbox, mo
     assert asked_for(Selection('digits'), True) is not None
     monkeypatch.setitem(METHODS.module_dict, 'mine', Method)
     assert asked_for(Selection('digits'), True) is None
+
+
+def test_no_name_is_cut_where_the_terminal_is_narrow():
+    from rich.console import Console
+
+    console = Console(width=40, record=True, file=io.StringIO())
+    show(
+        [{'title': 't', 'columns': ['method', 'top1'], 'rows': [['resample_class_balanced' * 2, '90.9 ± 2.1']]}],
+        console,
+    )
+    assert 'resample_class_balanced' * 2 in ''.join(console.export_text().replace('90.9 ± 2.1', '').split())
