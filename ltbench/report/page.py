@@ -25,6 +25,8 @@ FORMAT = 1
 """Of the data that the page's script reads; what a page of another format holds is made anew by the next reports."""
 MISSION = 'full'
 """The suite whose benchmarks and methods are on the map whether they were run or not."""
+LOCK = '.index.lock'
+"""Held while the page is written, and stays beside it: a lock that is deleted is one that two may hold."""
 CHUNK = re.compile(
     rb'<script type="application/json" data-format="%d" data-suite="([^"]+)">.*?</script>\n'
     rb'<script type="application/json" data-runs="\1">.*?</script>' % FORMAT,
@@ -42,7 +44,7 @@ def write_page(root: Path, suite: str, tables: Mapping[str, Any], runs: Mapping[
         runs: Of :func:`ltbench.report.page_data.runs`.
     """
     path = root / 'index.html'
-    with FileLock(root / '.index.lock'):
+    with FileLock(root / LOCK):
         chunks = {name: chunk for name, chunk in _chunks(path).items() if (root / name / 'records').is_dir()}
         named = html.escape(suite)
         tag = '<script type="application/json"'

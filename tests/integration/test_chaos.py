@@ -22,6 +22,8 @@ from typing import Any
 
 import pytest
 
+from ltbench.report.page import LOCK
+
 pytestmark = pytest.mark.slow
 
 LOGGER = logging.getLogger('chaos')
@@ -112,11 +114,12 @@ def numbers_of(folder: Path) -> dict[str, Any]:
 
 
 def left_over(*folders: Path) -> list[Path]:
-    """Claims, work folders, temporary files and all that was set aside or failed."""
+    """Claims, work folders, temporary files and all that was set aside or failed; the page's lock stays by design."""
     wrong = {'work', 'damaged', 'failed', 'superseded'}
     return [
         path for folder in folders for path in folder.rglob('*')
-        if path.name.startswith(('.', 'claim.')) or wrong & {*path.relative_to(folder).parent.parts}
+        if path.name != LOCK
+        and (path.name.startswith(('.', 'claim.')) or wrong & {*path.relative_to(folder).parent.parts})
     ]  # fmt: skip
 
 
