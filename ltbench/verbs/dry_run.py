@@ -91,8 +91,11 @@ def _show_work(found: Outline, graph: Graph, needed: set[str], console: Console)
         console.print(f'About {duration(sum(known))} of work, by {costs.records} earlier records{unknown_ones}.')
     left = sum(flops_of(graph.stages[key], scale_of[key]) for key in needed & scale_of.keys() if seconds[key] is None)
     if left:
-        rest = 'The other' if known else 'The'
-        console.print(f'{rest} {left / 1e18:.3g} exaFLOP would take, at the speed of recorded networks:')
+        rest = f'{"The other" if known else "The"} {left / 1e18:.3g} exaFLOP'
+        if not costs.rates:
+            console.print(f'{rest} cannot be told in hours: no network is recorded here yet.')
+            return
+        console.print(f'{rest} would take, at the speed of recorded networks:')
         speeds = Table('machine, threads, precision', 'networks', 'GFLOP/s', 'time', box=None)
         for machine, rates in sorted(costs.rates.items(), key=lambda item: -median(item[1])):
             rate = median(rates)
