@@ -178,7 +178,6 @@ class Benchmark:
     recipe: Mapping[str, Any]
     overrides: Mapping[str, Any] = field(default_factory=dict)
     has_validation: bool = False
-    stands_beside: str | None = None  # the benchmark whose published rows the report sets beside, for their order only
     doc: str = ''
     caveat: str = ''  # what every table of its results must say
 
@@ -236,7 +235,6 @@ class Benchmark:
                 'recipe': dict(self.recipe),
                 'overrides': dict(self.overrides),
                 **({'caveat': self.caveat} if self.caveat else {}),
-                **({'stands_beside': self.stands_beside} if self.stands_beside else {}),
             }
         )
 
@@ -295,9 +293,6 @@ def load_benchmark(
             '(data, backbone and recipe), so versions are no longer needed'
         )
     check_contents(contents, name)
-    beside = contents.get('stands_beside')
-    if beside is not None and beside not in (name, *config_names('benchmarks')):
-        raise unknown(f'benchmark that {name} stands beside', beside, config_names('benchmarks'))
     tree = {section: contents[section] for section in SECTIONS}
     presets = contents.get('presets', {})
     if preset not in (None, 'paper'):
@@ -328,7 +323,6 @@ def load_benchmark(
         **tree,
         overrides=changed,
         has_validation=contents.get('has_validation', False),
-        stands_beside=beside,
         doc=doc,
         caveat=contents.get('caveat', ''),
     )

@@ -102,7 +102,6 @@ class Contents(Struct, forbid_unknown_fields=True):
     presets: dict[str, dict[str, dict[str, Any]]] = {}
     has_validation: bool = False
     caveat: str = ''
-    stands_beside: str | None = None
 
 
 def check_contents(contents: Mapping[str, Any], name: str) -> None:

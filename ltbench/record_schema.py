@@ -178,7 +178,6 @@ class ResolvedBenchmark(Struct):
     recipe: Recipe
     overrides: dict[str, Any]
     caveat: Line = ''
-    stands_beside: str = ''
 
 
 class Optimizer(Struct):

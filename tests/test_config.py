@@ -400,15 +400,6 @@ def test_every_shipped_config_loads(monkeypatch: pytest.MonkeyPatch) -> None:
             load_benchmark(text, suite.preset)
 
 
-def test_a_benchmark_may_stand_beside_a_published_one(configs: Path):
-    path = configs / 'benchmarks' / 'jpeg_lt.py'
-    path.write_text(BENCHMARK + "stands_beside = 'toy_lt'\n", encoding='utf-8')
-    assert load_benchmark('jpeg_lt').resolved['stands_beside'] == 'toy_lt'
-    assert 'stands_beside' not in load_benchmark('toy_lt').resolved
-    path.write_text(BENCHMARK + "stands_beside = 'toi_lt'\n", encoding='utf-8')
-    refused('did you mean toy_lt', 'jpeg_lt')
-
-
 def test_where_values_are_chosen_is_part_of_a_table() -> None:
     """Rows whose tau was chosen on other images, with models trained on less, are not to be ranked together."""
     told = (2, 'f' * 64, {'depth': 8}, {'epochs': 1})

@@ -66,7 +66,6 @@ def test_shipped_benchmarks_are_taken_as_they_are(name):
             {'quick': {'epochs': 3}},
             "presets of x is a dict, each entry a dict, each entry a dict, got {'quick': {'epochs': 3}}",
         ),
-        ('stands_beside', 3, 'stands_beside of x is None or text, got 3'),
         ('data.type', None, 'data.type of x is text, got None'),
         ('backbone', {'name': 'resnet10'}, 'backbone of x does not define type'),
         pytest.param('caveat', 10**5000, 'caveat of x is text, got what is too long to print', id='digits'),

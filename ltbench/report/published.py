@@ -222,9 +222,8 @@ def _measured_rows(records: Sequence[Record]) -> list[list[Record]]:
 
 
 def _candidates(record: Record) -> list[dict[str, Any]]:
-    """Published rows of the same benchmark (or the one that it stands beside), imbalance factor and method."""
-    benchmark = record['config']['benchmark'].get('stands_beside', record['benchmark'])
-    rows = _published_by().get((benchmark, record['imbalance_factor']), [])
+    """Published rows of the same benchmark, imbalance factor and method."""
+    rows = _published_by().get((record['benchmark'], record['imbalance_factor']), [])
     if origin_of(record) == 'submitted':
         return []
     if 'imported' in record['config']:
@@ -306,13 +305,11 @@ def _differences(record: Record, published: Mapping[str, Any]) -> Iterator[str]:
     config = record['config']['benchmark']
     if 'imported' in record['config']:
         yield 'an imported checkpoint, whose method and training the file does not tell'
-    if 'stands_beside' in config:
-        yield f'other images: beside {published["benchmark"]} for the order of methods only'
     if published['differs']:
         yield f'published: {published["differs"]}'
     recipe = RECIPES.get((published['recipe'], published['benchmark']))
     if recipe is not None:
-        yield from _unlike(config, recipe, ('recipe',) if 'stands_beside' in config else ('data', 'recipe'))
+        yield from _unlike(config, recipe)
     elif record['setting'] != 'paper':
         yield f'measured: {record["setting"]}'
     pairs = {
@@ -328,8 +325,8 @@ def _differences(record: Record, published: Mapping[str, Any]) -> Iterator[str]:
         yield from _unlike_options(record, published)
 
 
-def _unlike(config: Mapping[str, Any], recipe: Mapping[str, Any], sections: Sequence[str]) -> Iterator[str]:
-    mine, theirs = ({k: v for s in sections for k, v in leaves(tree[s], f'{s}.')} for tree in (config, recipe))
+def _unlike(config: Mapping[str, Any], recipe: Mapping[str, Any]) -> Iterator[str]:
+    mine, theirs = (dict(leaves({key: tree[key] for key in ('data', 'recipe')})) for tree in (config, recipe))
     for key in sorted(mine.keys() | theirs.keys()):
         if key not in NOT_OF_THE_RECIPE and mine.get(key) != theirs.get(key):
             yield f'{key.partition(".")[2]}: {_show(mine.get(key))} measured, {_show(theirs.get(key))} published'
