@@ -16,8 +16,9 @@ from ltbench.console import make_console
 from ltbench.errors import EXIT_FAILED, StoreError
 from ltbench.evaluation import evaluate
 from ltbench.evaluation.predictions import Predictions, predictions_of, write_with_predictions
+from ltbench.record import read_record
 from ltbench.store import Store
-from ltbench.verbs.find import RecordedRun, all_runs, find_run, no_logits, stored_logits
+from ltbench.verbs.find import RecordedRun, all_records, find_run, no_logits, stored_logits
 
 ROUNDING = 1e-9
 """Relative and absolute difference that the order of a sum, or another numpy, can make; no wrong number is so near."""
@@ -98,19 +99,19 @@ def complete_records() -> int:
     was written, and predictions that were lost.
 
     Returns:
-        0, or 1 if something recorded is not what the logits give, or predictions are lost and there are no logits; such
-        a record is left as it is, and named.
+        0, or 1 if something recorded is not what the logits give, predictions are lost and there are no logits, or a
+        record is damaged; such a record is left as it is, and named.
 
     Raises:
         UsageError: If there are no records.
     """
     console, store = make_console(), Store()
     told: Counter[str] = Counter()
-    for run in all_runs():
+    for path in all_records():
         try:
-            what = _complete(run, store)
+            what = _complete(RecordedRun(path, read_record(path)), store)
         except (StoreError, ValueError) as error:
-            console.print(f'{run.path}: {error}', style='red', highlight=False, soft_wrap=True)
+            console.print(f'{path}: {error}', style='red', highlight=False, soft_wrap=True)
             what = WRONG
         told[what] += 1
     console.print('; '.join(f'records that {what}: {count}' for what, count in told.items()))

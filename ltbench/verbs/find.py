@@ -80,17 +80,15 @@ def find_run(text: str) -> RecordedRun:
     return RecordedRun(records[found[0]], read_record(records[found[0]]))
 
 
-def all_runs() -> list[RecordedRun]:
-    """Every recorded run, by suite and name.
+def all_records() -> list[Path]:
+    """Every record's file, by suite and name.
 
     Raises:
         UsageError: If there is none.
-        StoreError: If a record cannot be read.
     """
-    paths = sorted(results_root().glob('*/records/*.json'))
-    if not paths:
-        raise UsageError(f'there are no records in {results_root()}; `ltbench run` makes some')
-    return [RecordedRun(path, read_record(path)) for path in paths]
+    if paths := sorted(results_root().glob('*/records/*.json')):
+        return paths
+    raise UsageError(f'there are no records in {results_root()}; `ltbench run` makes some')
 
 
 def stored_logits(run: RecordedRun, store: Store) -> tuple[np.ndarray, np.ndarray] | None:
@@ -127,11 +125,12 @@ def how_to_make(run: RecordedRun) -> str:
         words = ['ltbench', 'eval', '--checkpoint', 'FILE', '--from', imported['source'], '-b', spec, *preset]
         for name in ('mean', 'std') if 'pixels' in imported else ():
             words += [f'--{name}', ','.join(map(str, imported[name]))]
-        return shlex.join(words)
+        return shlex.join([*words, '--suite', run.suite])
     if 'submitted' in record['config']:
         submitted = record['config']['submitted']
         words = ['ltbench', 'score', submitted['file'], '--name', submitted['name'], '-b', spec, *preset]
-        return shlex.join([*words, '--seed', str(record['run_seed'])])
+        words += [word for key, value in submitted['claims'].items() for word in ('--claim', f'{key}={value}')]
+        return shlex.join([*words, '--seed', str(record['run_seed']), '--suite', run.suite])
     suite = [run.suite] if run.suite in config_names('suites') else []
     seed = str(record['run_seed'])
     return shlex.join(['ltbench', 'run', *suite, '-b', spec, '-m', record['method'], '--seeds', seed, *preset])

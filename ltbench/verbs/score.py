@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
@@ -28,7 +28,12 @@ from ltbench.record import SCHEMA_VERSION, record_path, set_superseded_aside
 
 KEYS = ('logits', 'predictions', 'labels', 'names')
 """Of an npz file; the columns of a CSV are ``name``, ``label``, and ``prediction`` or one a class: ``0``, ``1``, ..."""
+BEGINNINGS = {'.npy': b'\x93NUMPY', '.npz': b'PK'}
+LARGEST = 1e30
+"""Of a logit: beyond it probabilities are no longer numbers."""
+SUM_TO_ONE = 1e-2  # within it, as of probabilities in half precision
 SHOWN = 3
+_T = TypeVar('_T', int, float)
 
 
 @dataclass(frozen=True)
@@ -40,29 +45,29 @@ class Submission:
         predictions: ``[N]`` classes, where there are no logits.
         labels: ``[N]``, where the file has them: to compare the order.
         names: Of images, where the file has them: rows may then be in any order.
-        lines: Whether a row is a line of text under a header, for messages.
+        lines: Of each row in a text file, for messages; 1 is the first.
     """
 
     logits: np.ndarray | None
     predictions: np.ndarray | None
     labels: np.ndarray | None = None
     names: list[str] | None = None
-    lines: bool = False
+    lines: list[int] | None = None
 
     def __len__(self) -> int:
         return len(self.logits if self.logits is not None else self.predictions if self.predictions is not None else ())
 
     def row(self, number: int) -> str:
         """How a row is called in a message."""
-        return f'line {number + 2}' if self.lines else f'row {number}'
+        return f'row {number}' if self.lines is None else f'line {self.lines[number]}'
 
     def take(self, rows: np.ndarray) -> Submission:
         """Some rows, in this order."""
         logits, predictions, labels = (
             None if part is None else part[rows] for part in (self.logits, self.predictions, self.labels)
         )
-        names = None if self.names is None else [self.names[row] for row in rows]
-        return Submission(logits, predictions, labels, names, self.lines)
+        names, lines = (None if part is None else [part[row] for row in rows] for part in (self.names, self.lines))
+        return Submission(logits, predictions, labels, names, lines)
 
 
 def score(
@@ -131,18 +136,20 @@ def read_submission(path: Path, classes: int) -> Submission:
     Raises:
         UsageError: If it is none of these; the line or entry is named.
     """
-    readers = {'.npy': _read_npy, '.npz': _read_npz, '.csv': _read_csv}
-    if path.suffix not in readers:
+    readers, suffix = {'.npy': _read_npy, '.npz': _read_npz, '.csv': _read_csv}, path.suffix.lower()
+    if suffix not in readers:
         raise UsageError(f'{printable(path)}: expected a file called .npz, .npy or .csv')
     if not path.is_file():  # a pipe would be waited for
-        raise UsageError(f'no such file: {printable(path)}')
+        raise UsageError(f'{printable(path)} is {"no file" if path.exists() else "missing"}')
     try:
-        found = readers[path.suffix](path, classes)
+        with path.open('rb') as file:  # numpy reads a file by what it is, whatever it is called
+            if not file.read(6).startswith(BEGINNINGS.get(suffix, b'')):
+                raise ValueError(f'it does not hold what numpy writes into {suffix} files')
+        found = readers[suffix](path, classes)
     except (OSError, EOFError, BadZipFile, UnicodeDecodeError, csv.Error, ValueError, MemoryError) as error:
         raise UsageError(f'{printable(path)} cannot be read: {printable(str(error))}') from error
-    if found.logits is not None and not np.isfinite(found.logits).all():
-        row = int(np.flatnonzero(~np.isfinite(found.logits).all(axis=1))[0])
-        raise UsageError(f'{printable(path)}: {found.row(row)} has a logit that is not finite')
+    if found.logits is not None:
+        _check_logits(path, found, found.logits)
     if found.predictions is not None:
         _check_classes(path, found, found.predictions, 'prediction', classes)
     if found.labels is not None:
@@ -194,39 +201,61 @@ def _read_csv(path: Path, classes: int) -> Submission:
         of_classes = [str(number) for number in range(classes)]
         scores = [cell for cell in header if cell not in ('name', 'label')]
         if len(set(header)) < len(header) or (scores != ['prediction'] and sorted(scores) != sorted(of_classes)):
-            got = printable(', '.join(header[:8])) or 'nothing'
+            got = printable(', '.join(cell or "''" for cell in header[:8])) or 'nothing'
             raise UsageError(
                 f'{printable(path)}: the first line names the columns: prediction, or 0 to {classes - 1} for logits of '
                 f'the classes, and perhaps name and label; got {got}'
             )
-        cells: list[list[str]] = []
-        for line, row in enumerate(rows, start=2):
-            if row and len(row) != len(header):
-                raise UsageError(f'{printable(path)}: line {line} has {len(row)} cells, the first line {len(header)}')
-            if row:
-                cells.append(row)
-    columns = {title: [row[place] for row in cells] for place, title in enumerate(header)}
-    whole = {title: _numbers(path, title, columns[title], int) for title in ('prediction', 'label') if title in columns}
-    logits = None
-    if scores != ['prediction']:
-        logits = np.stack([_numbers(path, title, columns[title], float) for title in of_classes], axis=1)
-    return Submission(logits, whole.get('prediction'), whole.get('label'), columns.get('name'), lines=True)
+        place_of = {title: place for place, title in enumerate(header)}
+        whole: dict[str, list[int]] = {title: [] for title in ('prediction', 'label') if title in place_of}
+        names: list[str] = []
+        logits: list[np.ndarray] = []  # numbers at once: the text of a large set would fill the memory
+        lines: list[int] = []
+        for row in rows:
+            if not row:
+                continue
+            where = f'{printable(path)}: line {rows.line_num}'
+            if len(row) != len(header):
+                raise UsageError(f'{where} has {len(row)} cells, the first line {len(header)}')
+            lines.append(rows.line_num)
+            if 'name' in place_of:
+                names.append(row[place_of['name']])
+            for title, values in whole.items():
+                values.append(_number(where, title, row[place_of[title]], int))
+            if 'prediction' not in whole:
+                logits.append(np.array([_number(where, title, row[place_of[title]], float) for title in of_classes]))
+    of_images = {title: np.array(values, np.int64) for title, values in whole.items()}
+    scored = None if 'prediction' in whole else np.array(logits).reshape(-1, classes)
+    return Submission(
+        scored,
+        of_images.get('prediction'),
+        of_images.get('label'),
+        names if 'name' in place_of else None,
+        lines,
+    )
 
 
-def _numbers(path: Path, title: str, cells: Sequence[str], kind: type[int] | type[float]) -> np.ndarray:
-    values = []
-    for number, cell in enumerate(cells):
-        try:
-            values.append(kind(cell))
-        except ValueError:
-            wanted = 'a whole number' if kind is int else 'a number'
-            raise UsageError(
-                f'{printable(path)}: line {number + 2}, {title}: expected {wanted}, got {printable(cell[:40])!r}'
-            ) from None
+def _number(where: str, title: str, cell: str, kind: type[_T]) -> _T:
     try:
-        return np.array(values, dtype=np.int64 if kind is int else np.float64)
-    except OverflowError:
-        raise UsageError(f'{printable(path)}: {title} has a number that is no class') from None
+        number = kind(cell)
+    except ValueError:
+        wanted = 'a whole number' if kind is int else 'a number'
+        raise UsageError(f'{where}, {title}: expected {wanted}, got {printable(cell[:40])!r}') from None
+    if kind is int and not -(2**63) <= number < 2**63:
+        raise UsageError(f'{where}, {title}: {cell[:40]} is no class')
+    return number
+
+
+def _check_logits(path: Path, found: Submission, logits: np.ndarray) -> None:
+    usable = np.abs(logits).max(axis=1).astype(np.float64) <= LARGEST  # false of NaN too
+    if not usable.all():
+        row = found.row(int(np.flatnonzero(~usable)[0]))
+        raise UsageError(f'{printable(path)}: {row} has a logit that is not finite, or beyond {LARGEST:g}')
+    if len(logits) and (logits >= 0).all() and (np.abs(logits.sum(axis=1, dtype=np.float64) - 1) < SUM_TO_ONE).all():
+        raise UsageError(
+            f'{printable(path)}: each row sums to 1, so these are probabilities; give logits, or the logarithms of the '
+            'probabilities: np.log(np.maximum(p, 1e-30))'
+        )
 
 
 def _check_classes(path: Path, found: Submission, values: np.ndarray, what: str, classes: int) -> None:
@@ -278,7 +307,8 @@ def _places(path: Path, found: Submission, test: FileSplit) -> np.ndarray:
     listed = [os.fsdecode(name) for name in test.names]
     missing = [name for name in listed if name not in row_of]
     if missing or len(listed) < len(names):
-        more = [name for name in names if name not in set(listed)]
+        known = set(listed)
+        more = [name for name in names if name not in known]
         told = [f'lacks {len(missing):,} test images ({_some(missing)})'] if missing else []
         told += [f'has {len(more):,} that are none ({_some(more)})'] if more else []
         raise UsageError(f'{printable(path)} {" and ".join(told)}; names are those of the test list')

@@ -106,6 +106,17 @@ def test_lost_predictions_without_a_store_are_named(recorded, capsys):
     assert f'{predictions_path(path)} is lost' in capsys.readouterr().out
 
 
+def test_a_damaged_record_is_named_and_the_others_are_completed(recorded, capsys):
+    damaged, older = recorded(seed=0), recorded(seed=1)
+    damaged.write_text(damaged.read_text()[:100])
+    edited(older, lambda m: m.pop('auroc'))
+    assert complete_records() == 1
+    printed = capsys.readouterr().out
+    assert str(damaged) in printed
+    assert 'records that were added to: 1' in printed
+    assert 'auroc' in json.loads(older.read_text())['metrics']
+
+
 def test_a_record_of_other_classes_than_its_logits_is_named(recorded):
     path = recorded()
     record = json.loads(path.read_text())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import time
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -25,6 +27,7 @@ DATA = load_data(BENCHMARK.data)
 LABELS = np.asarray(DATA.test.labels)
 LOGITS = np.random.default_rng(0).normal(size=(len(LABELS), 10)) + 2 * np.eye(10)[LABELS]
 CLASSES = LOGITS.argmax(axis=1)
+PROBABILITIES = np.exp(LOGITS) / np.exp(LOGITS).sum(axis=1, keepdims=True)
 
 
 @pytest.fixture
@@ -40,6 +43,16 @@ def as_npy(path, values):
 def as_npz(path, **entries):
     np.savez(path.with_suffix('.npz'), **entries)
     return path.with_suffix('.npz')
+
+
+def as_text(path, text):
+    path.write_text(text)
+    return path
+
+
+def as_folder(path):
+    path.mkdir()
+    return path
 
 
 def as_csv(path, values, **columns):
@@ -99,6 +112,9 @@ def shifted(values, row, new):
 BAD = {
     'too short': (lambda p: as_npy(p, LOGITS[:-1]), 'has 499 rows, .* has 500 test images'),
     'other classes': (lambda p: as_npy(p, LOGITS[:, :9]), r'logits are numbers \[N, 10\], got float64 \[500, 9\]'),
+    'not finite in half precision': (
+        lambda p: as_npy(p, shifted(LOGITS, 8, np.inf).astype(np.float16)), 'row 8 has a logit that is not finite',
+    ),
     'not finite': (lambda p: as_npy(p, shifted(LOGITS, 7, np.nan)), 'row 7 has a logit that is not finite'),
     'class too large': (lambda p: as_csv(p, shifted(CLASSES, 4, 10)), 'line 6 has prediction 10; classes are 0 to 9'),
     'another order': (
@@ -117,7 +133,27 @@ BAD = {
     'no header': (lambda p: (p.with_suffix('.csv').write_text('1\n2\n'), p.with_suffix('.csv'))[1], 'the first line'),
     'empty': (lambda p: (p.with_suffix('.npz').write_bytes(b''), p.with_suffix('.npz'))[1], 'cannot be read'),
     'another kind of file': (lambda p: p.with_suffix('.pth'), 'expected a file called .npz, .npy or .csv'),
-    'missing': (lambda p: p.with_suffix('.npy'), 'no such file'),
+    'missing': (lambda p: p.with_suffix('.npy'), 'mine.npy is missing'),
+    'a folder': (lambda p: as_folder(p.with_suffix('.npy')), 'mine.npy is no file'),
+    'npz called npy': (lambda p: as_npz(p, logits=LOGITS).rename(p.with_suffix('.npy')), r'writes into \.npy files'),
+    'npy called npz': (lambda p: as_npy(p, LOGITS).rename(p.with_suffix('.npz')), r'numpy writes into \.npz files'),
+    'text called npy': (lambda p: as_text(p.with_suffix('.npy'), '1 2 3'), r'numpy writes into \.npy files'),
+    'probabilities': (lambda p: as_npy(p, PROBABILITIES), 'sums to 1, so these are probabilities; give logits'),
+    'probabilities in half precision': (lambda p: as_npz(p, logits=PROBABILITIES.astype(np.float16)), 'sums to 1'),
+    'certain': (lambda p: as_npy(p, np.eye(10, dtype=int)[CLASSES]), 'sums to 1'),
+    'beyond all bounds': (lambda p: as_npy(p, shifted(LOGITS, 7, 1e308)), 'row 7 has a logit .* beyond 1e'),
+    'a line after empty ones': (
+        lambda p: as_text(p.with_suffix('.csv'), 'prediction\n1\n\n\nx\n'), 'line 5, prediction: expected a whole',
+    ),
+    'a line after one that is two': (
+        lambda p: as_text(p.with_suffix('.csv'), 'name,prediction\n"a\nb",1\nc,10\n'), 'line 4 has prediction 10',
+    ),
+    'a number as long as a line': (
+        lambda p: as_text(p.with_suffix('.csv'), f'prediction\n1\n{"9" * 30}\n'), 'line 3, prediction: 9+ is no class',
+    ),
+    'an index that pandas wrote': (
+        lambda p: as_text(p.with_suffix('.csv'), ',prediction\n0,1\n'), "got '', prediction",
+    ),
 }  # fmt: skip
 
 
@@ -154,6 +190,23 @@ def test_rows_with_names_may_be_in_any_order(tmp_path):
             in_test_order(tmp_path, Submission(None, np.array([7, 8, 9]), None, wrong), Listed)
 
 
+def test_names_that_are_all_wrong_are_told_at_once(tmp_path):
+    """By a look for each, not by one through all for each."""
+    names = np.array([f'val/{number}.jpg'.encode() for number in range(20_000)])
+    listed = SimpleNamespace(title='a list', test=FileSplit(None, names, np.zeros(len(names), dtype=int)))
+    others = [f'test/{number}.jpg' for number in range(20_000)]
+    start = time.process_time()
+    with pytest.raises(UsageError, match=r'lacks 20,000 test images \(val/0\.jpg, .* and has 20,000 that are none'):
+        in_test_order(tmp_path, Submission(None, np.zeros(20_000, dtype=int), None, others), listed)
+    assert time.process_time() - start < 2
+
+
+def test_logarithms_of_probabilities_are_logits_and_a_suffix_may_be_in_capitals(results, tmp_path):
+    file = as_npy(tmp_path / 'mine', np.log(PROBABILITIES))
+    metrics = read_record(score_file(file.rename(tmp_path / 'MINE.NPY'), BENCHMARK, 'mine'))['metrics']
+    assert metrics['nll'] == pytest.approx(evaluate(LOGITS, LABELS, DATA.class_counts)['nll'])
+
+
 def test_on_the_command_line(main, sandbox, capsys):
     file = as_csv(sandbox / 'mine', LOGITS)
     words = ('score', file, '-b', 'digits_lt', '--name', 'Mine', '--claim', 'epochs=90', '--suite', 'theirs')
@@ -161,6 +214,8 @@ def test_on_the_command_line(main, sandbox, capsys):
     (path,) = (sandbox / 'results/theirs/records').glob('*.json')
     assert json.loads(path.read_text())['config']['submitted']['claims'] == {'epochs': 90}
     assert main('eval', path) == 4
-    assert 'ltbench score mine.csv --name Mine' in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "ltbench score mine.csv --name Mine -b 'digits_lt(imbalance_factor=40)'" in printed
+    assert printed.strip().endswith('--claim epochs=90 --seed 0 --suite theirs')
     assert main('score', file, '-b', 'digit_lt', '--name', 'Mine') == 2
     assert read_submission(file, 10).logits.shape == (500, 10)
