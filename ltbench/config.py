@@ -505,12 +505,16 @@ def _benchmarks_of(listed: Sequence[Any], suite: str) -> tuple[tuple[str, ...], 
     """Benchmarks as typed, and what those that have it hold of their own."""
     own: dict[str, Mapping[str, Any]] = {}
     for item in listed:
+        if isinstance(item, Mapping) and not {'benchmark', 'type'} & item.keys():
+            raise UsageError(f'suite {suite} has an entry of benchmarks without benchmark: {shortened(dict(item))}')
         entry = item if isinstance(item, Mapping) and 'benchmark' in item else {'benchmark': item}
         text = entry['benchmark'] if isinstance(entry['benchmark'], str) else str(parse_specs(entry['benchmark']))
         _only_known(entry, ('benchmark', 'methods', 'seeds'), f'entry of {text} in suite {suite}')
         for key in ('methods', 'seeds'):
             if key in entry and not (entry[key] and isinstance(entry[key], list | tuple)):
-                raise UsageError(f'{key} of {text} in suite {suite} is a list, got {shortened(entry[key])}')
+                raise UsageError(
+                    f'{key} of {text} in suite {suite} is a list with entries, got {shortened(entry[key])}'
+                )
         if text in own:
             raise UsageError(f'suite {suite} names the benchmark {text} twice')
         own[text] = entry

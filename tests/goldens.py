@@ -3,11 +3,12 @@
 Every built-in method trains for 12 steps on 78 digits, with warm-up, decay, crop, flip, a cut and a short last batch;
 options, schedules, precisions and combinations that take other ways through the engine are cases of their own, and so
 are large images, on a tree of 34 that is drawn here. Beside these: initial weights, what the samplers draw, the pixels
-of the digits, the metrics of given logits.
+of the digits and of a JPEG file, the metrics of given logits.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +23,9 @@ from PIL import Image
 
 from ltbench import plugins
 from ltbench.config import Benchmark, Spec, parse_specs
-from ltbench.data import load_data
+from ltbench.data import FileSplit, load_data
+from ltbench.data.crops import large_dataset
+from ltbench.data.images import decode
 from ltbench.engine.job import Job, Runtime, StageContext
 from ltbench.engine.networks import build_model
 from ltbench.engine.worker import carry_out
@@ -106,6 +109,19 @@ LARGE = replace(
 )
 LARGE_WAYS = ('erm', 'nbn', 'crt(epochs=2, lr=0.01)', 'tau_norm', 'bbn', 'sade(aggregate=test_images)')
 PREPARED = {'augmentation': {**LARGE.recipe['augmentation'], 'prepared': 40}}
+JPEG = base64.b64decode("""
+/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAA0JCgsKCA0LCgsODg0PEyAVExISEyccHhcgLikxMC4pLSwzOko+MzZGNywtQFdBRkxOUlNSMj5aYVpQ
+YEpRUk//2wBDAQ4ODhMREyYVFSZPNS01T09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT0//wAARCAAYACMD
+ASIAAhEBAxEB/8QAGQABAQADAQAAAAAAAAAAAAAAAAUCBAYD/8QALxAAAQMDAQUFCQEAAAAAAAAAAQIDEQAEBRITISIxUQYUQWHRM0JSVGJzgZGT
+of/EABkBAAIDAQAAAAAAAAAAAAAAAAQFAAIDAf/EACwRAAECBAEKBwAAAAAAAAAAAAEAAgMEESESBRQVMTJRUlOh4WGBkcHR8PH/2gAMAwEAAhED
+EQA/AJDto82ypxaIShJUTI3ACsME6lzLW7bagpR1c5+E12GTwGnF3Z7yOFhZgN8+E+dcj2ex+wzVu4XpCdXuxzSR1oyEGZvEhwzXECOio+fmZgh8
+RoBGqn6rWft3FWSNKTudHiOhqZYBduFpuOHVEePX1FdPkLcvshGvSQqQYnwPrU9WGL+5VzGn6Jn/AHypdKtgMAk3uo4399dKLAzsNsURZk4SN1e6
+0i+wT7SPxSt0YAfMp/mPWlHaOgcR++SI0vk7mdD8KTb9pMxc3Ddtc3oWy8sNrRskjUkmCJAkbqp3Fs1aNKuLVGzcbgJVziTB57uVKVXY2bJfPOLJ
+uC1tgSK+N1hZ5G7ecKXXdSYk8I3fqvLMZG7s9l3d4J1apOkGYjqKUrkuxhnGuIv2Uyixud4aWopau0GVCiE3Yj7aPSlKU/wt3BYCXhcI9Av/2Q==
+""")
+"""Coarse noise of 35 x 24 pixels with half as many of colour: a decoder that interpolates them otherwise is seen."""
+UPSIDE_DOWN = b'\xff\xe1\x00\x22Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x03\0\0\0\0\0\0'
+"""EXIF that says so; behind the first two bytes of a file."""
 
 TOLERANCE = 2e-5
 """Largest difference that is none, as a share of the largest value of a list. Runs compute in float64, where AVX-512,
@@ -114,6 +130,8 @@ activation differs sooner or later, and that moved every third run by 0.1 % and 
 TOLERANCE_ROUNDED = 1e-2
 """Of single and half precision, in 3 steps: float32 differs by 2e-6 between these, bfloat16 by 3e-3. The latter is as
 much as there is between bfloat16 and float32: it is ``bf16/CIFARResNet`` that sees the rounding."""
+TOLERANCE_PIXELS = 1.5 / 255
+"""Of pixels that were decoded from JPEG or scaled by torch: builds of these libraries may differ by 1 of 255."""
 EXACT = 0.0
 PRECISION: dict[str, tuple[float, torch.dtype]] = dict.fromkeys(
     ('float32', 'bf16', 'amp_bf16'), (TOLERANCE_ROUNDED, torch.float32)
@@ -148,7 +166,8 @@ def cases() -> dict[str, Case]:
         found[f'initial weights/{benchmark.backbone["type"]}'] = Case(partial(_weights, benchmark), TOLERANCE)
     found['bf16/CIFARResNet'] = Case(_rounded, EXACT)
     found |= {f'sampler/{name}': Case(partial(_drawn, name), EXACT) for name in _ours(SAMPLERS)}
-    return found | {'pixels/digits': Case(_pixels, EXACT), 'metrics/all': Case(_metrics, TOLERANCE)}
+    found |= {'pixels/digits': Case(_pixels, EXACT), 'pixels/jpeg': Case(_decoded, TOLERANCE_PIXELS)}
+    return found | {'metrics/all': Case(_metrics, TOLERANCE)}
 
 
 def built_in() -> list[str]:
@@ -258,6 +277,24 @@ def _pixels(folder: Path) -> Values:
     for split in (data.train, data.test):
         digest.update(np.ascontiguousarray(split.images).tobytes() + split.labels.astype('<i8').tobytes())
     return {'sha256': digest.hexdigest(), 'normalisation': [*data.mean, *data.std]}
+
+
+def _decoded(folder: Path) -> Values:
+    """Some pixels of a JPEG file and of the same upside down, which another decoder reads: whole, and as they are
+    trained and tested on, decoded then and there or prepared."""
+    root = folder / 'jpeg'
+    root.mkdir(exist_ok=True)
+    (root / 'upright.jpg').write_bytes(JPEG)
+    (root / 'turned.jpg').write_bytes(JPEG[:2] + UPSIDE_DOWN + JPEG[2:])
+    split = FileSplit(root, np.array([b'upright.jpg', b'turned.jpg']), np.zeros(2, np.int64))
+    found = {f'whole, {split.path(row).stem}': np.asarray(decode(split.path(row))) for row in range(2)}
+    for name, side in (('decoded', None), ('prepared', 20)):
+        augmentation = {'random_resized_crop': 8, 'flip': True, 'resize': 20, 'center_crop': 16, 'prepared': side}
+        for training in (True, False):
+            dataset = large_dataset(split, augmentation, training)
+            images = dataset.__getitems__([(0, 5), (1, 6)])['images'].numpy()
+            found[f'{name}, {"trained" if training else "tested"} on'] = images
+    return {name: _numbers(pixels.ravel()[::17]) for name, pixels in found.items()}
 
 
 def _metrics(folder: Path) -> Values:

@@ -350,9 +350,14 @@ def test_a_benchmark_of_a_suite_may_have_methods_and_seeds_of_its_own(configs: P
     assert [mixed.seeds_on(text) for text in (whole, own)] == [(0, 1), (7,)]
     assert list(map(str, mixed.all_methods)) == ['erm', 'ldam', 'nbn']
     assert mixed.number_of_runs == 2 * 2 + 2
-    for entry, said in (('sedes=[7]', "'sedes': did you mean seeds"), ('seeds=7', 'is a list, got 7')):
+    for entry, said in (
+        ("benchmark='toy_lt', sedes=[7]", "'sedes': did you mean seeds"),
+        ("benchmark='toy_lt', seeds=7", 'is a list with entries, got 7'),
+        ("benchmark='toy_lt', seeds=[]", r'is a list with entries, got \[\]'),
+        ('seeds=[7]', r"suite odd has an entry of benchmarks without benchmark: \{'seeds': \[7\]\}"),
+    ):
         (configs / 'suites' / 'odd.py').write_text(
-            f"benchmarks = [dict(benchmark='toy_lt', {entry})]\nmethods = ['erm']\nseeds = [0]\n", encoding='utf-8'
+            f"benchmarks = [dict({entry})]\nmethods = ['erm']\nseeds = [0]\n", encoding='utf-8'
         )
         with pytest.raises(UsageError, match=said):
             load_suite('odd')

@@ -168,7 +168,7 @@ def _recall(indexes: Sequence[_Index], names: list[bytes], stamps: np.ndarray) -
             rows = np.arange(len(names))
         else:
             row_of = {name: row for row, name in enumerate(index.names)}
-            rows = np.array([row_of.get(name, -1) for name in names])
+            rows = np.array([row_of.get(name, -1) for name in names], dtype=np.int64)
         same = ~is_known & (rows >= 0) & (index.stamps[rows] == stamps).all(axis=1)
         hashes[same] = index.hashes[rows[same]]
         is_known |= same

@@ -52,7 +52,8 @@ class PreparedImages(FileDataset):
         for row, (index, seed) in enumerate(items):
             torch.default_generator.manual_seed(seed)
             for number, view in enumerate(self.views):
-                cropped = scaled(self.images[index], boxes[row][number], view.side)
+                top, left, height, width = boxes[row][number]
+                cropped = scaled(self.images.lines(index, top, height), (0, left, height, width), view.side)
                 seen[number][row] = view.coloured(cropped.flip(1) if flips[row][number] else cropped)
         return seen
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from ltbench.console import printable
 from ltbench.data.base import FileSplit
 from ltbench.data.images import decode, decode_jpeg
 from ltbench.data.samplers import EpochSampler, Paired
@@ -97,8 +98,13 @@ class FileDataset(Dataset[Any]):
         seen = []
         for index, seed in items:
             path = self.split.path(index)
-            pixels = decode_jpeg(path) if self.training else None  # whole test images are scaled by Pillow, to the bit
-            image = decode(path) if pixels is None else pixels
+            image: Image.Image | Tensor
+            if self.training:
+                pixels = decode_jpeg(path)
+                image = decode(path) if pixels is None else pixels
+            else:  # whole test images are scaled by Pillow, to the bit
+                image = decode(path)
+                check_shape(path, image, self.views[0].shorter)
             torch.default_generator.manual_seed(seed)
             seen.append([view(image) for view in self.views])
         return [torch.stack(view) for view in zip(*seen, strict=True)]
@@ -124,7 +130,8 @@ class LargeView:
         self.training = training
         self.side = augmentation['random_resized_crop' if training else 'center_crop']
         if not training:
-            self.resize, self.crop = v2.Resize(augmentation['resize'], antialias=True), v2.CenterCrop(self.side)
+            self.shorter = augmentation['resize']
+            self.resize, self.crop = v2.Resize(self.shorter, antialias=True), v2.CenterCrop(self.side)
             return
         self.crop = v2.RandomResizedCrop(self.side, antialias=True)
         self.flip = v2.RandomHorizontalFlip() if augmentation.get('flip') else None
@@ -168,6 +175,20 @@ class LargeView:
         factors = [drawn.get(f'{name}_factor') for name in ('brightness', 'contrast', 'saturation', 'hue')]
         order = [-1 if factors[change] is None else change for change in drawn['fn_idx'].tolist()]
         return order, [factor or 0.0 for factor in factors]
+
+
+def check_shape(path: Path, image: Image.Image, shorter: int) -> None:
+    """See that an image is not so long that its shorter side cannot be scaled to ``shorter`` pixels.
+
+    Raises:
+        DataError: If it would have more than ``PIL.Image.MAX_IMAGE_PIXELS`` then; the message names it.
+    """
+    limit, pixels = Image.MAX_IMAGE_PIXELS, shorter * shorter * max(image.size) // min(image.size)
+    if limit is not None and pixels > limit:
+        raise DataError(
+            f'{printable(path)} is too long: {image.width:,} x {image.height:,} pixels, of which scaling to a shorter '
+            f'side of {shorter} makes {pixels // shorter:,} x {shorter}; cut off its ends'
+        )
 
 
 def scaled(pixels: Tensor, box: Sequence[int], side: int) -> Tensor:

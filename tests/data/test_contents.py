@@ -67,6 +67,7 @@ def test_hashes_are_sha256_and_files_are_read_once(tree, read):
     assert sorted(read) == NAMES
     assert hashes(tree) == expected(tree)
     assert hashes(tree, NAMES[::-1]) == expected(tree, NAMES[::-1])
+    assert hashes(tree, []) == []
     assert len(read) == len(NAMES)
 
 

@@ -22,7 +22,7 @@ from ltbench.data.base import FileSplit
 from ltbench.data.crops import NUMBERS, large_dataset, random_boxes, uniform
 from ltbench.data.derived import FOLDER, cache_places
 from ltbench.data.images import decode
-from ltbench.data.large import scaled
+from ltbench.data.large import file_loader, scaled
 from ltbench.data.prepared import prepare
 from ltbench.data.resident import ResidentImages, stays_on
 from ltbench.errors import DataError
@@ -71,7 +71,7 @@ def files_of(split):
 def pixels_of(split):
     images = prepare(split, SIDE)
     assert len(images) == len(split)
-    return [images[index].numpy().copy() for index in range(len(split))]  # of files that tests cut short
+    return [images[index].numpy() for index in range(len(split))]
 
 
 def as_decoded(split):
@@ -191,6 +191,36 @@ def test_a_file_that_is_not_as_it_was_written_is_made_again(split, damage, capsy
     assert ('is damaged: its images are prepared again' in capsys.readouterr().err) == (damage != 'taken away')
 
 
+@pytest.mark.parametrize('workers', [0, 1])
+def test_a_file_that_is_cut_while_it_is_used_is_an_error_with_a_name(split, workers):
+    """Of a mapped file it would be a signal that ends the process."""
+    loader = file_loader(large_dataset(split, AUGMENTATION, training=True), None, 7, workers)
+    (path,) = files_of(split)
+    whole = path.read_bytes()
+    os.truncate(path, 1000)
+    with pytest.raises(DataError, match=rf'the prepared images in {path} cannot be read \(it was cut\); run the same'):
+        next(iter(loader))
+    assert same(pixels_of(split), as_decoded(split))
+    assert path.read_bytes() == whole
+
+
+def test_a_disk_that_fails_while_a_file_is_used_is_an_error_with_a_name(split, monkeypatch):
+    def fail(*arguments):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    images = prepare(split, SIDE)
+    monkeypatch.setattr(prepared.os, 'preadv', fail)
+    with pytest.raises(DataError, match=r'\.images cannot be read \(Input/output error\)'):
+        images[3]
+
+
+def test_a_file_that_is_taken_away_while_it_is_used_is_still_read(split):
+    images = prepare(split, SIDE)
+    for path in files_of(split):
+        path.unlink()
+    assert np.array_equal(images[3].numpy(), as_decoded(split)[3])
+
+
 def test_an_image_that_changes_meanwhile_is_not_prepared(split, monkeypatch):
     def change(path):
         image = decode(path)
@@ -210,6 +240,16 @@ def test_one_damaged_image_names_itself(split):
     split.path(5).write_bytes(split.path(5).read_bytes()[:200])
     with pytest.raises(DataError, match=r'5\.jpg cannot be decoded'):
         prepare(split, SIDE)
+
+
+@pytest.mark.parametrize('side', [SIDE, None])
+def test_an_image_that_is_too_long_to_be_scaled_names_itself(split, side):
+    """A line of a pixel would be 13 GB at ImageNet's size."""
+    Image.new('RGB', (1, 65_000)).save(split.path(4), 'PNG')
+    augmentation = {**AUGMENTATION, 'resize': 256, 'prepared': side and 256}
+    said = r'4\.jpg is too long: 1 x 65,000 pixels, of which scaling to a shorter side of 256 makes 16,640,000 x 256'
+    with pytest.raises(DataError, match=said):
+        large_dataset(split, augmentation, training=False).__getitems__([(4, 0)])
 
 
 def test_what_another_decoder_made_is_not_used_and_removed(split, decoded, monkeypatch):
