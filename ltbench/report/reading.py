@@ -11,6 +11,7 @@ from typing import Any
 from ltbench.config import config_names
 from ltbench.console import printable
 from ltbench.errors import StoreError, UsageError, near_misses
+from ltbench.evaluation.predictions import Predictions, predictions_of
 from ltbench.record import ROW, read_failures, read_records, reference_root, results_root
 
 
@@ -21,6 +22,7 @@ class SuiteResults:
     Attributes:
         suite: Its name.
         records: The records of the report, in order of file name.
+        predictions: What was kept with each of them; None of older ones.
         failures: Runs that failed and have not succeeded since, see :class:`ltbench.record_schema.Failure`.
         left_out: Files that the report does not use, and what is wrong with each, on one line that names the file.
         source: Path of the suite's file, where it was given by one; it may say what to compare.
@@ -28,6 +30,7 @@ class SuiteResults:
 
     suite: str
     records: list[dict[str, Any]]
+    predictions: list[Predictions | None]
     failures: list[dict[str, Any]]
     left_out: dict[Path, str]
     source: str = ''
@@ -48,8 +51,9 @@ def read_suite(suite: str, leave_out: bool = False) -> SuiteResults:
     Raises:
         UsageError: If there is neither a record nor a failed run; near misses among other suites are named. If there
             is no such file.
-        StoreError: If a file is damaged, changed, a copy or of another version, if two are of the same run, or if
-            those of one row were made by different code; every such file has a line of its own.
+        StoreError: If a file is damaged, changed, a copy or of another version, if predictions that were kept with a
+            record are lost or changed, if two records are of the same run, or if those of one row were made by
+            different code; every such file has a line of its own.
     """
     source = suite if suite.endswith('.py') else ''
     if source:
@@ -58,7 +62,8 @@ def read_suite(suite: str, leave_out: bool = False) -> SuiteResults:
         suite = Path(source).stem
     found, wrong = read_records(suite)
     failures, damaged = read_failures(suite)
-    wrong = wrong | damaged | conflicts(found)
+    predictions, lost = _kept(found)
+    wrong = wrong | damaged | lost | conflicts(found)
     if wrong and not leave_out:
         raise StoreError('\n'.join([*wrong.values(), _advice(suite, len(wrong))]))
     records = [record for path, record in found.items() if path not in wrong]
@@ -67,7 +72,19 @@ def read_suite(suite: str, leave_out: bool = False) -> SuiteResults:
     failures = [failure for failure in failures if _run_of(failure) not in succeeded]
     if not records and not failures:
         raise UsageError(_nothing_in(suite, len(wrong)))
-    return SuiteResults(suite, records, failures, wrong, source)
+    kept = [predictions[path] for path in found if path not in wrong]
+    return SuiteResults(suite, records, kept, failures, wrong, source)
+
+
+def _kept(records: Mapping[Path, Mapping[str, Any]]) -> tuple[dict[Path, Predictions | None], dict[Path, str]]:
+    """The predictions that were kept with records, and what is wrong with those that are not as they were written."""
+    kept, wrong = {}, {}
+    for path, record in records.items():
+        try:
+            kept[path] = predictions_of(path, record)
+        except StoreError as error:
+            wrong[path] = str(error)
+    return kept, wrong
 
 
 def _run_of(record: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -8,8 +8,6 @@ from functools import cached_property
 import pandas as pd
 
 from ltbench.config import config_names, load_suite
-from ltbench.evaluation.predictions import predictions_of
-from ltbench.record import record_path
 from ltbench.report import statistics, tables
 from ltbench.report.coverage import coverage
 from ltbench.report.frame import distinguish, runs_frame
@@ -42,14 +40,9 @@ class Report:
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """One row a run, see :func:`ltbench.report.frame.runs_frame`.
-
-        Raises:
-            StoreError: If predictions that were kept with a record are lost or changed.
-        """
-        paths = {place: record_path(self.results.suite, run) for place, run in enumerate(self.as_recorded)}
-        kept = {place: predictions_of(path, self.as_recorded[place]) for place, path in paths.items()}
-        return runs_frame(self.results.records, {place: found.right for place, found in kept.items() if found})
+        """One row a run, see :func:`ltbench.report.frame.runs_frame`."""
+        kept = enumerate(self.results.predictions)
+        return runs_frame(self.results.records, {place: found.right for place, found in kept if found})
 
     @cached_property
     def tests(self) -> pd.DataFrame:

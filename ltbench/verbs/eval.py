@@ -125,7 +125,10 @@ def _complete(run: RecordedRun, store: Store) -> str:
     """What became of one record, in words."""
     outputs = stored_logits(run, store)
     if outputs is None:
-        predictions_of(run.path, run.record)  # named where they are lost
+        try:
+            predictions_of(run.path, run.record)
+        except StoreError as error:
+            raise StoreError(f'{error}; {no_logits(run, store)}') from error
         return 'have no logits in this store'
     predictions, metrics = Predictions.of_logits(*outputs), evaluate(*outputs, run.record['class_counts'])
     try:

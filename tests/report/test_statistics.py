@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -150,7 +152,29 @@ def test_a_report_pairs_by_the_predictions_that_were_kept():
     assert row['std_error'] == pytest.approx(100 * (0.02 * 0.98 / 399) ** 0.5)
     predictions_path(record_path('made', record)).unlink()
     with pytest.raises(StoreError, match='is lost'):
-        _ = Report(read_suite('made')).tests
+        read_suite('made')
+
+
+def test_all_predictions_that_are_not_right_are_named_and_their_records_left_out():
+    for method in ('erm', 'cut', 'lost'):
+        record, labels = make_record(method), np.repeat(np.arange(8), 50)
+        record['metrics'] = {**record['metrics'], 'predicted': [50] * 8, 'test_images': [50] * 8}
+        write_with_predictions(record_path('made', record), record, Predictions.of_classes(labels, labels))
+        file = predictions_path(record_path('made', record))
+        if method == 'cut':
+            os.truncate(file, 100)
+        if method == 'lost':
+            file.unlink()
+    with pytest.raises(StoreError) as error:
+        read_suite('made')
+    first, second, advice = str(error.value).splitlines()
+    assert 'cut' in first
+    assert 'is not what' in first
+    assert 'is lost' in second
+    assert '`ltbench report made --leave-out` to report without' in advice
+    results = read_suite('made', leave_out=True)
+    assert Report(results).frame['method'].tolist() == ['erm']
+    assert len(results.left_out) == 2
 
 
 def test_methods_that_are_one_computation_have_one_row():
