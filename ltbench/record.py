@@ -19,7 +19,7 @@ from typing import Any
 
 from ltbench.console import printable
 from ltbench.declared import parse
-from ltbench.errors import StoreError
+from ltbench.errors import StoreError, UsageError
 from ltbench.fingerprint import fingerprint
 from ltbench.places import place
 from ltbench.record_schema import SCHEMA_VERSION, check_failure, check_record
@@ -71,7 +71,13 @@ def cost_of(record: Mapping[str, Any], name: str) -> float | None:
 
 
 def record_path(suite: str, record: Mapping[str, Any]) -> Path:
-    """``results/SUITE/records/`` and :func:`record_name`."""
+    """``results/SUITE/records/`` and :func:`record_name`.
+
+    Raises:
+        UsageError: If that would be elsewhere.
+    """
+    if not re.fullmatch(r'[^/\\\x00-\x1f.][^/\\\x00-\x1f]*', suite):
+        raise UsageError(f'a suite has a name that a folder can have, and no path, got {suite!r}')
     return results_root() / suite / 'records' / record_name(record)
 
 
@@ -223,7 +229,8 @@ ROW = ('benchmark', 'imbalance_factor', 'setting', 'table', 'method')
 
 
 def set_superseded_aside(path: Path, record: Mapping[str, Any]) -> list[Path]:
-    """Move earlier records of the same row that were made by other code to ``superseded/``; return where to.
+    """Move earlier records of the same row that were made by other code, or are of the same seed, to ``superseded/``;
+    return where to.
 
     Their predictions go with them.
     """
@@ -233,7 +240,8 @@ def set_superseded_aside(path: Path, record: Mapping[str, Any]) -> list[Path]:
             other = read_record(old)
         except StoreError:
             continue  # the report names it
-        if all(other[key] == record[key] for key in ROW) and other['computation'] != record['computation']:
+        is_other = other['computation'] != record['computation'] or other['run_seed'] == record['run_seed']
+        if is_other and all(other[key] == record[key] for key in ROW):
             target = path.parent.parent / 'superseded' / old.name
             with explained(f'superseded record {old.name}', path.parent, 'LTBENCH_RESULTS'):
                 target.parent.mkdir(exist_ok=True)

@@ -110,13 +110,18 @@ def score(
     record = _record(path, benchmark, data, name, seed, claims or {}, metrics, found)
     target = record_path(suite, record)
     write_with_predictions(target, record, predictions)
-    set_superseded_aside(target, record)
+    superseded = set_superseded_aside(target, record)
     shown = {'top-1': metrics['top1']} | {group: metrics[group] for group in GROUPS}
     scores = '  '.join(f'{group} {value:.2f}' for group, value in shown.items() if value is not None)
     console = make_console()
     for warning in record['warnings']:
         console.print(f'note: {warning}', style='yellow', highlight=False, soft_wrap=True)
     console.print(f'{benchmark.name} ({record["setting"]}) / {record["method"]}  {scores}', highlight=False)
+    for moved in superseded:
+        console.print(
+            f'{moved.name}, of the same name and seed or with other claims, is superseded: moved to {moved.parent}',
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
     console.print(f'record: {target}', highlight=False, soft_wrap=True)
     return target
 

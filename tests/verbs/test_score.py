@@ -103,6 +103,25 @@ def test_it_stands_in_a_table_of_its_own_and_has_no_costs(results, tmp_path):
     assert 'whatever the authors of submitted predictions chose' in text
 
 
+@pytest.mark.parametrize('claims', [{}, {'epochs': 90}])
+def test_a_second_file_of_a_name_and_seed_takes_the_place_of_the_first(results, tmp_path, capsys, claims):
+    first = score_file(as_npy(tmp_path / 'mine', LOGITS), BENCHMARK, 'mine', suite='mine')
+    other = score_file(as_npy(tmp_path / 'other', LOGITS), BENCHMARK, 'other', suite='mine')
+    seed = score_file(as_npy(tmp_path / 'seed', -LOGITS), BENCHMARK, 'mine', 1, claims, suite='mine')
+    assert f'{first.name}, of the same name and seed or with other claims' in capsys.readouterr().out or not claims
+    second = score_file(as_npy(tmp_path / 'mine', 2 * LOGITS), BENCHMARK, 'mine', 0, claims, suite='mine')
+    assert sorted((results / 'mine/records').glob('*.json')) == sorted([other, seed, second])
+    assert sorted(path.name for path in (results / 'mine/superseded').glob('*.json')) == [first.name]
+    build_report('mine', figures=False)
+
+
+@pytest.mark.parametrize('suite', ['../theirs', '', '.', 'a/b', '/tmp/x'])
+def test_a_record_goes_nowhere_but_into_the_results(results, tmp_path, suite):
+    with pytest.raises(UsageError, match='a suite has a name that a folder can have'):
+        score_file(as_npy(tmp_path / 'mine', LOGITS), BENCHMARK, 'mine', suite=suite)
+    assert not list(tmp_path.rglob('*.json'))
+
+
 def shifted(values, row, new):
     values = values.copy()
     values[row] = new
