@@ -216,12 +216,18 @@ class Benchmark:
     @property
     def notes(self) -> list[str]:
         """What a user should know about what was changed by hand."""
-        if 'recipe.batch_size' not in self.overrides:
-            return []
-        size, lr = self.recipe['batch_size'], self.recipe['optimizer']['lr']
-        if 'recipe.optimizer.lr' in self.overrides:
-            return [f'{self.name}: batch size {size}, learning rate {lr:g}']
-        return [f'{self.name}: batch size {size}, learning rate {lr:g} as before; --scale-lr scales it along']
+        notes = []
+        if 'recipe.batch_size' in self.overrides:
+            is_other = 'recipe.optimizer.lr' in self.overrides
+            size, lr = self.recipe['batch_size'], self.recipe['optimizer']['lr']
+            kept = '' if is_other else ' as before; --scale-lr scales it along'
+            notes.append(f'{self.name}: batch size {size}, learning rate {lr:g}{kept}')
+        crop, prepared = (self.recipe['augmentation'].get(name) for name in ('random_resized_crop', 'prepared'))
+        if prepared is not None and prepared < crop:
+            notes.append(
+                f'{self.name}: images prepared with a shorter side of {prepared} are enlarged to crops of {crop}'
+            )
+        return notes
 
     @property
     def resolved(self) -> dict[str, Any]:

@@ -118,6 +118,12 @@ def check_contents(contents: Mapping[str, Any], name: str) -> None:
     recipe = contents['recipe']
     if recipe['augmentation'].get('pre_resize') is not None:
         raise UsageError(f'{name}: pre_resize is gone; prepared=256 trains on images that are scaled once, not as JPEG')
+    sides = [recipe['augmentation'].get(side, 0) for side in ('resize', 'center_crop')]
+    if sides[0] < sides[1]:
+        raise UsageError(
+            f'{name}: test images with a shorter side of {sides[0]} (resize) have no part of {sides[1]} x {sides[1]} '
+            '(center_crop): they would be framed in black'
+        )
     if recipe['devices'] > recipe['batch_size']:
         raise UsageError(f'{name}: a batch of {recipe["batch_size"]} cannot be divided among more devices')
 

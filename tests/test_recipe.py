@@ -55,6 +55,12 @@ def test_shipped_benchmarks_are_taken_as_they_are(name):
             320,
             'x: pre_resize is gone; prepared=256 trains on images that are scaled once, not as JPEG',
         ),
+        (
+            'recipe.augmentation.resize',
+            200,
+            'x: test images with a shorter side of 200 (resize) have no part of 224 x 224 (center_crop): they would be '
+            'framed in black',
+        ),
         ('recipe.schedule.warmup_epochs', 0.5, 'schedule.warmup_epochs of x is a whole number, 0 or larger, got 0.5'),
         ('recipe.schedule', [], 'recipe.schedule of x is a dict, got []'),
         ('recipe.epoch', 3, "unknown entry of recipe of x 'epoch': did you mean epochs?"),
@@ -156,3 +162,9 @@ def test_a_part_whose_types_cannot_be_looked_up_takes_what_it_is_given():
 def test_every_part_is_built_with_arguments_of_its_types():
     with pytest.raises(UsageError, match="depth of CIFARResNet is a whole number, got '32'"):
         registry.build(registry.MODELS, {'type': 'CIFARResNet', 'depth': '32'}, in_channels=3)
+
+
+def test_prepared_images_smaller_than_crops_are_noted():
+    said = 'imagenet_lt: images prepared with a shorter side of 128 are enlarged to crops of 224'
+    assert load_benchmark('imagenet_lt', overrides={'prepared': 128}).notes == [said]
+    assert load_benchmark('imagenet_lt', overrides={'prepared': 224}).notes == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from rich.filesize import decimal
 from rich.table import Table
 
@@ -52,7 +54,7 @@ def prepare_data(benchmark: str, side: int | None = None) -> None:
         if isinstance(split, FileSplit):
             size = decimal(int(3 * prepare(split, wanted).sizes.prod(axis=1).sum()))
             make_console().print(f'whole    {len(split):,} {name} images of shorter side {wanted}, {size}')
-    say(f'trained on with: ltbench run -b {chosen.name} -o prepared={wanted}')
+    say(f'this trains on them: {shlex.join(["ltbench", "run", "-b", benchmark, "-o", f"prepared={wanted}"])}')
 
 
 def check_data(benchmark: str) -> int:

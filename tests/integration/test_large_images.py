@@ -278,7 +278,7 @@ def test_the_verb_prepares_all_parts_once(imagenet, any_lists, monkeypatch, caps
             'whole    6 validation images of shorter side 40, 36.0 kB',
             'whole    6 test images of shorter side 40, 36.0 kB',
         ]  # of 50 x 40 pixels
-        assert 'ltbench run -b imagenet_lt -o prepared=40' in printed.err
+        assert "ltbench run -b 'imagenet_lt(verify=False)' -o prepared=40" in printed.err
     assert len(list((imagenet / '.ltbench-cache').rglob('*.images'))) == 3
     with pytest.raises(UsageError, match='the images of digits_lt are held in memory: there is nothing to prepare'):
         prepare_data('digits_lt')
