@@ -12,12 +12,14 @@ from typing import Any, get_args
 import msgspec
 
 from ltbench import plugins
-from ltbench.config import config_names, load_benchmark, load_suite
+from ltbench.benchmark import load_benchmark
+from ltbench.config import config_names
 from ltbench.errors import UsageError
 from ltbench.method import make_plan
 from ltbench.record_schema import Record
 from ltbench.report import Report, read_suite
 from ltbench.report.figures import FIGURES, OTHERS, draw_all
+from ltbench.suite import load_suite
 from ltbench.verbs.show import show
 
 ROOT = Path(__file__).parents[1]

@@ -213,7 +213,7 @@ def score(
     test images, or have their names.
     """
     from ltbench import plugins
-    from ltbench.config import load_benchmark
+    from ltbench.benchmark import load_benchmark
     from ltbench.verbs.score import score as score_file
 
     plugins.load()  # those of $LTBENCH_PLUGINS may have the data set
@@ -313,7 +313,7 @@ def evaluate(
         raise UsageError('--mean and --std belong together: give both, or none for those of the source')
     pixels = (_numbers('--mean', mean), _numbers('--std', std)) if mean is not None and std is not None else None
     from ltbench import plugins
-    from ltbench.config import load_benchmark
+    from ltbench.benchmark import load_benchmark
     from ltbench.engine.imported import score_checkpoint
 
     plugins.load()  # those of $LTBENCH_PLUGINS may have the data set or the network
@@ -663,7 +663,7 @@ def _numbers(option: str, text: str) -> tuple[float, ...]:
 
 
 def _assignments(items: list[str]) -> dict[str, object]:
-    from ltbench.config import parse_assignment
+    from ltbench.spec import parse_assignment
 
     return dict(parse_assignment(item) for item in items)
 

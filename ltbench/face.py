@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ltbench.config import parse_specs
 from ltbench.errors import FailedRunsError, LTBenchError, UsageError
 from ltbench.grid.selection import Execution, Selection, check_names
 from ltbench.recipe import shortened
+from ltbench.spec import parse_specs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -156,10 +156,10 @@ def plan(
     """
     with _plugins_noted():
         from ltbench import plugins as plugin_files
-        from ltbench.config import Suite
         from ltbench.console import say
         from ltbench.grid.explain import explain
         from ltbench.grid.planning import resolve
+        from ltbench.suite import Suite
 
         plugin_files.load(_texts(plugins))
         suite = Suite('', (_one('benchmark', benchmark),), (parse_specs(_one('method', method)),), (0,), preset)

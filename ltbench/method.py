@@ -7,11 +7,13 @@ from dataclasses import replace
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
-from ltbench.config import Benchmark, Spec, Specs, parse_specs, private
+from ltbench.benchmark import Benchmark
+from ltbench.config import private
 from ltbench.errors import UsageError, unknown
 from ltbench.plan import Plan
 from ltbench.recipe import shortened
 from ltbench.registry import METHODS, lookup
+from ltbench.spec import Spec, Specs, parse_specs
 
 __all__ = ['Method', 'Option', 'Plan', 'build_method', 'make_plan', 'probes_of']
 

@@ -1,4 +1,4 @@
-"""The folders that environment variables name, and the one for what can be made again."""
+"""Where things are: this package, its plug-ins, the folders that environment variables name, what is remembered."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 from ltbench.errors import UsageError
+
+ROOT_OF_PACKAGE = Path(__file__).resolve().parent
+ENTRY_POINT_GROUP = 'ltbench.methods'
+"""Where installed packages say which of their modules hold methods."""
 
 
 def place(variable: str, default: str) -> Path:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ltbench.config import Benchmark
+from ltbench.benchmark import Benchmark
 from ltbench.errors import UsageError, unknown
 from ltbench.registry import MODELS, lookup
 from ltbench.stage import Stage

@@ -12,8 +12,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from ltbench.config import ENTRY_POINT_GROUP
 from ltbench.errors import LTBenchError, UsageError
+from ltbench.places import ENTRY_POINT_GROUP
 from ltbench.registry import DATASETS, METHODS, MODELS, PROBES, SAMPLERS, Registry
 
 _broken: dict[str, Exception] = {}

@@ -21,10 +21,9 @@ from ltbench.console import printable
 from ltbench.declared import parse
 from ltbench.errors import StoreError, UsageError
 from ltbench.fingerprint import fingerprint
-from ltbench.places import place
+from ltbench.places import ROOT_OF_PACKAGE, place
 from ltbench.record_schema import SCHEMA_VERSION, check_failure, check_record
 from ltbench.sealed import contents_of, explained, write_atomically
-from ltbench.source import HOME
 
 __all__ = [
     'IDENTITY', 'ROW', 'SCHEMA_VERSION', 'InvalidRecordError', 'RecordIndex', 'checksum', 'cost_of', 'is_valid',
@@ -51,7 +50,7 @@ def results_root() -> Path:
 def reference_root() -> Path | None:
     """Where a checkout has what this software measured; None in an installation, or where ``$LTBENCH_RESULTS`` says
     which results count."""
-    reference = HOME.parent / 'results'
+    reference = ROOT_OF_PACKAGE.parent / 'results'
     return None if os.environ.get('LTBENCH_RESULTS') or not reference.is_dir() else reference
 
 

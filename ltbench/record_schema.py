@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from ltbench.config import parse_specs
 from ltbench.declared import check, short
 from ltbench.errors import LTBenchError
+from ltbench.spec import parse_specs
 
 SCHEMA_VERSION = 4
 ROUNDING = 1e-9  # of a percentage: exp(log(100)) is a little more than 100
@@ -311,7 +311,7 @@ class Record(Closed):
     benchmark: Name
     imbalance_factor: Factor | None
     setting: Line  # preset, and what was overridden by hand, for people
-    table: Hash  # of what all its rows share: data, backbone, recipe and protocol, see ltbench.config.table_of
+    table: Hash  # of what all its rows share: data, backbone, recipe and protocol, see ltbench.benchmark.table_of
     data: HashIfKnown  # fingerprint of the images and labels
     code: HashIfKnown  # of ltbench
     method: Line  # as typed, options included

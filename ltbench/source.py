@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ltbench.errors import UsageError
+from ltbench.places import ROOT_OF_PACKAGE
 
 if TYPE_CHECKING:
     from ltbench.registry import Registry
-
-HOME = Path(__file__).resolve().parent
 
 DEPENDENCIES = frozenset((
     'torch', 'torchvision', 'mmengine', 'cv2', 'numpy', 'msgspec', 'PIL', 'sklearn', 'pandas', 'seaborn', 'matplotlib',
@@ -29,7 +28,7 @@ DEPENDENCIES = frozenset((
 
 COMPUTES_NOTHING = frozenset((
     'report', 'tracking', 'verbs', 'grid', 'cli', 'face', 'console', 'record', 'store', 'sealed', 'claims', 'places',
-    'errors', 'configs', 'processes', '__init__',
+    'suite', 'errors', 'configs', 'processes', '__init__',
 ))  # fmt: skip
 """Modules and folders of ``ltbench`` that no trained number goes through; all others are the engine.
 
@@ -59,7 +58,7 @@ def engine_code() -> str:
 
     Comments, docstrings, annotations and layout do not count. ``tests/lock.json`` ties it to golden results.
     """
-    files = {path.relative_to(HOME).as_posix(): path for path in HOME.rglob('*.py')}
+    files = {path.relative_to(ROOT_OF_PACKAGE).as_posix(): path for path in ROOT_OF_PACKAGE.rglob('*.py')}
     kept = {
         name: path for name, path in files.items() if name.partition('/')[0].removesuffix('.py') not in COMPUTES_NOTHING
     }

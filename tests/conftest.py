@@ -25,7 +25,7 @@ import torch
 from hypothesis import settings
 
 from ltbench import plugins
-from ltbench.config import Benchmark
+from ltbench.benchmark import Benchmark
 from ltbench.evaluation import evaluate
 from ltbench.evaluation.predictions import Predictions, write_with_predictions
 from ltbench.fingerprint import fingerprint

@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 
 from ltbench import plugins
-from ltbench.config import Benchmark, Spec, parse_specs
+from ltbench.benchmark import Benchmark
 from ltbench.data import FileSplit, load_data
 from ltbench.data.crops import large_dataset
 from ltbench.data.images import decode
@@ -35,6 +35,7 @@ from ltbench.method import make_plan
 from ltbench.models.classifier import LongTailClassifier
 from ltbench.registry import METHODS, SAMPLERS, build
 from ltbench.source import foreign_code
+from ltbench.spec import Spec, parse_specs
 from ltbench.store import Store
 
 ROWS = 8  # test images whose logits are kept

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ltbench.config import table_of
+from ltbench.benchmark import table_of
 from ltbench.evaluation.metrics import describe_groups, evaluate
 from ltbench.record import SCHEMA_VERSION, record_path, write_record
 

@@ -10,18 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ltbench import cli
-from ltbench.config import (
-    Spec,
-    config_names,
-    load_benchmark,
-    load_suite,
-    parse_assignment,
-    parse_specs,
-    read_config,
-    table_of,
-)
+from ltbench.benchmark import load_benchmark, table_of
+from ltbench.config import config_names, read_config
 from ltbench.errors import UsageError, unknown
 from ltbench.registry import METHODS
+from ltbench.spec import Spec, parse_assignment, parse_specs
+from ltbench.suite import load_suite
 
 BENCHMARK = '''"""A benchmark of the tests."""
 

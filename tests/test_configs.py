@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ltbench.config import config_names, load_benchmark, load_suite, read_config
+from ltbench.benchmark import load_benchmark
+from ltbench.config import config_names, read_config
 from ltbench.data.views import resolve
 from ltbench.engine.optim import build_optimizer, learning_rate
 from ltbench.method import make_plan
 from ltbench.models.classifier import LongTailClassifier
 from ltbench.registry import DATASETS, lookup
+from ltbench.suite import load_suite
 
 SETTINGS = [
     (name, preset)

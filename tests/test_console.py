@@ -11,10 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from ltbench import console
-from ltbench.config import load_benchmark, parse_specs
+from ltbench.benchmark import load_benchmark
 from ltbench.grid.graph import Graph, Run
 from ltbench.grid.status import StageState
 from ltbench.method import make_plan
+from ltbench.spec import parse_specs
 from ltbench.verbs.view import LiveView, PlainView
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ltbench import plugins
-from ltbench.config import load_benchmark
+from ltbench.benchmark import load_benchmark
 from ltbench.data import load_data
 from ltbench.engine.job import Job
 from ltbench.engine.worker import carry_out

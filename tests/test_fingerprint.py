@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from ltbench import fingerprint as module
 from ltbench import source
-from ltbench.config import Benchmark
+from ltbench.benchmark import Benchmark
 from ltbench.errors import UsageError
 from ltbench.fingerprint import fingerprint
 from ltbench.method import make_plan
@@ -639,7 +639,7 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     shutil.copytree(HOME / 'ltbench', tmp_path / 'ltbench', ignore=shutil.ignore_patterns('__pycache__'))
 
     def code(name: str = '', old: str = '', new: str = '') -> str:
-        monkeypatch.setattr(source, 'HOME', tmp_path / 'ltbench')
+        monkeypatch.setattr(source, 'ROOT_OF_PACKAGE', tmp_path / 'ltbench')
         source._code_of_file.cache_clear()
         path = tmp_path / 'ltbench' / name
         if name:

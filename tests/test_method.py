@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ltbench import method as method_module
-from ltbench.config import Benchmark
+from ltbench.benchmark import Benchmark
 from ltbench.errors import UsageError
 from ltbench.method import Method, Option, Plan, make_plan
 from ltbench.registry import METHODS

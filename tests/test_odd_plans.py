@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 
 from ltbench import cli
-from ltbench.config import Suite, load_benchmark, load_suite, parse_specs, read_config
+from ltbench.benchmark import load_benchmark
+from ltbench.config import read_config
 from ltbench.errors import LTBenchError, UsageError
 from ltbench.grid.planning import expand
+from ltbench.spec import parse_specs
+from ltbench.suite import Suite, load_suite
 
 PLANS = int(os.environ.get('ODD_PLANS', 80))
 """Of options, and as many of files; long form: `ODD_PLANS=2000 ODD_SEED=1 pytest -n 0 tests/test_odd_plans.py`."""

@@ -30,8 +30,8 @@ import pytest
 from PIL import Image
 
 from ltbench import cli
+from ltbench.benchmark import load_benchmark
 from ltbench.claims import claim_owner
-from ltbench.config import load_benchmark
 from ltbench.data import base, load_data
 from ltbench.engine.job import Job, Runtime
 from ltbench.engine.worker import carry_out

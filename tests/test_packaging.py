@@ -36,7 +36,7 @@ def test_wheel_holds_both_packages_and_the_configs_and_nothing_else(wheel):
 FINGERPRINTS = """
 import json, ltbench
 from ltbench import plugins
-from ltbench.config import load_benchmark
+from ltbench.benchmark import load_benchmark
 from ltbench.method import make_plan
 from ltbench.source import engine_code
 plugins.load()

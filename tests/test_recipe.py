@@ -9,7 +9,8 @@ import pytest
 from msgspec import Meta
 
 from ltbench import registry
-from ltbench.config import config_names, load_benchmark, read_config
+from ltbench.benchmark import load_benchmark
+from ltbench.config import config_names, read_config
 from ltbench.errors import UsageError
 from ltbench.recipe import check_arguments, check_augmentation, check_contents, check_schedule
 

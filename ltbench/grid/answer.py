@@ -20,11 +20,11 @@ from typing import Any, TypedDict
 from rich.console import Console
 from rich.table import Table
 
-from ltbench.config import ROOT_OF_PACKAGE, configs_root
+from ltbench.config import configs_root
 from ltbench.errors import StoreError
 from ltbench.fingerprint import fingerprint
 from ltbench.grid.selection import Selection, has_plug_ins
-from ltbench.places import cache_root
+from ltbench.places import ROOT_OF_PACKAGE, cache_root
 from ltbench.sealed import DamagedFileError, UnreadableFileError, explained, read_document, write_document
 
 KIND = 'answer'

@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ltbench.config import Benchmark, Specs, leaves, parse_specs
+from ltbench.benchmark import Benchmark
+from ltbench.config import leaves
 from ltbench.errors import LTBenchError, UsageError
 from ltbench.grid.graph import Graph, Run
 from ltbench.method import make_plan
 from ltbench.plan import SLOTS, Plan
+from ltbench.spec import Specs, parse_specs
 from ltbench.stage import Stage
 
 PLAIN = 'erm'

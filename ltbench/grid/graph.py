@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from ltbench.config import Benchmark, Specs
+from ltbench.benchmark import Benchmark
 from ltbench.fingerprint import fingerprint
 from ltbench.plan import Plan
+from ltbench.spec import Specs
 from ltbench.stage import Stage
 
 

@@ -11,13 +11,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ltbench.config import Benchmark, Suite, parse_specs
+from ltbench.benchmark import Benchmark
 from ltbench.console import meanwhile
 from ltbench.grid.answer import remembered
 from ltbench.grid.cost import Scale
 from ltbench.grid.graph import Graph, PlannedBefore, Run
 from ltbench.grid.selection import Selection, choose_suite
+from ltbench.spec import parse_specs
 from ltbench.stage import PARENTS, Stage
+from ltbench.suite import Suite
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ltbench import plugins
-from ltbench.config import Benchmark, Specs, Suite, load_benchmark
+from ltbench.benchmark import Benchmark, load_benchmark
 from ltbench.console import say
 from ltbench.data import load_data
 from ltbench.data.base import FileSplit
@@ -21,6 +21,8 @@ from ltbench.models.pretrained import check_there
 from ltbench.probes import ALWAYS
 from ltbench.recipe import check_augmentation, check_schedule
 from ltbench.registry import DATASETS, METHODS, POLICIES, PROBES, build, lookup
+from ltbench.spec import Specs
+from ltbench.suite import Suite
 
 
 class Planned(NamedTuple):
@@ -80,7 +82,7 @@ def expand(
     Args:
         suite: The grid.
         options: ``METHOD.option`` or a key of the benchmark -> value, as given with ``-o``.
-        scale_lr: As in :func:`ltbench.config.load_benchmark`.
+        scale_lr: As in :func:`ltbench.benchmark.load_benchmark`.
         needs_data: Whether the runs are to be carried out; to look at them takes no data.
 
     Raises:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from ltbench import __version__
-from ltbench.config import Suite
 from ltbench.data import load_data
 from ltbench.errors import StoreError
 from ltbench.evaluation import evaluate
@@ -22,6 +21,7 @@ from ltbench.grid.status import StageState
 from ltbench.method import build_method, make_plan, probes_of
 from ltbench.record import SCHEMA_VERSION, RecordIndex, is_valid, read_record, record_name, record_path
 from ltbench.store import DamagedArtifactError, Store
+from ltbench.suite import Suite
 
 
 def without_recorded(graph: Graph, suite: Suite) -> Graph:

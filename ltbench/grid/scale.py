@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import torch
 
-from ltbench.config import Benchmark
+from ltbench.benchmark import Benchmark
 from ltbench.data.base import Size
 from ltbench.engine.environment import size_of
 from ltbench.grid.cost import Scale

@@ -13,8 +13,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ltbench.config import ENTRY_POINT_GROUP, Suite, load_benchmark, load_suite, parse_specs
+from ltbench.benchmark import load_benchmark
 from ltbench.errors import UsageError, unknown
+from ltbench.places import ENTRY_POINT_GROUP
+from ltbench.spec import parse_specs
+from ltbench.suite import Suite, load_suite
 
 
 @dataclass(frozen=True)

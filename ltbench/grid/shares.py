@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ltbench.config import Specs, load_benchmark, parse_specs
+from ltbench.benchmark import load_benchmark
 from ltbench.errors import given
 from ltbench.grid.graph import Graph, Run
 from ltbench.method import make_plan
+from ltbench.spec import Specs, parse_specs
 
 
 def stages_and_shares(methods: Sequence[str]) -> dict[str, tuple[str, str]]:

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t
 
-from ltbench.config import Benchmark, Spec, leaves, parse_specs
+from ltbench.benchmark import Benchmark
+from ltbench.config import leaves
 from ltbench.errors import UsageError
 from ltbench.fingerprint import fingerprint
 from ltbench.record import origin_of
@@ -20,6 +21,7 @@ from ltbench.report.frame import GROUP, by_table
 from ltbench.report.holm import holm
 from ltbench.report.noise import fit
 from ltbench.report.options import SECTIONS, as_text, check_known, options_of, place
+from ltbench.spec import Spec, parse_specs
 
 SCORES = ('top1', 'many', 'medium', 'few', 'macro')
 OF_RUN = ('value_of_score', 'difference', 'block')

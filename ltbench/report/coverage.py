@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from ltbench.config import Suite, load_benchmark
+from ltbench.benchmark import load_benchmark
 from ltbench.errors import UsageError
 from ltbench.report.escaping import in_markdown
 from ltbench.report.frame import TableKey
 from ltbench.report.reading import SuiteResults
+from ltbench.suite import Suite
 
 
 class Covered(NamedTuple):

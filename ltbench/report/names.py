@@ -10,10 +10,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ltbench.config import ROOT_OF_PACKAGE, Spec, parse_specs
 from ltbench.console import printable
 from ltbench.errors import UsageError
+from ltbench.places import ROOT_OF_PACKAGE
 from ltbench.record import origin_of
+from ltbench.spec import Spec, parse_specs
 
 
 def display_names(records: Iterable[Mapping[str, Any]]) -> dict[str, str]:

@@ -15,11 +15,13 @@ from typing import Any
 import jinja2
 from filelock import FileLock
 
-from ltbench.config import config_names, load_benchmark, load_suite
+from ltbench.benchmark import load_benchmark
+from ltbench.config import config_names
 from ltbench.report.escaping import in_script
 from ltbench.report.frame import TableKey
 from ltbench.report.names import title_of
 from ltbench.sealed import contents_of, write_atomically
+from ltbench.suite import load_suite
 
 FORMAT = 1
 """Of the data that the page's script reads; what a page of another format holds is made anew by the next reports."""

@@ -16,12 +16,14 @@ from typing import Any
 import pandas as pd
 from scipy.stats import kendalltau, t
 
-from ltbench.config import ROOT_OF_PACKAGE, leaves, parse_specs
+from ltbench.config import leaves
 from ltbench.errors import StoreError
+from ltbench.places import ROOT_OF_PACKAGE
 from ltbench.record import ROW, origin_of
 from ltbench.report.escaping import in_markdown
 from ltbench.report.frame import GROUP, TableKey, by_table, row_of
 from ltbench.report.noise import fit
+from ltbench.spec import parse_specs
 
 TOLERANCE = 1.0
 """Points, that a measured mean and a published value may differ by: for its seeds, its epoch, its software."""

@@ -7,11 +7,12 @@ from functools import cached_property
 
 import pandas as pd
 
-from ltbench.config import config_names, load_suite
+from ltbench.config import config_names
 from ltbench.report import statistics, tables
 from ltbench.report.coverage import coverage
 from ltbench.report.frame import distinguish, runs_frame
 from ltbench.report.reading import SuiteResults
+from ltbench.suite import load_suite
 
 
 class Report:

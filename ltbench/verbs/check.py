@@ -17,10 +17,10 @@ import torch
 from rich.console import Console
 
 from ltbench import plugins
-from ltbench.config import ROOT_OF_PACKAGE
 from ltbench.console import make_console
 from ltbench.engine.outputs import NonFiniteError
 from ltbench.errors import EXIT_FAILED, LTBenchError
+from ltbench.places import ROOT_OF_PACKAGE
 from ltbench.registry import METHODS, lookup
 from ltbench.verbs.contract import CHECKS, BrokenContractError
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from ltbench import plugins
-from ltbench.config import Benchmark, Spec, Specs, load_benchmark
+from ltbench.benchmark import Benchmark, load_benchmark
 from ltbench.data import LongTailData, Split, load_data
 from ltbench.data.batches import ResidentDataset
 from ltbench.engine import hooks
@@ -37,6 +37,7 @@ from ltbench.models.classifier import build_loss
 from ltbench.models.losses import Loss
 from ltbench.models.objective import Teacher
 from ltbench.registry import METHODS, lookup
+from ltbench.spec import Spec, Specs
 from ltbench.stage import Stage
 from ltbench.store import Store
 

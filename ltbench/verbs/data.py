@@ -7,7 +7,8 @@ import shlex
 from rich.filesize import decimal
 from rich.table import Table
 
-from ltbench.config import config_names, load_benchmark
+from ltbench.benchmark import load_benchmark
+from ltbench.config import config_names
 from ltbench.console import make_console, say
 from ltbench.data import FileSplit, LongTailData, load_data
 from ltbench.data.listed import ListedLT

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from ltbench.config import Spec, config_names
+from ltbench.config import config_names
 from ltbench.errors import StoreError, UsageError
 from ltbench.evaluation.predictions import Predictions, predictions_of
 from ltbench.record import origin_of, read_record, results_root
 from ltbench.sealed import contents_of
+from ltbench.spec import Spec
 from ltbench.store import Store
 
 SHORTEST_PREFIX = 6  # hex digits of a fingerprint

@@ -14,12 +14,14 @@ from typing import Any
 from rich.table import Table
 
 from ltbench import plugins
-from ltbench.config import config_names, load_benchmark, load_suite
+from ltbench.benchmark import load_benchmark
+from ltbench.config import config_names
 from ltbench.console import make_console, say
 from ltbench.errors import EXIT_FAILED, UsageError, unknown
 from ltbench.grid.answer import remembered
 from ltbench.record import read_record, results_root
 from ltbench.registry import METHODS
+from ltbench.suite import load_suite
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 from ltbench import plugins
-from ltbench.config import ROOT_OF_PACKAGE
 from ltbench.errors import LTBenchError, UsageError
+from ltbench.places import ROOT_OF_PACKAGE
 
 METHOD = '''"""TODO: what the method is, in one line."""
 
@@ -58,7 +58,7 @@ class {cls}(Method):
 
 TEST = """import torch
 {load}
-from ltbench.config import load_benchmark
+from ltbench.benchmark import load_benchmark
 from ltbench.method import make_plan
 from ltbench.models.classifier import build_loss
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ltbench.config import pieces
 from ltbench.console import say
 from ltbench.report import Report, read_suite, write_report
+from ltbench.spec import pieces
 
 
 def report(

@@ -41,7 +41,7 @@ LOG_LINES = 5
 """Of a failed stage's log, shown at the end."""
 
 if TYPE_CHECKING:
-    from ltbench.config import Suite
+    from ltbench.suite import Suite
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from ltbench import __version__
-from ltbench.config import Benchmark
+from ltbench.benchmark import Benchmark
 from ltbench.console import make_console, printable
 from ltbench.data import FileSplit, LongTailData, load_data
 from ltbench.errors import UsageError, unknown

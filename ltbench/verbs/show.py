@@ -13,17 +13,8 @@ from typing import Any
 import pandas as pd
 
 from ltbench import plugins
-from ltbench.config import (
-    Benchmark,
-    Specs,
-    Suite,
-    config_names,
-    leaves,
-    load_benchmark,
-    load_suite,
-    parse_specs,
-    read_config,
-)
+from ltbench.benchmark import Benchmark, load_benchmark
+from ltbench.config import config_names, leaves, read_config
 from ltbench.console import make_console, say
 from ltbench.data import load_data
 from ltbench.errors import DataError, UsageError, unknown
@@ -34,6 +25,8 @@ from ltbench.recipe import WORDS
 from ltbench.record import read_records, reference_root, results_root
 from ltbench.registry import DATASETS, METHODS, lookup
 from ltbench.report.tidy import tidy
+from ltbench.spec import Specs, parse_specs
+from ltbench.suite import Suite, load_suite
 from ltbench.verbs.ls import paper_of
 
 WIDEST = 80  # columns of text, on whatever screen

@@ -10,7 +10,6 @@ from typing import Any
 from rich.console import Console, Group
 from rich.live import Live
 
-from ltbench.config import Suite
 from ltbench.console import make_console
 from ltbench.errors import InterruptedRunError
 from ltbench.grid.answer import show
@@ -21,6 +20,7 @@ from ltbench.grid.selection import Selection
 from ltbench.grid.status import StageState, read_states, state_of_run
 from ltbench.record import ROW, RecordIndex, record_name
 from ltbench.store import Store
+from ltbench.suite import Suite
 from ltbench.verbs.view import Line, draw_grid, duration, progress_of
 
 WATCH_SECONDS = 2.0

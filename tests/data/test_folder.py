@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ltbench.config import load_benchmark
+from ltbench.benchmark import load_benchmark
 from ltbench.data import class_folders, load_data
 from ltbench.data.folder import FolderLT
 from ltbench.errors import DataError, UsageError

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ltbench.config import load_benchmark
+from ltbench.benchmark import load_benchmark
 from ltbench.data import contents, load_data
 from ltbench.data.base import _load
 from ltbench.data.inaturalist import INaturalist2018

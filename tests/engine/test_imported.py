@@ -14,7 +14,7 @@ from PIL import Image
 from torch.nn import functional
 from torchvision.models import resnet
 
-from ltbench.config import load_benchmark, parse_specs
+from ltbench.benchmark import load_benchmark
 from ltbench.data import load_data
 from ltbench.engine.imported import SOURCES, build_imported, read_checkpoint, score_checkpoint
 from ltbench.engine.imported.network import choose_backbone
@@ -24,6 +24,7 @@ from ltbench.evaluation.predictions import predictions_of
 from ltbench.models.resnet_cifar import CIFARResNet
 from ltbench.record import read_records, record_path, write_record
 from ltbench.report import build_report
+from ltbench.spec import parse_specs
 from ltbench.verbs.find import RecordedRun, how_to_make
 
 CLASSES = 5

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from ltbench import sealed as store_module
-from ltbench.config import load_benchmark
+from ltbench.benchmark import load_benchmark
 from ltbench.data import load_data
 from ltbench.engine import heads, hooks
 from ltbench.engine.environment import Meter

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ltbench.config import load_benchmark, parse_specs
+from ltbench.benchmark import load_benchmark
 from ltbench.data import load_data
 from ltbench.engine import hooks
 from ltbench.engine.job import Job, Runtime
@@ -21,6 +21,7 @@ from ltbench.grid.graph import Graph, Run
 from ltbench.models.losses import CrossEntropyLoss
 from ltbench.plan import Plan
 from ltbench.registry import MODELS
+from ltbench.spec import parse_specs
 from ltbench.store import Store
 from ltbench.verbs.contract import SMALL
 

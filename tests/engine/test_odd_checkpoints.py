@@ -26,7 +26,7 @@ import numpy as np
 import pytest
 import torch
 
-from ltbench.config import load_benchmark
+from ltbench.benchmark import load_benchmark
 from ltbench.engine.imported import SOURCES, score_checkpoint
 from ltbench.errors import LTBenchError
 from ltbench.models.resnet_cifar import CIFARResNet

@@ -11,7 +11,7 @@ from torch import nn
 from torch.amp import GradScaler
 from torch.nn import functional
 
-from ltbench.config import load_benchmark, parse_specs
+from ltbench.benchmark import load_benchmark
 from ltbench.data import load_data
 from ltbench.engine import hooks, optim
 from ltbench.engine.job import Job, Runtime
@@ -23,6 +23,7 @@ from ltbench.method import make_plan
 from ltbench.models import precision
 from ltbench.models.classifier import LongTailClassifier
 from ltbench.plan import Plan
+from ltbench.spec import parse_specs
 from ltbench.store import Store
 
 

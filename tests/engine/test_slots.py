@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ltbench.config import load_benchmark, parse_specs
+from ltbench.benchmark import load_benchmark
 from ltbench.data import load_data
 from ltbench.engine import hooks
 from ltbench.engine.job import Job, Runtime
@@ -23,6 +23,7 @@ from ltbench.models.mixing import BatchMixing
 from ltbench.models.objective import Average, Batch, Objective, Update, still_statistics
 from ltbench.plan import Plan
 from ltbench.registry import MODELS
+from ltbench.spec import parse_specs
 from ltbench.store import Store
 
 BENCHMARK = load_benchmark('digits_lt', overrides={'epochs': 4, 'depth': 8})

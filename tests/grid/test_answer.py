@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from ltbench.config import ENTRY_POINT_GROUP
 from ltbench.grid import answer as answer_module
 from ltbench.grid import selection as selection_module
 from ltbench.grid.answer import Answers, question_of, show
@@ -20,6 +19,7 @@ from ltbench.grid.planning import choose_suite, expand
 from ltbench.grid.recording import identity_of
 from ltbench.grid.selection import Selection
 from ltbench.method import Method, build_method
+from ltbench.places import ENTRY_POINT_GROUP
 from ltbench.record import results_root, write_record
 from ltbench.registry import METHODS
 from ltbench.store import MANIFEST, Store

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ltbench.config import load_benchmark
+from ltbench.benchmark import load_benchmark
 from ltbench.errors import UsageError
 from ltbench.grid.explain import explain, in_words
 from ltbench.method import Method

@@ -18,12 +18,13 @@ from typing import Any
 
 import pytest
 
-from ltbench.config import load_benchmark, parse_specs
+from ltbench.benchmark import load_benchmark
 from ltbench.engine import worker
 from ltbench.engine.job import Job, Runtime, StageContext
 from ltbench.grid.executors.base import Executor, Task
 from ltbench.grid.graph import Graph, Run
 from ltbench.method import make_plan
+from ltbench.spec import parse_specs
 from ltbench.store import Store
 
 pytestmark = pytest.mark.slow

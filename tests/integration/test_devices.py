@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ltbench.config import load_benchmark
+from ltbench.benchmark import load_benchmark
 from ltbench.data import load_data
 from ltbench.data.batches import BatchPreprocessor, Share, train_loader
 from ltbench.data.samplers import ClassAware, InstanceBalanced

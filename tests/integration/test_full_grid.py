@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from tiny_trees import MAKERS
 
-from ltbench.config import load_benchmark, load_suite
+from ltbench.benchmark import load_benchmark
+from ltbench.suite import load_suite
 
 HOME = Path(__file__).parents[2]
 SMALL = {

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from ltbench.config import Suite, config_names, load_benchmark, parse_specs
+from ltbench.benchmark import load_benchmark
+from ltbench.config import config_names
 from ltbench.data import load_data
 from ltbench.engine.job import Job, Runtime
 from ltbench.engine.worker import carry_out
@@ -21,7 +22,9 @@ from ltbench.grid.graph import Graph, Run
 from ltbench.grid.recording import identity_of, path_of_record
 from ltbench.method import make_plan
 from ltbench.plugins import method_names
+from ltbench.spec import parse_specs
 from ltbench.store import Store
+from ltbench.suite import Suite
 from ltbench.verbs.status import read_rows
 
 FOURTEEN = (

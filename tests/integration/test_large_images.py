@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ltbench.config import load_benchmark
+from ltbench.benchmark import load_benchmark
 from ltbench.data import batches, load_data
 from ltbench.data import large as files
 from ltbench.data.batches import BatchPreprocessor, Share, train_loader

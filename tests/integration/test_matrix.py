@@ -15,13 +15,15 @@ import pytest
 from tiny_trees import LARGE, MAKERS
 
 from ltbench import plugins
-from ltbench.config import Benchmark, Spec, config_names, load_benchmark, parse_specs
+from ltbench.benchmark import Benchmark, load_benchmark
+from ltbench.config import config_names
 from ltbench.data import base, cifar, fashion_mnist, load_data
 from ltbench.engine.job import Job, Runtime
 from ltbench.engine.worker import carry_out
 from ltbench.grid.graph import Graph, Run
 from ltbench.method import make_plan
 from ltbench.registry import METHODS
+from ltbench.spec import Spec, parse_specs
 from ltbench.store import Store
 
 plugins.load()

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from ltbench.config import load_benchmark
+from ltbench.benchmark import load_benchmark
 from ltbench.data import load_data
 from ltbench.method import make_plan
 from ltbench.store import Store

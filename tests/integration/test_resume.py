@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from ltbench import plugins
-from ltbench.config import load_benchmark, parse_specs
+from ltbench.benchmark import load_benchmark
 from ltbench.data import load_data
 from ltbench.engine import hooks
 from ltbench.engine.job import Job, Runtime
@@ -23,6 +23,7 @@ from ltbench.engine.worker import carry_out, set_at
 from ltbench.errors import EXIT_CLAIMED
 from ltbench.grid.graph import Graph, Run
 from ltbench.method import make_plan
+from ltbench.spec import parse_specs
 from ltbench.store import Store
 
 

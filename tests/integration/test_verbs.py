@@ -15,11 +15,12 @@ import torch
 from made_records import make_record, write
 
 from ltbench import cli
-from ltbench.config import Suite, parse_specs
 from ltbench.grid.planning import expand
 from ltbench.grid.recording import identity_of
 from ltbench.record import read_records
 from ltbench.report import build_report
+from ltbench.spec import parse_specs
+from ltbench.suite import Suite
 from ltbench.verbs import contract
 
 HOSTILE = """

@@ -13,7 +13,7 @@ from slow_values import COUNTS, drawn, loss_of, must_agree, softmax, unit
 from torch import Tensor, nn
 
 from ltbench import plugins
-from ltbench.config import load_benchmark
+from ltbench.benchmark import load_benchmark
 from ltbench.engine.probing import followed
 from ltbench.errors import UsageError
 from ltbench.method import make_plan

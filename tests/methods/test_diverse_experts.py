@@ -20,7 +20,7 @@ from slow_values import COUNTS, drawn, loss_of, must_agree, softmax
 from torch import Tensor, nn
 
 from ltbench import plugins
-from ltbench.config import load_benchmark, parse_specs
+from ltbench.benchmark import load_benchmark
 from ltbench.data import load_data
 from ltbench.engine.job import Job, Runtime, StageContext
 from ltbench.engine.networks import load_trained
@@ -34,6 +34,7 @@ from ltbench.models.objective import Batch
 from ltbench.models.posthoc import Outputs
 from ltbench.models.resnet_cifar import CIFARResNet
 from ltbench.registry import MODELS, SAMPLERS, build
+from ltbench.spec import parse_specs
 from ltbench.store import Store
 
 plugins.load()

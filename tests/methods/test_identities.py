@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ltbench.config import Benchmark, parse_specs
+from ltbench.benchmark import Benchmark
 from ltbench.data.samplers import ClassProbability, InstanceBalanced, PowerBalanced
 from ltbench.errors import MethodWarning
 from ltbench.grid.graph import Graph, Run
@@ -20,6 +20,7 @@ from ltbench.models.classifier import build_loss
 from ltbench.models.heads import CosineHead, LinearHead
 from ltbench.models.losses import Loss
 from ltbench.models.posthoc import Outputs
+from ltbench.spec import parse_specs
 from ltbench.stage import Stage
 from methods import resample_repeat_factor
 from methods.la_posthoc import PostHocLogitAdjustment

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ltbench import plugins
-from ltbench.config import load_benchmark, parse_specs
+from ltbench.benchmark import load_benchmark
 from ltbench.data import load_data
 from ltbench.data.batches import BatchPreprocessor
 from ltbench.data.samplers import ClassAware
@@ -24,6 +24,7 @@ from ltbench.method import build_method, make_plan
 from ltbench.models.classifier import LongTailClassifier, build_head
 from ltbench.models.heads import LinearHead
 from ltbench.seeding import derive_seed
+from ltbench.spec import parse_specs
 from ltbench.stage import Stage
 from ltbench.store import Store
 

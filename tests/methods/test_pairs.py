@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ltbench import plugins
-from ltbench.config import load_benchmark, parse_specs
+from ltbench.benchmark import load_benchmark
 from ltbench.data import load_data
 from ltbench.engine.job import Job, Runtime
 from ltbench.engine.worker import carry_out
@@ -16,6 +16,7 @@ from ltbench.errors import UsageError
 from ltbench.grid.graph import Graph, Run
 from ltbench.method import make_plan
 from ltbench.registry import METHODS
+from ltbench.spec import parse_specs
 from ltbench.store import Store
 from ltbench.verbs.contract import SMALL
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ltbench.config import load_benchmark
+from ltbench.benchmark import load_benchmark
 from ltbench.method import make_plan
 from ltbench.models.objective import Batch
 from ltbench.registry import MODELS, build

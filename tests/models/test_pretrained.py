@@ -10,7 +10,7 @@ import pytest
 import torch
 from torchvision.models import resnet18
 
-from ltbench.config import load_benchmark, parse_specs
+from ltbench.benchmark import load_benchmark
 from ltbench.data import load_data
 from ltbench.engine.job import Job, Runtime
 from ltbench.engine.worker import carry_out
@@ -21,6 +21,7 @@ from ltbench.method import make_plan
 from ltbench.models.classifier import LongTailClassifier
 from ltbench.models.pretrained import check_there
 from ltbench.models.resnet_torchvision import TorchvisionResNet
+from ltbench.spec import parse_specs
 from ltbench.store import Store
 from ltbench.verbs.contract import SMALL
 

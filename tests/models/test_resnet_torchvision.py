@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import resnet
 
 from ltbench import plugins
-from ltbench.config import load_benchmark
+from ltbench.benchmark import load_benchmark
 from ltbench.errors import UsageError
 from ltbench.method import make_plan
 from ltbench.models.classifier import LongTailClassifier, build_loss

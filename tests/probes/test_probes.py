@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import nn
 
-from ltbench.config import load_suite, parse_specs
 from ltbench.errors import UsageError
 from ltbench.grid.graph import Run
 from ltbench.grid.planning import expand
@@ -18,6 +17,8 @@ from ltbench.probes.norms import FeatureNorms
 from ltbench.probes.strength import channel_strength
 from ltbench.registry import METHODS, PROBES
 from ltbench.source import foreign_code
+from ltbench.spec import parse_specs
+from ltbench.suite import load_suite
 
 COUNTS = [200, 150, 10, 5]
 

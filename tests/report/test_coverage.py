@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from made_records import make_record, write
 
-from ltbench.config import load_benchmark
+from ltbench.benchmark import load_benchmark
 from ltbench.record import write_failure
 from ltbench.report import Report, build_report, read_suite
 

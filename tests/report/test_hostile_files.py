@@ -9,7 +9,6 @@ import pytest
 from made_records import make_record, write
 
 from ltbench.cli import main
-from ltbench.config import Suite, parse_specs
 from ltbench.console import make_console
 from ltbench.errors import StoreError, UsageError
 from ltbench.grid.cost import Costs
@@ -17,6 +16,8 @@ from ltbench.record import RecordIndex, record_name
 from ltbench.report import build_report, figures, read_suite
 from ltbench.report.excerpt import Places
 from ltbench.report.reading import conflicts
+from ltbench.spec import parse_specs
+from ltbench.suite import Suite
 from ltbench.verbs.find import find_run
 from ltbench.verbs.run import _show_report
 

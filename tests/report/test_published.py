@@ -10,9 +10,10 @@ import pytest
 from made_records import make_record
 from scipy import stats
 
-from ltbench.config import load_benchmark, parse_specs
+from ltbench.benchmark import load_benchmark
 from ltbench.report import published
 from ltbench.report.tables import csv
+from ltbench.spec import parse_specs
 
 HOME = Path(__file__).parents[2]
 FOREIGN = {

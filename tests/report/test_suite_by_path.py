@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from made_records import make_record, write
 
-from ltbench.config import load_suite
 from ltbench.errors import UsageError
 from ltbench.grid.planning import choose_suite
 from ltbench.grid.selection import Selection
 from ltbench.report import build_report, read_suite
 from ltbench.report.text import commands
+from ltbench.suite import load_suite
 
 SUITE = """'''Of a test.'''
 benchmarks, methods, seeds = ['digits_lt'], ['erm', 'nbn', 'nbn(normalize=weight)'], [0]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from ltbench.config import load_benchmark
+from ltbench.benchmark import load_benchmark
 from ltbench.data.base import load_data
 from ltbench.errors import UsageError
 from ltbench.grid.graph import epochs_of

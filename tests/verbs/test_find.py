@@ -7,7 +7,7 @@ import shlex
 import numpy as np
 import pytest
 
-from ltbench.config import load_benchmark
+from ltbench.benchmark import load_benchmark
 from ltbench.errors import StoreError, UsageError
 from ltbench.store import Store
 from ltbench.verbs.find import find_run, how_to_make, stored_logits

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ltbench.config import load_benchmark
+from ltbench.benchmark import load_benchmark
 from ltbench.data import load_data
 from ltbench.data.base import FileSplit
 from ltbench.errors import UsageError

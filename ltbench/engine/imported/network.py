@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ltbench.config import Benchmark
+from ltbench.benchmark import Benchmark
 from ltbench.data.base import LongTailData
 from ltbench.data.batches import BatchPreprocessor
 from ltbench.engine.imported.formats import CIFAR_DEPTHS, TORCHVISION_NETWORKS, Checkpoint

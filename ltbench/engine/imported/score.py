@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ltbench import __version__
-from ltbench.config import Benchmark
+from ltbench.benchmark import Benchmark
 from ltbench.data import LongTailData, load_data
 from ltbench.data.base import Split
 from ltbench.data.batches import BatchPreprocessor, example_of

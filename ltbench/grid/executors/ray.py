@@ -13,7 +13,6 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
-from ltbench.config import ROOT_OF_PACKAGE
 from ltbench.console import make_console
 from ltbench.data.base import data_root
 from ltbench.engine.job import LOG, Job, Runtime
@@ -23,6 +22,7 @@ from ltbench.grid.executors.ray_task import carry_out_apart
 from ltbench.grid.executors.search_path import safe_environment
 from ltbench.grid.graph import Graph
 from ltbench.grid.status import StageState
+from ltbench.places import ROOT_OF_PACKAGE
 from ltbench.registry import EXECUTORS
 from ltbench.store import Store
 

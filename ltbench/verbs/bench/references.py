@@ -20,7 +20,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from ltbench.config import Benchmark
+from ltbench.benchmark import Benchmark
 from ltbench.data.base import LongTailData, Split
 from ltbench.models.classifier import build_head
 from ltbench.registry import MODELS, build

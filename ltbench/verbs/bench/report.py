@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ltbench.config import ROOT_OF_PACKAGE
 from ltbench.errors import UsageError
+from ltbench.places import ROOT_OF_PACKAGE
 from ltbench.record import record_path, write_record
 from ltbench.report import build_report
 from ltbench.verbs.bench.measure import Case, by_turns

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ltbench.config import load_benchmark
+from ltbench.benchmark import load_benchmark
 from ltbench.engine.job import Job, Runtime
 from ltbench.errors import LTBenchError
 from ltbench.grid.executors.base import Task

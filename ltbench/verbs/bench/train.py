@@ -11,7 +11,7 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from ltbench.config import Benchmark, load_benchmark
+from ltbench.benchmark import Benchmark, load_benchmark
 from ltbench.data.base import load_data
 from ltbench.engine.job import Runtime, StageContext
 from ltbench.engine.train import train

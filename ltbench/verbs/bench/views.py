@@ -11,7 +11,7 @@ from PIL import Image
 from torch.nn import functional
 from torchvision import transforms
 
-from ltbench.config import Benchmark
+from ltbench.benchmark import Benchmark
 from ltbench.data.base import LongTailData, Split, load_data
 from ltbench.data.batches import BatchPreprocessor, ResidentLoader
 from ltbench.data.noise import NoiseLT

@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from ltbench import plugins
-from ltbench.config import Benchmark, parse_specs
+from ltbench.benchmark import Benchmark
 from ltbench.data import load_data
 from ltbench.engine.job import Job, Runtime
 from ltbench.engine.worker import carry_out
 from ltbench.errors import LTBenchError
 from ltbench.grid.graph import Graph, Run
 from ltbench.method import make_plan
+from ltbench.spec import parse_specs
 from ltbench.stage import Stage
 from ltbench.store import Store
 

@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
+from ltbench.benchmark import load_benchmark
 from ltbench.claims import CLAIM_EXPIRES_SECONDS
-from ltbench.config import load_benchmark, parse_specs
 from ltbench.engine.job import Runtime
 from ltbench.errors import EXIT_CLAIMED
 from ltbench.grid.executors import base as executor
@@ -15,6 +15,7 @@ from ltbench.grid.executors.base import Executor, Task
 from ltbench.grid.graph import Graph, Run
 from ltbench.method import make_plan
 from ltbench.sealed import UnreadableFileError
+from ltbench.spec import parse_specs
 from ltbench.store import Store
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ltbench.config import load_benchmark
+from ltbench.benchmark import load_benchmark
 from ltbench.data import load_data
 from ltbench.engine.job import Job, Runtime
 from ltbench.errors import EXIT_CLAIMED, EXIT_FAILED, UsageError

@@ -1,0 +1,111 @@
+"""What a person types: names with options, joined by +, and assignments."""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ltbench.errors import UsageError, unknown
+from ltbench.recipe import shortened
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A name with options, as typed: ``nbn(normalize=weight)``."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        inner = ', '.join(f'{key}={as_typed(value)}' for key, value in self.options.items())
+        return f'{self.name}({inner})' if inner else self.name
+
+
+class Specs(tuple[Spec, ...]):
+    """The parts of what is joined by +, in order: a method as it is carried from its suite to its record."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return hash(tuple(spec.name for spec in self))
+
+    def __str__(self) -> str:
+        return '+'.join(map(str, self))
+
+
+def parse_specs(text: str | Mapping[str, Any]) -> Specs:
+    """Read ``a(x=1, y=two)+b`` into its parts, in order.
+
+    A mapping ``dict(type='a+b', **{'a.x': 1})`` is accepted too; an option without a prefix belongs to the first part.
+    """
+    if isinstance(text, Mapping):
+        if not all(isinstance(key, str) for key in text):
+            raise UsageError(f'cannot read {shortened(text)}: options have names')
+        options = dict(text)
+        specs = list(parse_specs(options.pop('type', '')))
+        for key, value in options.items():
+            owner, _, option = key.rpartition('.')
+            index = next((i for i, spec in enumerate(specs) if spec.name == owner), None) if owner else 0
+            if index is None:
+                raise unknown('part of ' + str(text['type']), owner, [spec.name for spec in specs])
+            specs[index] = Spec(specs[index].name, {**specs[index].options, option: value})
+        return Specs(specs)
+    if not isinstance(text, str):
+        raise UsageError(f'cannot read {shortened(text)}: expected a name, with options in brackets')
+    specs = []
+    for part in pieces(text, '+'):
+        match = re.fullmatch(r'([\w./~-]+|[^()+]+\.py)\s*(?:\((.*)\))?', part.strip(), flags=re.DOTALL)
+        if match is None:
+            raise UsageError(f'cannot read {text!r}: expected NAME, NAME(option=value, ...), or several joined by +')
+        pairs = [parse_assignment(item) for item in pieces(match[2] or '', ',')]
+        options = dict(pairs)
+        if len(options) < len(pairs):
+            raise UsageError(f'{text!r} sets an option twice')
+        specs.append(Spec(match[1], options))
+    if not specs or text.strip().startswith('+') or text.strip().endswith('+') or '++' in text:
+        raise UsageError(f'cannot read {text!r}: a name is missing')
+    return Specs(specs)
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """``'recipe.epochs=5'`` -> ``('recipe.epochs', 5)``. A value that is no Python literal stays a string."""
+    key, separator, value = text.partition('=')
+    if not separator or not key.strip() or not value.strip():
+        raise UsageError(f'cannot read {text!r}: expected key=value')
+    try:
+        read = ast.literal_eval(value.strip())
+        if isinstance(read, float) and not math.isfinite(read):
+            raise UsageError(f'{text!r}: the value is not finite')
+        return key.strip(), read
+    except (ValueError, SyntaxError):
+        words = {'true': True, 'false': False, 'none': None}
+        return key.strip(), words.get(value.strip().lower(), value.strip())
+
+
+def pieces(text: str, separator: str) -> list[str]:
+    """Split at ``separator`` outside of brackets and quotes, dropping empty pieces."""
+    found, depth, quote, before = [''], 0, '', ''
+    for character in text:
+        if quote:
+            quote = '' if character == quote else quote
+        elif character in '\'"' and before in '=([{,: ':  # where a value begins: a name may hold an apostrophe
+            quote = character
+        else:
+            depth += (character in '([{') - (character in ')]}')
+        before = character
+        if character == separator and depth == 0 and not quote:
+            found.append('')
+        else:
+            found[-1] += character
+    return [piece.strip() for piece in found if piece.strip()]
+
+
+def as_typed(value: Any) -> str:
+    """Text that :func:`parse_assignment` reads back as ``value``."""
+    if isinstance(value, str) and value.strip() and parse_assignment(f'key={value}')[1] == value:
+        return value
+    return repr(value)

@@ -1,0 +1,126 @@
+"""A suite: a grid of benchmarks, methods and seeds, read from its file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ltbench.config import read_config
+from ltbench.errors import UsageError, unknown
+from ltbench.recipe import shortened
+from ltbench.spec import Specs, parse_specs
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A grid of runs: every benchmark x method x seed.
+
+    Attributes:
+        benchmarks: As typed, options included.
+        methods: Of each benchmark that has none of its own.
+        seeds: Likewise.
+        preset: One that all benchmarks have.
+        source: Its file, where that was given by a path.
+        probes: What is measured inside the network of every run, beside what methods ask for themselves.
+        ablate: Options whose values its report compares.
+        own_methods: Of benchmarks that have their own.
+        own_seeds: Likewise.
+    """
+
+    name: str
+    benchmarks: tuple[str, ...]
+    methods: tuple[Specs, ...]
+    seeds: tuple[int, ...]
+    preset: str | None = None
+    doc: str = ''
+    source: str = ''
+    probes: tuple[str, ...] = ()
+    ablate: tuple[str, ...] = ()
+    own_methods: Mapping[str, tuple[Specs, ...]] = field(default_factory=dict)
+    own_seeds: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def methods_on(self, benchmark: str) -> tuple[Specs, ...]:
+        """Those that are run on one of its benchmarks."""
+        return self.own_methods.get(benchmark, self.methods)
+
+    def seeds_on(self, benchmark: str) -> tuple[int, ...]:
+        """Likewise."""
+        return self.own_seeds.get(benchmark, self.seeds)
+
+    @property
+    def all_methods(self) -> tuple[Specs, ...]:
+        """Those of all benchmarks, each once, as typed."""
+        found = {str(method): method for each in self.benchmarks for method in self.methods_on(each)}
+        return tuple(found.values())
+
+    @property
+    def number_of_runs(self) -> int:
+        """Benchmark x method x seed."""
+        return sum(len(self.methods_on(each)) * len(self.seeds_on(each)) for each in self.benchmarks)
+
+
+def load_suite(name: str) -> Suite:
+    """Read ``configs/suites/NAME.py`` or a file given by its path.
+
+    A benchmark with methods or seeds of its own is ``dict(benchmark='inat2018', methods=['erm'], seeds=[0])``.
+
+    Raises:
+        UsageError: If it is unknown, lacks ``benchmarks``, ``methods`` or ``seeds``, or names a benchmark twice.
+    """
+    contents, doc = read_config('suites', name)
+    name = Path(name).stem
+    _only_known(contents, ('benchmarks', 'methods', 'seeds', 'preset', 'ablate', 'probes'), f'entry of suite {name}')
+    for key in ('benchmarks', 'methods', 'seeds'):
+        if not contents.get(key) or not isinstance(contents[key], list | tuple):
+            raise UsageError(f'suite {name} needs a list {key}, got {shortened(contents.get(key))}')
+    benchmarks, own = _benchmarks_of(contents['benchmarks'], name)
+    for seeds in (contents['seeds'], *(each['seeds'] for each in own.values() if 'seeds' in each)):
+        if not all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in seeds):
+            raise UsageError(f'seeds of suite {name} are whole numbers, 0 or larger, got {shortened(seeds)}')
+    for key, what in {'ablate': 'options', 'probes': 'names'}.items():
+        listed = contents.get(key, [])
+        if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
+            raise UsageError(f'{key} of suite {name} is a list of {what}, got {shortened(listed)}')
+    preset = contents.get('preset')
+    if not isinstance(preset, str | None):
+        raise UsageError(f'preset of suite {name} is text, got {shortened(preset)}')
+    return Suite(
+        name=name,
+        benchmarks=benchmarks,
+        methods=tuple(map(parse_specs, contents['methods'])),
+        seeds=tuple(contents['seeds']),
+        preset=preset,
+        doc=doc,
+        probes=tuple(contents.get('probes', [])),
+        ablate=tuple(contents.get('ablate', [])),
+        own_methods={text: tuple(map(parse_specs, each['methods'])) for text, each in own.items() if 'methods' in each},
+        own_seeds={text: tuple(each['seeds']) for text, each in own.items() if 'seeds' in each},
+    )
+
+
+def _benchmarks_of(listed: Sequence[Any], suite: str) -> tuple[tuple[str, ...], dict[str, Mapping[str, Any]]]:
+    """Benchmarks as typed, and what those that have it hold of their own."""
+    own: dict[str, Mapping[str, Any]] = {}
+    for item in listed:
+        if isinstance(item, Mapping) and not {'benchmark', 'type'} & item.keys():
+            raise UsageError(f'suite {suite} has an entry of benchmarks without benchmark: {shortened(dict(item))}')
+        entry = item if isinstance(item, Mapping) and 'benchmark' in item else {'benchmark': item}
+        text = entry['benchmark'] if isinstance(entry['benchmark'], str) else str(parse_specs(entry['benchmark']))
+        _only_known(entry, ('benchmark', 'methods', 'seeds'), f'entry of {text} in suite {suite}')
+        for key in ('methods', 'seeds'):
+            if key in entry and not (entry[key] and isinstance(entry[key], list | tuple)):
+                raise UsageError(
+                    f'{key} of {text} in suite {suite} is a list with entries, got {shortened(entry[key])}'
+                )
+        if text in own:
+            raise UsageError(f'suite {suite} names the benchmark {text} twice')
+        own[text] = entry
+    return tuple(own), own
+
+
+def _only_known(given: Mapping[str, Any], known: Sequence[str], noun: str) -> None:
+    for key in given:
+        if key not in known:
+            raise unknown(noun, key, known)
