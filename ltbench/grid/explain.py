@@ -70,22 +70,6 @@ class Explanation:
     notes: tuple[str, ...]
     plan: Plan
 
-    def lines(self, width: int = WIDTH) -> Iterator[str]:
-        """The text, wrapped; no line is longer than ``width``, unless a single word is."""
-        yield from wrapped(f'{self.method} on {self.benchmark}', width)
-        yield ''
-        yield 'stages'
-        for number, step in enumerate(self.steps, start=1):
-            shared = f' (shared with {PLAIN})' if step.shared and self.method != PLAIN else ''
-            yield from wrapped(f'{number}. {step.kind}: {step.what}{shared}', width, 2)
-        yield ''
-        same = 'training is the same, what follows it is not' if self.steps[1:] else 'in nothing'
-        yield f'differs from {PLAIN}' + ('' if self.differences else f': {same}')
-        for difference in self.differences:
-            yield from wrapped(f'{difference.where}: {difference.here}; {PLAIN}: {difference.plain}', width, 2)
-        for note in self.notes:
-            yield from wrapped(f'note: {note}', width)
-
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         return {
@@ -97,7 +81,24 @@ class Explanation:
         }
 
     def __repr__(self) -> str:
-        return '\n'.join(self.lines())
+        return '\n'.join(lines_of(self.to_json()))
+
+
+def lines_of(plan: Mapping[str, Any], width: int = WIDTH) -> Iterator[str]:
+    """The text of :meth:`Explanation.to_json`; no line is longer than ``width``, unless a single word is."""
+    yield from wrapped(f'{plan["method"]} on {plan["benchmark"]}', width)
+    yield ''
+    yield 'stages'
+    for number, step in enumerate(plan['stages'], start=1):
+        shared = f' (shared with {PLAIN})' if step['shared'] and plan['method'] != PLAIN else ''
+        yield from wrapped(f'{number}. {step["kind"]}: {step["what"]}{shared}', width, 2)
+    yield ''
+    same = 'training is the same, what follows it is not' if plan['stages'][1:] else 'in nothing'
+    yield f'differs from {PLAIN}' + ('' if plan['differences'] else f': {same}')
+    for difference in plan['differences']:
+        yield from wrapped(f'{difference["where"]}: {difference["here"]}; {PLAIN}: {difference["plain"]}', width, 2)
+    for note in plan['notes']:
+        yield from wrapped(f'note: {note}', width)
 
 
 def explain(method: Specs, benchmark: Benchmark) -> Explanation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 from rich.filesize import decimal
 from rich.table import Table
@@ -11,8 +12,10 @@ from ltbench.benchmark import load_benchmark
 from ltbench.config import config_names
 from ltbench.console import make_console, say
 from ltbench.data import FileSplit, LongTailData, load_data
+from ltbench.data.derived import data_root
 from ltbench.data.listed import ListedLT
 from ltbench.errors import EXIT_FAILED, UsageError
+from ltbench.grid.answer import remembered
 from ltbench.registry import DATASETS, lookup
 
 
@@ -21,9 +24,21 @@ def list_data() -> None:
     table = Table('benchmark', 'data set', 'state', box=None)
     for name in config_names('benchmarks'):
         data_class = _data_class(name)
-        state = ', '.join(dict.fromkeys(status.state for status in data_class.glance())) or 'nothing to download'
-        table.add_row(name, data_class.title, state)
+        table.add_row(name, data_class.title, ', '.join(_states(data_class)) or 'nothing to download')
     make_console().print(table)
+
+
+def _states(data_class: type[LongTailData]) -> list[str]:
+    """What is said of its files. Of those that are whole it is remembered until one, or a folder of them, changes."""
+    answers = remembered(f'data ls {data_class.__name__}')
+    if answers is not None and (answer := answers.find()) is not None:
+        return answer['said']
+    statuses = data_class.glance()
+    states = list(dict.fromkeys(status.state for status in statuses))
+    if answers is not None and states == ['whole']:
+        files = [Path(status.detail) for status in statuses]
+        answers.keep(states, [*files, *(path.parent for path in files), data_root()])
+    return states
 
 
 def get_data(benchmark: str) -> int:

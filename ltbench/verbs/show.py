@@ -19,7 +19,9 @@ from ltbench.console import make_console, say
 from ltbench.data import load_data
 from ltbench.errors import DataError, UsageError, unknown
 from ltbench.evaluation.metrics import describe_groups
-from ltbench.grid.explain import Explanation, explain, in_words, wrapped
+from ltbench.grid.answer import remembered
+from ltbench.grid.explain import explain, in_words, lines_of, wrapped
+from ltbench.grid.selection import Selection, built_in_methods, has_plug_ins
 from ltbench.method import Option
 from ltbench.recipe import WORDS
 from ltbench.record import read_records, reference_root, results_root
@@ -47,10 +49,9 @@ def show(name: str, benchmark: str, plugin_files: Iterable[str], write: Callable
     Raises:
         UsageError: If nothing is called so; near misses of all three kinds are named.
     """
-    plugins.load(plugin_files)
-    things = list(_things(name, benchmark))
+    things = list(_things(name, benchmark, list(plugin_files)))
     if write is not None:
-        write(json.dumps(things, indent=1, default=Explanation.to_json) + '\n')
+        write(json.dumps(things, indent=1) + '\n')
     else:
         console = make_console()
         width = min(console.width, WIDEST)
@@ -61,20 +62,22 @@ def show(name: str, benchmark: str, plugin_files: Iterable[str], write: Callable
         say(line)
 
 
-def _things(name: str, benchmark: str) -> Iterator[Thing]:
+def _things(name: str, benchmark: str, plugin_files: list[str]) -> Iterator[Thing]:
     specs = parse_specs(name)
-    kinds = {
-        'method': plugins.method_names(), 'benchmark': config_names('benchmarks'), 'suite': config_names('suites'),
-    }  # fmt: skip
-    found = False
-    for kind, known in kinds.items():
-        if all(spec.name in known for spec in specs) and (kind == 'method' or not specs[1:]):
-            if kind == 'suite' and specs[0].options:
-                continue
-            found = True
-            yield {'kind': kind, 'name': name, **_KINDS[kind](name, specs, benchmark)}
-    if not found:
-        names = {name for known in kinds.values() for name in known}
+    methods = _method_names(plugin_files)
+    is_method = all(spec.name in methods for spec in specs)
+    if is_method:
+        method = _remembered_method(specs, benchmark, plugin_files)
+        rows, others = _recorded(str(specs), [spec.name for spec in specs])
+        yield {'kind': 'method', 'name': name, **method, 'recorded': rows, 'recorded_with_more': others}
+    is_benchmark = not specs[1:] and specs[0].name in config_names('benchmarks')
+    if is_benchmark:
+        yield {'kind': 'benchmark', 'name': name, **_benchmark(name)}
+    is_suite = not specs[1:] and not specs[0].options and specs[0].name in config_names('suites')
+    if is_suite:
+        yield {'kind': 'suite', 'name': name, **_suite(name)}
+    if not (is_method or is_benchmark or is_suite):
+        names = {*methods, *config_names('benchmarks'), *config_names('suites')}
         stranger = next((spec.name for spec in specs if spec.name not in names), None)
         if stranger is None:
             raise UsageError(f'{name!r} joins what is no method, or sets options of a suite')
@@ -84,16 +87,35 @@ def _things(name: str, benchmark: str) -> Iterator[Thing]:
 # ---------------------------------------------------------------------------------------------- methods
 
 
-def _method(name: str, specs: Specs, benchmark: str) -> Thing:
+def _method_names(plugin_files: list[str]) -> frozenset[str]:
+    """Of plug-ins they are known once these are loaded, of our own files before, which would import torch."""
+    if plugin_files or has_plug_ins() or not built_in_methods():
+        plugins.load(plugin_files)
+        return frozenset(plugins.method_names())
+    return built_in_methods()
+
+
+def _remembered_method(specs: Specs, benchmark: str, plugin_files: list[str]) -> Thing:
+    """What code says of a method, from before as long as no code has changed; with plug-ins it is asked each time."""
+    asked = Selection(benchmarks=(benchmark,), methods=(str(specs),))
+    answers = None if plugin_files else remembered('show', asked)
+    if answers is not None and (answer := answers.find()) is not None:
+        return json.loads(answer['said'])
+    plugins.load(plugin_files)
+    method = _method(specs, benchmark)
+    if answers is not None and not plugins.not_loaded():
+        answers.keep(json.dumps(method))  # as text: the order of options counts
+    return method
+
+
+def _method(specs: Specs, benchmark: str) -> Thing:
     parts = []
     for spec in specs:
-        cls = METHODS.module_dict[spec.name]
+        cls = lookup(METHODS, spec.name)
         doc = inspect.getdoc(cls) or ''
         options = {key: _option(option) for key, option in cls.options().items()}
         parts.append({'name': spec.name, 'doc': doc, 'paper': paper_of(doc), 'options': options})
-    rows, others = _recorded(str(specs), [spec.name for spec in specs])
-    plan = explain(specs, load_benchmark(benchmark))
-    return {'parts': parts, 'plan': plan, 'recorded': rows, 'recorded_with_more': others}
+    return {'parts': parts, 'plan': explain(specs, load_benchmark(benchmark)).to_json()}
 
 
 def _option(option: Option) -> dict[str, Any]:
@@ -162,8 +184,7 @@ def _method_text(thing: Thing, width: int) -> Iterator[str]:
             for where, value in option['on'].items():
                 yield from wrapped(f'on {where}: {value}', width, 6)
         yield ''
-    plan: Explanation = thing['plan']
-    yield from plan.lines(width)
+    yield from lines_of(thing['plan'], width)
     yield ''
     rows, others = thing['recorded'], thing['recorded_with_more']
     title = 'recorded top-1 in %, mean ± std over seeds' if rows else f'recorded: nothing in {results_root()}'
@@ -183,9 +204,9 @@ def _method_text(thing: Thing, width: int) -> Iterator[str]:
 # ---------------------------------------------------------------------------------------------- benchmarks, suites
 
 
-def _benchmark(name: str, specs: Specs, benchmark: str) -> Thing:
+def _benchmark(name: str) -> Thing:
     found = load_benchmark(name)
-    presets = read_config('benchmarks', specs[0].name)[0].get('presets', {})
+    presets = read_config('benchmarks', found.name)[0].get('presets', {})
     return {
         'doc': found.doc.removeprefix(f'{found.name}: '),
         'data_set': lookup(DATASETS, found.data['type']).title,
@@ -238,7 +259,7 @@ def _benchmark_text(thing: Thing, width: int) -> Iterator[str]:
     )
 
 
-def _suite(name: str, specs: Specs, benchmark: str) -> Thing:
+def _suite(name: str) -> Thing:
     suite: Suite = load_suite(name)
     return {
         'doc': suite.doc,
@@ -278,7 +299,6 @@ def _paragraphs(doc: str, width: int) -> Iterator[str]:
         yield from wrapped(' '.join(paragraph.replace('``', '`').split()), width, hang=0)
 
 
-_KINDS = {'method': _method, 'benchmark': _benchmark, 'suite': _suite}
 _TEXTS: dict[str, Callable[[Thing, int], Iterator[str]]] = {
     'method': _method_text, 'benchmark': _benchmark_text, 'suite': _suite_text,
 }  # fmt: skip

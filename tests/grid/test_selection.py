@@ -56,6 +56,7 @@ def test_a_method_file_that_cannot_be_read_is_no_traceback(tmp_path, monkeypatch
 COMMANDS = [
     ('run', '-m', 'emr'), ('run', 'digitz'), ('status', '-m', 'emr'), ('status', 'digits'),
     ('run', 'digits', '--dry-run'), ('ls', 'methods'), ('ls', 'suites'), ('data', 'ls'),
+    ('show', 'nbn+crt'), ('show', 'nbm'), ('show', 'digits_lt'),
 ]  # fmt: skip
 
 
@@ -64,7 +65,7 @@ def test_what_is_answered_without_torch(sandbox, words):
     """What takes code is remembered from the first time on."""
     code = 'import sys\nfrom ltbench.cli import main\ntry:\n    main()\nexcept SystemExit:\n    pass\n'
     code += "assert 'torch' not in sys.modules, 'torch'"
-    if words[0] in ('status', 'ls') or '--dry-run' in words:
+    if words[0] in ('status', 'ls', 'show') or '--dry-run' in words:
         subprocess.run([sys.executable, '-m', 'ltbench.cli', *words], capture_output=True, check=False)
     ended = subprocess.run([sys.executable, '-c', code, *words], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr

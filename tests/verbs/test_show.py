@@ -72,6 +72,16 @@ def test_json_has_what_the_text_has(text):
     assert (row['suite'], row['seeds'], row['top1_mean'], row['top1_std']) == ('cifar', 1, 50.0, None)
 
 
+def test_what_is_remembered_is_what_was_found(text, monkeypatch):
+    """Of all methods alone, and of some with options: the same text, and the same for programs."""
+    names = [*method_names(), 'nbn(normalize=weight)+crt']
+    found = [(text(name), text(name, as_json=True)) for name in names]
+    monkeypatch.setattr(verb, '_method', lambda *_: pytest.fail('asked again'))
+    assert [(text(name), text(name, as_json=True)) for name in names] == found
+    with pytest.raises(pytest.fail.Exception):
+        text('nbn', 'cifar100_lt')
+
+
 def test_what_is_called_alike_is_shown_one_after_the_other(text):
     kinds = [thing['kind'] for thing in text('cifar10_lt', as_json=True)]
     assert kinds == ['benchmark', 'suite']
