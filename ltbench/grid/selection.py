@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ltbench.benchmark import load_benchmark
+from ltbench.config import config_names
 from ltbench.errors import UsageError, unknown
 from ltbench.places import ENTRY_POINT_GROUP
 from ltbench.spec import parse_specs
@@ -98,11 +99,14 @@ def _is_number(value: Any) -> bool:
 def choose_suite(selection: Selection) -> Suite:
     """The suite to run: a named one, narrowed or changed; or one made for the benchmarks given.
 
-    ``-b`` without a suite runs ``erm`` with seed 0 on that benchmark, under a suite named after it.
+    ``-b`` without a suite runs ``erm`` with seed 0 on that benchmark, under a suite named after it: ``cifar100_lt``, or
+    ``cifar10_lt_runs`` where there is a suite of the benchmark's name, among whose results the runs do not belong.
     """
     if selection.suite is None and selection.benchmarks:
         name = '+'.join(dict.fromkeys(spec.name for text in selection.benchmarks for spec in parse_specs(text)))
-        suite = Suite(name.replace('/', '_').removesuffix('.py'), selection.benchmarks, (parse_specs('erm'),), (0,))
+        name = name.replace('/', '_').removesuffix('.py')
+        name += '_runs' if name in config_names('suites') else ''
+        suite = Suite(name, selection.benchmarks, (parse_specs('erm'),), (0,))
     else:
         suite = load_suite(selection.suite or 'digits')
     return replace(

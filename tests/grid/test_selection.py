@@ -11,7 +11,7 @@ import pytest
 from ltbench import plugins
 from ltbench.errors import UsageError
 from ltbench.grid import selection as selection_module
-from ltbench.grid.selection import Selection, built_in_methods, check_names
+from ltbench.grid.selection import Selection, built_in_methods, check_names, choose_suite
 from ltbench.registry import METHODS
 
 
@@ -34,6 +34,19 @@ def test_names_read_from_text_are_those_that_are_registered():
 def test_a_misspelled_name_is_told(selection, said):
     with pytest.raises(UsageError, match=said):
         check_names(selection)
+
+
+@pytest.mark.parametrize(
+    ('benchmarks', 'name'),
+    [
+        (('cifar100_lt(imbalance_factor=10)',), 'cifar100_lt'),
+        (('cifar10_lt',), 'cifar10_lt_runs'),  # there is a suite cifar10_lt
+        (('cifar10_lt', 'digits_lt', 'cifar10_lt(epochs=5)'), 'cifar10_lt+digits_lt'),
+    ],
+)
+def test_runs_of_a_benchmark_alone_are_not_among_the_results_of_a_suite(benchmarks, name):
+    suite = choose_suite(Selection(benchmarks=benchmarks))
+    assert (suite.name, suite.benchmarks, suite.seeds) == (name, benchmarks, (0,))
 
 
 def test_methods_of_plug_ins_are_looked_up_later(monkeypatch):

@@ -91,7 +91,7 @@ def test_imagenet_lt_trains_selects_tests_and_records(imagenet, ltbench, sandbox
         LTBENCH_DATA=str(imagenet.parent),
     )
     assert 'imagenet_lt / tau_norm / seed 0  top-1' in printed
-    records = [json.loads(path.read_text()) for path in sandbox.glob('results/imagenet_lt/records/*.json')]
+    records = [json.loads(path.read_text()) for path in sandbox.glob('results/imagenet_lt_runs/records/*.json')]
     by_method = {record['method']: record for record in records}
     assert by_method['erm']['class_counts'] == [12, 5, 3]
     assert by_method['erm']['class_names'] == ['n00', 'n01', 'n02']

@@ -90,8 +90,8 @@ def test_cifar10_lt_from_the_official_pickles(cifar10, sandbox, ltbench):
     after = {path.name for path in (cifar10 / '.ltbench-cache').glob('*.npy')}
     assert len(after) == 2
     assert len(after & caches.keys()) == 1  # the test part is as it was
-    assert not (sandbox / 'results/cifar10_lt/superseded').exists()  # other data have a table of their own
-    assert len(list((sandbox / 'results/cifar10_lt/records').glob('*.json'))) == 2
+    assert not (sandbox / 'results/cifar10_lt_runs/superseded').exists()  # other data have a table of their own
+    assert len(list((sandbox / 'results/cifar10_lt_runs/records').glob('*.json'))) == 2
 
 
 @pytest.mark.slow

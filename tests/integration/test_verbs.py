@@ -255,7 +255,7 @@ def test_status_leaves_recorded_runs_alone_when_it_is_asked_to(main, capsys):
 @pytest.mark.usefixtures('sandbox')
 def test_where_a_grid_stands_is_shown_without_its_data(main, capsys):
     words = ['-b', 'cifar10_lt', '-m', 'erm', '-m', 'nbn']
-    write(make_record('erm', 0), 'cifar10_lt')
+    write(make_record('erm', 0), 'cifar10_lt_runs')
     assert main('status', *words, '--json') == 0
     assert {row['method']: row['state'] for row in json.loads(capsys.readouterr().out)} == {
         'erm': 'recorded', 'nbn': 'pending',
