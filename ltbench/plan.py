@@ -16,6 +16,13 @@ CHANGEABLE = ('loss', 'class_weights', 'sampler', 'mixing')
 
 PLAIN_SAMPLER = {'type': 'InstanceBalanced'}
 
+_FAVOURING = {
+    'sampler': 'does the sampler',
+    'class_weights': 'do class weights',
+    'partner_sampler': 'does the sampler of the second stream',
+}
+"""Slots that favour rare classes if filled, in the words of a note."""
+
 SLOTS = (
     'head', 'normalization', 'rectification', 'views', 'objective', 'partner_sampler', 'update', 'average', *CHANGEABLE,
 )  # fmt: skip
@@ -236,14 +243,15 @@ class Plan:
         if any(config.get('views') for kind, config in self.follow_ups if kind == 'posthoc'):
             notes.append('the post-hoc step learns from the test images, without their labels: it is transductive')
         history = [stage for stage in self.stages() if stage.kind == 'train'][-1].config['history']
-        for slot in ('sampler', 'class_weights'):
+        partner_sampler = self.settings['partner_sampler']
+        for slot, words in _FAVOURING.items():
             if any(
-                _corrects_prior(in_force['loss']) and in_force[slot] not in (None, PLAIN_SAMPLER)
+                _corrects_prior(in_force['loss'])
+                and {**in_force, 'partner_sampler': partner_sampler}[slot] not in (None, PLAIN_SAMPLER)
                 for in_force in history
             ):
                 notes.append(
-                    f'the loss corrects for class frequencies, and so {"does the" if slot == "sampler" else "do"} '
-                    f'{slot.replace("_", " ")}: rare classes are favoured twice'
+                    f'the loss corrects for class frequencies, and so {words}: rare classes are favoured twice'
                 )
         return notes
 

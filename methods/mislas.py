@@ -58,7 +58,7 @@ class MiSLAS(Method):
     Differs: the smoothed mass is spread over all classes as in the code (the paper spreads it over the others); the
     benchmark's recipe trains the first stage (published: 180 epochs on ImageNet-LT, 200 on iNaturalist, batch 256).
     Shifted BN is ``bn='train'``; values on other sets are ours. The code's README has better CIFAR results with weight
-    decay 5e-4 than with its files' 2e-4, as here. Its sampler goes on across epochs, which take one step more each.
+    decay 5e-4 than with its files' 2e-4, as here. Its sampler goes on across epochs, one step longer; ours begins anew.
     """
 
     title = 'MiSLAS'

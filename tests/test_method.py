@@ -404,6 +404,8 @@ def test_a_step_on_features_takes_the_place_of_a_head(stages: Stages, monkeypatc
         ('resample_class_balanced+balanced_softmax', 'so does the sampler'),
         ('deferred_resampling+la_loss', 'so does the sampler'),
         ('drw+vs_loss', 'so do class weights'),
+        ('bbn', ''),
+        ('bbn+balanced_softmax', 'so does the sampler of the second stream'),
         ('ldam_drw', ''),
         ('crt+balanced_softmax', ''),
     ],
