@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import gc
-import re
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,7 +16,6 @@ from ltbench.errors import EXIT_FAILED, LTBenchError, UsageError
 if TYPE_CHECKING:
     from ltbench.grid.selection import Selection
 
-MOST_SEEDS = 10_000  # in one range
 OF_THE_DISK = (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EMFILE)
 """Errors of files that somebody else has to mend, wherever they are met."""
 
@@ -43,6 +41,9 @@ Benchmarks = Annotated[
     list[str] | None,
     typer.Option('-b', '--benchmark', metavar='NAME', help='NAME or "NAME(imbalance_factor=50)"; may be repeated.'),
 ]
+OF_ONE_BENCHMARK = typer.Option(
+    '-b', '--benchmark', metavar='NAME', help='NAME or "NAME(imbalance_factor=50)": decides images and groups.'
+)
 Methods = Annotated[
     list[str] | None,
     typer.Option('-m', '--method', metavar='NAME', help='NAME, A+B or "NAME(option=value)"; may be repeated.'),
@@ -77,7 +78,7 @@ SkipMissing = Annotated[
 ]
 Figures = Annotated[bool, typer.Option('--figures/--no-figures', help='Draw, or only make the tables.')]
 Plugins = Annotated[
-    list[Path] | None, typer.Option('--plugin', metavar='FILE', help='A file with a method of yours; may be repeated.')
+    list[str] | None, typer.Option('--plugin', metavar='FILE', help='A file with a method of yours; may be repeated.')
 ]
 
 
@@ -152,16 +153,18 @@ def run(
     dry_run: Annotated[bool, typer.Option('--dry-run', help='Show what would be trained and what is found.')] = False,
 ) -> None:
     """Plan, train what is missing, record, report."""
-    from ltbench.grid.selection import Execution
+    from ltbench.grid.selection import Execution, Selection, check_names
+    from ltbench.spec import parse_assignments, parse_seeds
 
-    files = tuple(str(path) for path in plugin or ())
     execution = Execution(
-        executor, workers, timeout, gpus_per_stage, _assignments(slurm or []), tuple(track or ()), eval_every, files,
-        figures,
+        executor, workers, timeout, gpus_per_stage, parse_assignments(slurm or ()), tuple(track or ()), eval_every,
+        tuple(plugin or ()), figures,
     )  # fmt: skip
-    selection = _selection(
-        suite, benchmark, method, seeds, preset, option, plugin, scale_lr, skip_recorded, skip_missing
-    )
+    selection = Selection(
+        suite, tuple(benchmark or ()), tuple(method or ()), parse_seeds(seeds), preset,
+        parse_assignments(option or ()), scale_lr, skip_recorded, skip_missing,
+    )  # fmt: skip
+    check_names(selection, plugin or ())  # before torch is imported
     if dry_run:
         if executor != 'local':
             from ltbench.registry import EXECUTORS, lookup
@@ -169,7 +172,7 @@ def run(
             lookup(EXECUTORS, executor)
         from ltbench.verbs.dry_run import show_plan
 
-        show_plan(selection, files)
+        show_plan(selection, execution.plugins)
         return
     question = None
     if executor == 'local' and not (plugin or track or eval_every):
@@ -191,12 +194,7 @@ def score(
     file: Annotated[
         Path, typer.Argument(metavar='FILE', help='Logits or predicted classes of the test images: .npz, .npy or .csv.')
     ],
-    benchmark: Annotated[
-        str,
-        typer.Option(
-            '-b', '--benchmark', metavar='NAME', help='NAME or "NAME(imbalance_factor=50)": decides images and groups.'
-        ),
-    ],
+    benchmark: Annotated[str, OF_ONE_BENCHMARK],
     name: Annotated[str, typer.Option(metavar='TEXT', help='What the method is called.')],
     seed: Annotated[int, typer.Option(min=0, metavar='N', help='Seed of its training.')] = 0,
     claim: Annotated[
@@ -214,10 +212,11 @@ def score(
     """
     from ltbench import plugins
     from ltbench.benchmark import load_benchmark
+    from ltbench.spec import parse_assignments
     from ltbench.verbs.score import score as score_file
 
     plugins.load()  # those of $LTBENCH_PLUGINS may have the data set
-    score_file(file, load_benchmark(benchmark, preset), name, seed, _assignments(claim or []), suite)
+    score_file(file, load_benchmark(benchmark, preset), name, seed, parse_assignments(claim or ()), suite)
 
 
 @app.command('eval', short_help='Score a recorded run again, or a published checkpoint.')
@@ -233,12 +232,7 @@ def evaluate(
         str | None,
         typer.Option('--from', metavar='SOURCE', help='nbn, classifier-balancing, ldam-drw or torchvision.'),
     ] = None,
-    benchmark: Annotated[
-        str | None,
-        typer.Option(
-            '-b', '--benchmark', metavar='NAME', help='NAME or "NAME(imbalance_factor=50)": decides images and groups.'
-        ),
-    ] = None,
+    benchmark: Annotated[str | None, OF_ONE_BENCHMARK] = None,
     preset: Preset = None,
     option: Annotated[
         list[str] | None,
@@ -311,14 +305,17 @@ def evaluate(
         )
     if (mean is None) != (std is None):
         raise UsageError('--mean and --std belong together: give both, or none for those of the source')
-    pixels = (_numbers('--mean', mean), _numbers('--std', std)) if mean is not None and std is not None else None
+    from ltbench.spec import parse_assignments, parse_numbers
+
+    pixels = (
+        (parse_numbers('--mean', mean), parse_numbers('--std', std)) if mean is not None and std is not None else None
+    )
     from ltbench import plugins
     from ltbench.benchmark import load_benchmark
     from ltbench.engine.imported import score_checkpoint
 
     plugins.load()  # those of $LTBENCH_PLUGINS may have the data set or the network
-
-    chosen = load_benchmark(benchmark, preset, _assignments(option or []))
+    chosen = load_benchmark(benchmark, preset, parse_assignments(option or ()))
     for line in score_checkpoint(checkpoint, source, chosen, suite or 'imported', pixels):
         typer.echo(line)
 
@@ -398,14 +395,18 @@ def status(
 ) -> None:
     """Show which runs are done, recorded, running, pending, stale, blocked or failed, with reasons."""
     from ltbench.console import machine_output
+    from ltbench.grid.selection import Selection, check_names
+    from ltbench.spec import parse_assignments, parse_seeds
 
-    selection = _selection(
-        suite, benchmark, method, seeds, preset, option, plugin, scale_lr, skip_recorded, skip_missing
-    )
+    selection = Selection(
+        suite, tuple(benchmark or ()), tuple(method or ()), parse_seeds(seeds), preset,
+        parse_assignments(option or ()), scale_lr, skip_recorded, skip_missing,
+    )  # fmt: skip
+    check_names(selection, plugin or ())  # before torch is imported
     from ltbench.verbs.status import status as show_status
 
     with machine_output() if as_json else nullcontext() as write:
-        show_status(selection, [str(p) for p in plugin or ()], watch, write)
+        show_status(selection, plugin or [], watch, write)
 
 
 @app.command('ls', short_help='List methods, benchmarks, suites, figures or runs.')
@@ -424,11 +425,12 @@ def ls(
 ) -> None:
     """List methods, benchmarks, suites, kinds of figures or recorded runs, one line each."""
     from ltbench.console import machine_output
+    from ltbench.spec import parse_seeds
     from ltbench.verbs.ls import Filter, list_things
 
-    wanted = Filter(suite, tuple(benchmark or ()), tuple(method or ()), _seeds(seeds))
+    wanted = Filter(suite, tuple(benchmark or ()), tuple(method or ()), parse_seeds(seeds))
     with machine_output() if as_json else nullcontext() as write:
-        code = list_things(what, [str(p) for p in plugin or ()], write, wanted)
+        code = list_things(what, plugin or [], write, wanted)
     raise typer.Exit(code)
 
 
@@ -446,7 +448,7 @@ def show(
     from ltbench.verbs.show import show as show_thing
 
     with machine_output() if as_json else nullcontext() as write:
-        show_thing(name, benchmark, [str(p) for p in plugin or ()], write)
+        show_thing(name, benchmark, plugin or [], write)
 
 
 @app.command(short_help='Test that methods keep the contract.')
@@ -457,7 +459,7 @@ def check(
     """Test that methods keep the contract: yours as well as the built-in ones."""
     from ltbench.verbs.check import check_methods
 
-    raise typer.Exit(check_methods(method or [], [str(p) for p in plugin or ()]))
+    raise typer.Exit(check_methods(method or [], plugin or []))
 
 
 @app.command(short_help='Measure this machine: our path against references.')
@@ -565,9 +567,8 @@ def main() -> None:
     """Entry of the console script: errors a user can mend are one line, everything else is a traceback."""
     from ltbench.console import say, tolerant_streams
 
-    gc.set_threshold(
-        100_000, 50, 50
-    )  # much is made, little of it is garbage: of 10,000 records each look takes a second
+    # much is made, little of it is garbage: of 10,000 records each look takes a second
+    gc.set_threshold(100_000, 50, 50)
     with tolerant_streams() as lost:
         code: object = 0
         try:
@@ -609,63 +610,6 @@ def _answered(selection: Selection, figures: bool) -> str | None:
         show(answer['said'], make_console())
         raise typer.Exit
     return question
-
-
-def _selection(
-    suite: str | None,
-    benchmark: list[str] | None,
-    method: list[str] | None,
-    seeds: str | None,
-    preset: str | None,
-    option: list[str] | None,
-    plugin: list[Path] | None,
-    scale_lr: bool,
-    skip_recorded: bool,
-    skip_missing: bool,
-) -> Selection:
-    """What `run` and `status` are about; misspelled names end here, before torch is imported."""
-    from ltbench.grid.selection import Selection, check_names
-
-    options = _assignments(option or [])
-    chosen = Selection(
-        suite,
-        tuple(benchmark or ()),
-        tuple(method or ()),
-        _seeds(seeds),
-        preset,
-        options,
-        scale_lr,
-        skip_recorded,
-        skip_missing,
-    )
-    check_names(chosen, plugin or ())
-    return chosen
-
-
-def _seeds(text: str | None) -> tuple[int, ...]:
-    """``'0,1,5-7'`` -> 0, 1, 5, 6, 7."""
-    seeds: dict[int, None] = {}
-    for item in text.split(',') if text is not None else ():
-        match = re.fullmatch(r'\s*(\d+)\s*(?:-\s*(\d+)\s*)?', item, flags=re.ASCII)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if not 0 <= last - first < MOST_SEEDS:
-            raise UsageError(f'cannot read seeds {text!r}: expected whole numbers, 0 or larger, like 0,1,2 or 0-4')
-        seeds |= dict.fromkeys(range(first, last + 1))
-    return tuple(seeds)
-
-
-def _numbers(option: str, text: str) -> tuple[float, ...]:
-    """``'0.5,0.4'`` -> 0.5, 0.4."""
-    try:
-        return tuple(float(item) for item in text.split(','))
-    except ValueError:
-        raise UsageError(f'cannot read {option} {text!r}: expected numbers with commas, like 0.49,0.48,0.45') from None
-
-
-def _assignments(items: list[str]) -> dict[str, object]:
-    from ltbench.spec import parse_assignment
-
-    return dict(parse_assignment(item) for item in items)
 
 
 if __name__ == '__main__':

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ltbench.errors import UsageError, unknown
 from ltbench.recipe import shortened
+
+MOST_SEEDS = 10_000  # in one range
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,31 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     except (ValueError, SyntaxError):
         words = {'true': True, 'false': False, 'none': None}
         return key.strip(), words.get(value.strip().lower(), value.strip())
+
+
+def parse_assignments(items: Iterable[str]) -> dict[str, Any]:
+    """The last of those that set the same holds, see :func:`parse_assignment`."""
+    return dict(map(parse_assignment, items))
+
+
+def parse_seeds(text: str | None) -> tuple[int, ...]:
+    """``'0,1,5-7'`` -> 0, 1, 5, 6, 7; none where nothing was typed."""
+    seeds: dict[int, None] = {}
+    for item in text.split(',') if text is not None else ():
+        match = re.fullmatch(r'\s*(\d+)\s*(?:-\s*(\d+)\s*)?', item, flags=re.ASCII)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not 0 <= last - first < MOST_SEEDS:
+            raise UsageError(f'cannot read seeds {text!r}: expected whole numbers, 0 or larger, like 0,1,2 or 0-4')
+        seeds |= dict.fromkeys(range(first, last + 1))
+    return tuple(seeds)
+
+
+def parse_numbers(option: str, text: str) -> tuple[float, ...]:
+    """``'0.5,0.4'`` -> 0.5, 0.4."""
+    try:
+        return tuple(float(item) for item in text.split(','))
+    except ValueError:
+        raise UsageError(f'cannot read {option} {text!r}: expected numbers with commas, like 0.49,0.48,0.45') from None
 
 
 def pieces(text: str, separator: str) -> list[str]:

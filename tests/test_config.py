@@ -9,12 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ltbench import cli
 from ltbench.benchmark import load_benchmark, table_of
 from ltbench.config import config_names, read_config
 from ltbench.errors import UsageError, unknown
 from ltbench.registry import METHODS
-from ltbench.spec import Spec, parse_assignment, parse_specs
+from ltbench.spec import Spec, parse_assignment, parse_seeds, parse_specs
 from ltbench.suite import load_suite
 
 BENCHMARK = '''"""A benchmark of the tests."""
@@ -434,10 +433,10 @@ def test_near_misses_do_not_mind_the_case(name: str, meant: str) -> None:
     [('0', (0,)), ('0-4', (0, 1, 2, 3, 4)), ('3,1-2,1', (3, 1, 2)), (' 7 , 8 - 9', (7, 8, 9)), (None, ())],
 )
 def test_seeds_may_be_ranges(text: str | None, seeds: tuple[int, ...]) -> None:
-    assert cli._seeds(text) == seeds
+    assert parse_seeds(text) == seeds
 
 
 @pytest.mark.parametrize('text', ['', '-1', '4-0', '1.5', 'a', '0-', '0--3', '0-99999999999', '\u0663', '0,,1'])
 def test_seeds_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match='cannot read seeds'):
-        cli._seeds(text)
+        parse_seeds(text)

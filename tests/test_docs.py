@@ -14,7 +14,8 @@ import typer
 
 from ltbench import cli
 from ltbench.config import config_names
-from ltbench.grid.selection import built_in_methods
+from ltbench.grid.selection import Selection, built_in_methods, check_names
+from ltbench.spec import parse_assignments, parse_seeds
 
 ROOT = Path(__file__).parents[1]
 GENERATED = {'methods', 'reproduce', 'gallery', '_build', 'record_fields.md', 'figures.md'}
@@ -59,11 +60,11 @@ def test_a_command_is_understood(page, command):
     except typer.Exit:  # --version
         return
     if verb in ('run', 'status'):
-        keys = ('suite', 'benchmark', 'method', 'preset', 'option', 'scale_lr', 'seeds', 'skip_recorded')
-        chosen = {key: values[key] for key in keys}
-        chosen['method'] = [name for name in values['method'] or () if not _named_by_the_reader(name)]
-        if not any(_named_by_the_reader(name) for name in [values['suite'], *(values['benchmark'] or ())]):
-            cli._selection(**chosen, plugin=[], skip_missing=values['skip_missing'])
+        parse_seeds(values['seeds']), parse_assignments(values['option'] or ())
+        methods = tuple(name for name in values['method'] or () if not _named_by_the_reader(name))
+        benchmarks = tuple(values['benchmark'] or ())
+        if not any(_named_by_the_reader(name) for name in [values['suite'], *benchmarks]):
+            check_names(Selection(values['suite'], benchmarks, methods, preset=values['preset']))
     for key, known in _known(verb).items():
         name = values.get(key)
         for each in re.split(r'\+', name if isinstance(name, str) else ''):

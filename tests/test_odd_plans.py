@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 
-from ltbench import cli
 from ltbench.benchmark import load_benchmark
 from ltbench.config import read_config
 from ltbench.errors import LTBenchError, UsageError
 from ltbench.grid.planning import expand
-from ltbench.spec import parse_specs
+from ltbench.spec import parse_assignments, parse_specs
 from ltbench.suite import Suite, load_suite
 
 PLANS = int(os.environ.get('ODD_PLANS', 80))
@@ -97,7 +96,7 @@ def test_an_odd_option_is_planned_or_refused_in_words(sandbox):
     for _ in range(PLANS):
         key, value = chance.choice(keys), chance.choice(ODD)
         try:
-            options = cli._assignments([f'{key}={value}'])
+            options = parse_assignments([f'{key}={value}'])
         except LTBenchError:
             continue
         plan('digits_lt', options=options)
