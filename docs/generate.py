@@ -18,6 +18,7 @@ from ltbench.errors import UsageError
 from ltbench.method import make_plan
 from ltbench.record_schema import Record
 from ltbench.report import Report, read_suite
+from ltbench.report.families import FAMILIES, NONE, family_of
 from ltbench.report.figures import FIGURES, OTHERS, draw_all
 from ltbench.suite import load_suite
 from ltbench.verbs.show import show
@@ -25,21 +26,6 @@ from ltbench.verbs.show import show
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / 'results'
 ON = 'cifar10_lt'  # the benchmark on which plans are shown
-FAMILIES = {
-    'baselines and controls': 'erm cosine_head wide',
-    're-sampling': 'resample_class_balanced resample_sqrt resample_progressive resample_repeat_factor '
-    'deferred_resampling',
-    're-weighting': 'class_balanced focal drw ce_drw',
-    'margins': 'ldam ldam_drw',
-    'decoupled training': 'crt lws tau_norm ncm disalign mislas weight_balancing los',
-    'logit adjustment': 'la_loss la_posthoc balanced_softmax vs_loss hcm',
-    'normalising BN, and its controls': 'nbn nbn_retrain bn_uniform bn_no_affine bn_decay',
-    'mixing': 'mixup mixup_drw remix cmo',
-    'experts and branches': 'ride ncl sade mdcs bbn',
-    'contrastive': 'bcl paco gpaco proco glmc',
-    'steps, averages, teachers': 'sam ema swa distill',
-}
-
 HABITS = """\
 Where a published code does otherwise than its paper, and accuracy depends on it, that is an option, as in
 `disalign(start=code)` or `weight_balancing(loss=bce, project=epoch, schedule=code)`. ImbSAM is `sam(eta=20)`. The
@@ -167,13 +153,10 @@ def _methods(shown: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     yield '# Methods\n'
     yield f'{len(shown)} methods, each one file of `methods/`. They are combined by a plus: `nbn+balanced_softmax`.\n'
     yield HABITS
-    families = {family: names.split() for family, names in FAMILIES.items()}
-    placed = {name for names in families.values() for name in names}
-    families['others'] = [name for name in shown if name not in placed]
-    for family, names in families.items():
-        if names:
-            yield f'## {family.capitalize()}\n'
-            parts = {name: shown[name]['parts'][0] for name in names}
+    for family, look in {**FAMILIES, '': NONE}.items():
+        parts = {name: thing['parts'][0] for name, thing in shown.items() if family_of(name) == family}
+        if parts:
+            yield f'## {look.title}\n'
             yield from _table(
                 ('method', 'what it does', 'paper'),
                 [

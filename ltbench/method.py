@@ -101,6 +101,8 @@ class Method:
         probes: Names of what is to be measured inside the networks of its runs, see :class:`ltbench.probes.Probe`; no
             part of what trains them.
         title: Its name in figures, as papers write it; '' is the name that it is registered under, spelled out.
+        family: The group of methods that it is of, whose colour and shape figures and the page give it; see
+            :data:`ltbench.report.families.FAMILIES`. '' or another one has those of no group.
 
     Raises:
         UsageError: For an unknown option, or a value outside its range.
@@ -108,6 +110,7 @@ class Method:
 
     probes: ClassVar[tuple[str, ...]] = ()
     title: ClassVar[str] = ''
+    family: ClassVar[str] = ''
 
     def __init__(self, benchmark: Benchmark, **options: Any) -> None:
         declared = self.options()

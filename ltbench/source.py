@@ -295,9 +295,9 @@ def _names(nodes: Iterable[Any]) -> Iterator[str]:
 def _code_of_file(path: str, methods: frozenset[str], named: frozenset[str]) -> str:
     """Hash of what a file says, apart from the Method classes that nothing names.
 
-    Comments, docstrings, annotations, layout and titles of methods do not count, nor does from which of our modules a
-    name is imported. The tree is written down field by field, because the text that ``ast.dump`` prints differs between
-    versions of Python. What cannot be parsed counts byte by byte.
+    Comments, docstrings, annotations, layout, titles and families of methods do not count, nor does from which of our
+    modules a name is imported. The tree is written down field by field, because the text that ``ast.dump`` prints
+    differs between versions of Python. What cannot be parsed counts byte by byte.
     """
     tree = _tree(path)
     if tree is None:
@@ -305,16 +305,16 @@ def _code_of_file(path: str, methods: frozenset[str], named: frozenset[str]) -> 
     body = _body(tree, methods - named)
     for node in body:
         if isinstance(node, ast.ClassDef) and node.name in methods:
-            node.body = [line for line in node.body if not _is_title(line)]
+            node.body = [line for line in node.body if not _is_for_readers(line)]
     used = frozenset(_names(node for node in body if not isinstance(node, _IMPORT)))
     said: list[str] = []
     _write(body, said, used, 'dataclass' in used or 'NamedTuple' in used)
     return hashlib.sha256(''.join(said).encode('utf-8', 'surrogatepass')).hexdigest()
 
 
-def _is_title(line: ast.stmt) -> bool:
-    """What figures call a method."""
-    return isinstance(line, ast.Assign) and [_last_name(target) for target in line.targets] == ['title']
+def _is_for_readers(line: ast.stmt) -> bool:
+    """What figures call a method, and whose colour they give it."""
+    return isinstance(line, ast.Assign) and [_last_name(target) for target in line.targets] in (['title'], ['family'])
 
 
 _IMPORT = (ast.Import, ast.ImportFrom)

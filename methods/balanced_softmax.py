@@ -32,6 +32,7 @@ class BalancedSoftmax(Method):
     """
 
     title = 'Balanced softmax'
+    family = 'logit adjustment'
 
     def apply(self, plan: Plan) -> Plan:
         """Replace the loss."""

@@ -71,6 +71,7 @@ class BilateralBranch(Method):
     """
 
     title = 'BBN'
+    family = 'experts'
     power = Option(2.0, between=(0.1, 10), help='how late learning moves: 2 is the parabola of the paper')
     reversal = Option(1.0, between=(0, 10), help='a class of the second stream is drawn with weight 1 / n ** reversal')
 

@@ -15,6 +15,7 @@ class BatchNormDecay(Method):
     """
 
     title = 'BN decay'
+    family = 'BN'
     probes = ('bn_vectors', 'channel_strength')
     weight_decay = Option(5e-3, between=(0, 1), help='on weight and bias of BN layers')
 

@@ -15,6 +15,7 @@ class UniformBatchNorm(Method):
     """
 
     title = 'Uniform BN'
+    family = 'BN'
     probes = ('bn_vectors', 'channel_strength')
     scope = Option('last_stage', choices=('last_stage', 'all'), help='which BN layers')
 

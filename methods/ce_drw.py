@@ -15,3 +15,4 @@ class CEDRW(DeferredReweighting):
     """
 
     title = 'CE-DRW'
+    family = 're-weighting'

@@ -35,6 +35,7 @@ class ClassBalanced(Method):
     """
 
     title = 'Class-balanced loss'
+    family = 're-weighting'
     beta = Option(0.9999, between=(0, 0.9999999), on={'cifar100_lt': 0.9}, help='of (1 - beta^n) / (1 - beta)')
 
     divide_by = Option('weights', choices=DIVIDE_BY, help='what the weighted sum over a batch is divided by')

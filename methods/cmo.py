@@ -75,6 +75,7 @@ class ContextRichOversampling(Method):
     """
 
     title = 'CMO'
+    family = 'mixing'
     probability = Option(0.5, between=(0, 1), help='share of batches that are mixed')
     alpha = Option(1.0, between=(1e-3, 100), help='of the Beta distribution of the share that is kept')
     power = Option(1.0, between=(0, 10), help='images of the second stream are drawn with weight 1 / n_c ** power')

@@ -15,6 +15,7 @@ class CosineClassifier(Method):
     """
 
     title = 'Cosine head'
+    family = 'baseline'
     scale = Option(30.0, between=(0.1, 1000), help='scale of the cosines')
 
     def apply(self, plan: Plan) -> Plan:

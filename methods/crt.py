@@ -20,6 +20,7 @@ class ClassifierRetraining(Method):
     """
 
     title = 'cRT'
+    family = 'two-stage'
     epochs = Option(
         30,
         between=(1, 1000),

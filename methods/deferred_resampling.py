@@ -17,6 +17,7 @@ class DeferredResampling(Method):
     """
 
     title = 'Deferred resampling'
+    family = 're-sampling'
     start = Option(0.8, between=(0, 1), on={'inat2018': 2 / 3}, help='share of the epochs trained plainly')
 
     def apply(self, plan: Plan) -> Plan:

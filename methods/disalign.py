@@ -71,6 +71,7 @@ class DisAlign(Method):
     """
 
     title = 'DisAlign'
+    family = 'two-stage'
     rho = Option(1.2, between=(0, 10), help='exponent of the class weights; 1.5 for a cosine head')
     epochs = Option(10, between=(1, 1000), on={'inat2018': 30})
     lr = Option(0.1, between=(0, 100))

@@ -49,6 +49,7 @@ class Distill(Method):
     """
 
     title = 'Distillation'
+    family = 'optimisation'
     teacher = Option('erm', help='the method of the teacher, as on the command line')
     weight = Option(0.5, between=(0, 1), help='of what the teacher says')
     temperature = Option(2.0, between=(1e-3, 100))

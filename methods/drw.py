@@ -19,6 +19,7 @@ class DeferredReweighting(Method):
     """
 
     title = 'DRW'
+    family = 're-weighting'
     start = Option(
         0.8, between=(0, 1), on={'inat2018': 2 / 3}, help='share of the epochs trained before the weights turn on'
     )

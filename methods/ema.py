@@ -42,6 +42,7 @@ class ExponentialMovingAverage(Method):
     """
 
     title = 'EMA'
+    family = 'optimisation'
     decay = Option(0.999, between=(0, 0.999999), help='share of the average that a step keeps')
 
     def apply(self, plan: Plan) -> Plan:

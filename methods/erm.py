@@ -14,6 +14,7 @@ class ERM(Method):
     """
 
     title = 'ERM'
+    family = 'baseline'
 
     def apply(self, plan: Plan) -> Plan:
         """Leave the plan as it is."""

@@ -44,6 +44,7 @@ class Focal(Method):
     """
 
     title = 'Focal loss'
+    family = 're-weighting'
     gamma = Option(1.0, between=(0, 10), help='0 is cross-entropy')
 
     def apply(self, plan: Plan) -> Plan:

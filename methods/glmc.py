@@ -80,6 +80,7 @@ class GlobalLocalMixtureConsistency(Method):
     """
 
     title = 'GLMC'
+    family = 'contrastive'
     consistency = Option(4.0, between=(0, 100), help='weight of the agreement', on={
         'cifar10_lt': 1.0, 'cifar10_lt(imbalance_factor=10)': 2.0, 'cifar100_lt(imbalance_factor=50)': 6.0,
         'imagenet_lt': 10.0, 'inat2018': 10.0,

@@ -88,6 +88,7 @@ class GeneralizedParametricContrast(Method):
     """
 
     title = 'GPaCo'
+    family = 'contrastive'
     contrast = 'ParametricContrast'
     weight = Option(0.01, between=(0, 1), on=dict(zip(LARGE, (0.045, 0.05, 0.02), strict=True)), help='of an image')
     temperature = Option(0.05, between=(1e-3, 10), on=dict.fromkeys(LARGE, 0.2))

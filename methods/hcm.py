@@ -49,6 +49,7 @@ class HardCategoryMining(Method):
     """
 
     title = 'HCM'
+    family = 'logit adjustment'
     share = Option(0.3, between=(0, 1), help='of the classes that the second term keeps')
 
     def apply(self, plan: Plan) -> Plan:

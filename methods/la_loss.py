@@ -46,6 +46,7 @@ class LogitAdjustment(Method):
     """
 
     title = 'Logit adjustment'
+    family = 'logit adjustment'
     tau = Option(1.0, between=(0, 10), help='strength of the adjustment')
 
     def apply(self, plan: Plan) -> Plan:

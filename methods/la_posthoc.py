@@ -42,6 +42,7 @@ class PostHocLogitAdjustmentMethod(Method):
     """
 
     title = 'Post-hoc LA'
+    family = 'logit adjustment'
     tau = Option(
         1.0, between=(0, 10), words=('validation',), help='strength; or chosen from 0 to 3 on validation images'
     )

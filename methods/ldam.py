@@ -48,6 +48,7 @@ class LDAM(Method):
     """
 
     title = 'LDAM'
+    family = 're-weighting'
     max_margin = Option(0.5, between=(0, 2), on={'inat2018': 0.3}, help='margin of the rarest class')
     scale = Option(30.0, between=(0.1, 1000), help='scale of the cosine logits')
 

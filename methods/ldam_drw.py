@@ -17,6 +17,7 @@ class LDAMDRW(LDAM, DeferredReweighting):
     """
 
     title = 'LDAM-DRW'
+    family = 're-weighting'
 
     def apply(self, plan: Plan) -> Plan:
         """Apply the one, then the other."""

@@ -42,6 +42,7 @@ class LabelOverSmoothing(Method):
     """
 
     title = 'LOS'
+    family = 'two-stage'
     smoothing = Option(0.98, between=(0, 1), help='share of the label that is spread over all classes')
     epochs = Option(20, between=(1, 1000), help='of the second stage')
     lr = Option(5e-4, between=(0, 100), help='of the second stage')

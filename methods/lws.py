@@ -47,6 +47,7 @@ class LearnableWeightScaling(Method):
     """
 
     title = 'LWS'
+    family = 'two-stage'
     epochs = Option(30, between=(1, 1000), on={'imagenet_lt': 5, 'inat2018': 5, 'places_lt': 5, 'fashion_mnist_lt': 10})
     lr = Option(0.1, between=(0, 100), on={'imagenet_lt': 0.2, 'inat2018': 0.2, 'places_lt': 0.2})
     weight_decay = Option(5e-4, between=(0, 1), on={'inat2018': 1e-4})

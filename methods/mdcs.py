@@ -75,6 +75,7 @@ class MoreDiverseExperts(Method):
     """
 
     title = 'MDCS'
+    family = 'experts'
     spread = Option(1.5, between=(0, 10), help='powers of the priors are 1 - spread, 1 and 1 + spread')
     weight = Option(0.6, between=(0, 100), help='of the self-distillation')
     expert_width = Option(0.75, between=(0.5, 4), on={'places_lt': 1.0}, help="channels of the experts' stages")

@@ -62,6 +62,7 @@ class MiSLAS(Method):
     """
 
     title = 'MiSLAS'
+    family = 'two-stage'
     alpha = Option(1.0, between=(1e-3, 100), on=dict.fromkeys(LARGE, 0.2), help='of mixup')
     head = Option(0.4, between=(0, 1), on={
         **per_factor('cifar10_lt', (100, 0.3), (50, 0.2), (10, 0.1)), 'digits_lt': 0.3, 'fashion_mnist_lt': 0.3,

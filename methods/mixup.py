@@ -16,6 +16,7 @@ class Mixup(Method):
     """
 
     title = 'mixup'
+    family = 'mixing'
     alpha = Option(1.0, between=(1e-3, 100), on={'imagenet_lt': 0.2, 'inat2018': 0.2, 'places_lt': 0.2})
 
     def apply(self, plan: Plan) -> Plan:

@@ -20,6 +20,7 @@ class MixupDRW(Mixup, DeferredReweighting):
     """
 
     title = 'mixup-DRW'
+    family = 'mixing'
 
     def apply(self, plan: Plan) -> Plan:
         """Apply the one, then the other."""

@@ -25,6 +25,7 @@ class NBN(Method):
     """
 
     title = 'NBN'
+    family = 'BN'
     probes = ('bn_vectors', 'channel_strength')
     normalize = Option('both', choices=('weight', 'bias', 'both'), help='which vectors')
     scope = Option(

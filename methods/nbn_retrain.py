@@ -21,6 +21,7 @@ class NBNRetrained(NBN):
     """
 
     title = 'NBN (retrained)'
+    family = 'BN'
     classifier = Option('trained', choices=('trained', 'fresh'), help='what the second stage begins with')
     sampling = Option('class_balanced', choices=('class_balanced', 'instance_balanced'), help='of the second stage')
     epochs = Option(30, between=(1, 1000), on={'imagenet_lt': 10, 'places_lt': 10}, help='of the second stage')

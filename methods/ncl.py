@@ -58,6 +58,7 @@ class NestedCollaborativeLearning(Method):
     """
 
     title = 'NCL'
+    family = 'experts'
     experts = Option(3, between=(2, 16), help='K')
     share = Option(0.3, between=(0, 1), help='of the classes that the nested terms keep')
     mutual = Option(0.6, between=(0, 100), help='factor of the divergences between networks')

@@ -49,6 +49,7 @@ class NCM(Method):
     """
 
     title = 'NCM'
+    family = 'two-stage'
     distance = Option('cl2n', choices=('cl2n', 'l2n', 'cosine'), help='how features are compared')
 
     def apply(self, plan: Plan) -> Plan:

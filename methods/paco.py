@@ -67,6 +67,7 @@ class ParametricContrastiveLearning(GeneralizedParametricContrast):
     """
 
     title = 'PaCo'
+    family = 'contrastive'
     contrast = 'MomentumContrast'
     weight = Option(0.01, between=(0, 1), on=dict.fromkeys(LARGE, 0.05), help='of an image')
     momentum = Option(0.999, between=(0, 1), help='share of the momentum encoder that a step keeps')

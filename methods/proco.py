@@ -87,6 +87,7 @@ class ProbabilisticContrastiveLearning(Method):
     """
 
     title = 'ProCo'
+    family = 'contrastive'
     weight = Option(1.0, between=(0, 100), help='of the contrastive loss')
     temperature = Option(0.1, between=(1e-3, 10), on={'imagenet_lt': 0.07, 'inat2018': 0.07})
     features = Option(128, between=(32, 65536), on={'imagenet_lt': 1024, 'inat2018': 1024}, help='of the projections')

@@ -51,6 +51,7 @@ class Remix(Method):
     """
 
     title = 'Remix'
+    family = 'mixing'
     alpha = Option(1.0, between=(1e-3, 100), help='of the Beta distribution')
     kappa = Option(3.0, between=(1, 1e6), help='how many times larger the other class must be')
     tau = Option(0.5, between=(0, 1), help='bound on the share of the image that loses its label')

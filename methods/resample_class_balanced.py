@@ -19,6 +19,7 @@ class ClassBalancedResampling(Method):
     """
 
     title = 'Class-balanced sampling'
+    family = 're-sampling'
     images_per_turn = Option(4, between=(1, 1024), help='consecutive images of a class each time its turn comes')
 
     across_epochs = Option(False, help='each epoch goes on with the images that the one before it left')

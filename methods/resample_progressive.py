@@ -83,6 +83,7 @@ class ProgressiveResampling(Method):
     """
 
     title = 'Progressive sampling'
+    family = 're-sampling'
     across_epochs = Option(False, help='no image of a class a second time before all had their turn, across epochs')
 
     def apply(self, plan: Plan) -> Plan:

@@ -56,6 +56,7 @@ class RepeatFactorResampling(Method):
     """
 
     title = 'Repeat-factor sampling'
+    family = 're-sampling'
     threshold = Option(
         1e-3,
         between=(0, 1),

@@ -16,6 +16,7 @@ class SquareRootResampling(Method):
     """
 
     title = 'Square-root sampling'
+    family = 're-sampling'
     power = Option(0.5, between=(0, 1), help='1 is instance-balanced, 0 class-balanced')
 
     def apply(self, plan: Plan) -> Plan:

@@ -68,6 +68,7 @@ class RIDE(Method):
     """
 
     title = 'RIDE'
+    family = 'experts'
     experts = Option(3, between=(2, 16), help='K')
     expert_width = Option(0.75, between=(0.5, 4), help="channels of the experts' stages")
     heads = Option('cosine', choices=('cosine', 'linear'), help='of each expert')

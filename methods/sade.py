@@ -76,6 +76,7 @@ class SelfSupervisedAggregation(Method):
     """
 
     title = 'SADE'
+    family = 'experts'
     tau = Option(2.0, between=(0, 10), on={'inat2018': 1.0, 'places_lt': 1.0}, help='how far expert 3 is drawn')
     expert_width = Option(0.75, between=(0.5, 4), on={'places_lt': 1.0}, help="channels of the experts' stages")
     aggregate = Option('mean', choices=('mean', 'test_images'), help='test_images: transductive weights of experts')

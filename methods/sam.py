@@ -85,6 +85,7 @@ class SharpnessAwareMinimisation(Method):
     """
 
     title = 'SAM'
+    family = 'optimisation'
     radius = Option(0.05, between=(0, 10), help='of the ball that is searched')
     eta = Option('all', between=(1, 1e6), words=('all',), help='only for classes with fewer training images (ImbSAM)')
 

@@ -46,6 +46,7 @@ class StochasticWeightAveraging(Method):
     """
 
     title = 'SWA'
+    family = 'optimisation'
     start = Option(0.75, between=(0, 1), help='share of the epochs from which on weights are averaged')
 
     def apply(self, plan: Plan) -> Plan:

@@ -41,6 +41,7 @@ class TauNorm(Method):
     """
 
     title = 'τ-norm'
+    family = 'two-stage'
     tau = Option('validation', between=(0, 10), words=('validation',), help='chosen on validation images, or given')
 
     def apply(self, plan: Plan) -> Plan:

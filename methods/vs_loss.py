@@ -48,6 +48,7 @@ class VectorScaling(Method):
     """
 
     title = 'VS loss'
+    family = 'logit adjustment'
     gamma = Option(0.3, between=(0, 10), on={'cifar10_lt': 0.2}, help='exponent of the factor')
     tau = Option(1.0, between=(0, 10), on={'cifar10_lt': 1.2}, help='strength of the addend')
 

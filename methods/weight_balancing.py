@@ -59,6 +59,7 @@ class WeightBalancing(Method):
     """
 
     title = 'Weight balancing'
+    family = 'two-stage'
     weight_decay = Option(5e-3, between=(0, 1), help='of the first stage')
     lr = Option(0.01, between=(0, 100), help='of both stages')
     share = Option(0.1, between=(0, 1), help='of the range of norms that is kept')

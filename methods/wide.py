@@ -16,6 +16,7 @@ class Wide(Method):
     """
 
     title = 'Wide network'
+    family = 'baseline'
     width = Option(1.2, between=(0.25, 8), help='multiplies all channels')
 
     def apply(self, plan: Plan) -> Plan:

@@ -446,9 +446,10 @@ def test_code_of_an_installed_plug_in_counts(package: Package, name: str, old: s
     assert after != before
 
 
-def test_what_figures_call_a_method_counts_for_nothing(package: Package) -> None:
+@pytest.mark.parametrize('what', ['title', 'family'])
+def test_what_figures_call_a_method_counts_for_nothing(package: Package, what: str) -> None:
     """Not even in a Method class whose constants a loss reads."""
-    assert package.code('loss.py', '    FACTOR = 1\n', "    title = 'Ours'\n    FACTOR = 1\n") == package.code()
+    assert package.code('loss.py', '    FACTOR = 1\n', f"    {what} = 'ours'\n    FACTOR = 1\n") == package.code()
 
 
 HEADER = """from torch import nn

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -21,11 +22,12 @@ WITHIN = '≈'
 SAME = 0.05  # points, below which two scores are printed alike
 
 
-def resolution(rows: pd.DataFrame) -> str:
+def resolution(rows: pd.DataFrame, names: Mapping[str, str] = MappingProxyType({})) -> str:
     """Which differences a table can tell from noise, in a sentence; '' where there is nothing to be compared.
 
     Args:
         rows: Of one table of a leaderboard.
+        names: What methods are called beside the sentence, where that is not as typed.
     """
     seeds = rows.loc[rows['n_seeds'] > 0, 'n_seeds']
     if rows['noise'].isna().all():
@@ -35,7 +37,8 @@ def resolution(rows: pd.DataFrame) -> str:
     of = {'seeds': '', 'test images': ' of the test images', 'seeds and test images': ' of seeds and test images'}
     what, points = of[rows['noise_of'].dropna().iloc[0]], round(rows['noise'].median(), 1)
     further = rows[(rows['best'] == 'within noise') & (rows['behind'].round(1) > points)]
-    more = ''.join(f'; of {row["method"]} below {row["noise"]:.1f}' for row in further.to_dict('records'))
+    below = [(names.get(name, name), noise) for name, noise in zip(further['method'], further['noise'], strict=True)]
+    more = ''.join(f'; of {name} below {noise:.1f}' for name, noise in below)
     return f'{counts}: differences to the best below about {points:.1f} points are noise{what}{more}.'
 
 

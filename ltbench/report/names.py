@@ -38,12 +38,12 @@ def title_of(method: str) -> str:
 
 def _of_part(part: Spec) -> str:
     options = str(part).removeprefix(part.name)
-    return printable((declared_titles().get(part.name) or spelled_out(part.name)) + (f' {options}' if options else ''))
+    return printable((declared(part.name, 'title') or spelled_out(part.name)) + (f' {options}' if options else ''))
 
 
 def in_titles(text: str) -> str:
     """A text with the title of each method that it names by a word and that declares one."""
-    return re.sub(r'\w+', lambda word: declared_titles().get(word[0], word[0]), text)
+    return re.sub(r'\w+', lambda word: declared(word[0], 'title') or word[0], text)
 
 
 def spelled_out(name: str) -> str:
@@ -51,27 +51,31 @@ def spelled_out(name: str) -> str:
     return f'{name[:1].upper()}{name[1:]}'.replace('_', ' ')
 
 
+def declared(name: str, what: str) -> str:
+    """What a method of this name says of itself for readers, ``title`` or ``family``; '' if nothing."""
+    return _declarations().get(name, {}).get(what, '')
+
+
 @cache
-def declared_titles() -> dict[str, str]:
-    """The ``title`` of each method that declares one, by name, in our files and those that ``$LTBENCH_PLUGINS`` names.
+def _declarations() -> dict[str, dict[str, str]]:
+    """``title`` and ``family`` of each method, by its name, in our files and those that ``$LTBENCH_PLUGINS`` names.
 
     Read, not imported, since methods bring torch. What is no Python file declares none.
     """
     plugins = filter(None, os.environ.get('LTBENCH_PLUGINS', '').split(os.pathsep))
-    found: dict[str, str] = {}
+    found: dict[str, dict[str, str]] = {}
     for path in (*sorted((ROOT_OF_PACKAGE.parent / 'methods').glob('*.py')), *map(Path, plugins)):
         try:
             classes = [node for node in ast.parse(path.read_bytes()).body if isinstance(node, ast.ClassDef)]
         except (OSError, SyntaxError, ValueError):
             continue
         for node in classes:
-            names = [word.value for call in node.decorator_list if isinstance(call, ast.Call) for word in call.keywords]
-            titles = [
-                line.value
+            words = [word.value for call in node.decorator_list if isinstance(call, ast.Call) for word in call.keywords]
+            names = [str(word.value) for word in words if isinstance(word, ast.Constant)]
+            said = {
+                ast.unparse(line.targets[0]): str(line.value.value)
                 for line in node.body
-                if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == 'title'
-            ]
-            for name, title in zip(names, titles, strict=False):
-                if isinstance(name, ast.Constant) and isinstance(title, ast.Constant):
-                    found[str(name.value)] = str(title.value)
+                if isinstance(line, ast.Assign) and isinstance(line.value, ast.Constant)
+            }
+            found |= dict.fromkeys(names[:1], said)
     return found

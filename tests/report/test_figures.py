@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from ltbench.errors import UsageError
 from ltbench.report import figures, names, tables
+from ltbench.report.families import look_of
 from ltbench.report.figures import (
     FIGURES,
     WIDTHS,
@@ -74,8 +75,9 @@ def test_the_leaderboard_is_in_order_with_seeds_means_and_intervals_of_single_se
     [axes] = figure.axes
     assert [name.get_text() for name in axes.get_yticklabels()] == ['cRT', 'ERM']
     rows = dict(zip(axes.get_yticks(), ('crt', 'erm'), strict=True))
-    seeds, means = axes.lines[0], axes.containers[0]
-    assert {(x, rows[y]) for x, y in seeds.get_xydata()} == {(20, 'erm'), (22, 'erm'), (80, 'crt')}
+    seeds, means = axes.lines[:2], axes.containers[0]
+    assert {(x, rows[y]) for line in seeds for x, y in line.get_xydata()} == {(20, 'erm'), (22, 'erm'), (80, 'crt')}
+    assert [line.get_marker() for line in seeds] == [look_of(method).marker for method in ('crt', 'erm')]
     assert [(x, rows[y]) for x, y in means.lines[0].get_xydata()] == [(21, 'erm')]  # none of one seed, drawn already
     intervals = next(c for c in axes.collections if 'interval over' in str(c.get_label()))
     assert [[(x, rows[y]) for x, y in segment] for segment in intervals.get_segments()] == [[(75, 'crt'), (85, 'crt')]]
@@ -281,6 +283,20 @@ def test_a_method_to_show_that_no_record_has_is_an_error(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize('asked', ['balanced_softmax', 'la_loss'])
+def test_a_row_of_two_names_is_shown_by_either(asked):
+    records = [
+        make_record(name, seed, computation='ab' * 32, fingerprint=f'{seed}d' * 32)
+        for name, seed in (('la_loss', 0), ('balanced_softmax', 0), ('balanced_softmax', 1))
+    ]
+    material = material_of([make_record('erm'), *records], show=['erm', asked])
+    assert material.show == ('erm', 'la_loss') and len(material.details['la_loss']) == 2
+    assert material.names['la_loss'] == {'balanced_softmax': 'Balanced softmax', 'la_loss': 'Logit adjustment'}[asked]
+    with style():
+        figure = accuracy.leaderboard(material, WIDE).figure
+    assert material.names['la_loss'] in [name.get_text() for name in figure.axes[0].get_yticklabels()]
+
+
 def test_names_are_those_of_papers():
     records = [make_record(name) for name in ('ldam_drw', LONG, 'my_method', 'mixup+drw')]
     records.append(make_record('imported:nbn(best, sha256=0)'))
@@ -295,11 +311,11 @@ def test_a_plug_in_file_says_what_its_method_is_called(tmp_path, monkeypatch):
     path = tmp_path / 'mine.py'
     path.write_text("@METHODS.register_module(name='mine')\nclass Mine(Method):\n    title = 'Ours'\n")
     monkeypatch.setenv('LTBENCH_PLUGINS', str(path))
-    names.declared_titles.cache_clear()
+    names._declarations.cache_clear()
     try:
         assert names.display_names([make_record('mine')]) == {'mine': 'Ours'}
     finally:
-        names.declared_titles.cache_clear()
+        names._declarations.cache_clear()
 
 
 def test_for_a_paper_there_are_two_widths_without_title_and_a_file_of_captions(tmp_path):

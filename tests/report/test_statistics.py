@@ -108,6 +108,7 @@ def test_what_is_within_noise_of_the_best_is_marked():
     )
     board.loc['near', 'behind'] = board.loc['near', 'noise'] = 9.0
     assert resolution(board.reset_index()).endswith(' points are noise; of near below 9.0.')
+    assert resolution(board.reset_index(), {'near': 'Near (a=1)'}).endswith('; of Near (a=1) below 9.0.')
 
 
 def test_single_seeds_are_judged_by_their_test_images():

@@ -21,7 +21,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ltbench.errors import unknown
 from ltbench.processes import isolated
 from ltbench.report.ablation import ABLATIONS
 from ltbench.report.escaping import in_svg
@@ -58,7 +57,7 @@ class Kind:
 
 
 FIGURES: Mapping[str, Kind] = {
-    'leaderboard': Kind(accuracy.leaderboard, 'Top-1 of methods', SPREAD),
+    'leaderboard': Kind(accuracy.leaderboard, 'Top-1 of methods', f'a point is a seed; {SPREAD}'),
     'groups': Kind(accuracy.groups, 'Accuracy of many-, medium- and few-shot classes', SPREAD),
     'per_class': Kind(
         accuracy.per_class, 'Accuracy of each class, less that of ERM', f'paired by seed, {SPREAD}; head to tail'
@@ -148,11 +147,8 @@ def draw_all(
     Raises:
         UsageError: If no run is of a method to show; with near misses.
     """
-    for method in show:
-        if method not in set(frame.method):
-            raise unknown('method in these records', method, frame.method)
-    folder.mkdir(parents=True, exist_ok=True)
     found = materials(records, frame, intervals, show)
+    folder.mkdir(parents=True, exist_ok=True)
     said = caveats(records)
     tasks = [*_tasks([*found, *over_factors(found)]), *_ablation_tasks(ablations or {}, said)]
     if ranks is not None and ranks.nemenyi is not None:

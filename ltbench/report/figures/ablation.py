@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from scipy import stats
 
 from ltbench.report.figures.accuracy import Drawn
-from ltbench.report.figures.style import legend, looks, sheet, title_panel
+from ltbench.report.figures.style import legend, looks_of_options, sheet, title_panel
 from ltbench.report.names import in_titles
 
 SHOWN = {'top1': 'top-1', 'many': 'many', 'medium': 'medium', 'few': 'few'}
@@ -42,7 +42,7 @@ def draw(runs: pd.DataFrame, part: str, width: float) -> Drawn | None:
     values, shown, panels = (list(dict.fromkeys(rows[column])) for column in (first, 'look', 'panel'))
     tall = max(0.5, len(values) * (0.1 * len(shown) + 0.08)) + 0.25
     figure, grid = sheet(width, tall * len(panels) + 0.5, len(panels), len(scores), sharex='col', sharey=True)
-    palette = looks(shown)
+    palette = looks_of_options(shown)
     for panel, line in zip(panels, grid, strict=True):
         title_panel(figure, line[0], panel, width - 0.8, 'left')
         for score, axes in zip(scores, line, strict=True):

@@ -11,8 +11,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ltbench.evaluation.metrics import group_members
+from ltbench.report.families import look_of
 from ltbench.report.figures.material import GROUPS, Material
-from ltbench.report.figures.style import BASELINE, GROUP_LOOKS, INK, PALE, grow, legend, row_sheet, sheet, title_panel
+from ltbench.report.figures.style import (
+    BASELINE,
+    GROUP_LOOKS,
+    INK,
+    PALE,
+    family_legend,
+    grow,
+    legend,
+    row_sheet,
+    sheet,
+    title_panel,
+)
 
 
 class Drawn(NamedTuple):
@@ -30,10 +42,12 @@ def leaderboard(material: Material, width: float) -> Drawn | None:
     figure, [axes], places = row_sheet([material.names[method] for method in order], width)
     place = dict(zip(order, places, strict=True))
     seen = material.rows[material.rows.method.isin(order) & material.rows.top1.notna()]
-    axes.plot(
-        seen.top1, seen.method.map(place), ls='', marker='o', color=GROUP_LOOKS['many']['color'], alpha=0.65,
-        markeredgewidth=0, label='one seed',
-    )  # fmt: skip
+    for method in order:
+        family, mine = look_of(method), seen[seen.method == method]
+        axes.plot(
+            mine.top1, mine.method.map(place), ls='', marker=family.marker, color=family.light, alpha=0.8,
+            markersize=5, markeredgewidth=0, zorder=3,
+        )  # fmt: skip
     stats = seen.groupby('method').top1.agg(['mean', 'std', 'count']).loc[order]
     single = [method for method in order if stats['count'][method] == 1 and method in material.intervals]
     if single:
@@ -47,7 +61,7 @@ def leaderboard(material: Material, width: float) -> Drawn | None:
         draw_means(axes, stats[several], places[several], 'mean ± standard deviation', color=INK, marker='|')
     draw_baseline(axes, material, stats['mean'])
     axes.set_xlabel('top-1 accuracy (%)')
-    legend(figure, axes)
+    family_legend(figure, axes, order)
     return Drawn(figure)
 
 

@@ -8,9 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from ltbench.report.families import look_of
 from ltbench.report.figures.accuracy import Drawn, said_shown
 from ltbench.report.figures.material import Material, chosen_methods
-from ltbench.report.figures.style import BASELINE, LINE, PALE, legend, looks, plain_log, sheet
+from ltbench.report.figures.style import BASELINE, LINE, PALE, family_legend, legend, looks, plain_log, sheet
 
 
 def imbalance(material: Material, width: float) -> Drawn | None:
@@ -56,10 +57,11 @@ def cost(material: Material, width: float) -> Drawn | None:
     sizes = np.array([LINE * (name.count('\n') + 1) + 0.03 for name in names])
     tall = max(0.45 * width, sizes.sum())
     figure, [[axes]] = sheet(width, tall + 0.4)
-    axes.errorbar(
-        x, y, xerr=stats['relative']['std'], yerr=stats['top1']['std'], linestyle='none', marker='o', color='black',
-        ecolor=PALE, elinewidth=0.8, zorder=3,
-    )  # fmt: skip
+    spreads = stats['relative']['std'], stats['top1']['std']
+    axes.errorbar(x, y, xerr=spreads[0], yerr=spreads[1], linestyle='none', ecolor=PALE, elinewidth=0.8, zorder=2)
+    for method, x_of, y_of in zip(stats.index, x, y, strict=True):
+        family = look_of(method)
+        axes.plot(x_of, y_of, ls='', marker=family.marker, color=family.light, zorder=3)
     axes.axvline(1, color=PALE, linestyle='--', linewidth=1, zorder=1)
     if x.max() > 4 * x.min():
         axes.set_xscale('log')
@@ -67,6 +69,7 @@ def cost(material: Material, width: float) -> Drawn | None:
     axes.xaxis.set_major_formatter('{x:g}×')
     axes.set(xlabel=f'training cost, relative to {material.names[BASELINE]}', ylabel='top-1 accuracy (%)')
     _name_on_the_right(axes, x, y, names, sizes / tall)
+    family_legend(figure, axes, list(stats.index))
     without = material.rows.method.nunique() - len(stats)
     lacking = f'{without} without training cost, or without a seed of ERM, not shown' if without else ''
     return Drawn(figure, '; '.join(filter(None, [f'cost: {material.seconds}', lacking])))

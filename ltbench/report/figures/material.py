@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ltbench.errors import unknown
 from ltbench.evaluation.metrics import group_members
 from ltbench.fingerprint import fingerprint
 from ltbench.report.figures.style import BASELINE, looks
@@ -136,13 +137,34 @@ def materials(
         frame: From :func:`ltbench.report.tables.runs_frame`.
         intervals: Rows with the columns of a group, ``method``, ``top1_low`` and ``top1_high``.
         show: Methods, in this order; empty for all.
+
+    Raises:
+        UsageError: If no run is of a method to show; with near misses.
     """
-    frame = frame[frame.method.isin(show)] if show else frame
+    called = _called(frame, show)
+    frame = frame[frame.method.isin(called)] if show else frame
+    names = display_names(records)
+    names |= {method: names[name] for method, name in called.items()}
     found = []
     for key, rows in by_table(frame):
         mine = [records[position] for position in rows.record]
-        found.append(_material(key, rows, mine, _intervals_of(intervals, key), tuple(show)))
+        found.append(_material(key, rows, mine, _intervals_of(intervals, key), tuple(called), names))
     return found
+
+
+def _called(frame: pd.DataFrame, show: Sequence[str]) -> dict[str, str]:
+    """The methods of rows to show, in this order, each with the one of its names that was asked for."""
+    rows: dict[str, list[str]] = {}
+    for method, also in dict.fromkeys(zip(frame.method, frame.also, strict=True)):
+        for name in filter(None, (method, *also.split(', '))):
+            rows.setdefault(name, []).append(method)
+    called: dict[str, str] = {}
+    for name in show:
+        if name not in rows:
+            raise unknown('method in these records', name, rows)
+        for method in rows[name]:
+            called.setdefault(method, name)
+    return called
 
 
 def over_factors(found: Sequence[Material]) -> list[Material]:
@@ -173,6 +195,7 @@ def _material(
     records: Sequence[Mapping[str, Any]],
     intervals: dict[str, tuple[float, float]],
     show: tuple[str, ...],
+    names: Mapping[str, str],
 ) -> Material:
     first = records[0]
     rows = rows.drop(columns=[name for name in ('per_class', 'class_counts') if name in rows]).reset_index(drop=True)
@@ -182,15 +205,15 @@ def _material(
     related = related_methods(records)
     lines = {*show, *chosen_methods(rows), *related[: SHOWN - 1], BASELINE}
     details: dict[str, list[Details]] = {}
-    for record in records:
-        if record['method'] in lines:
-            details.setdefault(record['method'], []).append(_details(record))
+    for method, record in zip(rows.method, records, strict=True):
+        if method in lines:
+            details.setdefault(method, []).append(_details(record))
     strength = [record['analysis'].get('strength') for record in records]
     return Material(
         key,
         pd.concat([rows.drop(columns=columns.columns, errors='ignore'), columns.astype(float)], axis=1),
         {method: sorted(several, key=lambda one: one.run_seed) for method, several in details.items()},
-        display_names(records), show, first['class_names'], np.asarray(first['class_counts']),
+        names, show, first['class_names'], np.asarray(first['class_counts']),
         tuple(method for method in related if method != BASELINE), intervals,
         next((one['rare_group'] for one in strength if one and 'rare_group' in one), 'few'),
         'CPU seconds' if clock == 'cpu' else f'wall seconds on {" or ".join(devices)}',

@@ -12,8 +12,11 @@ import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
+
+from ltbench.report.families import FAMILIES, NONE, look_of
 
 WIDTHS = {'column': 3.25, 'text': 6.75}
 """Inches of a column and of the text of a paper in two columns."""
@@ -31,6 +34,9 @@ GROUP_LOOKS: dict[str, dict[str, Any]] = {
     'few': {'color': '#9b2f6b', 'marker': '^'},
 }
 """Of many, medium and few, here and on the page."""
+
+SHADES = (0, -0.6, 0.45, -0.3)
+"""Of lines of one family, one after the other: how far towards black (below 0) or white."""
 
 GROUP_HATCHES = {'many': '', 'medium': '////', 'few': '....'}
 BASELINE = 'erm'
@@ -123,15 +129,46 @@ def grow(figure: Figure, height: float) -> None:
 
 
 def looks(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Colour, marker and dashes of the line of each method; the baseline's are the same in all figures."""
+    """Colour, marker and dashes of the line of each method; the baseline's are the same in all figures.
+
+    The colour is that of its family, in one of :data:`SHADES` where others of the family are among the methods.
+    """
+    others = [method for method in methods if method != BASELINE]
+    families = [look_of(method) for method in others]
+    colours = [_shade(family.light, families[:place].count(family)) for place, family in enumerate(families)]
+    return {BASELINE: {'color': 'black', 'marker': 'o', 'linestyle': '-'}} | _told_apart(others, colours)
+
+
+def looks_of_options(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Colour, marker and dashes of each of what are no methods."""
     every = sns.color_palette('colorblind')
     palette = [every[number] for number in (0, 1, 2, 3, 4, 5, 9)]  # the others are grey, or too pale for a line
-    others = [method for method in methods if method != BASELINE]
-    return {BASELINE: {'color': 'black', 'marker': 'o', 'linestyle': '-'}} | {
-        method: {
-            'color': palette[number % len(palette)],
+    return _told_apart(labels, [palette[number % len(palette)] for number in range(len(labels))])
+
+
+def _shade(colour: str, number: int) -> tuple[float, float, float]:
+    """A colour, the first time as it is."""
+    share = SHADES[number % len(SHADES)]
+    end = 1.0 if share > 0 else 0.0
+    red, green, blue = (part + abs(share) * (end - part) for part in to_rgb(colour))
+    return red, green, blue
+
+
+def _told_apart(labels: Sequence[str], colours: Sequence[Any]) -> dict[str, dict[str, Any]]:
+    return {
+        label: {
+            'color': colour,
             'marker': MARKERS[1 + number % (len(MARKERS) - 1)],
             'linestyle': DASHES[1 + number % (len(DASHES) - 1)],
         }
-        for number, method in enumerate(others)
+        for number, (label, colour) in enumerate(zip(labels, colours, strict=True))
     }
+
+
+def family_legend(figure: Figure, axes: Axes, methods: Sequence[str]) -> None:
+    """The legend of axes whose points have the looks of families, with those of the methods."""
+    present = {look_of(method) for method in methods}
+    for family in (*FAMILIES.values(), NONE):
+        if family in present:
+            axes.plot([], [], ls='', marker=family.marker, color=family.light, label=family.title)
+    legend(figure, axes)
