@@ -18,12 +18,13 @@ from filelock import FileLock
 from ltbench.benchmark import load_benchmark
 from ltbench.config import config_names
 from ltbench.report.escaping import in_script
+from ltbench.report.families import FAMILIES, NONE, family_of
 from ltbench.report.frame import TableKey
 from ltbench.report.names import title_of
 from ltbench.sealed import contents_of, write_atomically
 from ltbench.suite import load_suite
 
-FORMAT = 1
+FORMAT = 2
 """Of the data that the page's script reads; what a page of another format holds is made anew by the next reports."""
 MISSION = 'full'
 """The suite whose benchmarks and methods are on the map whether they were run or not."""
@@ -72,8 +73,20 @@ def _page(chunks: Mapping[str, str]) -> str:
     )
     css, script = (loader.get_source(environment, name)[0] for name in ('page.css', 'page.js'))
     return environment.get_template('index.html').render(
-        suites=list(chunks), chunks=list(chunks.values()), todo=in_script(_to_do()), css=css, script=script
+        suites=list(chunks),
+        chunks=list(chunks.values()),
+        todo=in_script(_to_do() | {'families': _looks()}),
+        css=css,
+        script=script,
     )
+
+
+def _looks() -> list[dict[str, str]]:
+    """How families look on the page, in the order of its legends; the one without a name is that of no family."""
+    return [
+        {'name': name, 'title': look.title, 'light': look.light, 'dark': look.dark, 'outline': look.outline}
+        for name, look in {**FAMILIES, '': NONE}.items()
+    ]
 
 
 def _to_do() -> dict[str, Any]:
@@ -89,5 +102,8 @@ def _to_do() -> dict[str, Any]:
     ]
     return {
         'tables': [{'benchmark': key.benchmark, 'factor': key.imbalance_factor, 'title': key.title} for key in keys],
-        'methods': [{'method': str(method), 'name': title_of(str(method))} for method in suite.all_methods],
+        'methods': [
+            {'method': str(method), 'name': title_of(str(method)), 'family': family_of(str(method))}
+            for method in suite.all_methods
+        ],
     }

@@ -18,8 +18,9 @@ from ltbench.record import origin_of, record_name
 from ltbench.report import text
 from ltbench.report.ablation import cells_of
 from ltbench.report.environments import footnotes, marks_of
+from ltbench.report.families import family_of
 from ltbench.report.frame import GROUP, TableKey, by_table, processor_of, row_of
-from ltbench.report.names import display_names, title_of
+from ltbench.report.names import display_names, in_titles, title_of
 from ltbench.report.suite import Report
 from ltbench.report.tables import METRICS
 
@@ -79,7 +80,7 @@ def tables(
             'slug': key.slug, 'title': key.title, 'benchmark': key.benchmark, 'factor': key.imbalance_factor,
             'setting': key.setting, 'hash': key.table,
             'caveat': first['config']['benchmark'].get('caveat', '') if first else '',
-            'resolution': text.resolution(rows), 'groups': first['groups'] if first else {},
+            'resolution': text.resolution(rows, names), 'groups': first['groups'] if first else {},
             'covered': covered.get(key.title, ''),
             'scores': text.scores_of(rows),
             'rows': list(_rows(rows, tested.get(key), position, names, mine)),
@@ -91,7 +92,7 @@ def tables(
             'beside': [
                 *_published(_of(published, key), names),
                 *(_ablation(name, of, names) for name, frame in ablations.items() if len(of := _of(frame, key))),
-                *_plain('Order of methods', _of(order, key)),
+                *_orders(_of(order, key), names),
             ],
         })  # fmt: skip
     return {
@@ -122,10 +123,12 @@ def _rows(
     seconds = rows.set_index('method')['cpu_seconds']
     for row, mark in zip(rows.to_dict('records'), marks_of(rows), strict=True):
         cost = row['cpu_seconds'] / seconds.get('erm', float('nan'))
+        origin = origins.get(row['method'], 'trained')
         yield {
             'row': position[row_of(row)], 'method': row['method'], 'name': names[row['method']] + mark,
             'also': {name: names.get(name, name) for name in row['also'].split(', ') if name},
-            'origin': origins.get(row['method'], 'trained'), 'n': row['n_seeds'], 'failed': row['n_failed'],
+            'origin': origin, 'family': family_of(row['method']) if origin == 'trained' else '',
+            'n': row['n_seeds'], 'failed': row['n_failed'],
             'rank': _short(row['rank']), 'standing': row['best'], 'behind': _short(row['behind']),
             'noise': _short(row['noise']),
             'scores': {
@@ -152,17 +155,14 @@ def _published(rows: pd.DataFrame, names: Mapping[str, str]) -> Iterator[dict[st
         if part.empty:
             continue
         apart = bool(part['differs'].iloc[0])
-        yield {
-            'title': title,
-            'columns': ['method', 'score', 'published', 'measured',
-                        *(['differs'] if apart else ['difference', 'verdict']), 'source'],
-            'rows': [
-                [names.get(row['method'], row['method']), text.SCORES[row['score']], _text(row['published']),
-                 _text(row['measured']),
-                 *([row['differs']] if apart else [f'{row["difference"]:+.1f}', row['verdict']]), row['source']]
-                for row in part.to_dict('records')
-            ],
-        }  # fmt: skip
+        columns = ['method', 'score', 'published', 'measured', *(['differs'] if apart else ['difference', 'verdict'])]
+        cells = [
+            [names.get(row['method'], row['method']), text.SCORES[row['score']], _text(row['published']),
+             _text(row['measured']), *([row['differs']] if apart else [f'{row["difference"]:+.1f}', row['verdict']]),
+             row['source']]
+            for row in part.to_dict('records')
+        ]  # fmt: skip
+        yield _beside(title, [*columns, 'source'], cells)
 
 
 def _ablation(name: str, rows: pd.DataFrame, names: Mapping[str, str]) -> dict[str, Any]:
@@ -170,17 +170,28 @@ def _ablation(name: str, rows: pd.DataFrame, names: Mapping[str, str]) -> dict[s
     method = head.index('method')
     for line in cells:
         line[method] = names.get(line[method], line[method])
-    return {'title': f'Ablation of {name}', 'columns': [label.replace('_', ' ') for label in head], 'rows': cells}
+    return _beside(f'Ablation of {in_titles(name)}', [text.SCORES.get(label, label) for label in head], cells)
 
 
-def _plain(title: str, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def _orders(rows: pd.DataFrame, names: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """The order of methods in each published source, and the one that was measured."""
     if len(rows):
-        shown = [column for column in rows if column not in GROUP]
-        yield {
-            'title': title,
-            'columns': [column.replace('_', ' ') for column in shown],
-            'rows': [[_text(value) for value in row] for row in rows[shown].itertuples(index=False)],
-        }
+        shown = rows.drop(columns=GROUP).rename(columns={'n_methods': 'methods'})
+        shown['epochs'] = [_text(epochs).removesuffix('.0') for epochs in rows['epochs']]
+        for column in ('published_order', 'measured_order'):
+            shown[column] = [', '.join(names.get(name, name) for name in order.split(', ')) for order in rows[column]]
+        cells = [[_text(value) for value in row] for row in shown.itertuples(index=False)]
+        yield _beside('Order of methods', list(shown), cells)
+
+
+def _beside(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """A table under the leaderboard, without columns that are empty."""
+    kept = [place for place in range(len(columns)) if any(row[place] for row in rows)]
+    return {
+        'title': title,
+        'columns': [columns[place].replace('_', ' ') for place in kept],
+        'rows': [[row[place] for place in kept] for row in rows],
+    }
 
 
 def _text(value: Any) -> str:

@@ -10,6 +10,7 @@ from made_records import COUNTS, IMAGES, make_record, write
 
 from ltbench.record import write_failure
 from ltbench.report import build_report
+from ltbench.report.families import FAMILIES
 from ltbench.report.page import CHUNK, write_page
 
 SCRIPT = re.compile(
@@ -41,6 +42,7 @@ def test_what_a_row_says(results):
     assert best['scores']['top1'][:2] == [100 * 41 / IMAGES, 2.0]
     assert best['versus']['few'][0] == pytest.approx(20.0) and best['versus']['few'][2] < 0.05
     assert best['cost'] == erm['cost'] == 1.0 and 'erm' not in erm['versus']
+    assert (best['family'], erm['family'], failed['family']) == ('BN', 'baseline', 'two-stage')
     assert failed['failed'] == 1 and failed['n'] == 0
     assert table['failures'] == [['cRT', 4, 'train', 'out of memory']]
 
@@ -107,7 +109,7 @@ def test_a_page_of_another_format_or_none_is_made_anew(results):
     write(make_record('erm'), 'first')
     build_report('first', figures=False)
     whole = page_of(results)
-    for other in (whole.replace('data-format="1"', 'data-format="0"'), 'no page', ''):
+    for other in (whole.replace('data-format="2"', 'data-format="1"'), 'no page', ''):
         (results / 'index.html').write_text(other)
         build_report('first', figures=False)
         assert page_of(results) == whole
@@ -136,7 +138,8 @@ def test_benchmarks_of_the_mission_are_named_whether_they_were_run_or_not(result
     build_report('made', figures=False)
     todo = json.loads(re.search(r'id="todo">(.*?)</script>', page_of(results))[1])
     assert [table['benchmark'] for table in todo['tables']] == ['cifar10_lt', 'cifar100_lt', 'imagenet_lt', 'inat2018']
-    assert {'method': 'nbn', 'name': 'NBN'} in todo['methods']
+    assert {'method': 'nbn', 'name': 'NBN', 'family': 'BN'} in todo['methods']
+    assert [family['name'] for family in todo['families']] == [*FAMILIES, '']
 
 
 def test_runs_that_score_alike_in_every_image_have_a_page(results):
@@ -155,6 +158,7 @@ def test_an_ablation_has_one_row_a_method_as_in_the_leaderboard(results):
         write(make_record('nbn', seed, hits=[40 + seed] * len(COUNTS), options={'normalize': 'both', 'scope': 'all'}))
     build_report('made', figures=False)
     (ablation,) = [each for each in data_of(results)['made']['tables'][0]['beside'] if 'Ablation' in each['title']]
+    assert ablation['title'] == 'Ablation of NBN' and ablation['columns'][2] == 'top-1'
     assert [row[0] for row in ablation['rows']] == ['ERM', 'NBN']
     text = (results / 'made' / 'leaderboard.md').read_text()
     assert f'| nbn | {" | ".join(ablation["rows"][1][1:])} |' in text

@@ -86,6 +86,8 @@ def test_the_first_screen_is_finding_and_map(opened):
     assert texts(opened, '.map thead th .empty') == ['not run'] * 3
     rows = dict(zip(texts(opened, '.map tbody th'), texts(opened, '.map tbody tr'), strict=True))
     assert rows['ERM'].split()[1] == '41.0' and rows['Low'].split()[1] == '−20.0'
+    families = ['Baselines', 'Two-stage', 'BN normalisation and controls', 'Other']
+    assert [name for name in texts(opened, '.families span') if name in families] == families
     bottom = opened.execute_script('return document.querySelector(".map thead").getBoundingClientRect().bottom')
     assert bottom < 400
 
@@ -134,9 +136,9 @@ def test_open_a_run_and_close_it(opened):
     link = find(opened, 'tr.runs button')
     link.send_keys(Keys.ENTER)
     dialog = find(opened, 'dialog[open]')
-    assert 'nbn+la_loss, seed 0' in dialog.text
+    assert 'NBN + Logit adjustment, seed 0' in dialog.text and 'nbn+la_loss' in dialog.text
     assert f'{100 * HITS["nbn+la_loss"] / IMAGES:.2f}' in dialog.text
-    assert len(dialog.find_elements('css selector', 'svg[role=img]')) == 5  # four curves; classes
+    assert len(dialog.find_elements('css selector', 'svg.chart')) == 5  # four curves; classes
     opened.switch_to.active_element.send_keys(Keys.ESCAPE)
     assert not opened.find_elements('css selector', 'dialog[open]')
     assert opened.switch_to.active_element == link
@@ -146,12 +148,32 @@ def test_open_a_run_and_close_it(opened):
 def test_an_address_opens_a_run(opened):
     run = record_name(make_record('low', 1)).removesuffix('.json')
     go(opened, f'#made/{TABLE}?run={run}')
-    assert 'low, seed 1' in find(opened, 'dialog[open]').text
+    assert 'Low, seed 1' in find(opened, 'dialog[open]').text
     find(opened, 'dialog [data-run]:not([aria-current])').click()
-    assert 'low, seed 0' in find(opened, 'dialog[open]').text
+    assert 'Low, seed 0' in find(opened, 'dialog[open]').text
     go(opened, f'#made/{TABLE}?run=nothing')
     assert not opened.find_elements('css selector', 'dialog[open]')
     assert 'not on this page' in find(opened, '#said').get_attribute('textContent')
+
+
+def test_a_row_shows_its_family_by_colour_shape_and_name(opened):
+    go(opened, f'#made/{TABLE}')
+    shapes = opened.find_elements('css selector', '.results tbody svg.family')
+    assert [shape.get_attribute('aria-label') for shape in shapes] == [
+        'BN normalisation and controls', 'Two-stage', 'Baselines', 'Other',
+    ]  # fmt: skip
+    outlines = opened.execute_script(
+        'return [...document.querySelectorAll(".results svg.family path")].map((p) => p.getAttribute("d"))'
+    )
+    assert len(set(outlines)) == 4
+    assert texts(opened, '.families span') == ['Baselines', 'Two-stage', 'BN normalisation and controls', 'Other']
+    find(opened, 'input[type=search]').send_keys('two-stage')
+    assert texts(opened, '.results tbody th') == ['cRT']
+
+
+def test_a_suite_opens_its_most_imbalanced_table(opened):
+    find(opened, '#suites a:last-child').click()
+    assert find(opened, 'h1').text == 'cifar10_lt, imbalance factor 50 (paper)'
 
 
 def test_back_returns_to_the_map(opened):
@@ -174,14 +196,14 @@ def test_dark_is_remembered(opened):
     assert paper() == light
 
 
-@pytest.mark.parametrize('fragment', ['', f'#made/{TABLE}'])
+@pytest.mark.parametrize('fragment', ['', f'#made/{TABLE}', '#other/cifar10_lt-if10'])
 @pytest.mark.parametrize('width', [390, 1280])
 def test_the_page_does_not_scroll_sideways(opened, width, fragment):
     size(opened, width)
     go(opened, fragment)
     wide, visible = opened.execute_script('const r = document.documentElement; return [r.scrollWidth, r.clientWidth]')
     assert wide == visible <= width
-    if fragment:
+    if 'made' in fragment:
         few = find(opened, '.results tbody td:nth-child(6)').rect
         assert few['x'] + few['width'] <= width, 'few can be seen'
 

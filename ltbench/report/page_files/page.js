@@ -26,6 +26,18 @@
   const score = (row, name) => row.scores[name]?.[0] ?? null;
   const LABELS = { top1: 'overall', many: 'many', medium: 'medium', few: 'few' };
 
+  // ---- families: a colour and a shape each, so that neither is needed to tell them apart
+
+  const FAMILIES = new Map(TODO.families.map((family) => [family.name, family]));
+  const look = (family) => FAMILIES.get(family) || FAMILIES.get('');
+  const colours = (family) => `--light:${look(family).light};--dark:${look(family).dark}`;
+  const shape = (family, said = { role: 'img', 'aria-label': look(family).title, 'data-tip': look(family).title }) =>
+    make('svg', { class: 'family', viewBox: '0 0 10 10', width: 10, height: 10, style: colours(family), ...said }, make('path', { d: look(family).outline }));
+  function familyLegend(families) {
+    const found = [...FAMILIES.keys()].filter((name) => families.includes(name));
+    return found.length > 1 ? make('p', { class: 'families' }, found.map((name) => make('span', {}, shape(name, { 'aria-hidden': 'true' }), look(name).title))) : null;
+  }
+
   // ---- addresses
 
   const state = { suite: null, table: null, params: new URLSearchParams() };
@@ -34,10 +46,13 @@
     const [suite, slug] = path.split('/').map(decodeURIComponent);
     const tables = SUITES[suite]?.tables;
     state.suite = tables ? suite : null;
-    state.table = tables ? tables.find((table) => table.slug === slug) || tables[0] : null;
+    state.table = tables ? tables.find((table) => table.slug === slug) || mainTable(tables) : null;
     state.params = new URLSearchParams(query);
     if (path && !tables) say(`${path} is not on this page`);
   }
+  /** The table of a suite that is opened first: the one with most runs, and of these the most imbalanced. */
+  const runsIn = (table) => table.rows.reduce((sum, row) => sum + row.n, 0);
+  const mainTable = (tables) => tables.toSorted((a, b) => runsIn(b) - runsIn(a) || (b.factor || 0) - (a.factor || 0))[0];
   function address(suite, slug, params = {}) {
     const query = new URLSearchParams(Object.entries(params).filter(([, value]) => value)).toString();
     return `#${encodeURIComponent(suite)}/${encodeURIComponent(slug)}${query ? `?${query}` : ''}`;
@@ -67,7 +82,7 @@
     const measured = [...found.values()];
     const missing = TODO.tables.filter((todo) => !measured.some((table) => table.benchmark === todo.benchmark)).map((todo) => ({ ...todo, from: [], setting: 'paper' }));
     const place = (table) => { const at = TODO.tables.findIndex((todo) => todo.benchmark === table.benchmark); return at < 0 ? 99 : at; };
-    return [...measured, ...missing].sort((a, b) => place(a) - place(b) || a.benchmark.localeCompare(b.benchmark) || (b.factor || 0) - (a.factor || 0) || b.from.length - a.from.length);
+    return [...measured, ...missing].sort((a, b) => (a.from.length < 1) - (b.from.length < 1) || place(a) - place(b) || a.benchmark.localeCompare(b.benchmark) || (b.factor || 0) - (a.factor || 0) || b.from.length - a.from.length);
   }
 
   /** Of a column, the row of a method that rests on most seeds, with the suite and table it is from. */
@@ -84,8 +99,9 @@
     const rank = state.params.get('rank') || 'top1', all = state.params.get('all') === '1', every = columns();
     const compares = (column) => !column.from.length || column.from.some(([, table]) => table.rows.length > 2), narrow = every.length > 6 && !all;
     const shown = narrow ? every.filter(compares) : every;
-    const names = new Map(TODO.methods.map(({ method, name }) => [method, name]));
-    for (const column of shown) for (const [, table] of column.from) for (const row of table.rows) if (row.origin === 'trained' || !names.has(row.method)) names.set(row.method, row.name);
+    const names = new Map(TODO.methods.map(({ method, name }) => [method, name])), families = new Map(TODO.methods.map(({ method, family }) => [method, family]));
+    for (const column of shown) for (const [, table] of column.from) for (const row of table.rows) if (row.origin === 'trained' || !names.has(row.method)) { names.set(row.method, row.name); families.set(row.method, row.family); }
+    const twins = equalMethods(shown, names);
     const ranks = new Map();
     for (const column of shown) {
       const cells = [...names.keys()].map((method) => [method, cellOf(column, method)]).filter(([, cell]) => cell && score(cell.row, rank) !== null);
@@ -94,26 +110,37 @@
     }
     const mean = (method) => { const own = ranks.get(method); return own ? own.reduce((a, b) => a + b) / own.length : 2; };
     const wanted = (method) => all || names.size <= 24 || TODO.methods.some((todo) => todo.method === method) || (ranks.get(method) || []).length > 1;
-    const rows = [...names].filter(([method]) => wanted(method)).sort(([a], [b]) => mean(a) - mean(b) || a.localeCompare(b));
+    const rows = [...names].filter(([method]) => wanted(method) && !twins.has(method)).sort(([a], [b]) => mean(a) - mean(b) || a.localeCompare(b));
     const toggle = make('div', { class: 'switch', role: 'group', 'aria-label': 'Accuracy of' }, Object.entries(LABELS).map(([name, label]) =>
       button(label, { 'aria-pressed': String(name === rank), 'data-rank': name })));
     toggle.addEventListener('click', (event) => {
       const asked = event.target.closest('[data-rank]');
       if (asked) { const hash = `#?rank=${asked.dataset.rank}${all ? '&all=1' : ''}`; history.replaceState(null, '', hash); show(); $(`[data-rank=${asked.dataset.rank}]`).focus(); }
     });
-    const more = names.size > rows.length || every.length > shown.length || all ? button(all ? 'Show less' : `All ${names.size} methods, ${every.length} tables`, { class: 'more' }) : null;
+    const more = names.size - twins.size > rows.length || every.length > shown.length || all ? button(all ? 'Show less' : `All ${names.size - twins.size} methods, ${every.length} tables`, { class: 'more' }) : null;
     more?.addEventListener('click', () => { history.replaceState(null, '', `#?rank=${rank}${all ? '' : '&all=1'}`); show(); });
     const table = make('table', { class: 'map' },
       make('caption', { class: 'hidden' }, 'Difference to ERM in points, by method and benchmark'),
       make('thead', {}, make('tr', {}, make('th', { scope: 'col' }, 'method'), shown.map((column) => make('th', { scope: 'col' }, columnHead(column, rank))))),
-      make('tbody', {}, rows.map(([method, name]) => make('tr', {}, make('th', { scope: 'row' }, name), shown.map((column) => mapCell(cellOf(column, method), rank))))));
+      make('tbody', {}, rows.map(([method, name]) => make('tr', {}, make('th', { scope: 'row' }, shape(families.get(method)), name, [...twins].filter(([, kept]) => kept === method).map(([twin]) => make('small', {}, ` = ${names.get(twin)}`))), shown.map((column) => mapCell(cellOf(column, method), rank))))));
     return [
       make('h1', {}, 'Which method helps, where?'),
       make('ul', { class: 'findings' }, largest(every).map(finding).filter(Boolean)),
       make('div', { class: 'maphead' }, make('h2', {}, 'Difference to ERM, in points of accuracy'), toggle, more),
-      make('p', { class: 'note' }, 'Hatched: within noise of ERM. Empty: not run. The row of ERM has its accuracy in %. Sorted by mean rank. A cell opens its table.'),
+      make('p', { class: 'note' }, 'Hatched: within noise of ERM. Empty: not run. IF: imbalance factor. The row of ERM has its accuracy in %. Sorted by mean rank. A cell opens its table.'),
+      familyLegend(rows.map(([method]) => families.get(method))),
       make('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Map of methods and benchmarks' }, table),
     ];
+  }
+
+  /** Methods that compute the same as another wherever they were run, with that other one. */
+  function equalMethods(shown, names) {
+    const twins = new Map(), rows = [...names.keys()].map((method) => [method, shown.map((column) => cellOf(column, method)?.row)]);
+    for (const [one, own] of rows) {
+      const same = rows.find(([other, its]) => other !== one && !twins.has(other) && own.some(Boolean) && own.every((row, i) => !row || row === its[i]));
+      if (same) twins.set(one, same[0]);
+    }
+    return twins;
   }
 
   function columnHead(column, rank) {
@@ -136,7 +163,7 @@
 
   /** Of each benchmark the table with most runs. */
   function largest(every) {
-    const found = new Map(), runs = (column) => Math.max(...column.from.map(([, table]) => table.rows.reduce((sum, row) => sum + row.n, 0)));
+    const found = new Map(), runs = (column) => Math.max(...column.from.map(([, table]) => runsIn(table)));
     for (const column of every) if (column.from.length && !(runs(found.get(column.benchmark) || column) > runs(column))) found.set(column.benchmark, column);
     return [...found.values()];
   }
@@ -146,9 +173,10 @@
     const [suite, table] = column.from.toSorted((a, b) => b[1].rows.length - a[1].rows.length)[0];
     const rows = table.rows.filter((row) => row.n), [best] = rows;
     if (rows.length < 2 || !best) return null;
+    const first = rows.filter((row) => row.standing === 'best'), winners = first.length ? first : [best];
     const alike = rows.filter((row) => row.standing === 'within noise').length, gain = best.versus.top1;
     const noise = gain ? (gain[2] < 0.05 ? `${signed(gain[0])} to ERM` : 'within noise of ERM') : '';
-    return make('li', {}, make('a', { href: address(suite, table.slug) }, table.title), ': ', make('strong', {}, best.name), ` is best with ${fixed(score(best, 'top1'))} %`,
+    return make('li', {}, make('a', { href: address(suite, table.slug) }, table.title), ': ', winners.map((row, i) => [i ? ' and ' : '', make('strong', {}, row.name)]), ` ${winners.length > 1 ? 'are' : 'is'} best with ${fixed(score(best, 'top1'))} %`,
       noise ? `, ${noise}` : '', alike ? `; ${alike} other${alike === 1 ? '' : 's'} within noise of it` : '', '. ', make('small', {}, `${best.n} seed${best.n === 1 ? '' : 's'}`));
   }
 
@@ -158,7 +186,7 @@
     const suite = SUITES[state.suite], table = state.table, rank = state.params.get('rank') || 'top1';
     const choose = make('select', { 'aria-label': 'Table' }, suite.tables.map((each) => make('option', { value: each.slug, ...(each === table ? { selected: '' } : {}) }, each.title)));
     choose.addEventListener('change', () => { location.hash = address(state.suite, choose.value, { rank: state.params.get('rank') }); });
-    const search = make('input', { type: 'search', placeholder: 'part of a name', autocomplete: 'off', value: state.params.get('show') || '', 'aria-label': 'Methods' });
+    const search = make('input', { type: 'search', placeholder: 'part of a name or family', autocomplete: 'off', value: state.params.get('show') || '', 'aria-label': 'Methods' });
     search.addEventListener('input', () => { set({ show: search.value }); draw(); });
     const board = make('div', { class: 'board scroll', tabindex: '0', role: 'region', 'aria-label': 'Leaderboard' }), side = make('div', { class: 'side' });
     const draw = () => { board.replaceChildren(leaderboard(table, state.params.get('rank') || rank, (name) => { set({ rank: name === 'top1' ? '' : name }); draw(); })); side.replaceChildren(...charts(table)); };
@@ -170,6 +198,7 @@
       make('p', { class: 'note' }, table.resolution ? `${table.resolution} ` : '', `Classes: ${groups}. `, table.covered ? `Suite ${suite.suite}: ${table.covered}.` : ''),
       make('form', { class: 'controls' }, suite.tables.length > 1 ? make('label', {}, 'Table', choose) : null, make('label', {}, 'Methods', search),
         make('p', { class: 'key' }, make('span', {}, make('b', {}, 'bold'), ' best'), make('span', { class: 'within' }, 'within noise of the best'))),
+      familyLegend(table.rows.filter((row) => row.n).map((row) => row.family)),
       make('div', { class: 'split' }, board, side),
       ...table.notes.map((said) => make('p', { class: 'note' }, said)),
       table.failures.length ? [make('h2', {}, 'Failed'), plainTable(['method', 'seed', 'stage', 'reason'], table.failures.map((row) => row.map(String)))] : null,
@@ -180,11 +209,12 @@
 
   const visible = (table) => {
     const words = (state.params.get('show') || '').toLowerCase().split(',').map((word) => word.trim()).filter(Boolean);
-    return table.rows.filter((row) => !words.length || words.some((word) => row.method.toLowerCase().includes(word) || row.name.toLowerCase().includes(word) || Object.keys(row.also).some((name) => name.includes(word))));
+    return table.rows.filter((row) => !words.length || words.some((word) => row.method.toLowerCase().includes(word) || row.name.toLowerCase().includes(word) || look(row.family).title.toLowerCase().includes(word) || Object.entries(row.also).flat().some((name) => name.toLowerCase().includes(word))));
   };
 
   function leaderboard(table, rank, choose) {
-    const names = ['top1', ...GROUPS.filter((name) => table.groups[name]), ...('macro' in table.scores ? ['macro'] : []), 'ece'];
+    const groups = GROUPS.filter((name) => table.groups[name]);
+    const names = ['top1', ...(groups.length > 1 ? groups : []), ...('macro' in table.scores ? ['macro'] : []), 'ece'];
     const heads = { ...LABELS, top1: 'top-1', macro: 'macro', ece: 'ECE' };
     const rows = visible(table).filter((row) => row.n).toSorted((a, b) => (score(b, rank) ?? -1) - (score(a, rank) ?? -1) || a.rank - b.rank);
     if (rank === 'ece') rows.reverse();
@@ -196,7 +226,7 @@
       make('tbody', {}, rows.map((row) => {
         const own = (runs.of.get(row.row) || []).map((run) => run.metrics[runs.place(rank)]).filter((value) => value !== null);
         const outcome = row.versus[rank] || (rank in LABELS ? null : row.versus.top1);
-        const opener = button([row.name, Object.values(row.also).map((name) => make('small', {}, ` = ${name}`))], { 'aria-expanded': 'false' });
+        const opener = button([shape(row.family), row.name, Object.values(row.also).map((name) => make('small', {}, ` = ${name}`))], { 'aria-expanded': 'false' });
         opener.addEventListener('click', () => unfold(opener, row, names, heads));
         return make('tr', { class: row.standing === 'within noise' ? 'within' : row.standing },
           make('th', { scope: 'row' }, opener, row.origin === 'trained' ? null : make('span', { class: 'mark' }, row.origin)),
@@ -268,13 +298,14 @@
     const groups = GROUPS.filter((name) => table.groups[name]);
     if (groups.length < 2 || !rows.length) return null;
     const values = rows.flatMap((row) => groups.map((name) => score(row, name))).filter((value) => value !== null);
-    const low = Math.min(...values), high = Math.max(...values), x = (value) => 168 + (298 * (value - low)) / (high - low || 1);
-    const height = 34 + 20 * rows.length;
+    const low = Math.min(...values), high = Math.max(...values);
+    const above = new Set(rows.map((row) => short(row.name, 26))).size < rows.length, left = above ? 8 : 168, step = above ? 30 : 20; // names that would be cut to the same stand above their lines
+    const x = (value) => left + ((466 - left) * (value - low)) / (high - low || 1), height = 34 + step * rows.length;
     return [legend(groups), chart(height, 'Accuracy of many, medium and few, by method',
       ticks(low, high).map((tick) => make('g', {}, make('line', { class: 'axis', x1: x(tick), x2: x(tick), y1: 4, y2: height - 22 }), make('text', { x: x(tick), y: height - 6, 'text-anchor': 'middle' }, String(tick)))),
       rows.map((row, i) => {
-        const own = groups.map((name) => score(row, name)), y = 16 + 20 * i;
-        return make('g', {}, make('text', { class: 'name', x: 160, y: y + 4, 'text-anchor': 'end' }, short(row.name, 26)), make('line', { class: 'range', x1: x(Math.min(...own)), x2: x(Math.max(...own)), y1: y, y2: y }),
+        const own = groups.map((name) => score(row, name)), y = (above ? 24 : 16) + step * i;
+        return make('g', {}, make('text', above ? { class: 'name', x: 2, y: y - 9 } : { class: 'name', x: 160, y: y + 4, 'text-anchor': 'end' }, short(row.name, above ? 80 : 26)), make('line', { class: 'range', x1: x(Math.min(...own)), x2: x(Math.max(...own)), y1: y, y2: y }),
           groups.map((name, g) => make('circle', { class: name, cx: x(own[g]), cy: y, r: 4.5 }, make('title', {}, `${row.name}, ${name}: ${fixed(own[g])} %`))));
       }))];
   }
@@ -294,7 +325,7 @@
     return [make('p', { class: 'legend' }, choose, ' minus ERM, points a class; most training images first'), chart(300, `${row.name} minus ERM, by class`,
       ticks(low, high).map((tick) => make('g', {}, make('line', { class: tick ? 'axis' : 'zero', x1: 40, x2: 474, y1: y(tick), y2: y(tick) }), make('text', { x: 34, y: y(tick) + 4, 'text-anchor': 'end' }, String(tick)))),
       gains.map((gain, i) => (gain === null ? null : make('rect', { class: groupOf(counts[order[i]]), x: 42 + i * width, width: Math.max(0.8, width * 0.8), y: y(Math.max(0, gain)), height: Math.max(1, Math.abs(y(gain) - y(0))) }, make('title', {}, `${names[order[i]]} (${counts[order[i]]} training images): ${signed(gain)}`)))),
-      width > 18 ? order.map((c, i) => make('text', { transform: `translate(${42 + (i + 0.5) * width},244) rotate(35)`, class: 'name' }, short(names[c], 12))) : make('text', { x: 42, y: 250 }, `${order.length} classes`))];
+      width > 18 ? order.map((c, i) => make('text', { transform: `translate(${48 + (i + 0.4) * width},242) rotate(-35)`, class: 'name', 'text-anchor': 'end' }, short(names[c], 12))) : make('text', { x: 42, y: 250 }, `${order.length} classes`))];
   }
 
   function costChart(table, rows) {
@@ -307,7 +338,19 @@
     return [make('p', { class: 'legend' }, 'top-1 in %, against cost: CPU time of training, relative to ERM. Numbers are ranks.'), chart(290, 'Top-1 against relative cost',
       ticks(low, high).map((tick) => make('g', {}, make('line', { class: 'axis', x1: 44, x2: 470, y1: y(tick), y2: y(tick) }), make('text', { x: 38, y: y(tick) + 4, 'text-anchor': 'end' }, String(tick)))),
       marks.map((cost) => make('text', { x: x(Math.log2(cost)), y: 278, 'text-anchor': 'middle' }, `${cost}×`)),
-      known.map((row, i) => make('g', {}, make('circle', { class: 'point', cx: x(costs[i]), cy: y(tops[i]), r: 9 }, make('title', {}, `${row.name}: ${fixed(tops[i])} %, ${row.cost}×`)), make('text', { class: 'inside', x: x(costs[i]), y: y(tops[i]) + 3.5, 'text-anchor': 'middle' }, String(row.rank)))))];
+      known.map((row, i) => make('g', { class: 'family', style: colours(row.family), transform: `translate(${x(costs[i]) - 6},${y(tops[i]) - 6}) scale(1.2)` }, make('title', {}, `${row.name}: ${fixed(tops[i])} %, ${row.cost}×`), make('path', { d: look(row.family).outline }))),
+      apart(known.map((row, i) => [x(costs[i]) + 11, y(tops[i]) + 4])).map(([a, b], i) => make('g', {}, make('line', { class: 'range', x1: x(costs[i]), y1: y(tops[i]), x2: a - 1, y2: b - 4 }), make('text', { class: 'name', x: a, y: b }, String(known[i].rank)))))];
+  }
+
+  /** Places of short labels, moved down until none is on another. */
+  function apart(places) {
+    const taken = [];
+    for (const [x, y] of places) {
+      let down = y;
+      while (taken.some(([a, b]) => Math.abs(a - x) < 16 && Math.abs(b - down) < 11)) down += 1;
+      taken.push([x, down]);
+    }
+    return taken;
   }
 
   function imbalanceChart(table, rows) {
@@ -315,11 +358,11 @@
     if (beside.length < 2) return null;
     const lines = rows.map((row) => [row, beside.map((each) => each.rows.find((other) => other.method === row.method && other.n)).map((each) => (each ? score(each, 'top1') : null))]);
     const values = lines.flatMap(([, own]) => own).filter((value) => value !== null), low = Math.min(...values), high = Math.max(...values);
-    const x = (i) => 44 + (300 * i) / (beside.length - 1), y = (value) => 250 - (228 * (value - low)) / (high - low || 1);
-    return [make('p', { class: 'legend' }, 'top-1 in %, by imbalance factor. Point at a line for its method.'), chart(280, 'Top-1 by imbalance factor',
+    const [first, last] = [beside[0].factor, beside.at(-1).factor].map(Math.log), x = (i) => 44 + (300 * (Math.log(beside[i].factor) - first)) / (last - first || 1), y = (value) => 250 - (228 * (value - low)) / (high - low || 1);
+    return [make('p', { class: 'legend' }, 'top-1 in %, by imbalance factor (log scale). Point at a line for its method.'), chart(280, 'Top-1 by imbalance factor',
       ticks(low, high).map((tick) => make('g', {}, make('line', { class: 'axis', x1: 44, x2: 350, y1: y(tick), y2: y(tick) }), make('text', { x: 38, y: y(tick) + 4, 'text-anchor': 'end' }, String(tick)))),
       beside.map((each, i) => make('text', { x: x(i), y: 272, 'text-anchor': 'middle' }, String(each.factor))),
-      lines.map(([row, own], place) => make('g', { class: `series${row.method === 'erm' ? ' erm' : ''}` }, make('title', {}, row.name),
+      lines.map(([row, own], place) => make('g', { class: `series${row.method === 'erm' ? ' erm' : ''}`, style: colours(row.family) }, make('title', {}, row.name),
         make('path', { d: own.map((value, i) => (value === null ? '' : `${i && own[i - 1] !== null ? 'L' : 'M'}${x(i)} ${y(value).toFixed(1)}`)).join('') }),
         place < 1 || row.method === 'erm' ? make('text', { x: 356, y: y(own.at(-1) ?? low) + 4 }, short(row.name, 18)) : null)))];
   }
@@ -348,7 +391,7 @@
     const accuracy = run.hits.map((hits, c) => (hits === null ? null : (100 * hits) / images[c]));
     const [benchmark, stages] = run.config, sections = [], file = `${state.suite}/records/${run.id}.json`;
     const add = (title, ...content) => sections.push(make('h3', {}, title), ...content.filter(Boolean));
-    add('Result', facts(data.metric_names.map((name, i) => [name.replaceAll('_', ' ').replace('ece', 'ECE').replace('top1', 'top-1').replace('nll', 'NLL'), fixed(run.metrics[i], 2)])));
+    add('Result', facts(data.metric_names.map((name, i) => [name.replaceAll('_', ' ').replace('ece', 'ECE').replace('top1', 'top-1').replace('nll', 'NLL'), run.metrics[i]]).filter(([, each]) => each !== null).map(([name, each]) => [name, fixed(each, 2)])));
     add('Training', trainingCharts(data, run));
     add('Classes', classChart(classes, accuracy), classTable(classes, images, run.hits, accuracy));
     if (data.warnings[run.warnings].length) add('Warnings', make('ul', {}, data.warnings[run.warnings].map((text) => make('li', {}, text))));
@@ -361,7 +404,8 @@
     add('Environment', facts(Object.entries(data.environments[run.environment]).map(([name, each]) => [name.replaceAll('_', ' '), plain(each)])));
     add('Provenance', facts([['fingerprint', make('code', {}, run.fingerprint)], ['record', make('a', { href: encodeURI(file) }, file)],
       ...Object.entries(data.versions[run.versions]).map(([name, each]) => [name.replaceAll('_', ' '), plain(each)])]));
-    const title = make('h2', { id: 'run-title', tabindex: '-1' }, `${run.method}, seed ${run.seed}`, make('small', {}, table.title));
+    const row = table.rows.find((each) => each.row === run.row), name = row.also[run.method] || row.name;
+    const title = make('h2', { id: 'run-title', tabindex: '-1' }, shape(row.family), `${name}, seed ${run.seed}`, make('small', {}, make('code', {}, run.method), `, ${table.title}`));
     const others = make('div', { class: 'switch' }, `${same.length} run${same.length > 1 ? 's' : ''}:`, same.map((other) => button(`seed ${other.seed}`, { 'data-run': other.id, 'aria-current': other === run ? 'true' : null })));
     return [make('div', { class: 'top' }, title, button('Close', { 'data-close': '' })), make('div', { class: 'body' }, others, ...sections)];
   }
@@ -416,7 +460,7 @@
   function show() {
     read();
     current = here();
-    const suites = Object.entries(SUITES).map(([name, { tables }]) => make('a', { href: address(name, tables[0]?.slug || ''), 'aria-current': state.suite === name ? 'page' : null }, name));
+    const suites = Object.entries(SUITES).map(([name, { tables }]) => make('a', { href: address(name, mainTable(tables)?.slug || ''), 'aria-current': state.suite === name ? 'page' : null }, name));
     $('#suites').replaceChildren(make('a', { href: '#', 'aria-current': state.suite ? null : 'page' }, 'Map'), ...suites);
     $('#main').replaceChildren(...(state.table ? tab() : overview()).flat(9).filter(Boolean));
     document.title = state.table ? `${state.table.title} · ltbench` : 'ltbench results';
