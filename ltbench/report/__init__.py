@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from ltbench.record import record_name
-from ltbench.report import ablation, latex, page, page_data, published, statistics, tables, text
+from ltbench.report import ablation, latex, page, page_data, published, readme, statistics, tables, text
 from ltbench.report.environments import check_strictly
 from ltbench.report.escaping import in_file_name
 from ltbench.report.excerpt import Places, excerpts, table_names
@@ -112,7 +112,7 @@ def write_report(
         files = [*contents, *(['figures/'] if figures else [])]
         names = {path.name for path in drawn}
         short = excerpts(results, board, results.folder, names).values()
-        contents['README.md'] = text.readme(results, files, short, report.coverage)
+        contents['README.md'] = readme.readme(results, files, short, report.coverage)
         for name, said in contents.items():
             write_atomically(results.folder / name, said)
         perhaps = (f'ablation_{in_file_name(name)}.csv' for name in (*ablation.ABLATIONS, *declared))

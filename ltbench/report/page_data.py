@@ -15,7 +15,7 @@ import pandas as pd
 
 from ltbench.console import printable
 from ltbench.record import origin_of, record_name
-from ltbench.report import text
+from ltbench.report import readme, text
 from ltbench.report.ablation import cells_of
 from ltbench.report.environments import footnotes, marks_of
 from ltbench.report.families import family_of
@@ -30,7 +30,6 @@ RUN_FIELDS = (
     'methods', 'cost', 'environment', 'versions', 'chosen', 'warnings',
 )  # fmt: skip
 """What stands at each place of a run in ``runs``."""
-VERSIONS = ('ltbench', 'python', 'torch', 'torchvision', 'mmengine', 'numpy')
 METRIC_NAMES = (*METRICS, 'ece_many', 'ece_medium', 'ece_few')
 
 
@@ -98,7 +97,7 @@ def tables(
     return {
         'suite': results.suite,
         'about': report.suite.doc.partition('\n')[0] if report.suite is not None else '',
-        'commands': text.commands(results),
+        'commands': readme.commands(results),
         'facts': _facts(report),
         'left_out': [printable(reason) for reason in results.left_out.values()],
         'covered': [[each.title, each.said] for each in report.coverage],
@@ -213,7 +212,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         'Selection': text.selection_of(records),
         'Protocol': _listed(record['protocol'] for record in records),
         'Machines': '; '.join(machine + f' ({text.counted(count, "run")})' for machine, count in machines),
-        'Versions': ', '.join(f'{name} {_listed(each[name] for each in environments)}' for name in VERSIONS),
+        'Versions': ', '.join(f'{name} {_listed(each[name] for each in environments)}' for name in readme.VERSIONS),
         'Commit': _listed((each['git_commit'] or 'none')[:12] for each in environments),
     }
     return [(label, said) for label, said in facts.items() if said and (records or label == 'Runs')]

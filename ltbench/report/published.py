@@ -6,8 +6,7 @@ and where it differs from the plain recipe of our benchmark is said by the colum
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import product
 from statistics import fmean
@@ -16,13 +15,14 @@ from typing import Any
 import pandas as pd
 from scipy.stats import kendalltau, t
 
-from ltbench.config import leaves
 from ltbench.errors import StoreError
 from ltbench.places import ROOT_OF_PACKAGE
 from ltbench.record import ROW, origin_of
 from ltbench.report.escaping import in_markdown
 from ltbench.report.frame import GROUP, TableKey, by_table, row_of
 from ltbench.report.noise import fit
+from ltbench.report.published_recipes import differences, name_of
+from ltbench.report.text import rows_to_markdown
 from ltbench.spec import parse_specs
 
 TOLERANCE = 1.0
@@ -35,48 +35,6 @@ seeds of all methods of its table, and of the published one where its standard e
 
 SCORES = {'all': 'top1', 'many': 'many', 'medium': 'medium', 'few': 'few'}
 """Columns of the published file -> metrics of a record."""
-
-BACKBONES = {'CIFARResNet': 'resnet{depth}', 'TorchvisionResNet': '{name}'}
-"""How the published file calls a backbone; arguments that the name does not hold are added to it."""
-
-CIFAR_LDAM = {
-    'data': {'profile': 'exp', 'split_seed': 0},
-    'recipe': {
-        'batch_size': 128,
-        'optimizer': {'type': 'SGD', 'lr': 0.1, 'momentum': 0.9, 'weight_decay': 2e-4},
-        'schedule': {'type': 'step', 'at': [0.8, 0.9], 'gamma': 0.01, 'warmup_epochs': 5},
-        'augmentation': {'crop_padding': 4, 'flip': True},
-        'precision': 'fp32',
-    },
-}
-
-
-def _kang(weight_decay: float, color_jitter: list[float] | None) -> dict[str, Any]:
-    return {
-        'data': {'verify': True},
-        'recipe': {
-            'batch_size': 512,
-            'optimizer': {'type': 'SGD', 'lr': 0.2, 'momentum': 0.9, 'weight_decay': weight_decay},
-            'schedule': {'type': 'cosine', 'warmup_epochs': 0},
-            'augmentation': {
-                'random_resized_crop': 224, 'flip': True, 'color_jitter': color_jitter, 'resize': 256,
-                'center_crop': 224, 'pre_resize': None,
-            },
-            'precision': 'fp32',
-        },
-    }  # fmt: skip
-
-
-RECIPES = {
-    ('ldam', 'cifar10_lt'): CIFAR_LDAM,
-    ('ldam', 'cifar100_lt'): CIFAR_LDAM,
-    ('kang', 'imagenet_lt'): _kang(5e-4, [0.4, 0.4, 0.4, 0.0]),
-    ('kang', 'inat2018'): _kang(1e-4, None),
-}
-"""What a published recipe was, in the words of a resolved benchmark: a measured row that differs is not compared."""
-
-NOT_OF_THE_RECIPE = ('data.type', 'data.root', 'data.imbalance_factor', 'recipe.epochs', 'recipe.devices')
-"""Leaves with a column of their own, and those of which published rows say nothing that could be held against them."""
 
 IMPORTED_RECIPES = {'ldam-drw': 'ldam', 'classifier-balancing': 'kang'}
 """Source of an imported checkpoint -> the recipe whose rows stand beside it; its method is not in the file."""
@@ -165,7 +123,7 @@ def orders(records: Sequence[Record]) -> pd.DataFrame:
         for row in _candidates(runs[0]):
             epochs = None if pd.isna(row['epochs']) else row['epochs']
             source = (*group, row['source'], row['recipe'], row['backbone'], epochs)
-            things = len('; '.join(_differences(runs[0], row)).split('; '))
+            things = len('; '.join(differences(runs[0], row)).split('; '))
             if pd.notna(row['all']) and (source not in nearest or things < nearest[source][0]):
                 nearest[source] = things, row['all']
         mean = fmean(run['metrics']['top1'] for run in runs)
@@ -207,11 +165,11 @@ def markdown(table: pd.DataFrame, order: pd.DataFrame, records: Sequence[Record]
         if part.empty:
             lines += ['None.']
         for key, rows in by_table(part, sort=False):
-            lines += [f'**{in_markdown(key.title)}**', '', *draw(rows), '']
+            lines += [f'**{in_markdown(key.title)}**', '', draw(rows), '']
         lines = lines if lines[-1] else lines[:-1]
     for number, (key, rows) in enumerate(by_table(order, sort=False)):
         lines += ['', f'### Order of methods\n\n{HOW_ORDERED}\n'] if number == 0 else ['']
-        lines += [f'**{in_markdown(key.title)}**', '', *_ordered(rows)]
+        lines += [f'**{in_markdown(key.title)}**', '', _ordered(rows)]
     return '\n'.join(lines) + '\n'
 
 
@@ -230,7 +188,7 @@ def _candidates(record: Record) -> list[dict[str, Any]]:
         return []
     if 'imported' in record['config']:
         imported = record['config']['imported']
-        recipe, backbone = IMPORTED_RECIPES.get(imported['source']), _name_of(imported['backbone'])
+        recipe, backbone = IMPORTED_RECIPES.get(imported['source']), name_of(imported['backbone'])
         return [row for row in rows if row['recipe'] == recipe and row['backbone'] == backbone]
     names = [part['name'] for part in record['methods']]
     return [row for row in rows if [spec.name for spec in row['specs']] == names]
@@ -268,7 +226,7 @@ def _standard_errors(rows: Sequence[Sequence[Record]]) -> dict[tuple[Any, ...], 
 def _lines(
     runs: Sequence[Record], published: Mapping[str, Any], errors: Mapping[str, tuple[float, float]]
 ) -> Iterator[dict[str, Any]]:
-    differs = '; '.join(_differences(runs[0], published))
+    differs = '; '.join(differences(runs[0], published))
     for column, score in SCORES.items():
         values = pd.Series([run['metrics'][score] for run in runs], dtype=float)
         if pd.isna(published[column]) or values.isna().any():
@@ -299,99 +257,55 @@ def _lines(
         yield line
 
 
-# ---------------------------------------------------------------------------------------------- recipes
-
-
-def _differences(record: Record, published: Mapping[str, Any]) -> Iterator[str]:
-    """Why a measured row is not made like a published one, in words; nothing if it is."""
-    config = record['config']['benchmark']
-    if 'imported' in record['config']:
-        yield 'an imported checkpoint, whose method and training the file does not tell'
-    if published['differs']:
-        yield f'published: {published["differs"]}'
-    recipe = RECIPES.get((published['recipe'], published['benchmark']))
-    if recipe is not None:
-        yield from _unlike(config, recipe)
-    elif record['setting'] != 'paper':
-        yield f'measured: {record["setting"]}'
-    pairs = {
-        'backbone': (_name_of(config['backbone']), published['backbone']),
-        'epochs': (config['recipe']['epochs'], published['epochs']),
-    }
-    for what, (mine, theirs) in pairs.items():
-        if pd.isna(theirs):
-            yield f'published: {what} not stated'
-        elif mine != theirs:
-            yield f'{what}: {_show(mine)} measured, {_show(theirs)} published'
-    if origin_of(record) == 'trained':
-        yield from _unlike_options(record, published)
-
-
-def _unlike(config: Mapping[str, Any], recipe: Mapping[str, Any]) -> Iterator[str]:
-    mine, theirs = (dict(leaves({key: tree[key] for key in ('data', 'recipe')})) for tree in (config, recipe))
-    for key in sorted(mine.keys() | theirs.keys()):
-        if key not in NOT_OF_THE_RECIPE and mine.get(key) != theirs.get(key):
-            yield f'{key.partition(".")[2]}: {_show(mine.get(key))} measured, {_show(theirs.get(key))} published'
-
-
-def _unlike_options(record: Record, published: Mapping[str, Any]) -> Iterator[str]:
-    """Options that the published row states and the measured one has otherwise, and those set by hand."""
-    for part, typed, spec in zip(record['methods'], parse_specs(record['method']), published['specs'], strict=True):
-        for name, value in spec.options.items():
-            if part['options'].get(name) != value:
-                mine = _show(part['options'].get(name))
-                yield f'{part["name"]}.{name}: {mine} measured, {_show(value)} published'
-        for name, value in typed.options.items():
-            if name not in spec.options:
-                yield f'measured: {part["name"]}.{name} set to {_show(value)} by hand'
-
-
-def _name_of(backbone: Mapping[str, Any]) -> str:
-    pattern = BACKBONES.get(backbone['type'], '{type}')
-    if not all(name in backbone for name in re.findall(r'{(\w+)}', pattern)):
-        pattern = '{type}'
-    rest = [f'{k}={_show(v)}' for k, v in backbone.items() if k != 'type' and f'{{{k}}}' not in pattern]
-    return ' with '.join([pattern.format_map(backbone), *([', '.join(rest)] if rest else [])])
-
-
-def _show(value: Any) -> str:
-    return f'{value:g}' if isinstance(value, float) else str(value)
-
-
 # ---------------------------------------------------------------------------------------------- text
 
 
-def _compared(rows: pd.DataFrame) -> Iterator[str]:
-    yield '| method | score | published | measured | seeds | difference | verdict | source |'
-    yield '|---|---|---|---|---|---|---|---|'
-    for row in rows.to_dict('records'):
+def _compared(rows: pd.DataFrame) -> str:
+    def outcome(row: Mapping[str, Any]) -> dict[str, str]:
         half = '' if pd.isna(row['low']) else f' [{row["low"]:+.1f}, {row["high"]:+.1f}]'
-        yield (
-            f'| {in_markdown(row["method"])} | {row["score"]} | {_published_value(row)} | {_measured_value(row)} '
-            f'| {row["n_seeds"]} | {row["difference"]:+.1f}{half} | {row["verdict"]} | {row["source"]} |'
-        )
+        return {'difference': f'{row["difference"]:+.1f}{half}', 'verdict': row['verdict']}
+
+    return _side_by_side(rows, outcome)
 
 
-def _apart(rows: pd.DataFrame) -> Iterator[str]:
-    yield '| method | score | published | measured | seeds | what differs | source |'
-    yield '|---|---|---|---|---|---|---|'
-    for row in rows.to_dict('records'):
-        yield (
-            f'| {in_markdown(row["method"])} | {row["score"]} | {_published_value(row)} | {_measured_value(row)} '
-            f'| {row["n_seeds"]} | {in_markdown(row["differs"])} | {row["source"]} |'
-        )
+def _apart(rows: pd.DataFrame) -> str:
+    return _side_by_side(rows, lambda row: {'what differs': in_markdown(row['differs'])})
 
 
-def _ordered(rows: pd.DataFrame) -> Iterator[str]:
-    yield "| source | methods | Kendall's tau | p | published, the best first | measured, the best first |"
-    yield '|---|---|---|---|---|---|'
+def _side_by_side(rows: pd.DataFrame, outcome: Callable[[Mapping[str, Any]], dict[str, str]]) -> str:
+    """A table of values published and measured, and what they amount to."""
+    return rows_to_markdown(
+        [
+            {
+                'method': in_markdown(row['method']),
+                'score': row['score'],
+                'published': _published_value(row),
+                'measured': _measured_value(row),
+                'seeds': row['n_seeds'],
+                **outcome(row),
+                'source': row['source'],
+            }
+            for row in rows.to_dict('records')
+        ]
+    )
+
+
+def _ordered(rows: pd.DataFrame) -> str:
+    table = []
     for row in rows.to_dict('records'):
         epochs = 'epochs not stated' if pd.isna(row['epochs']) else f'{row["epochs"]:g} epochs'
-        test = ' | |' if pd.isna(row['kendall_tau']) else f' {row["kendall_tau"]:+.2f} | {row["p"]:.2g} |'
-        yield (
-            f'| {row["source"]} ({row["backbone"]}, {epochs}) | {row["n_methods"]} |{test}'
-            f' {in_markdown(row["published_order"])} | {in_markdown(row["measured_order"])} |'
+        tested = pd.notna(row['kendall_tau'])
+        table.append(
+            {
+                'source': f'{row["source"]} ({row["backbone"]}, {epochs})',
+                'methods': row['n_methods'],
+                "Kendall's tau": f'{row["kendall_tau"]:+.2f}' if tested else '',
+                'p': f'{row["p"]:.2g}' if tested else '',
+                'published, the best first': in_markdown(row['published_order']),
+                'measured, the best first': in_markdown(row['measured_order']),
+            }
         )
+    return rows_to_markdown(table)
 
 
 def _published_value(row: Mapping[str, Any]) -> str:

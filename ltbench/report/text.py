@@ -1,15 +1,13 @@
-"""Tables for people: the leaderboard and the README of a suite, as Markdown."""
+"""The leaderboard for people, as Markdown."""
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from ltbench.config import config_names
 from ltbench.console import printable
 from ltbench.record import origin_of
 from ltbench.report.cells import (
@@ -38,13 +36,7 @@ RULES_OF_SELECTION = {
     'imported': 'the epoch that the authors of an imported checkpoint chose, perhaps on the test set',
     'submitted': 'whatever the authors of submitted predictions chose, perhaps on the test set',
 }
-WHAT = {
-    'run': 'train what is missing, record, report',
-    'report': 'make all of this from the records again; trains nothing',
-}
-"""What the commands do."""
 MOST_NAMES = 8  # in a sentence
-SOFTWARE = ('ltbench', 'python', 'torch', 'torchvision', 'mmengine', 'numpy')
 
 HOW_TO_READ = f"""\
 Accuracies and ECE in %: mean ± standard deviation over training seeds (ddof = 1); a single seed has the 95 % interval
@@ -79,7 +71,7 @@ def markdown(
         frame: Of :func:`ltbench.report.frame.runs_frame`, of the same records.
         covered: What of the suite is recorded; told where not all of it is.
     """
-    parts = [f'# {in_markdown(results.suite)}', HOW_TO_READ, *_left_out(results)]
+    parts = [f'# {in_markdown(results.suite)}', HOW_TO_READ, *left_out(results)]
     if any(each.recorded < each.asked for each in covered):
         parts.append('Of the suite there is:\n\n' + '\n'.join(coverage_lines(covered)))
     runs, tested = dict(by_table(frame)), dict(by_table(tests))
@@ -93,77 +85,10 @@ def markdown(
     return '\n\n'.join([*parts, *_mean_ranks(ranks)]) + '\n'
 
 
-def readme(
-    results: SuiteResults, files: Sequence[str], short_tables: Iterable[str], covered: Sequence[Covered] = ()
-) -> str:
-    """What a suite's folder holds, what made it, on which machines, and in what time: from the records alone.
-
-    Args:
-        results: The suite's records.
-        files: Names of what was made beside it.
-        short_tables: Of :func:`ltbench.report.excerpt.excerpts`.
-        covered: What of the suite is recorded.
-    """
-    records, told = results.records, [*results.records, *results.failures]
-    methods, tables = len({run['method'] for run in told}), len({TableKey.of(run) for run in told})
-    made_by = commands(results)
-    widest = max(map(len, made_by))
-    lines = [
-        f'# {in_markdown(results.suite)}',
-        '',
-        f'{counted(len(records), "run")}, {len(results.failures)} failed, of {counted(methods, "method")} in '
-        f'{counted(tables, "table")} (benchmark, imbalance factor, setting, data and recipe).',
-        '',
-        *_left_out(results),
-        *([*coverage_lines(covered), ''] if covered else []),
-        '```',
-        *[f'{command:<{widest}}  # {WHAT[command.split()[1]]}' for command in made_by],
-        '```',
-        '',
-        *(_made_with(records) if records else []),
-        'Made from the records alone, beside this file:',
-        '',
-        *[f'- `{name}`' for name in files],
-        '',
-        'All suites on one page: `../index.html`.',
-        *(f'\n{table}' for table in short_tables),
-    ]
-    return '\n'.join(lines) + '\n'
-
-
-def commands(results: SuiteResults) -> list[str]:
-    """What makes the suite's folder again: its runs, where it is a suite that can be run by name, and the report."""
-    trained = not results.records or any(origin_of(record) == 'trained' for record in results.records)
-    named = results.source or results.suite
-    runs = (
-        [shlex.join(['ltbench', 'run', named])]
-        if trained and (results.source or named in config_names('suites'))
-        else []
-    )
-    return [*runs, shlex.join(['ltbench', 'report', named])]
-
-
 def selection_of(records: Iterable[Mapping[str, Any]]) -> str:
     """Which epoch the numbers are of."""
     origins = {origin_of(record) for record in records}
     return '; '.join(rule for origin, rule in RULES_OF_SELECTION.items() if origin in origins)
-
-
-def _made_with(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Work, machines and versions, as a list."""
-    stages = {stage['fingerprint']: stage['cost'] for record in records for stage in record['stages']}
-    spent = ('wall_seconds', 'evaluation_seconds')  # an imported checkpoint has the latter alone
-    seconds = sum(cost.get(name, 0.0) for cost in stages.values() for name in spent)
-    versions = {name: _distinct(record['environment'].get(name) for record in records) for name in SOFTWARE}
-    commits = in_markdown(_distinct(record['environment'].get('git_commit') for record in records))
-    return [
-        f'- Stages: {len(stages)}, {_duration(seconds)} one after the other; a stage that runs share is counted once.',
-        *[f'- Machine: {in_markdown(machine)}, {counted(count, "run")}.' for machine, count in _machines(records)],
-        '- Versions: ' + '; '.join(f'{name} {in_markdown(said)}' for name, said in versions.items() if said) + '.',
-        f'- Protocol {_distinct(record["protocol"] for record in records)}; record schema '
-        f'{_distinct(record["schema"] for record in records)}' + (f'; commit {commits}.' if commits else '.'),
-        '',
-    ]
 
 
 def _header(records: Sequence[Mapping[str, Any]], rows: pd.DataFrame, tests: pd.DataFrame | None) -> str:
@@ -180,7 +105,7 @@ def _header(records: Sequence[Mapping[str, Any]], rows: pd.DataFrame, tests: pd.
         f'{in_markdown(method)} ({in_markdown(", ".join(sorted(chosen[method])))})' for method in sorted(chosen)
     )
     selection = f'{selection_of(records)}; values chosen on validation images: {values or "none"}'
-    machines = in_markdown('; '.join(machine for machine, _ in _machines(records)))
+    machines = in_markdown('; '.join(machine for machine, _ in machines_of(records)))
     caveat = first['config']['benchmark'].get('caveat')
     return '\n'.join(
         [
@@ -204,7 +129,7 @@ def _notes(records: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _data(records: Sequence[Mapping[str, Any]]) -> str:
     """What the runs of one table were trained and tested on, and where it lay, where that was chosen."""
-    roots = _distinct(record['config']['benchmark']['data'].get('root') or None for record in records)
+    roots = distinct(record['config']['benchmark']['data'].get('root') or None for record in records)
     return f'{records[0]["data"][:12] or "unknown"}' + (f', read from {in_markdown(roots)}' if roots else '')
 
 
@@ -308,7 +233,8 @@ def _mean_ranks(ranks: Ranks) -> list[str]:
     return ['## Mean ranks over tables', in_markdown(said_of_ranks(ranks)), rows_to_markdown(table)]
 
 
-def _left_out(results: SuiteResults) -> list[str]:
+def left_out(results: SuiteResults) -> list[str]:
+    """Which files were left out, as Markdown; nothing where none was."""
     count = len(results.left_out)
     if not count:
         return []
@@ -321,19 +247,16 @@ def _failure(failure: Mapping[str, Any]) -> str:
     return f'- {method}, seed {failure["run_seed"]}, stage {in_markdown(failure["stage"])}: {reason}'
 
 
-def _machines(records: Iterable[Mapping[str, Any]]) -> list[tuple[str, int]]:
+def machines_of(records: Iterable[Mapping[str, Any]]) -> list[tuple[str, int]]:
+    """Each device with its processor, and how many runs it carried out."""
     told = (f'{record["environment"]["device"]}, {processor_of(record)}' for record in records)
     return sorted(Counter(told).items())
 
 
-def _distinct(values: Iterable[Any]) -> str:
+def distinct(values: Iterable[Any]) -> str:
+    """The values that there are, sorted as text; None is none."""
     return ', '.join(sorted({str(value) for value in values if value is not None}))
 
 
 def _number(value: float, decimals: int) -> str:
     return '' if pd.isna(value) else f'{value:.{decimals}f}'
-
-
-def _duration(seconds: float) -> str:
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f'{hours} h {minutes} min' if hours else f'{minutes} min' if minutes else f'{seconds:.0f} s'

@@ -12,6 +12,7 @@ from scipy import stats
 
 from ltbench.benchmark import load_benchmark
 from ltbench.report import published
+from ltbench.report import published_recipes as recipes
 from ltbench.report.tables import csv
 from ltbench.spec import parse_specs
 
@@ -84,24 +85,24 @@ def test_methods_are_ours_or_knowingly_foreign():
 def test_rows_that_may_be_compared_follow_a_declared_recipe():
     rows = published.load_published()
     same = rows[rows.differs == '']
-    assert {*zip(same.recipe, same.benchmark, strict=True)} == set(published.RECIPES)
+    assert {*zip(same.recipe, same.benchmark, strict=True)} == set(recipes.RECIPES)
     assert same.epochs.notna().all()
     assert len(same) == 16 + 15 + 7  # LDAM on both CIFARs, Decoupling on ImageNet-LT and on iNaturalist
     inherited = rows[rows.recipe.eq('ldam') & rows.method.eq('erm')]
     assert inherited.differs.ne('').all()  # they are Cui's, on other images
 
 
-@pytest.mark.parametrize(('recipe', 'benchmark'), published.RECIPES)
+@pytest.mark.parametrize(('recipe', 'benchmark'), recipes.RECIPES)
 def test_declared_recipes_are_those_of_the_benchmarks(recipe: str, benchmark: str):
     """Fails when a benchmark's recipe changes: then it is no longer the published one."""
     resolved = load_benchmark(benchmark).resolved
-    assert list(published._unlike(resolved, published.RECIPES[recipe, benchmark])) == []
+    assert list(recipes._unlike(resolved, recipes.RECIPES[recipe, benchmark])) == []
 
 
 def test_every_known_backbone_has_the_name_that_the_file_uses():
     for benchmark, name in (('cifar10_lt', 'resnet32'), ('imagenet_lt', 'resnet50'), ('inat2018', 'resnet50')):
-        assert published._name_of(load_benchmark(benchmark).backbone) == name
-    assert published._name_of({'type': 'CIFARResNet', 'depth': 32, 'width': 2.0}) == 'resnet32 with width=2'
+        assert recipes.name_of(load_benchmark(benchmark).backbone) == name
+    assert recipes.name_of({'type': 'CIFARResNet', 'depth': 32, 'width': 2.0}) == 'resnet32 with width=2'
 
 
 def test_an_installation_without_the_file_says_so(monkeypatch):

@@ -11,7 +11,7 @@ from ltbench.errors import UsageError
 from ltbench.grid.planning import choose_suite
 from ltbench.grid.selection import Selection
 from ltbench.report import build_report, read_suite
-from ltbench.report.text import commands
+from ltbench.report.readme import commands
 from ltbench.suite import load_suite
 
 SUITE = """'''Of a test.'''

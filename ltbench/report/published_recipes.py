@@ -1,0 +1,113 @@
+"""How published rows were made, and in what a measured run is made otherwise: only what is alike is compared."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from ltbench.config import leaves, parse_specs
+from ltbench.record import origin_of
+
+Record = Mapping[str, Any]
+
+BACKBONES = {'CIFARResNet': 'resnet{depth}', 'TorchvisionResNet': '{name}'}
+"""How the published file calls a backbone; arguments that the name does not hold are added to it."""
+
+CIFAR_LDAM = {
+    'data': {'profile': 'exp', 'split_seed': 0},
+    'recipe': {
+        'batch_size': 128,
+        'optimizer': {'type': 'SGD', 'lr': 0.1, 'momentum': 0.9, 'weight_decay': 2e-4},
+        'schedule': {'type': 'step', 'at': [0.8, 0.9], 'gamma': 0.01, 'warmup_epochs': 5},
+        'augmentation': {'crop_padding': 4, 'flip': True},
+        'precision': 'fp32',
+    },
+}
+
+
+def _kang(weight_decay: float, color_jitter: list[float] | None) -> dict[str, Any]:
+    return {
+        'data': {'verify': True},
+        'recipe': {
+            'batch_size': 512,
+            'optimizer': {'type': 'SGD', 'lr': 0.2, 'momentum': 0.9, 'weight_decay': weight_decay},
+            'schedule': {'type': 'cosine', 'warmup_epochs': 0},
+            'augmentation': {
+                'random_resized_crop': 224, 'flip': True, 'color_jitter': color_jitter, 'resize': 256,
+                'center_crop': 224, 'pre_resize': None,
+            },
+            'precision': 'fp32',
+        },
+    }  # fmt: skip
+
+
+RECIPES = {
+    ('ldam', 'cifar10_lt'): CIFAR_LDAM,
+    ('ldam', 'cifar100_lt'): CIFAR_LDAM,
+    ('kang', 'imagenet_lt'): _kang(5e-4, [0.4, 0.4, 0.4, 0.0]),
+    ('kang', 'inat2018'): _kang(1e-4, None),
+}
+"""What a published recipe was, in the words of a resolved benchmark: a measured row that differs is not compared."""
+
+NOT_OF_THE_RECIPE = ('data.type', 'data.root', 'data.imbalance_factor', 'recipe.epochs', 'recipe.devices')
+"""Leaves with a column of their own, and those of which published rows say nothing that could be held against them."""
+
+
+def differences(record: Record, published: Mapping[str, Any]) -> Iterator[str]:
+    """Why a measured row is not made like a published one, in words; nothing if it is."""
+    config = record['config']['benchmark']
+    if 'imported' in record['config']:
+        yield 'an imported checkpoint, whose method and training the file does not tell'
+    if published['differs']:
+        yield f'published: {published["differs"]}'
+    recipe = RECIPES.get((published['recipe'], published['benchmark']))
+    if recipe is not None:
+        yield from _unlike(config, recipe)
+    elif record['setting'] != 'paper':
+        yield f'measured: {record["setting"]}'
+    pairs = {
+        'backbone': (name_of(config['backbone']), published['backbone']),
+        'epochs': (config['recipe']['epochs'], published['epochs']),
+    }
+    for what, (mine, theirs) in pairs.items():
+        if pd.isna(theirs):
+            yield f'published: {what} not stated'
+        elif mine != theirs:
+            yield f'{what}: {_show(mine)} measured, {_show(theirs)} published'
+    if origin_of(record) == 'trained':
+        yield from _unlike_options(record, published)
+
+
+def _unlike(config: Mapping[str, Any], recipe: Mapping[str, Any]) -> Iterator[str]:
+    mine, theirs = (dict(leaves({key: tree[key] for key in ('data', 'recipe')})) for tree in (config, recipe))
+    for key in sorted(mine.keys() | theirs.keys()):
+        if key not in NOT_OF_THE_RECIPE and mine.get(key) != theirs.get(key):
+            yield f'{key.partition(".")[2]}: {_show(mine.get(key))} measured, {_show(theirs.get(key))} published'
+
+
+def _unlike_options(record: Record, published: Mapping[str, Any]) -> Iterator[str]:
+    """Options that the published row states and the measured one has otherwise, and those set by hand."""
+    for part, typed, spec in zip(record['methods'], parse_specs(record['method']), published['specs'], strict=True):
+        for name, value in spec.options.items():
+            if part['options'].get(name) != value:
+                mine = _show(part['options'].get(name))
+                yield f'{part["name"]}.{name}: {mine} measured, {_show(value)} published'
+        for name, value in typed.options.items():
+            if name not in spec.options:
+                yield f'measured: {part["name"]}.{name} set to {_show(value)} by hand'
+
+
+def name_of(backbone: Mapping[str, Any]) -> str:
+    """A backbone's configuration as the published file calls it: ``resnet32``, ``resnet32 with width=2``."""
+    pattern = BACKBONES.get(backbone['type'], '{type}')
+    if not all(name in backbone for name in re.findall(r'{(\w+)}', pattern)):
+        pattern = '{type}'
+    rest = [f'{k}={_show(v)}' for k, v in backbone.items() if k != 'type' and f'{{{k}}}' not in pattern]
+    return ' with '.join([pattern.format_map(backbone), *([', '.join(rest)] if rest else [])])
+
+
+def _show(value: Any) -> str:
+    return f'{value:g}' if isinstance(value, float) else str(value)
