@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from itertools import product
 
 import pytest
 from made_records import COUNTS, IMAGES, make_record, write
@@ -208,10 +209,27 @@ def test_the_page_does_not_scroll_sideways(opened, width, fragment):
         assert few['x'] + few['width'] <= width, 'few can be seen'
 
 
+def test_equal_methods_are_one_row_of_the_map_and_named_twice(opened):
+    for method in ('la_loss', 'balanced_softmax'):
+        write(make_record(method, hits=[25] * len(COUNTS), computation='ab' * 32, fingerprint='cd' * 32), 'equal')
+    write(make_record('erm'), 'equal')
+    build_report('equal', figures=False)
+    go(opened, '')
+    named = texts(opened, '.map tbody th')
+    assert 'Logit adjustment = Balanced softmax' in named and 'Balanced softmax' not in named
+
+
 def test_a_table_is_printed_on_one_page(opened):
     import base64
     import re
 
-    go(opened, f'#made/{TABLE}')
-    printed = base64.b64decode(opened.execute_cdp_cmd('Page.printToPDF', {'preferCSSPageSize': True})['data'])
-    assert len(re.findall(rb'/Type\s*/Page\b', printed)) == 1
+    for number, seed in product(range(31), (0, 1)):
+        name = f'nbn(normalize=bias, bias_init=ones, r={number})+balanced_softmax'
+        write(make_record(name, seed, hits=[number + seed] * len(COUNTS)), 'long')
+    for seed in (0, 1):
+        write(make_record('erm', seed), 'long')
+    build_report('long', figures=False)
+    for fragment in (f'#made/{TABLE}', f'#long/{TABLE}'):
+        go(opened, fragment)
+        printed = base64.b64decode(opened.execute_cdp_cmd('Page.printToPDF', {'preferCSSPageSize': True})['data'])
+        assert len(re.findall(rb'/Type\s*/Page\b', printed)) == 1, fragment

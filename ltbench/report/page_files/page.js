@@ -137,7 +137,7 @@
   function equalMethods(shown, names) {
     const twins = new Map(), rows = [...names.keys()].map((method) => [method, shown.map((column) => cellOf(column, method)?.row)]);
     for (const [one, own] of rows) {
-      const same = rows.find(([other, its]) => other !== one && !twins.has(other) && own.some(Boolean) && own.every((row, i) => !row || row === its[i]));
+      const same = rows.find(([other, its]) => other !== one && !twins.has(other) && own.some(Boolean) && own.every((row, i) => !row || (row === its[i] && row.method !== one)));
       if (same) twins.set(one, same[0]);
     }
     return twins;
