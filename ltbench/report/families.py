@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ltbench.config import parse_specs
 from ltbench.errors import UsageError
 from ltbench.report.names import declared
+from ltbench.spec import parse_specs
 
 
 class Family(NamedTuple):

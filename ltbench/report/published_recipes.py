@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from ltbench.config import leaves, parse_specs
+from ltbench.config import leaves
 from ltbench.record import origin_of
+from ltbench.spec import parse_specs
 
 Record = Mapping[str, Any]
 
