@@ -17,7 +17,7 @@ from ltbench.errors import UsageError
 from ltbench.fingerprint import fingerprint
 from ltbench.record import origin_of
 from ltbench.report.escaping import in_markdown
-from ltbench.report.frame import GROUP, by_table
+from ltbench.report.frame import DECIMALS, GROUP, by_table
 from ltbench.report.holm import holm
 from ltbench.report.noise import fit
 from ltbench.report.options import SECTIONS, as_text, check_known, options_of, place
@@ -130,6 +130,7 @@ def summarise(differences: pd.DataFrame) -> pd.DataFrame:
     keys = [column for column in differences.columns if column not in ('run_seed', *OF_RUN)]
     groups = differences.groupby(keys, sort=False, dropna=False)
     table = groups['value_of_score'].agg(mean='mean', std='std', n='count').reset_index()
+    table['mean'] = table['mean'].round(DECIMALS)  # 40.849999999999994 is 40.85, here as in the leaderboard
     paired = groups['difference'].agg(['mean', 'std', 'count'])
     table['difference'] = paired['mean'].to_numpy()
     table['difference_std'] = paired['std'].to_numpy()

@@ -142,3 +142,10 @@ def test_one_run_typed_in_two_ways_counts_once():
     table = ablation.summarise(ablation.part_differences(other_code, 'nbn'))
     assert row(table, method='nbn')['difference'] == 1
     assert row(table, **{'with': '(as nbn(scope=last_stage))'})['difference'] == 5
+
+
+def test_a_score_is_rounded_as_on_the_leaderboard():
+    assert f'{40.849999999999994:.1f}' == '40.8'
+    made = [run('erm', 0, 40.849999999999994), run('nbn', 0, 43.8)]
+    table = ablation.summarise(ablation.part_differences(made, 'nbn'))
+    assert row(table, method='erm')['mean'] == 40.85
