@@ -23,8 +23,7 @@ class MixtureConsistency(Objective):
     At first a plain head counts, at last the network's own, whose losses are weighted by class.
 
     Args:
-        backbone: Of the network.
-        in_features, num_classes: F and C.
+        backbone, in_features, num_classes: The network's, F and C.
         weight: Of the agreement.
     """
 

@@ -23,8 +23,7 @@ def parametric_contrastive_losses(
     Args:
         centres: Logits of the N anchors, log prior added, ``[N, C]``.
         similarity: Of anchors and images, ``[N, M]``; the first N images are the anchors.
-        labels: ``[N]``.
-        others: Labels of the images, ``[M]``; -1 for an empty place.
+        labels, others: ``[N]`` of the anchors, ``[M]`` of the images; -1 for an empty place.
         weight: Of an image; that of the class is 1.
     """
     is_self = torch.eye(*similarity.shape, dtype=torch.bool, device=similarity.device)

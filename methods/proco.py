@@ -22,8 +22,7 @@ class ProbabilisticContrast(Objective):
 
     Args:
         in_features, num_classes: F and C.
-        weight: Of the contrastive loss.
-        temperature: t.
+        weight, temperature: Of the contrastive loss; t.
         features: p, of the projections.
     """
 
