@@ -280,6 +280,13 @@ def _plain(value: Any) -> float | None:
     return None if value is None or np.isnan(value) else float(value)
 
 
+def in_words(metrics: Mapping[str, Any], decimals: int = 1) -> str:
+    """Top-1 and the accuracies of groups that there are: ``top-1 70.2 many 77.5 medium 40.9``."""
+    shown = {'top-1': metrics['top1']} | {name: metrics[name] for name in GROUPS}
+    # a half is rounded as in tables, where 40.849999999999994, the mean of 33.3 and 48.4, is 40.85
+    return ' '.join(f'{name} {round(value, 9):.{decimals}f}' for name, value in shown.items() if value is not None)
+
+
 def describe_groups(class_counts: Sequence[int]) -> Mapping[str, int]:
     """Number of classes in each group."""
     return {name: len(members) for name, members in group_members(class_counts).items()}

@@ -20,8 +20,8 @@ from ltbench.benchmark import Benchmark
 from ltbench.console import make_console, printable
 from ltbench.data import FileSplit, LongTailData, load_data
 from ltbench.errors import UsageError, unknown
-from ltbench.evaluation import GROUPS, evaluate, evaluate_predictions
-from ltbench.evaluation.metrics import describe_groups
+from ltbench.evaluation import evaluate, evaluate_predictions
+from ltbench.evaluation.metrics import describe_groups, in_words
 from ltbench.evaluation.predictions import Predictions, write_with_predictions
 from ltbench.fingerprint import PROTOCOL_VERSION, fingerprint
 from ltbench.record import SCHEMA_VERSION, record_path, set_superseded_aside
@@ -111,12 +111,11 @@ def score(
     target = record_path(suite, record)
     write_with_predictions(target, record, predictions)
     superseded = set_superseded_aside(target, record)
-    shown = {'top-1': metrics['top1']} | {group: metrics[group] for group in GROUPS}
-    scores = '  '.join(f'{group} {value:.2f}' for group, value in shown.items() if value is not None)
     console = make_console()
     for warning in record['warnings']:
         console.print(f'note: {warning}', style='yellow', highlight=False, soft_wrap=True)
-    console.print(f'{benchmark.name} ({record["setting"]}) / {record["method"]}  {scores}', highlight=False)
+    where = f'{benchmark.name} ({record["setting"]}) / {record["method"]}'
+    console.print(f'{where}  {in_words(metrics, 2)}', highlight=False)
     for moved in superseded:
         console.print(
             f'{moved.name}, of the same name and seed or with other claims, is superseded: moved to {moved.parent}',

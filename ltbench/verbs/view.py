@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from ltbench.evaluation.metrics import in_words
 from ltbench.grid.graph import Graph, Run, epochs_of
 from ltbench.grid.status import StageState, state_of_run
 
@@ -122,7 +123,7 @@ class PlainView:
     def recorded(self, run: Run, record: Mapping[str, Any]) -> None:
         """A run has finished."""
         self.finished += 1
-        self._print(f'{run}  {summary_of(record)}')
+        self._print(f'{run}  {in_words(record["metrics"])}')
 
     def update(self, states: dict[str, StageState]) -> None:
         """Tell of new failures, and every half minute of what runs."""
@@ -166,7 +167,7 @@ class LiveView:
 
     def recorded(self, run: Run, record: Mapping[str, Any]) -> None:
         """A run has finished."""
-        self.results[run.fingerprint, str(run.method)] = summary_of(record)
+        self.results[run.fingerprint, str(run.method)] = in_words(record['metrics'])
 
     def update(self, states: dict[str, StageState]) -> None:
         """Redraw."""
@@ -225,13 +226,6 @@ class Estimate:
 def make_view(graph: Graph, needed: list[str], console: Console) -> LiveView | PlainView:
     """A live table on a terminal, plain lines elsewhere."""
     return (LiveView if console.is_terminal else PlainView)(graph, needed, console)
-
-
-def summary_of(record: Mapping[str, Any]) -> str:
-    """Top-1 and group accuracies in one line."""
-    metrics = record['metrics']
-    groups = ' '.join(f'{name} {metrics[name]:.1f}' for name in ('many', 'medium', 'few') if metrics[name] is not None)
-    return f'top-1 {metrics["top1"]:.1f} {groups}'
 
 
 def progress_of(state: StageState) -> str:

@@ -373,7 +373,7 @@ def test_the_row_is_marked_and_scored_on_the_test_part(tmp_path, results):
     assert record['cost']['parameters'] == sum(value.numel() for value in weights)
     assert record['cost']['flops'] > 0
     assert record['cost']['wall_seconds'] == 0
-    assert f'top-1 {record["metrics"]["top1"]:.2f}  many' in lines[-2]
+    assert f'top-1 {record["metrics"]["top1"]:.2f} many' in lines[-2]
     assert any(line.startswith('ignored: optimizer (nothing is trained on)') for line in lines)
 
 

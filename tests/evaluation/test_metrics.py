@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ltbench.evaluation import evaluate, group_members
-from ltbench.evaluation.metrics import describe_groups, expected_calibration_error
+from ltbench.evaluation.metrics import describe_groups, expected_calibration_error, in_words
 
 # Eight test images of four classes; class 0 and 1 are many-shot, 2 medium, 3 few.
 #    label  probabilities          right?  confidence  bin of 15
@@ -326,3 +326,9 @@ def test_no_prior_is_known_better_than_by_the_network_that_was_made_for_it() -> 
     for name, row in shifted.items():
         assert row['from_training'] >= max(row['plain'], row['from_uniform']) - 0.3, name
     assert shifted['backward50']['from_training'] > shifted['backward50']['plain'] + 20
+
+
+def test_words_round_as_tables_do() -> None:
+    metrics = {'top1': 70.18, 'many': 77.5125, 'medium': 40.849999999999994, 'few': None}
+    assert in_words(metrics) == 'top-1 70.2 many 77.5 medium 40.9'
+    assert in_words(metrics, 2) == 'top-1 70.18 many 77.51 medium 40.85'

@@ -21,8 +21,8 @@ from ltbench.engine.imported.network import build_imported, check_order_of_label
 from ltbench.engine.outputs import predict
 from ltbench.engine.probing import measured, watched
 from ltbench.errors import DataError, UsageError
-from ltbench.evaluation import GROUPS, evaluate
-from ltbench.evaluation.metrics import describe_groups
+from ltbench.evaluation import evaluate
+from ltbench.evaluation.metrics import describe_groups, in_words
 from ltbench.evaluation.predictions import Predictions, write_with_predictions
 from ltbench.fingerprint import PROTOCOL_VERSION, fingerprint
 from ltbench.models.classifier import LongTailClassifier
@@ -82,13 +82,10 @@ def score_checkpoint(
     evaluation, predictions = _evaluate(model, benchmark, data)
     record = _record(benchmark, data, imported, evaluation)
     record['warnings'] = [*([contradiction] if contradiction else []), *data.notes]
-    metrics = record['metrics']
     target = record_path(suite, record)
     write_with_predictions(target, record, predictions)
     set_superseded_aside(target, record)
-    shown = {'top-1': metrics['top1']} | {name: metrics[name] for name in GROUPS}
-    scores = '  '.join(f'{name} {value:.2f}' for name, value in shown.items() if value is not None)
-    yield f'{benchmark.name} ({record["setting"]}) / {record["method"]}  {scores}'
+    yield f'{benchmark.name} ({record["setting"]}) / {record["method"]}  {in_words(record["metrics"], 2)}'
     yield f'record: {target}'
 
 
