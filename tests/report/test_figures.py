@@ -89,15 +89,19 @@ LONG = 'nbn(normalize=weight, bias_init=normal)+balanced_softmax'
 @pytest.mark.parametrize('width', WIDTHS.values())
 @pytest.mark.parametrize('name', FIGURES)
 def test_nothing_is_cut_off_and_no_panel_lies_on_another(name, width, tmp_path):
-    """With a long name, many methods and long names of classes, at the widths of a paper and on a screen."""
+    """With long names of a method, a loss and classes, and many methods, at the widths of a paper and on a screen."""
     records = [
         make_record(method, seed, factor=factor, class_names=[f'a rather long name {c}' for c in range(8)])
         for method in ('erm', LONG, *(f'resample_{n}' for n in range(5)))
         for seed in (0, 1)
         for factor in (10, 100)
     ]
+    plain, weights = {'type': 'CrossEntropyLoss'}, {'type': 'EffectiveNumber', 'beta': 0.9999}
     for record in records:
         record['analysis']['feature_norms'] = {'mean': [1.0] * 8}
+        if record['method'] == 'erm':
+            spans = [{'loss': plain, 'class_weights': each} for each in (None, weights)]
+            record['config']['stages'][0]['history'] = spans
     found = materials(records, tables.runs_frame(records))
     material = over_factors(found)[0] if FIGURES[name].factors else found[0]
     with style():

@@ -35,7 +35,7 @@ def curves(material: Material, width: float) -> Drawn | None:
         for method in methods:
             draw_curve(axes, material, method, name, ' = '.join(material.names[other] for other in same[method]))
         axes.set(xlabel='epoch', ylabel=LABELS[name])
-        title_panel(figure, axes, loss, 0.8 * width / columns)
+        title_panel(figure, axes, loss, width / columns - 0.55)  # less the numbers and the label of y
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         low, high = axes.dataLim.intervaly
         if name == 'loss' and 0 < 30 * low < high:
