@@ -95,8 +95,9 @@ def tolerant_streams() -> Iterator[Callable[[], str]]:
         for stream in streams:
             stream.flush()
             if stream.lost:  # what is still in its buffer would be tried once more as Python ends
-                with suppress(OSError, ValueError):
-                    os.dup2(_nowhere().fileno(), stream.fileno())
+                with suppress(OSError, ValueError), _nowhere() as nowhere:
+                    os.dup2(nowhere.fileno(), stream.fileno())
+                stream.flush()
         sys.stdout, sys.stderr = before
 
 

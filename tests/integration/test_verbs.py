@@ -176,11 +176,13 @@ def test_the_table_has_every_verb():
     assert verbs - tried == {'data ls'}  # it shows what is missing, and that is all it is asked for
 
 
+@pytest.mark.parametrize('buffered', [True, False])
 @pytest.mark.parametrize('words', [('ls', 'suites'), ('ls', 'suites', '--json'), ('data', 'ls'), ('--version',)])
-def test_a_full_output_is_not_exit_0(ltbench, sandbox, words):
-    command = [sys.executable, '-m', 'ltbench.cli', *words]
+def test_a_full_output_is_not_exit_0(ltbench, sandbox, words, buffered):
+    command = [sys.executable, *([] if buffered else ['-u']), '-m', 'ltbench.cli', *words]
+    env = {name: value for name, value in os.environ.items() if name != 'PYTHONUNBUFFERED'}
     with Path('/dev/full').open('w') as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=env)
     assert done.returncode == 1
     assert done.stderr == (
         'ltbench: standard output could not take all that was to be shown: No space left on device\n'
