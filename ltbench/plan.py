@@ -23,6 +23,9 @@ _FAVOURING = {
 }
 """Slots that favour rare classes if filled, in the words of a note."""
 
+_FAVOURING_NONE = (None, PLAIN_SAMPLER, {'type': 'PowerBalanced', 'power': 1})
+"""What fills such a slot and favours none."""
+
 SLOTS = (
     'head', 'normalization', 'rectification', 'views', 'objective', 'partner_sampler', 'update', 'average', *CHANGEABLE,
 )  # fmt: skip
@@ -247,7 +250,7 @@ class Plan:
         for slot, words in _FAVOURING.items():
             if any(
                 _corrects_prior(in_force['loss'])
-                and {**in_force, 'partner_sampler': partner_sampler}[slot] not in (None, PLAIN_SAMPLER)
+                and {**in_force, 'partner_sampler': partner_sampler}[slot] not in _FAVOURING_NONE
                 for in_force in history
             ):
                 notes.append(

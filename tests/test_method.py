@@ -406,6 +406,8 @@ def test_a_step_on_features_takes_the_place_of_a_head(stages: Stages, monkeypatc
         ('drw+vs_loss', 'so do class weights'),
         ('bbn', ''),
         ('bbn+balanced_softmax', 'so does the sampler of the second stream'),
+        ('cmo+balanced_softmax', 'so does the sampler of the second stream'),
+        ('cmo(power=0)+balanced_softmax', ''),
         ('ldam_drw', ''),
         ('crt+balanced_softmax', ''),
     ],
