@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -42,11 +42,16 @@ class Stage:
                 'protocol': PROTOCOL_VERSION,
                 'kind': self.kind,
                 'config': relevant(self.config),
-                'code': foreign_code(self.config),
+                'code': self.code,
                 'needs': self.needs.fingerprint if self.needs else None,
                 'tuned_on': self.tuned_on.fingerprint if self.tuned_on else None,
             }
         )
+
+    @cached_property
+    def code(self) -> dict[str, str]:
+        """Hashes of the code that its parts have outside the package, see :func:`ltbench.source.foreign_code`."""
+        return foreign_code(self.config)
 
     @property
     def parents(self) -> list[Stage]:
@@ -78,6 +83,13 @@ class Stage:
         """Whether a ``train`` stage reaches the recipe's last epoch (only then is it evaluated)."""
         return self.kind != 'train' or self.end == self.config['recipe']['epochs']
 
+    def until(self, end: int) -> Stage:
+        """A ``train`` stage as it is at an earlier epoch, after it was taken up and in its last segment."""
+        *before, last = self.config['history']
+        earlier = replace(self, config={**self.config, 'history': [*before, {**last, 'until': end}]})
+        earlier.__dict__['code'] = self.code  # that of the same parts, which takes a look at all of them
+        return earlier
+
     def to_json(self) -> dict[str, Any]:
         """Plain data; :meth:`from_json` is the way back."""
         return {
@@ -92,9 +104,9 @@ class Stage:
         parents = {name: cls.from_json(data[name]) if data[name] else None for name in PARENTS}
         return cls(data['kind'], data['config'], **parents)
 
-    def known_as(self, fingerprint: str) -> Stage:
-        """Itself, with a fingerprint that was computed before: the code that it names need not be read again."""
-        self.__dict__['fingerprint'] = fingerprint
+    def known_as(self, fingerprint: str, code: dict[str, str]) -> Stage:
+        """Itself, with what was computed before: the code that it names need not be read again."""
+        self.__dict__.update(fingerprint=fingerprint, code=code)
         return self
 
 

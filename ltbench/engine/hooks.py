@@ -239,7 +239,7 @@ class Checkpoints(Hook):
         self.meter = Meter()
 
     def before_train(self, runner: StageRunner) -> None:
-        """Load the newest state, else the one this stage starts from."""
+        """Load the latest state: of this stage, or the one it starts from."""
         for path in self._files():
             try:
                 saved = read_blob(path, 'checkpoint', self.context.stage.fingerprint)
@@ -248,6 +248,8 @@ class Checkpoints(Hook):
                 path.replace(path.with_suffix('.damaged'))
                 continue
             state = torch.load(io.BytesIO(saved), map_location=self.context.device, weights_only=True)
+            if state['epoch'] < self.context.stage.begin:  # saved before there was that much to start from
+                continue
             self.meter = Meter(state['spent'])
             break
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -94,19 +94,25 @@ class Run:
 class Graph:
     """All stages of some runs, each once.
 
+    Args:
+        runs: The runs.
+        stored: Fingerprints of artifacts that are there: training goes on from one of an earlier epoch, whichever runs
+            it was made for.
+
     Attributes:
         runs: The runs.
         stages: Fingerprint -> stage, parents before children.
         children: Fingerprint -> fingerprints of the stages that begin from its artifact.
     """
 
-    def __init__(self, runs: Iterable[Run]) -> None:
+    def __init__(self, runs: Iterable[Run], stored: Collection[str] = ()) -> None:
         self.runs = list(runs)
         found: dict[str, Stage] = {}
         for run in self.runs:
             for stage in (*run.stages, *run.probes):
                 _collect(stage, found)
         _share_prefixes(found)
+        _begin_from_stored(found, stored)
         self.stages: dict[str, Stage] = {}
         for key in found:
             self._add(found, key)
@@ -199,6 +205,22 @@ def _share_prefixes(found: dict[str, Stage]) -> None:
         earlier: Sequence[Stage] = [other for other in same_so_far[group_key] if other.end < stage.end]
         if earlier:
             found[key] = replace(stage, starts_from=max(earlier, key=lambda other: other.end))
+
+
+def _begin_from_stored(found: dict[str, Stage], stored: Collection[str]) -> None:
+    """Let every ``train`` stage that is not stored begin from the latest stored state of its last segment, if that is
+    later than where it begins so far."""
+    others = set(stored) - found.keys()  # of a grid that is carried on there are none, and nothing is to be looked for
+    for key, stage in list(found.items()) if others else ():
+        if stage.kind != 'train' or key in stored:
+            continue
+        segments = stage.config['history']
+        last_begins = segments[-2]['until'] if segments[1:] else 0
+        for end in range(stage.end - 1, max(stage.begin, last_begins), -1):
+            prefix = stage.until(end)
+            if prefix.fingerprint in others:
+                found[key] = replace(stage, starts_from=found.setdefault(prefix.fingerprint, prefix))
+                break
 
 
 def _open_ended(stage: Stage) -> str:

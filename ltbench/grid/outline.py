@@ -95,7 +95,8 @@ def _write(found: Outline) -> dict[str, Any]:
         key = stage.fingerprint
         if key not in stages:
             parents = {name: parent and take(parent) for name, parent in stage.named_parents().items()}
-            stages[key] = {'fingerprint': key, 'kind': stage.kind, 'config': stage.config, **parents}
+            said = {'fingerprint': key, 'code': stage.code, 'kind': stage.kind, 'config': stage.config}
+            stages[key] = {**said, **parents}
         return key
 
     return {
@@ -124,7 +125,7 @@ def _read(said: Mapping[str, Any], suite: Suite) -> Outline:
     for written in said['stages']:
         parents = {name: stages[written[name]] if written[name] else None for name in PARENTS}
         stage = Stage(written['kind'], written['config'], **parents)
-        stages[written['fingerprint']] = stage.known_as(written['fingerprint'])
+        stages[written['fingerprint']] = stage.known_as(written['fingerprint'], written['code'])
     runs = []
     for written in said['runs']:
         planned, probes = (tuple(stages[key] for key in written[name]) for name in ('stages', 'probes'))

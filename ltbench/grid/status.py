@@ -80,6 +80,13 @@ def state_of_run(run: Run, states: dict[str, StageState]) -> StageState:
     return states[run.fingerprint]
 
 
+def going_on(graph: Graph, store: Store) -> Graph:
+    """The same runs; what is still to be trained goes on from the latest epoch that is stored, whichever run that was
+    trained for."""
+    to_do = any(stage.kind == 'train' and not store.has(key) for key, stage in graph.stages.items())
+    return Graph(graph.runs, set(store.fingerprints())) if to_do else graph
+
+
 def needed_stages(graph: Graph, store: Store) -> list[str]:
     """Stages to carry out: those of unfinished runs and probes, up to the nearest ancestor whose artifact is there."""
     needed: set[str] = set()

@@ -15,7 +15,7 @@ from ltbench.grid.graph import Graph
 from ltbench.grid.outline import Outline, outline
 from ltbench.grid.recording import told_apart, without_recorded
 from ltbench.grid.selection import Selection
-from ltbench.grid.status import needed_stages
+from ltbench.grid.status import going_on, needed_stages
 from ltbench.store import Store
 from ltbench.verbs.view import duration
 
@@ -35,6 +35,7 @@ def show_plan(selection: Selection, plugin_files: Iterable[str]) -> None:
         console.print(f'{count - len(graph.runs)} of {count} runs have a record and are left alone.')
     beside = told_apart(suite, graph)
     show([*found.notes, *found.lacking, *([f'note: {beside}'] if beside else [])], console)
+    graph = going_on(graph, store)
     needed = set(needed_stages(graph, store))
     table = Table('stage', 'kind', 'epochs', 'state', 'begins from', 'for', box=None)
     for key, stage in graph.stages.items():

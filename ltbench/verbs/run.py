@@ -29,7 +29,7 @@ from ltbench.grid.recording import (
     without_recorded,
 )
 from ltbench.grid.selection import Execution, Selection
-from ltbench.grid.status import StageState, needed_stages
+from ltbench.grid.status import StageState, going_on, needed_stages
 from ltbench.record import is_valid, results_root, set_superseded_aside, write_failure
 from ltbench.registry import EXECUTORS, lookup
 from ltbench.sealed import UnreadableFileError, contents_of, remove_abandoned
@@ -103,6 +103,7 @@ def run(
     for run_ in graph.runs:
         if id(run_) in unscored and not store.has(run_.fingerprint):  # damaged and set aside: made again now
             del unscored[id(run_)]
+    graph = going_on(graph, store)
     needed = needed_stages(graph, store)
     failed: dict[str, StageState] = {}
     everything_found = f'Everything is found: {len(graph.runs)} runs, nothing to train.'

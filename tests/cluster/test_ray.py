@@ -257,7 +257,7 @@ def test_a_finished_artifact_is_waited_for_until_it_is_seen_from_here(tmp_path, 
     store = Store(tmp_path)
     executor = RayExecutor(store, Runtime(), gpus_per_stage=0)
     executor.gpus_per_stage = 0
-    job = Job(Stage('head', {}).known_as('abc'), str(tmp_path))
+    job = Job(Stage('head', {}).known_as('abc', {}), str(tmp_path))
     task, lost = (executor.start({'abc': job})['abc'] for _ in range(2))
     assert task.poll() is None
     store.publish('abc', {}, lambda folder: None)
@@ -293,7 +293,7 @@ def test_a_worker_finds_code_where_its_driver_does(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, 'path', [str(tmp_path / 'checkout'), *sys.path])
     executor = RayExecutor(Store(tmp_path), Runtime(), gpus_per_stage=0)
     executor.gpus_per_stage = 0
-    executor.start({'abc': Job(Stage('head', {}).known_as('abc'), str(tmp_path))})
+    executor.start({'abc': Job(Stage('head', {}).known_as('abc', {}), str(tmp_path))})
     environment = calls[0][-1]
     assert environment['PYTHONSAFEPATH'] == '1'
     assert environment['PYTHONPATH'].split(os.pathsep)[0] == str(tmp_path / 'checkout')

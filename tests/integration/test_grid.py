@@ -64,6 +64,22 @@ def test_fourteen_methods_train_the_least_there_is_to_train():
     assert features['crt'] == features['lws'] != features['tau_norm'] == features['ncm']
 
 
+def test_training_begins_from_the_latest_stored_epoch_of_the_same_history():
+    by_method = {str(run.method): run for run in runs_on_digits(seeds=[0], epochs=60)}
+    ldam, erm, drw = (by_method[name].stages for name in ('ldam', 'erm', 'ldam_drw'))
+    stored = [ldam[0].until(20), ldam[0].until(30), erm[0].until(40), drw[1].until(50)]
+
+    def begin(method):
+        graph = Graph([by_method[method]], {stage.fingerprint for stage in stored})
+        return graph.stages[by_method[method].fingerprint].begin
+
+    assert begin('ldam') == 30
+    assert begin('ldam_drw') == 50
+    assert begin('focal') == 0
+    stored.append(ldam[0])
+    assert begin('ldam') == 0  # it is not to be trained
+
+
 @pytest.mark.slow
 def test_the_grid_gives_the_bits_of_every_run_trained_alone(tmp_path, logits_files):
     runs = runs_on_digits(seeds=(0, 1, 2), epochs=10)

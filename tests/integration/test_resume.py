@@ -22,6 +22,7 @@ from ltbench.engine.job import Job, Runtime
 from ltbench.engine.worker import carry_out, set_at
 from ltbench.errors import EXIT_CLAIMED
 from ltbench.grid.graph import Graph, Run
+from ltbench.grid.status import going_on, needed_stages
 from ltbench.method import make_plan
 from ltbench.spec import parse_specs
 from ltbench.store import Store
@@ -67,6 +68,40 @@ def test_a_stage_that_dies_after_any_epoch_ends_with_the_same_bits(tmp_path, mon
     assert states[0]['curve'] == states[1]['curve']
     for name, tensor in states[0]['model'].items():
         assert torch.equal(tensor, states[1]['model'][name]), name
+
+
+@pytest.mark.parametrize('was_interrupted', [False, True])
+def test_training_goes_on_from_what_another_run_has_stored(tmp_path, monkeypatch, logits_files, was_interrupted):
+    alone, store = Store(tmp_path / 'alone'), Store(tmp_path / 'store')
+    graph = graph_of('ldam')
+    carry_out_all(graph, alone)
+    (stage,) = graph.stages.values()
+    trained = []
+    save = hooks.Checkpoints.after_train_epoch
+
+    def save_and_tell(self, runner):
+        save(self, runner)
+        trained.append(runner.epoch + 1)
+        if was_interrupted and len(trained) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(hooks.Checkpoints, 'after_train_epoch', save_and_tell)
+    if was_interrupted:  # at an epoch before the one that will be stored
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(Job(stage, str(store.root), Runtime(checkpoint_seconds=0)))
+    assert going_on(graph, store).stages == graph.stages
+    carry_out_all(graph_of('ldam_drw'), store)
+
+    trained.clear()
+    was_interrupted = False
+    graph = going_on(graph, store)
+    prefix, rest = graph.stages.values()
+    assert (rest.fingerprint, rest.begin, rest.end) == (stage.fingerprint, prefix.end, 6)
+    assert needed_stages(graph, store) == [rest.fingerprint]
+    assert carry_out(Job(rest, str(store.root), Runtime())) == 0
+    assert trained == [6]
+    assert logits_files(store.root)[rest.fingerprint] == logits_files(alone.root)[rest.fingerprint]
+    assert [row['epochs'] for row in store.find(rest.fingerprint).meta['lineage']] == [5, 1]
 
 
 OF_HEADS = [

@@ -39,7 +39,7 @@ def test_a_fork_server_that_is_killed_again_and_again_ends_no_driver(tmp_path, m
     executor = LocalExecutor(Store(tmp_path), Runtime(device='cpu'), slots=2)
     context = Context(kills)
     monkeypatch.setattr(local, 'fork_server', lambda: context)
-    (task,) = executor.start({'a': Job(Stage('head', {}).known_as('a'), str(tmp_path))}).values()
+    (task,) = executor.start({'a': Job(Stage('head', {}).known_as('a', {}), str(tmp_path))}).values()
     assert task.poll() == code
     assert executor.free == ([1] if code is None else [0, 1])
     assert ('unexpected EOF' in task.reason) == (code is not None)

@@ -58,7 +58,7 @@ def make(fake_slurm) -> Callable[..., SlurmExecutor]:
 
 def jobs_of(*keys: str, devices: int = 1) -> dict[str, Job]:
     config = {'recipe': {'devices': devices}}
-    return {key: Job(Stage('train', config).known_as(key), 'store') for key in keys}
+    return {key: Job(Stage('train', config).known_as(key, {}), 'store') for key in keys}
 
 
 # ---------------------------------------------------------------------------------------------- what is asked for
