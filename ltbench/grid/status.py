@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ltbench.console import say
 from ltbench.grid.graph import Graph, Run
+from ltbench.sealed import UnreadableFileError
 from ltbench.store import Store
 
 
@@ -83,8 +85,14 @@ def state_of_run(run: Run, states: dict[str, StageState]) -> StageState:
 def going_on(graph: Graph, store: Store) -> Graph:
     """The same runs; what is still to be trained goes on from the latest epoch that is stored, whichever run that was
     trained for."""
-    to_do = any(stage.kind == 'train' and not store.has(key) for key, stage in graph.stages.items())
-    return Graph(graph.runs, set(store.fingerprints())) if to_do else graph
+    if all(stage.kind != 'train' or store.has(key) for key, stage in graph.stages.items()):
+        return graph
+    try:
+        stored = store.fingerprints()
+    except (UnreadableFileError, PermissionError) as error:  # what others keep to themselves stops nobody
+        say(f'note: {error}; so nothing goes on from what other commands have trained')
+        return graph
+    return Graph(graph.runs, set(stored))
 
 
 def needed_stages(graph: Graph, store: Store) -> list[str]:

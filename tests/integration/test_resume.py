@@ -24,6 +24,7 @@ from ltbench.errors import EXIT_CLAIMED
 from ltbench.grid.graph import Graph, Run
 from ltbench.grid.status import going_on, needed_stages
 from ltbench.method import make_plan
+from ltbench.sealed import UnreadableFileError
 from ltbench.spec import parse_specs
 from ltbench.store import Store
 
@@ -102,6 +103,17 @@ def test_training_goes_on_from_what_another_run_has_stored(tmp_path, monkeypatch
     assert trained == [6]
     assert logits_files(store.root)[rest.fingerprint] == logits_files(alone.root)[rest.fingerprint]
     assert [row['epochs'] for row in store.find(rest.fingerprint).meta['lineage']] == [5, 1]
+
+
+@pytest.mark.parametrize('error', [UnreadableFileError, PermissionError])
+def test_what_others_keep_to_themselves_in_a_store_stops_nobody(tmp_path, monkeypatch, capsys, error):
+    def fail(self):
+        raise error('artifacts/ab: Permission denied')
+
+    monkeypatch.setattr(Store, 'fingerprints', fail)
+    graph = graph_of('erm')
+    assert going_on(graph, Store(tmp_path)) is graph
+    assert 'artifacts/ab: Permission denied; so nothing goes on' in ' '.join(''.join(capsys.readouterr()).split())
 
 
 OF_HEADS = [
