@@ -83,7 +83,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         if isinstance(read, float) and not math.isfinite(read):
             raise UsageError(f'{text!r}: the value is not finite')
         return key.strip(), read
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError):  # {[]: 1} is an expression, and no value
         words = {'true': True, 'false': False, 'none': None}
         return key.strip(), words.get(value.strip().lower(), value.strip())
 

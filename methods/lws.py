@@ -41,9 +41,10 @@ class LearnableWeightScaling(Method):
 
     Kang et al., "Decoupling representation and classifier for long-tailed recognition", ICLR 2020 (section 4.1),
     https://arxiv.org/abs/1910.09217; official code facebookresearch/classifier-balancing@f162ade.
-    Differs: ``bn='eval'`` and samplers that begin anew each epoch are the defaults here, and the cosine begins at the
-    full rate, see ``crt``. As in the official code the factor scales the bias too, and weight decay pulls the factors
-    towards 0. ``train_classifier`` also trains the classifier (not in the paper).
+    Differs: ``bn='eval'`` and samplers that begin anew each epoch are the defaults here, the cosine begins at the full
+    rate, and on CIFAR the values are those of another code, see ``crt``. As in the official code the factor scales the
+    bias too, and weight decay pulls the factors towards 0. ``train_classifier`` also trains the classifier (not in the
+    paper).
     """
 
     title = 'LWS'

@@ -16,7 +16,8 @@ class MixupDRW(Mixup, DeferredReweighting):
     https://arxiv.org/abs/1906.07413; joined in ntucllab/imbalanced-DL@caa43d9.
     Differs: as ``mixup`` and ``drw``. The joined code divides weighted losses by the batch size
     (``divide_by='batch'``; a weighted mean is 5.9 times as large on CIFAR-10-LT 100 late in training), and passes clean
-    images through the network in training mode, too, for the accuracy it prints, which moves BN statistics.
+    images through the network in training mode, too, for the accuracy it prints, which moves BN statistics; its
+    classifier has no bias.
     """
 
     title = 'mixup-DRW'

@@ -80,6 +80,7 @@ def refused(words: str, *arguments: Any, **options: Any) -> None:
         ('lws(train_classifier=True)', [('lws', {'train_classifier': True})]),
         ('lws(train_classifier=false)', [('lws', {'train_classifier': False})]),
         ("m(a='True', b=none)", [('m', {'a': 'True', 'b': None})]),
+        ('m(a={[]: 1})', [('m', {'a': '{[]: 1}'})]),  # an expression that has no value
         ('./mine/toy_lt.py(imbalance_factor=50)', [('./mine/toy_lt.py', {'imbalance_factor': 50})]),
     ],
 )

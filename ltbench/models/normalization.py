@@ -56,10 +56,12 @@ class NormalizedBatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, H, W]`` -> the same shape."""
+        momentum = self.momentum
         if self.training:
-            given(self.num_batches_tracked).add_(1)
+            batches = given(self.num_batches_tracked).add_(1)
+            momentum = 1 / int(batches) if momentum is None else momentum  # the plain mean over batches, as in torch
         return functional.batch_norm(
-            x, self.running_mean, self.running_var, self.gamma, self.beta, self.training, self.momentum or 0.0, self.eps
+            x, self.running_mean, self.running_var, self.gamma, self.beta, self.training, momentum or 0.0, self.eps
         )
 
 

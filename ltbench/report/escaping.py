@@ -20,7 +20,7 @@ LATEX = {
 }  # fmt: skip
 """Characters that mean something to LaTeX; ``[`` and ``*`` do after the ``\\\\`` of the row before."""
 
-MARKDOWN = re.compile(r'([\\`*|<~$&]|\b_|_\b|\](?=[(\[:]))')
+MARKDOWN = re.compile(r'([\\`*|<~$&]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:]))')
 """Emphasis, code, cells, HTML, strikethrough, formulas, entities, and what makes a link of words in brackets."""
 
 BLOCK = re.compile(r'^(\d*)(>|[#+.)-](?=[# ]|$))')

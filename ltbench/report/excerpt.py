@@ -15,7 +15,7 @@ from ltbench.record import origin_of
 from ltbench.report.cells import WITHIN, marked, named, resolution
 from ltbench.report.environments import footnotes, marks_of
 from ltbench.report.escaping import in_markdown
-from ltbench.report.frame import by_table, caveats
+from ltbench.report.frame import by_table, caveats, slugs
 from ltbench.report.reading import SuiteResults
 from ltbench.report.text import rows_to_markdown, selection_of
 from ltbench.sealed import contents_of, explained, write_atomically
@@ -82,7 +82,7 @@ class Places:
 
 def table_names(board: pd.DataFrame) -> list[str]:
     """Names of a leaderboard's tables, as they are in file names."""
-    return [key.slug for key, _ in by_table(board, sort=False)]
+    return slugs(key for key, _ in by_table(board, sort=False))
 
 
 def excerpts(results: SuiteResults, board: pd.DataFrame, beside: Path, drawn: Collection[str]) -> dict[str, str]:
@@ -96,8 +96,8 @@ def excerpts(results: SuiteResults, board: pd.DataFrame, beside: Path, drawn: Co
     """
     said = caveats(results.records)
     found = {}
-    for key, rows in by_table(board, sort=False):
-        name, shown = key.slug, key.title
+    for name, (key, rows) in zip(table_names(board), by_table(board, sort=False), strict=True):
+        shown = key.title
         foreign = [run for run in results.records if run['benchmark'] == key.benchmark and origin_of(run) != 'trained']
         mine = [run for run in foreign if run['method'] in set(rows['method'])]
         parts = [f'**{in_markdown(shown)}**; {_how_to_read(rows)}']

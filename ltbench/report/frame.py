@@ -17,6 +17,8 @@ from ltbench.record import ROW, cost_of
 from ltbench.report.escaping import in_file_name
 from ltbench.report.options import as_text
 
+BASELINE = 'erm'
+"""The method that others are compared with; what computes the same under another name is shown under this one."""
 GROUP = list(ROW[:-1])
 """Columns of a :class:`TableKey`."""
 METRICS = ('top1', 'many', 'medium', 'few', 'macro', 'geometric_mean', 'nll', 'ece')
@@ -81,6 +83,16 @@ def by_table(frame: pd.DataFrame, sort: bool = True) -> Iterator[tuple[TableKey,
         yield TableKey.of(dict(zip(GROUP, group, strict=True))), rows
 
 
+def slugs(keys: Iterable[TableKey]) -> list[str]:
+    """The slug of each table, no two alike: settings may differ in characters that no file name has."""
+    found: list[str] = []
+    used: Counter[str] = Counter()
+    for key in keys:
+        used[key.slug] += 1
+        found.append(key.slug + f'-{used[key.slug]}' * (used[key.slug] > 1))
+    return found
+
+
 def runs_frame(
     records: Sequence[Mapping[str, Any]], right: Mapping[int, np.ndarray] = MappingProxyType({})
 ) -> pd.DataFrame:
@@ -116,7 +128,7 @@ def runs_frame(
 
 
 def names_of(told: Iterable[Mapping[str, Any]]) -> dict[tuple[str, float | None, str, str, str], list[str]]:
-    """The names of what each row computes, its own among them, the shortest first: methods can be equal by definition.
+    """The names of what each row computes, its own among them, the shortest first (but for :data:`BASELINE`).
 
     Args:
         told: Records of :func:`distinguish`, or failures, which are of no other's row.
@@ -125,7 +137,7 @@ def names_of(told: Iterable[Mapping[str, Any]]) -> dict[tuple[str, float | None,
     keys = {row_of(one): (TableKey.of(one), one.get('computation', one['method'])) for one in told}
     for row, key in keys.items():
         rows.setdefault(key, set()).add(row[-1])
-    return {row: sorted(rows[key], key=lambda name: (len(name), name)) for row, key in keys.items()}
+    return {row: sorted(rows[key], key=lambda name: (name != BASELINE, len(name), name)) for row, key in keys.items()}
 
 
 def distinguish(told: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -159,7 +171,7 @@ def _settings(tables: Mapping[TableKey, Mapping[str, Any]]) -> dict[TableKey, st
         tables: A record of each, or a failure where there is none.
     """
     facts = {key: _facts(record) for key, record in tables.items() if 'config' in record}
-    names = dict.fromkeys(name for mine in facts.values() for name in mine)
+    names = dict.fromkeys(name for key in sorted(facts, key=lambda key: key.table) for name in facts[key])
     varied = [name for name in names if len({mine.get(name) for mine in facts.values()}) > 1]
     shown = {}
     for key, record in tables.items():

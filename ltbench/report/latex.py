@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ import pandas as pd
 from ltbench.report.cells import named, resolution, score, scores_of
 from ltbench.report.environments import footnotes, marks_of
 from ltbench.report.escaping import in_latex
-from ltbench.report.frame import by_table
+from ltbench.report.frame import by_table, slugs
 
 CAPTION = (
     'accuracy and ECE in \\%, mean $\\pm$ standard deviation over seeds (ddof = 1), or for one seed the 95\\,\\% '
@@ -30,11 +29,8 @@ def latex(board: pd.DataFrame, caveats: Mapping[str, str]) -> dict[str, str]:
         caveats: Of :func:`ltbench.report.frame.caveats`.
     """
     files: dict[str, str] = {}
-    used: Counter[str] = Counter()
-    for key, rows in by_table(board, sort=False):
-        label = key.slug
-        used[label] += 1
-        label += f'-{used[label]}' * (used[label] > 1)  # settings that differ in characters no file name has
+    tables = list(by_table(board, sort=False))
+    for label, (key, rows) in zip(slugs(key for key, _ in tables), tables, strict=True):
         files[f'leaderboard-{label}.tex'] = _table(key.title, label, rows, caveats.get(key.benchmark, ''))
     return files
 

@@ -19,7 +19,7 @@ from ltbench.report import readme, text
 from ltbench.report.ablation import cells_of
 from ltbench.report.environments import footnotes, marks_of
 from ltbench.report.families import family_of
-from ltbench.report.frame import GROUP, TableKey, by_table, processor_of, row_of
+from ltbench.report.frame import BASELINE, GROUP, TableKey, by_table, processor_of, row_of, slugs
 from ltbench.report.names import display_names, in_titles, title_of
 from ltbench.report.suite import Report
 from ltbench.report.tables import METRICS
@@ -72,11 +72,12 @@ def tables(
     covered = {each.title: each.said for each in report.coverage}
     tested, frames = dict(by_table(report.tests)), dict(by_table(report.frame))
     shown = []
-    for key, rows in by_table(report.board, sort=False):
+    by_key = list(by_table(report.board, sort=False))
+    for slug, (key, rows) in zip(slugs(key for key, _ in by_key), by_key, strict=True):
         mine = [results.records[place] for place in frames[key]['record']] if key in frames else []
         first = mine[0] if mine else None
         shown.append({
-            'slug': key.slug, 'title': key.title, 'benchmark': key.benchmark, 'factor': key.imbalance_factor,
+            'slug': slug, 'title': key.title, 'benchmark': key.benchmark, 'factor': key.imbalance_factor,
             'setting': key.setting, 'hash': key.table,
             'caveat': first['config']['benchmark'].get('caveat', '') if first else '',
             'resolution': text.resolution(rows, names), 'groups': first['groups'] if first else {},
@@ -121,7 +122,7 @@ def _rows(
     origins = {record['method']: origin_of(record) for record in records}
     seconds = rows.set_index('method')['cpu_seconds']
     for row, mark in zip(rows.to_dict('records'), marks_of(rows), strict=True):
-        cost = row['cpu_seconds'] / seconds.get('erm', float('nan'))
+        cost = row['cpu_seconds'] / (seconds.get(BASELINE) or float('nan'))
         origin = origins.get(row['method'], 'trained')
         yield {
             'row': position[row_of(row)], 'method': row['method'], 'name': names[row['method']] + mark,
@@ -156,11 +157,16 @@ def _published(rows: pd.DataFrame, names: Mapping[str, str]) -> Iterator[dict[st
         apart = bool(part['differs'].iloc[0])
         columns = ['method', 'score', 'published', 'measured', *(['differs'] if apart else ['difference', 'verdict'])]
         cells = [
-            [names.get(row['method'], row['method']), text.SCORES[row['score']], _text(row['published']),
-             _text(row['measured']), *([row['differs']] if apart else [f'{row["difference"]:+.1f}', row['verdict']]),
-             row['source']]
+            [
+                names.get(row['method'], row['method']),
+                text.SCORES[row['score']],
+                _text(row['published']) + ' (not checked)' * (row['verified'] != 'yes'),
+                _text(row['measured']) + ' (best epoch)' * (row['epoch'] == 'best'),
+                *([row['differs']] if apart else [f'{row["difference"]:+.1f}', row['verdict']]),
+                row['source'],
+            ]
             for row in part.to_dict('records')
-        ]  # fmt: skip
+        ]
         yield _beside(title, [*columns, 'source'], cells)
 
 

@@ -19,14 +19,14 @@ from ltbench.errors import StoreError
 from ltbench.places import ROOT_OF_PACKAGE
 from ltbench.record import ROW, origin_of
 from ltbench.report.escaping import in_markdown
-from ltbench.report.frame import GROUP, TableKey, by_table, row_of
+from ltbench.report.frame import DECIMALS, GROUP, TableKey, by_table, row_of
 from ltbench.report.noise import fit
 from ltbench.report.published_recipes import differences, name_of
 from ltbench.report.text import rows_to_markdown
 from ltbench.spec import parse_specs
 
 TOLERANCE = 1.0
-"""Points, that a measured mean and a published value may differ by: for its seeds, its epoch, its software."""
+"""Points, that a measured mean and a published value may differ by: for its seeds, its software."""
 LEVEL = 0.95
 VERDICTS = f"""\
 agrees: the 95 % interval of the difference lies within {TOLERANCE:g} point of 0; differs: it lies wholly outside;
@@ -46,7 +46,7 @@ HOW_ORDERED = (
 
 COLUMNS = [
     *ROW, 'published_method', 'recipe', 'source', 'verified', 'score', 'published', 'measured', 'std',
-    'n_seeds', 'difference', 'low', 'high', 'verdict', 'differs',
+    'epoch', 'n_seeds', 'difference', 'low', 'high', 'verdict', 'differs',
 ]  # fmt: skip
 
 ORDER_COLUMNS = [
@@ -70,7 +70,7 @@ def load_published() -> pd.DataFrame:
     path = next((path for path in FILES if path.is_file()), None)
     if path is None:
         raise StoreError(f'no published.csv at {" or ".join(map(str, FILES))}: the installation is not whole')
-    words = ['benchmark', 'backbone', 'recipe', 'differs', 'method', 'source', 'verified']
+    words = ['benchmark', 'backbone', 'recipe', 'differs', 'selected_on', 'method', 'source', 'verified']
     frame = pd.read_csv(path, dtype=dict.fromkeys(words, str), keep_default_na=False, na_values=[''])
     return frame.fillna(dict.fromkeys(words, ''))
 
@@ -85,19 +85,42 @@ def beside(records: Sequence[Record]) -> pd.DataFrame:
     ``high``, and a ``verdict``, see :data:`VERDICTS`. One with ``differs`` has none of them: the two were not made
     alike. A score that only one of the two has makes no line. Measured rows without a published one are left to
     :func:`without_published`; an empty frame where nothing applies.
+
+    Ours are scores of the ``last`` epoch, in the column ``epoch``. Beside a source that reports the epoch that is best
+    on the test images stand those of our ``best`` epoch, of the seeds whose records tell it, see
+    :func:`best_on_test`; where none does, that differs.
     """
     rows = _measured_rows(records)
-    errors = _standard_errors(rows)
+    noise = {'last': _variances(rows, lambda record: record['metrics']), 'best': _variances(rows, best_on_test)}
     lines = [
         line
         for runs in rows
         for published in _candidates(runs[0])
-        for line in _lines(runs, published, errors[row_of(runs[0])])
+        for line in _lines(runs, published, {epoch: found[row_of(runs[0])] for epoch, found in noise.items()})
     ]
     table = pd.DataFrame(lines, columns=COLUMNS).astype({'imbalance_factor': float, 'published': float})
     table['rank'] = table['score'].map({score: rank for rank, score in enumerate(SCORES.values())})
     order = [*ROW, 'source', 'recipe', 'published_method', 'rank']
     return table.sort_values(order, kind='stable', ignore_index=True)[COLUMNS]
+
+
+def best_on_test(record: Record) -> Mapping[str, Any] | None:
+    """What a record's network scored in the epoch that is best on the test images (``top1``, ``many``, ...), percent.
+
+    Never a result: the test images choose it. None where the record does not tell: unless each epoch of the last fifth
+    was scored (``ltbench run --eval-every 1``), and the last of them as the result was. A classifier that was trained
+    or adjusted afterwards, and averaged weights, have no epochs of their own.
+    """
+    if origin_of(record) != 'trained' or any(stage['kind'] != 'train' for stage in record['stages']):
+        return None
+    scored = {point['epoch']: point for point in record['curve'] if point.get('test_top1') is not None}
+    epochs = record['config']['benchmark']['recipe']['epochs']
+    if not scored.keys() >= {*range(epochs - max(1, epochs // 5), epochs)}:
+        return None
+    if float(f'{record["metrics"]["top1"]:.6g}') != scored[epochs - 1]['test_top1']:
+        return None
+    best = max(scored.values(), key=lambda point: point['test_top1'])
+    return {score: best.get(f'test_{score}') for score in SCORES.values()}
 
 
 def without_published(records: Sequence[Record]) -> list[tuple[str, float | None, str, str, str]]:
@@ -110,27 +133,31 @@ def orders(records: Sequence[Record]) -> pd.DataFrame:
 
     A source is a paper or repository with one recipe, backbone and number of epochs; it has a line for each measured
     benchmark, imbalance factor and setting with which it shares :data:`LEAST_TO_ORDER` methods. Of several rows that it
-    has of a method the one that differs from ours in the fewest things counts. ``kendall_tau`` is Kendall's tau-b, from
+    has of a method the one that differs from ours in the fewest things counts, of several that we have with other
+    options likewise. ``kendall_tau`` is Kendall's tau-b, from
     1 (the same order) to -1 (the reverse), NaN where all values of one side are equal; ``p`` two-sided, exact where no
     values are equal; the two orders are names, the best first.
     """
-    found: dict[tuple[Any, ...], dict[str, tuple[float, float]]] = {}
+    found: dict[tuple[Any, ...], dict[str, tuple[tuple[int, int, str], float, float]]] = {}
     for runs in _measured_rows(records):
         if origin_of(runs[0]) != 'trained':
             continue
         *group, method = row_of(runs[0])
-        nearest: dict[tuple[Any, ...], tuple[int, float]] = {}
+        nearest: dict[tuple[Any, ...], tuple[int, str, float]] = {}
         for row in _candidates(runs[0]):
             epochs = None if pd.isna(row['epochs']) else row['epochs']
             source = (*group, row['source'], row['recipe'], row['backbone'], epochs)
-            things = len('; '.join(differences(runs[0], row)).split('; '))
+            things = sum(len(reason.split('; ')) for reason in differences(runs[0], row))
             if pd.notna(row['all']) and (source not in nearest or things < nearest[source][0]):
-                nearest[source] = things, row['all']
-        mean = fmean(run['metrics']['top1'] for run in runs)
-        for source, (_, value) in nearest.items():
-            found.setdefault(source, {})[method] = value, mean
+                nearest[source] = things, row['method'], row['all']
+        mean = round(fmean(run['metrics']['top1'] for run in runs), DECIMALS)
+        for source, (things, published, value) in nearest.items():
+            mine = (things, len(method), method), value, mean
+            of_source = found.setdefault(source, {})
+            of_source[published] = min(mine, of_source.get(published, mine))  # one of several that have other options
     lines = []
-    for source, pairs in found.items():
+    for source, rows in found.items():
+        pairs = {method: (value, mean) for (_, _, method), value, mean in rows.values()}
         if len(pairs) < LEAST_TO_ORDER:
             continue
         theirs, ours = zip(*pairs.values(), strict=True)
@@ -154,8 +181,8 @@ def markdown(table: pd.DataFrame, order: pd.DataFrame, records: Sequence[Record]
     if table.empty:
         return '\n'.join([*lines, left]) + '\n'
     lines += [
-        f'{VERDICTS}. Published values are mostly those of the best epoch on the test set, ours are those of the last. '
-        f'`*`: the published value was not checked at its source. {left}',
+        f'{VERDICTS}. Measured values are those of the last epoch; `best`: of the epoch that is best on the test '
+        f'images, which is what that source reports. `*`: the published value was not checked at its source. {left}',
     ]
     for heading, part, draw in (
         ('Same recipe', table[table.differs == ''], _compared),
@@ -204,34 +231,49 @@ def _published_by() -> dict[tuple[str, float | None], list[dict[str, Any]]]:
     return rows
 
 
-def _standard_errors(rows: Sequence[Sequence[Record]]) -> dict[tuple[Any, ...], dict[str, tuple[float, float]]]:
-    """Standard error of each row's mean of each score, and its degrees of freedom; NaN where all have single seeds."""
-    tables: dict[TableKey, dict[str, dict[int, Record]]] = {}
-    for runs in rows:  # methods that are one computation are one
-        mine = tables.setdefault(TableKey.of(runs[0]), {}).setdefault(runs[0]['computation'], {})
-        mine |= {run['run_seed']: run for run in runs}
+def _variances(
+    rows: Sequence[Sequence[Record]], scores_of: Callable[[Record], Mapping[str, Any] | None]
+) -> dict[tuple[Any, ...], dict[str, tuple[float, float]]]:
+    """Variance of a run of each row and score between seeds, and its degrees of freedom; NaN where all are single.
+
+    Args:
+        rows: The records of each row.
+        scores_of: What a record scored; None where it does not tell.
+    """
+    tables: dict[TableKey, dict[str, dict[int, Mapping[str, Any]]]] = {}
+    steps: dict[TableKey, float] = {}
+    for run in (run for runs in rows for run in runs):  # methods that are one computation are one
+        if (scores := scores_of(run)) is not None:
+            table = TableKey.of(run)
+            tables.setdefault(table, {}).setdefault(run['computation'], {})[run['run_seed']] = scores
+            steps[table] = 100 / sum(run['metrics']['test_images'])
     found: dict[tuple[TableKey, str], dict[str, tuple[float, float]]] = {}
     for (key, methods), score in product(tables.items(), SCORES.values()):
-        values = {name: {seed: run['metrics'][score] for seed, run in runs.items()} for name, runs in methods.items()}
-        scores = pd.DataFrame.from_dict(values, orient='index', dtype=float).dropna(how='all')
-        if scores.empty:
+        values = {name: {seed: scores[score] for seed, scores in runs.items()} for name, runs in methods.items()}
+        known = pd.DataFrame.from_dict(values, orient='index', dtype=float).dropna(how='all')
+        if known.empty:
             continue
-        noise = fit(scores.to_numpy(), blocks=False)  # what a seed does to all methods is noise of each mean
-        of_rows = zip((noise.variances / noise.runs) ** 0.5, noise.freedoms, strict=True)
-        for method, told in zip(scores.index, of_rows, strict=True):
+        noise = fit(known.to_numpy(), steps[key], blocks=False)  # what a seed does to all methods is noise of each mean
+        for method, told in zip(known.index, zip(noise.variances, noise.freedoms, strict=True), strict=True):
             found.setdefault((key, method), {})[score] = told
     return {row_of(runs[0]): found.get((TableKey.of(runs[0]), runs[0]['computation']), {}) for runs in rows}
 
 
 def _lines(
-    runs: Sequence[Record], published: Mapping[str, Any], errors: Mapping[str, tuple[float, float]]
+    runs: Sequence[Record], published: Mapping[str, Any], noise: Mapping[str, Mapping[str, tuple[float, float]]]
 ) -> Iterator[dict[str, Any]]:
-    differs = '; '.join(differences(runs[0], published))
+    reasons, epoch, scores = list(differences(runs[0], published)), 'last', [run['metrics'] for run in runs]
+    if published['selected_on'] == 'test' and origin_of(runs[0]) == 'trained':
+        if best := [one for run in runs if (one := best_on_test(run))]:
+            epoch, scores = 'best', best
+        else:
+            reasons.append('the epoch that is best on the test images published, the last measured')
+    differs = '; '.join(reasons)
     for column, score in SCORES.items():
-        values = pd.Series([run['metrics'][score] for run in runs], dtype=float)
+        values = pd.Series([one[score] for one in scores], dtype=float)
         if pd.isna(published[column]) or values.isna().any():
             continue
-        mean, std = values.mean(), values.std(ddof=1)
+        mean, std = round(values.mean(), DECIMALS), values.std(ddof=1)
         line = dict(zip(ROW, row_of(runs[0]), strict=True)) | {
             'published_method': published['method'],
             **{key: published[key] for key in ('recipe', 'source', 'verified')},
@@ -239,6 +281,7 @@ def _lines(
             'published': published[column],
             'measured': mean,
             'std': std,
+            'epoch': epoch,
             'n_seeds': len(values),
             'difference': float('nan'),
             'low': float('nan'),
@@ -247,9 +290,9 @@ def _lines(
             'differs': differs,
         }
         if not differs:
-            error, freedom = errors[score]
+            variance, freedom = noise[epoch][score]
             stated = 0.0 if pd.isna(published['standard_error']) else published['standard_error']
-            half = t.ppf((1 + LEVEL) / 2, freedom) * (error**2 + stated**2) ** 0.5
+            half = t.ppf((1 + LEVEL) / 2, freedom) * (variance / len(values) + stated**2) ** 0.5
             difference = round(mean - published[column], 6)  # 74.35 - 73.35 is a little more than 1
             nearest, furthest = abs(difference) - half, abs(difference) + half
             verdict = 'agrees' if furthest <= TOLERANCE else 'differs' if nearest > TOLERANCE else 'cannot say'
@@ -313,4 +356,5 @@ def _published_value(row: Mapping[str, Any]) -> str:
 
 
 def _measured_value(row: Mapping[str, Any]) -> str:
-    return f'{row["measured"]:.1f}' + (f' ± {row["std"]:.1f}' if pd.notna(row['std']) else '')
+    spread = f' ± {row["std"]:.1f}' if pd.notna(row['std']) else ''
+    return f'{row["measured"]:.1f}{spread}' + (' `best`' if row['epoch'] == 'best' else '')

@@ -48,6 +48,7 @@ def _kang(weight_decay: float, color_jitter: list[float] | None) -> dict[str, An
 RECIPES = {
     ('ldam', 'cifar10_lt'): CIFAR_LDAM,
     ('ldam', 'cifar100_lt'): CIFAR_LDAM,
+    ('imbalanced_dl', 'cifar10_lt'): CIFAR_LDAM,
     ('kang', 'imagenet_lt'): _kang(5e-4, [0.4, 0.4, 0.4, 0.0]),
     ('kang', 'inat2018'): _kang(1e-4, None),
 }

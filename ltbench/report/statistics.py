@@ -10,11 +10,10 @@ import pandas as pd
 from scipy import stats
 
 from ltbench.evaluation.metrics import GROUPS
-from ltbench.report.frame import DECIMALS, GROUP, by_table
+from ltbench.report.frame import BASELINE, DECIMALS, GROUP, by_table
 from ltbench.report.intervals import image_variances, paired_variance
 from ltbench.report.noise import ALPHA, dunnett, fit, tukey
 
-BASELINE = 'erm'
 MIN_BLOCKS = 10
 """Tables that a test of mean ranks takes: with fewer, the statistic is not near chi-square (Demšar, JMLR 2006)."""
 LEAST = 3
@@ -110,7 +109,8 @@ def standing(board: pd.DataFrame, tests: pd.DataFrame) -> pd.DataFrame:
         tests: Of :func:`against`.
 
     Returns:
-        ``best``: ``best``, ``within noise`` of it, or empty: significantly below it, or nothing to be compared with.
+        ``best``: ``best``, ``within noise`` of it (or above it, by the seeds that both have), or empty: significantly
+        below it, or nothing to be compared with.
         ``behind`` and ``noise``: points below the best, and how many of these are noise; ``noise_of`` what. With the
         index of ``board``.
     """
@@ -118,7 +118,7 @@ def standing(board: pd.DataFrame, tests: pd.DataFrame) -> pd.DataFrame:
     to_best = tests.loc[tests['reference'] == 'best', [*key, *OUTCOME, 'noise_of']]
     found = board[key].merge(to_best, on=key, how='left').set_axis(board.index)
     ranked = board.groupby(GROUP, dropna=False)['rank'].transform('count')
-    names = pd.Series('', index=board.index).mask(found['p'] >= ALPHA, 'within noise')
+    names = pd.Series('', index=board.index).mask((found['p'] >= ALPHA) | (found['difference'] > 0), 'within noise')
     names = names.mask((board['rank'] == 1) & (ranked > 1), 'best')
     found['best'], found['behind'] = names, -found['difference']
     return found[['best', 'behind', 'noise', 'noise_of']]

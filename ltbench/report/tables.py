@@ -10,7 +10,7 @@ import pandas as pd
 
 from ltbench.report.environments import as_text as environments_as_text
 from ltbench.report.escaping import in_csv
-from ltbench.report.frame import COSTS, DECIMALS, GROUP, METRICS, runs_frame
+from ltbench.report.frame import COSTS, DECIMALS, GROUP, METRICS, TableKey, runs_frame
 from ltbench.report.intervals import BOUNDED, image_intervals
 from ltbench.report.statistics import against, standing
 
@@ -53,7 +53,7 @@ def leaderboard(
     tests = against(frame) if tests is None else tests
     single = frame[groups['run_seed'].transform('count') == 1]
     board = board.merge(pd.concat([single[key], image_intervals(single)], axis=1), on=key, how='left')
-    board = board.merge(_count(failures), on=key, how='outer').fillna({'also': ''})
+    board = board.merge(_count(failures, frame), on=key, how='outer').fillna({'also': ''})
     board[['n_seeds', 'n_failed']] = board[['n_seeds', 'n_failed']].fillna(0).astype(int)
     board['environments'] = [row if isinstance(row, Counter) else Counter() for row in board['environments']]
     board['rank'] = board.groupby(GROUP, dropna=False)['top1_mean'].rank(method='min', ascending=False)
@@ -77,9 +77,19 @@ def csv(frame: pd.DataFrame) -> str:
     return text.to_csv(index=False, float_format='%.4f', lineterminator='\n')
 
 
-def _count(failures: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """How many runs of each row failed."""
+def _count(failures: Sequence[Mapping[str, Any]], frame: pd.DataFrame) -> pd.DataFrame:
+    """How many runs of each row failed, under whichever name of what it computes."""
     key = [*GROUP, 'method']
-    failed = pd.DataFrame([{name: failure[name] for name in key} for failure in failures], columns=key)
+    shown = {
+        (TableKey.of(row), name): row['method']
+        for row in frame.drop_duplicates(key).to_dict('records')
+        for name in row['also'].split(', ')
+    }
+    rows = [
+        {**{name: failure[name] for name in GROUP}, 'method': shown.get((TableKey.of(failure), method), method)}
+        for failure in failures
+        for method in [failure['method']]
+    ]
+    failed = pd.DataFrame(rows, columns=key)
     failed['imbalance_factor'] = failed['imbalance_factor'].astype(float)
     return failed.groupby(key, dropna=False).size().rename('n_failed').reset_index()

@@ -12,6 +12,7 @@ from ltbench.console import make_console
 from ltbench.errors import UsageError
 from ltbench.evaluation import GROUPS
 from ltbench.evaluation.paired import LEVEL, PairedTest, paired_test
+from ltbench.record import cost_of
 from ltbench.store import Store
 from ltbench.verbs.find import RecordedRun, find_run, how_to_make, known_predictions
 
@@ -213,7 +214,7 @@ def _metric_table(a: Mapping[str, Any], b: Mapping[str, Any]) -> Table:
         digits = 4 if name == 'nll' else 2
         table.add_row(groups.get(name, name), *_with_difference(a['metrics'][name], b['metrics'][name], digits))
     for name, digits in COSTS.items():
-        table.add_row(name, *_with_difference(a['cost'][name], b['cost'][name], digits))
+        table.add_row(name, *_with_difference(cost_of(a, name), cost_of(b, name), digits))
     return table
 
 

@@ -93,6 +93,9 @@ def _table(rows: Sequence[Row]) -> Table:
 
 
 def _write(target: Path, rows: Iterator[Row]) -> None:
+    from ltbench.report.escaping import in_csv  # pandas, which the table needs not
+
+    rows = ((*row[:2], *(in_csv(str(name)) for name in row[2:4]), *row[4:]) for row in rows)
     try:
         with target.open('w', encoding='utf-8', errors='surrogateescape', newline='') as file:
             csv.writer(file).writerows((COLUMNS, *rows))

@@ -84,6 +84,19 @@ def test_a_scalar_of_the_root_of_the_channels_gives_plain_bn() -> None:
     assert bn.num_batches_tracked == plain.num_batches_tracked == 2
 
 
+@pytest.mark.parametrize('momentum', [0.1, 0.0, 1.0, None])
+def test_running_statistics_are_those_of_plain_bn(momentum: float | None) -> None:
+    """None is a plain mean over the batches: what SWA renews the statistics with."""
+    plain, ours = nn.BatchNorm2d(3), layer(2.0, 2.0, 3)
+    for bn in (plain, ours):
+        bn.momentum = momentum
+    for batch in torch.randn(5, 8, 3, 4, 4) * 3 + 5:
+        plain(batch), ours(batch)
+    state = ours.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in plain.state_dict().items() if 'running' in name)
+    assert int(state['num_batches_tracked']) == 5
+
+
 def test_gradient_flows_through_the_norm() -> None:
     # gamma = w / |w|, w = (3, 4): its gradient for g = (1, 0) is (g - (g . u) u) / |w| with u = (.6, .8)
     #   = ((1, 0) - .6 * (.6, .8)) / 5 = (.128, -.096); a detached norm would give (.2, 0). The scalar's is g . u = .6

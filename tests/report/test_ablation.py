@@ -86,6 +86,15 @@ def test_holm_is_over_the_rows_of_one_score():
     assert small['p_holm'] == pytest.approx(max(small['p'], 2 * large['p']))
 
 
+def test_seeds_that_agree_by_chance_leave_the_rounding_to_one_image():
+    made = [run('erm', seed, 70.0 + seed) for seed in range(3)]
+    made += [run('nbn', seed, 70.25 + seed) for seed in range(3)]  # one of 400 images in each seed
+    (p,) = ablation.summarise(ablation.part_differences(made, 'nbn')).query('score == "top1"')['p'].dropna()
+    step = 100 / sum(made[0]['metrics']['test_images'])
+    assert p == pytest.approx(2 * stats.t.sf(0.25 / (step**2 / 12 * 2 / 3) ** 0.5, 2))
+    assert p > 0.01
+
+
 def test_an_option_is_compared_with_its_default():
     table = ablation.ablate(records(), 'nbn.normalize')
     assert row(table, value='both')['is_reference']

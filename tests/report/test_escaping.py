@@ -25,6 +25,7 @@ from ltbench.report.frame import TableKey
         ('[x]: javascript:a', r'[x\]: javascript:a'),
         ('sampler=[1, 2]', 'sampler=[1, 2]'),
         ('$x$ &lt;', r'\$x\$ \&lt;'),
+        ('__x__ a_b _', r'\_\_x\_\_ a_b \_'),
         ('# heading', r'\# heading'),
         ('1. item', r'1\. item'),
         ('> quoted', r'\> quoted'),

@@ -50,6 +50,14 @@ def test_a_file_has_the_figures_and_tables_it_has_places_for(made, results):
     assert (file.parent / link.strip('()')).is_file()
 
 
+def test_settings_that_no_file_name_tells_apart_have_a_table_each(results):
+    for tag in ('a b', 'a_b'):
+        write(make_record(setting=f'paper, tag={tag}', data=tag))
+    write_report(Report(read_suite('made')), figures=False)
+    text = (results / 'made' / 'README.md').read_text()
+    assert text.count('tag=a b)**') == text.count('tag=a_b)**') == 1
+
+
 def blocks(text):
     marks = list(MARK.finditer(text))
     return [text[start.end() : end.start()] for start, end in zip(marks[::2], marks[1::2], strict=True)]

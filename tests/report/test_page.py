@@ -47,6 +47,14 @@ def test_what_a_row_says(results):
     assert table['failures'] == [['cRT', 4, 'train', 'out of memory']]
 
 
+def test_costs_that_are_not_known_have_no_ratio(results):
+    free = make_record('erm')
+    write(free | {'cost': {**free['cost'], 'cpu_seconds': 0.0}})
+    write(make_record('crt'))
+    build_report('made', figures=False)
+    assert [row['cost'] for row in data_of(results)['made']['tables'][0]['rows']] == [None, None]
+
+
 def test_runs_belong_to_the_rows_of_the_tables(results):
     for method in ('erm', 'nbn'):
         for seed in (1, 0):

@@ -27,6 +27,19 @@ def measured(method: str = 'ldam_drw', top1: float = 77.0, seed: int = 0, **chan
     """A record of cifar10_lt's plain recipe with a chosen top-1; 77.03 is published for ldam_drw."""
     record = make_record(method, seed, epochs=200, **changes)
     record['metrics'] = {**record['metrics'], 'top1': top1, 'many': 78.0, 'medium': 73.0, 'few': None}
+    return scored(record)
+
+
+def scored(record: dict[str, Any], best: float | None = None, since: int = 160) -> dict[str, Any]:
+    """The record, scored after each epoch from ``since`` on: each as the last one, but for the ``best`` at 170."""
+    record = copy.deepcopy(record)
+    for epoch in record['curve']:
+        for score in ('top1', 'many', 'medium'):
+            epoch.pop(f'test_{score}', None)
+            if epoch['epoch'] >= since:
+                epoch[f'test_{score}'] = float(f'{record["metrics"][score]:.6g}')
+    if best is not None:
+        record['curve'][170] |= {'test_top1': best, 'test_medium': 74.0}
     return record
 
 
@@ -38,6 +51,9 @@ def changed(record: dict[str, Any], path: str, value: Any, setting: str = 'paper
         section = section[key]
     section[last] = value
     return record | {'setting': setting}
+
+
+BOT = 'zhangyongshun/BagofTricks-LT trick_gallery at ce7859a'
 
 
 def section(records: list[dict[str, Any]]) -> str:
@@ -54,9 +70,9 @@ def line(table: Any, source: str = 'LDAM paper Table 2', score: str = 'top1') ->
 
 def test_every_row_is_whole():
     rows = published.load_published()
-    assert len(rows) == 491
+    assert len(rows) == 494
     assert rows.benchmark.value_counts().to_dict() == {
-        'cifar100_lt': 182, 'cifar10_lt': 139, 'imagenet_lt': 109, 'inat2018': 61,
+        'cifar100_lt': 184, 'cifar10_lt': 140, 'imagenet_lt': 109, 'inat2018': 61,
     }  # fmt: skip
     assert set(rows.verified) == {'yes', 'no'}
     assert (rows.verified == 'no').sum() == 87
@@ -87,7 +103,13 @@ def test_rows_that_may_be_compared_follow_a_declared_recipe():
     same = rows[rows.differs == '']
     assert {*zip(same.recipe, same.benchmark, strict=True)} == set(recipes.RECIPES)
     assert same.epochs.notna().all()
-    assert len(same) == 16 + 15 + 7  # LDAM on both CIFARs, Decoupling on ImageNet-LT and on iNaturalist
+    assert len(same) == 16 + 1 + 15 + 7  # LDAM on both CIFARs, LDAM-DRW of another; Decoupling on the large ones
+    assert set(rows.selected_on) == {'', 'test'}
+    assert (
+        rows[rows.recipe.isin(['ldam', 'kang']) & rows.benchmark.ne('imagenet_lt') & rows.differs.eq('')]
+        .selected_on.eq('test')
+        .all()
+    )
     inherited = rows[rows.recipe.eq('ldam') & rows.method.eq('erm')]
     assert inherited.differs.ne('').all()  # they are Cui's, on other images
 
@@ -172,6 +194,73 @@ def test_unverified_values_are_marked():
     assert '| ncm | top1 | 44.30 `*` | 44.0 | 1 | -0.3 | cannot say | Decoupling paper |' in text
 
 
+def test_what_the_test_images_chose_is_compared_with_what_they_choose_here():
+    seeds = [scored(measured(top1=76.0 + seed, seed=seed), 78.0 + seed) for seed in range(2)]
+    found = line(published.beside(seeds))
+    assert (found['epoch'], found['measured'], found['n_seeds']) == ('best', 78.5, 2)
+    half = stats.t.ppf(0.975, 1) * 0.5
+    assert found['high'] - found['difference'] == pytest.approx(half)
+    assert '| 77.03 | 78.5 ± 0.7 `best` | 2 |' in section(seeds)
+    kind = published.best_on_test(seeds[0])
+    assert kind == {'top1': 78.0, 'many': 78.0, 'medium': 74.0, 'few': None}  # all of that epoch
+
+
+def test_seeds_that_do_not_tell_their_best_epoch_are_left_out():
+    seeds = [scored(measured(top1=76.0 + seed, seed=seed), 78.0 + seed) for seed in range(3)]
+    found = line(published.beside([*seeds[:2], scored(seeds[2], since=161)]))
+    assert (found['epoch'], found['measured'], found['n_seeds']) == ('best', 78.5, 2)
+    assert found['high'] - found['difference'] == pytest.approx(stats.t.ppf(0.975, 1) * 0.5)
+
+
+def test_the_interval_is_that_of_the_epochs_that_are_compared():
+    best = (76.1, 77.0, 79.0)  # the last epochs are all alike, which says nothing of these
+    found = line(published.beside([scored(measured(top1=76.0, seed=seed), top1) for seed, top1 in enumerate(best)]))
+    half = stats.t.ppf(0.975, 2) * found['std'] / 3**0.5
+    assert found['high'] - found['difference'] == pytest.approx(half)
+    assert found['verdict'] == 'cannot say'
+
+
+def test_a_mean_has_the_error_of_its_own_seeds():
+    """Another name of the same computation adds to what is known of the variation, not to this mean."""
+    mine = [measured(top1=top1, seed=seed) for seed, top1 in enumerate((76.0, 78.0))]
+    others = [measured('ldam_drw(scale=30)', 76.0 + seed % 2 * 2, seed) for seed in range(2, 8)]
+    others = [record | {'computation': mine[0]['computation']} for record in others]
+    found = line(published.beside([*mine, *others]).query('method == "ldam_drw"'))
+    assert (found['n_seeds'], found['verdict']) == (2, 'cannot say')
+    half = stats.t.ppf(0.975, 7) * (8 / 7 / 2) ** 0.5
+    assert found['high'] - found['difference'] == pytest.approx(half)
+
+
+def test_means_are_rounded_and_equal_seeds_leave_the_rounding_to_one_image():
+    found = line(published.beside([measured(top1=top1, seed=seed) for seed, top1 in enumerate((33.3, 48.4))]))
+    assert found['measured'] == 40.85  # not 40.849999999999994, which is shown as 40.8
+    record = measured(top1=76.02)
+    images = sum(record['metrics']['test_images'])
+    found = line(published.beside([record, measured(top1=76.02, seed=1)]))
+    half = stats.t.ppf(0.975, 1) * 100 / images / 24**0.5
+    assert found['high'] - found['difference'] == pytest.approx(half)
+
+
+def test_the_last_epoch_is_not_compared_with_one_chosen_on_the_test_images():
+    unscored = scored(measured(), since=200)
+    after_training = measured()
+    after_training['metrics']['top1'] = 77.5  # of a classifier adjusted afterwards: the curve is not of it
+    last_unscored = scored(measured())
+    del last_unscored['curve'][-1]['test_top1']
+    another_stage = measured()
+    another_stage['stages'] = [*another_stage['stages'], {**another_stage['stages'][0], 'kind': 'head'}]
+    gone = measured() | {'curve': []}
+    one_of_many = measured()
+    one_of_many['curve'] = one_of_many['curve'][-1:]
+    for record in (unscored, after_training, last_unscored, another_stage, gone, one_of_many):
+        assert published.best_on_test(record) is None
+        found = line(published.beside([record]))
+        assert found['differs'] == 'the epoch that is best on the test images published, the last measured'
+        assert (found['epoch'], found['measured'], found['verdict']) == ('last', record['metrics']['top1'], '')
+    other = line(published.beside([scored(measured('balanced_softmax'), 79.0)]), BOT)
+    assert (other['epoch'], other['measured']) == ('last', 77.0)  # which epoch that source reports is not known
+
+
 # ---- what is never compared
 
 
@@ -198,7 +287,7 @@ def differing(record: dict[str, Any], source: str = 'LDAM paper Table 2') -> str
     ],
 )
 def test_a_row_made_otherwise_is_shown_apart_with_its_reason(path: str, value: Any, words: str):
-    assert differing(changed(measured(), path, value)) == words
+    assert differing(changed(measured(), path, value)).split('; ')[0] == words
 
 
 def test_devices_and_the_folder_of_the_data_are_no_difference():
@@ -207,12 +296,11 @@ def test_devices_and_the_folder_of_the_data_are_no_difference():
 
 
 def test_published_rows_of_other_recipes_are_shown_apart():
-    assert 'warm-up from a third' in differing(measured(), 'zhangyongshun/BagofTricks-LT trick_gallery at ce7859a')
-    assert differing(measured(), 'ntucllab/imbalanced-DL README at caa43d9') == (
-        'published: recipe not stated; published: epochs not stated'
-    )
-    quick = measured(setting='quick')
-    assert 'measured: quick' in differing(quick, 'ntucllab/imbalanced-DL README at caa43d9')
+    assert 'warm-up from a third' in differing(measured(), BOT)
+    idl = 'ntucllab/imbalanced-DL README at caa43d9'
+    assert differing(measured('erm'), idl) == 'published: classifier without bias, drawn otherwise'
+    assert line(published.beside([measured()]), idl)['verdict'] == 'cannot say'
+    assert 'measured: quick' in differing(measured(setting='quick'), BOT)
 
 
 def test_options_that_differ_or_were_set_by_hand_are_reasons():
@@ -241,6 +329,7 @@ def test_an_imported_checkpoint_is_never_compared():
     record['config'] |= {'imported': {'source': 'ldam-drw', 'backbone': {'type': 'CIFARResNet', 'depth': 32}}}
     table = published.beside([record])
     assert set(table.recipe) == {'ldam'}
+    assert not table.differs.str.contains('the last measured').any()  # which epoch the file has is not known
     assert table.differs.str.startswith('an imported checkpoint').all()
     assert (table.verdict == '').all()
 
@@ -277,14 +366,14 @@ def test_the_same_records_give_the_same_bytes_in_any_order():
     }
     assert len(texts) == 1
     (text,) = texts
-    assert ',77.0300,70.5000,0.7071,2,-6.5300,-8.6813,-4.3787,differs,\n' in text
+    assert ',77.0300,70.5000,0.7071,best,2,-6.5300,-8.6813,-4.3787,differs,\n' in text
     assert '1 of 2 measured' not in text
 
 
 def test_the_text_keeps_the_two_parts_apart():
     text = section([measured()])
     same, apart = text.split('### Recipe differs: not compared')
-    assert '| ldam_drw | top1 | 77.03 | 77.0 | 1 | -0.0 | cannot say | LDAM paper Table 2 |' in same
+    assert '| ldam_drw | top1 | 77.03 | 77.0 `best` | 1 | -0.0 | cannot say | LDAM paper Table 2 |' in same
     assert 'BagofTricks' not in same and 'cannot say' not in apart
 
 
@@ -311,6 +400,11 @@ def test_the_reverse_order_is_minus_one_and_two_methods_make_no_order():
     assert set(table[table.source == 'LDAM paper Table 2'].kendall_tau) == {-1.0}
     assert published.orders(records[:2]).empty
     assert '### Order of methods' not in section(records[:2])
+
+
+def test_options_do_not_make_several_methods_of_one():
+    records = [measured('erm', 60.0), *(measured(f'ldam_drw(scale={scale})', 60.0 + scale) for scale in (5, 10, 20))]
+    assert published.orders(records).empty  # each source has two of these
 
 
 def test_of_several_rows_of_a_source_the_one_most_like_ours_counts():

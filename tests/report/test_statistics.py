@@ -111,6 +111,15 @@ def test_what_is_within_noise_of_the_best_is_marked():
     assert resolution(board.reset_index(), {'near': 'Near (a=1)'}).endswith('; of Near (a=1) below 9.0.')
 
 
+def test_a_lucky_seed_does_not_put_a_better_method_below_it():
+    runs = [('erm', s, v) for s, v in enumerate([70.0, 75.0, 80.25])]
+    runs += [('even', s, v) for s, v in enumerate([70.5, 75.25, 80.5])]
+    runs += [('steady', s, v) for s, v in enumerate([71.25, 76.0, 81.0])] + [('lucky', 2, 79.0)]
+    board = leaderboard(scored(*runs)).set_index('method')
+    assert (board['best']['lucky'], board['best']['steady']) == ('best', 'within noise')
+    assert board['behind']['steady'] < -board['noise']['steady']
+
+
 def test_single_seeds_are_judged_by_their_test_images():
     single = [make_record('best', hits=[45] * 8), make_record('near', hits=[44] * 8), make_record('far', hits=[20] * 8)]
     frame = runs_frame(single)
@@ -189,6 +198,18 @@ def test_methods_that_are_one_computation_have_one_row():
     board = leaderboard(frame).set_index('method')
     assert (board['also']['la_loss'], board['n_seeds']['la_loss']) == ('balanced_softmax', 2)
     assert frame['record'].tolist() == [0, 1, 3]
+
+
+def test_the_baseline_keeps_its_name_beside_a_shorter_one():
+    frame = runs_frame([make_record(m, computation='c' * 64) for m in ('ce', 'erm')] + [make_record('crt')])
+    assert dict(zip(frame['method'], frame['also'], strict=True)) == {'erm': 'ce', 'crt': ''}
+    assert set(against(frame).query('reference == "erm"')['method']) == {'crt'}
+
+
+def test_a_failure_is_counted_in_the_row_of_its_other_name():
+    runs = [make_record(m, s, computation='c' * 64) for m in ('la_loss', 'balanced_softmax') for s in (0, 1)]
+    board = leaderboard(runs_frame(runs), [make_record('balanced_softmax', 2)])
+    assert board[['method', 'n_seeds', 'n_failed']].to_numpy().tolist() == [['la_loss', 2, 1]]
 
 
 def blocks(values: np.ndarray) -> pd.DataFrame:

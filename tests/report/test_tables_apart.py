@@ -160,3 +160,11 @@ def test_the_order_of_records_changes_no_name(name):
     backward = {r['table']: s for r, s in zip(records[::-1], settings(*records[::-1]), strict=True)}
     assert forward == backward
     assert len(set(forward.values())) == 4
+
+
+def test_nor_does_it_change_the_order_of_what_differs():
+    records = [
+        make_record(backbone={'a': 1}, recipe={'epochs': 9}), make_record(backbone={'z': 2}), make_record(),
+    ]  # fmt: skip
+    forward, backward = settings(*records), settings(*records[::-1])[::-1]
+    assert forward == backward

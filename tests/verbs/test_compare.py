@@ -9,7 +9,7 @@ import pytest
 
 from ltbench.errors import StoreError, UsageError
 from ltbench.record import predictions_path
-from ltbench.verbs.compare import differences, remarks, show_comparison
+from ltbench.verbs.compare import _metric_table, differences, remarks, show_comparison
 from ltbench.verbs.find import find_run
 
 LABELS = np.arange(200) % 10
@@ -50,6 +50,16 @@ def test_two_runs_side_by_side(recorded, shown):
     # 14 coins, 4 or fewer heads or tails: 2 * (1 + 14 + 91 + 364 + 1001) / 2 ** 14
     assert "McNemar's exact test: p = 0.18 (chance alone may explain it, at 0.05)" in printed
     assert not any(line.startswith('note:') for line in printed)
+
+
+def test_costs_that_nobody_knows_are_not_zero(recorded):
+    record = find_run(recorded('erm').stem).record
+    submitted = {**record, 'config': {**record['config'], 'submitted': {}}}
+    cells = {
+        name: list(column.cells) for name, column in zip('nab-', _metric_table(record, submitted).columns, strict=True)
+    }
+    place = cells['n'].index('parameters')
+    assert (cells['a'][place], cells['b'][place], cells['-'][place]) == ('75,003', '', '')
 
 
 def test_without_predictions_it_is_from_the_records_alone(recorded, shown):

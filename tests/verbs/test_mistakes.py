@@ -14,7 +14,7 @@ from ltbench.data import load_data
 from ltbench.data.base import FileSplit
 from ltbench.errors import StoreError, UsageError
 from ltbench.record import predictions_path
-from ltbench.verbs.mistakes import show_predictions
+from ltbench.verbs.mistakes import _write, show_predictions
 
 LABELS = np.arange(200) % 10
 
@@ -52,6 +52,11 @@ def test_a_file_has_all_images_with_the_surest_mistakes_first(path, tmp_path, ma
     assert len(rows) == 200
     assert [int(row['image']) for row in rows[:4]] == [117, 5, 30, 0]
     assert (rows[0]['class'], rows[0]['predicted'], rows[0]['name'], rows[0]['label']) == ('7', '2', '', '7')
+
+
+def test_no_class_name_is_a_formula_of_a_spreadsheet(tmp_path):
+    _write(tmp_path / 'mine.csv', iter([(0, '=a.png', '=1+1', 'cat', '', '', 0, 1)]))
+    assert (tmp_path / 'mine.csv').read_text().splitlines()[1] == "0,=a.png,'=1+1,cat,,,0,1"
 
 
 def test_from_the_store_where_none_were_kept_and_in_words_where_there_is_neither(recorded, capsys):

@@ -14,7 +14,6 @@ from ltbench.evaluation.metrics import group_members
 from ltbench.report.families import look_of
 from ltbench.report.figures.material import GROUPS, Material
 from ltbench.report.figures.style import (
-    BASELINE,
     GROUP_LOOKS,
     INK,
     PALE,
@@ -25,6 +24,7 @@ from ltbench.report.figures.style import (
     sheet,
     title_panel,
 )
+from ltbench.report.frame import BASELINE
 
 
 class Drawn(NamedTuple):

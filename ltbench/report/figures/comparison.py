@@ -11,7 +11,8 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from ltbench.report.families import look_of
 from ltbench.report.figures.accuracy import Drawn, said_shown
 from ltbench.report.figures.material import Material, chosen_methods
-from ltbench.report.figures.style import BASELINE, LINE, PALE, family_legend, legend, looks, plain_log, sheet
+from ltbench.report.figures.style import LINE, PALE, family_legend, legend, looks, plain_log, sheet
+from ltbench.report.frame import BASELINE
 
 
 def imbalance(material: Material, width: float) -> Drawn | None:

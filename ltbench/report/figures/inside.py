@@ -14,8 +14,9 @@ from matplotlib.ticker import MaxNLocator
 
 from ltbench.report.figures.accuracy import Drawn, class_bins, draw_baseline, draw_means, label_classes, said_shown
 from ltbench.report.figures.material import SHOWN, Details, Material
-from ltbench.report.figures.style import BASELINE, GROUP_LOOKS, INK, legend, row_sheet, sheet
+from ltbench.report.figures.style import GROUP_LOOKS, INK, legend, row_sheet, sheet
 from ltbench.report.figures.training import draw_curve, has
+from ltbench.report.frame import BASELINE
 
 KINDS = ('weight', 'bias')
 

@@ -14,8 +14,8 @@ import pandas as pd
 from ltbench.errors import unknown
 from ltbench.evaluation.metrics import group_members
 from ltbench.fingerprint import fingerprint
-from ltbench.report.figures.style import BASELINE, looks
-from ltbench.report.frame import GROUP, TableKey, by_table
+from ltbench.report.figures.style import looks
+from ltbench.report.frame import BASELINE, GROUP, TableKey, by_table
 from ltbench.report.names import display_names
 
 SHOWN = 6  # more lines than that nobody can tell apart

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from ltbench.report.families import FAMILIES, NONE, look_of
+from ltbench.report.frame import BASELINE
 
 WIDTHS = {'column': 3.25, 'text': 6.75}
 """Inches of a column and of the text of a paper in two columns."""
@@ -39,7 +40,6 @@ SHADES = (0, -0.6, 0.45, -0.3)
 """Of lines of one family, one after the other: how far towards black (below 0) or white."""
 
 GROUP_HATCHES = {'many': '', 'medium': '////', 'few': '....'}
-BASELINE = 'erm'
 
 
 @contextmanager

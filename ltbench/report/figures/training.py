@@ -10,7 +10,8 @@ from matplotlib.ticker import MaxNLocator
 
 from ltbench.report.figures.accuracy import Drawn, said_shown
 from ltbench.report.figures.material import Details, Material
-from ltbench.report.figures.style import BASELINE, legend, plain_log, sheet, title_panel
+from ltbench.report.figures.style import legend, plain_log, sheet, title_panel
+from ltbench.report.frame import BASELINE
 
 LABELS = {'accuracy': 'training accuracy (%)', 'test_top1': 'test top-1 (%)', 'loss': 'training loss'}
 
