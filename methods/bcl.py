@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -40,20 +39,18 @@ class BalancedContrast(Objective):
     """The loss in force on the first view, and a balanced contrastive loss between the second and third.
 
     Args:
-        in_features: F.
-        class_counts: Training images a class, ``[C]``.
-        weight: Of the contrastive loss.
-        temperature: Of its similarities.
-        features: D, of the projections.
+        in_features, features: F, and D of the projections.
+        weight, classification: Of the contrastive loss and of the one in force.
+        temperature: Of the similarities.
     """
 
     views = 3
 
     def __init__(
-        self, in_features: int, class_counts: Sequence[int], weight: float, temperature: float, features: int
+        self, in_features: int, features: int, weight: float, classification: float, temperature: float
     ) -> None:
         super().__init__()
-        self.weight, self.temperature = weight, temperature
+        self.weight, self.classification, self.temperature = weight, classification, temperature
         self.project, self.project_classes = (_mlp(in_features, features) for _ in range(2))
 
     def forward(self, model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -63,12 +60,13 @@ class BalancedContrast(Objective):
         projected = functional.normalize(self.project(features))[len(batch.labels) :]
         prototypes = functional.normalize(self.project_classes(linear_weight(model.head)))
         contrast = balanced_contrastive_loss(projected, batch.labels, prototypes, self.temperature)
-        return model.loss(logits, batch.labels) + self.weight * contrast, logits
+        return self.classification * model.loss(logits, batch.labels) + self.weight * contrast, logits
 
 
 def _mlp(in_features: int, features: int) -> nn.Module:
-    hidden = nn.Linear(in_features, in_features)
-    return nn.Sequential(hidden, nn.BatchNorm1d(in_features), nn.ReLU(inplace=True), nn.Linear(in_features, features))
+    hidden = max(in_features, 512)  # as in the codes for CIFAR and for large networks
+    first = [nn.Linear(in_features, hidden), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True)]
+    return nn.Sequential(*first, nn.Linear(hidden, features))
 
 
 @METHODS.register_module(name='bcl')
@@ -76,23 +74,25 @@ class BalancedContrastiveLearning(Method):
     """Logit-adjusted loss on one view, and between two others a contrastive loss whose classes are balanced.
 
     Zhu et al., "Balanced contrastive learning for long-tailed visual recognition", CVPR 2022,
-    https://arxiv.org/abs/2207.09052; official code FlamieZhu/Balanced-Contrastive-Learning@f72d070 (ImageNet-LT, iNat;
-    its CIFAR code was never released).
-    Differs: benchmark's optimizer, epochs and batch (published: CIFAR lr 0.15, batch 256, weight decay 5e-4). The first
-    view is augmented as the recipe says; the published rows have AutoAugment or RandAugment there.
+    https://arxiv.org/abs/2207.09052; official code FlamieZhu/Balanced-Contrastive-Learning@f72d070. Its CIFAR code was
+    never released: weights, hidden layer and blur are as in ConCutMix and CUDA_LTR, whose heads are linear. Differs:
+    benchmark's optimizer, epochs and batch (published: CIFAR lr 0.15, batch 256, weight decay 5e-4). The first view is
+    augmented as the recipe says; the published rows have AutoAugment or RandAugment there.
     """
 
     title = 'BCL'
     family = 'contrastive'
     weight = Option(0.6, between=(0, 100), on={'imagenet_lt': 0.35, 'inat2018': 0.35}, help='of the contrastive loss')
+    classification = Option(1.0, between=(0, 100), on={'cifar10_lt': 2.0, 'cifar100_lt': 2.0}, help='of the other loss')
+    blurred = Option(0.0, between=(0, 1), on={'cifar10_lt': 0.5, 'cifar100_lt': 0.5}, help='share of its views')
     temperature = Option(0.1, between=(1e-3, 10), on={'imagenet_lt': 0.07, 'inat2018': 0.07})
     features = Option(128, between=(1, 65536), on={'imagenet_lt': 1024, 'inat2018': 1024}, help='of the projections')
 
     def apply(self, plan: Plan) -> Plan:
         """Three views, a cosine head, both losses."""
-        contrast = dict(weight=self.weight, temperature=self.temperature, features=self.features)
+        contrast = dict(self.values)
         return plan.replace(
-            views=['plain', 'contrastive', 'contrastive'],
+            views=['plain', *[dict(name='contrastive', blurred=contrast.pop('blurred'))] * 2],
             head=dict(type='CosineHead', scale=30.0),
             loss=dict(type='LogitAdjustedLoss', tau=1.0),
             objective=dict(type='BalancedContrast', **contrast),

@@ -41,8 +41,7 @@ class ParametricContrast(Objective):
 
     Args:
         in_features: F.
-        weight: See :func:`parametric_contrastive_losses`.
-        temperature: Of the similarities.
+        weight, temperature: See :func:`parametric_contrastive_losses`; of the similarities.
         features, queue: D, of the projections; places for images of earlier batches.
     """
 
@@ -66,10 +65,9 @@ class ParametricContrast(Objective):
 
     def compare(self, model: Any, logits: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         """The loss of the first N of both views' images ``[2B, D]``, those with logits ``[N, C]``."""
-        classes = torch.cat([labels.repeat(2), self.queue_labels])
+        classes, centres = torch.cat([labels.repeat(2), self.queue_labels]), logits + model.loss.adjustment
         anchors = classes[: len(logits)]
         similarity = images[: len(logits)] @ torch.cat([images, self.queue]).T / self.temperature
-        centres = logits + model.loss.adjustment
         losses = parametric_contrastive_losses(centres, similarity, anchors, classes, self.weight)
         for queue, newest in ((self.queue, images[len(labels) :].detach()), (self.queue_labels, labels)):
             queue.copy_(torch.cat([newest, queue])[: len(queue)])
@@ -82,8 +80,8 @@ class GeneralizedParametricContrast(Method):
 
     Cui et al., "Generalized parametric contrastive learning", TPAMI 2023, https://arxiv.org/abs/2209.12400; official
     code dvlab-research/Parametric-Contrastive-Learning@fe56535, ``GPaCo/LT`` (no CIFAR-LT script: values of PaCo's).
-    Differs: the benchmark's recipe (published: 400 epochs), which augments the first view (there RandAugment on both).
-    The queue begins empty (there with random vectors of random classes).
+    Differs: the benchmark's recipe (published: 400 epochs), which augments the first view (there AutoAugment and Cutout
+    on CIFAR, RandAugment on both views of large images); its queue begins with random vectors, ours empty.
     """
 
     title = 'GPaCo'
@@ -92,9 +90,11 @@ class GeneralizedParametricContrast(Method):
     weight = Option(0.01, between=(0, 1), on=dict(zip(LARGE, (0.045, 0.05, 0.02), strict=True)), help='of an image')
     temperature = Option(0.05, between=(1e-3, 10), on=dict.fromkeys(LARGE, 0.2))
     features = Option(32, between=(1, 65536), on=dict.fromkeys(LARGE, 128), help='of the projections')
+    blurred = Option(0.5, between=(0, 1), on={'cifar10_lt': 0.2, 'cifar100_lt': 0.2}, help='share of second views')
     queue = Option(1024, between=(1, 2**20), on={**dict.fromkeys(LARGE, 8192), 'digits_lt': 64}, help='places in it')
 
     def apply(self, plan: Plan) -> Plan:
         """Two views, the objective, the prior."""
         loss, contrast = dict(type='LogitAdjustedLoss', tau=1.0), dict(type=self.contrast, **self.values)
-        return plan.replace(views=['plain', 'contrastive'], loss=loss, objective=contrast, mixing=None)
+        views = ['plain', dict(name='contrastive', blurred=contrast.pop('blurred'))]
+        return plan.replace(views=views, loss=loss, objective=contrast, mixing=None)

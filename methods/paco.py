@@ -70,4 +70,5 @@ class ParametricContrastiveLearning(GeneralizedParametricContrast):
     family = 'contrastive'
     contrast = 'MomentumContrast'
     weight = Option(0.01, between=(0, 1), on=dict.fromkeys(LARGE, 0.05), help='of an image')
+    blurred = Option(0.5, between=(0, 1), help='share of the second views')
     momentum = Option(0.999, between=(0, 1), help='share of the momentum encoder that a step keeps')

@@ -81,8 +81,8 @@ class ProbabilisticContrastiveLearning(Method):
 
     Du et al., "Probabilistic contrastive learning for long-tailed visual recognition", TPAMI 2024,
     https://arxiv.org/abs/2403.06726; official code LeapLabTHU/ProCo@af9e78e.
-    Differs: the benchmark's recipe (published: CIFAR lr 0.3, batch 256); the first view is augmented as it says (there
-    AutoAugment and Cutout, or RandAugment). Bessel functions by an expansion instead of a recurrence; same values.
+    Differs: the benchmark's recipe (published: CIFAR lr 0.3, batch 256) augments the first view (there AutoAugment and
+    Cutout, or RandAugment). Bessel functions by an expansion instead of a recurrence; same values.
     """
 
     title = 'ProCo'
@@ -94,7 +94,7 @@ class ProbabilisticContrastiveLearning(Method):
 
     def apply(self, plan: Plan) -> Plan:
         """Three views, both losses."""
-        contrast = {name: self.values[name] for name in ('weight', 'temperature', 'features')}
-        plan = plan.replace(head=dict(type='CosineHead' if self.cosine else 'LinearHead'), mixing=None)
-        plan = plan.replace(views=['plain', 'contrastive', 'contrastive'], loss=dict(type='LogitAdjustedLoss', tau=1.0))
-        return plan.replace(objective=dict(type='ProbabilisticContrast', **contrast))
+        contrast = dict(type='ProbabilisticContrast', **self.values)
+        head = dict(type='CosineHead' if contrast.pop('cosine') else 'LinearHead')
+        views, loss = ['plain', *[dict(name='contrastive', blurred=0.0)] * 2], dict(type='LogitAdjustedLoss', tau=1.0)
+        return plan.replace(views=views, head=head, loss=loss, objective=contrast, mixing=None)

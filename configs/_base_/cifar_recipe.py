@@ -2,8 +2,9 @@
 
 Preset `strong` has the AutoAugment and Cutout that papers since 2021 compare under: 200 epochs, cosine, batch 64. On
 CIFAR-100-LT, imbalance 100: ERM 44.6, LDAM-DRW 49.0, balanced softmax 49.4 (as quoted by DBM, AAAI 2025). `strong_400`
-is the recipe of NCL (Bazinga699/NCL@f64fddb): 400 epochs, times 0.1 at epochs 320 and 360. What a move leaves free is
-black here and grey in their code.
+is near the recipe of NCL (Bazinga699/NCL@f64fddb): 400 epochs, times 0.1 at epochs 320 and 360 (there an epoch earlier,
+with Nesterov momentum, warm-up from a third of the rate, and without the last, shorter batch). What a move leaves free
+is black here and grey in their code.
 """
 
 backbone = dict(type='CIFARResNet', depth=32)

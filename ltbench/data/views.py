@@ -24,28 +24,33 @@ def resolve(view: str | Mapping[str, Any], augmentation: Mapping[str, Any]) -> d
     Args:
         view: Entries that differ from the recipe's augmentation, or a name: ``'plain'`` is the recipe's own;
             ``'strong'`` adds AutoAugment and Cutout (images in memory) or RandAugment (large ones); ``'contrastive'``
-            has a random resized crop, colours and grey, and for large images blur.
+            has a random resized crop, colours and grey, and half of large images are blurred, or the share of a
+            ``{'name': 'contrastive', 'blurred': 0.2}``.
         augmentation: The recipe's.
 
     Raises:
         UsageError: For another name.
     """
-    if not isinstance(view, str):
-        return {**augmentation, **view}
     large = 'random_resized_crop' in augmentation
-    if view == 'plain':
+    if isinstance(view, str):
+        name, blurred = view, 0.5 if large else 0.0
+    elif view.keys() == {'name', 'blurred'}:
+        name, blurred = view['name'], view['blurred']
+    else:
+        return {**augmentation, **view}
+    if name == 'plain':
         return dict(augmentation)
-    if view == 'strong':
+    if name == 'strong':
         policies = [{'type': 'RandAugment', 'operations': 2, 'strength': 30, 'probability': 0.5}] if large else [
             {'type': 'AutoAugment', 'table': 'cifar10'}, {'type': 'Cutout'},
         ]  # fmt: skip
         return {**augmentation, 'policies': policies}
-    if view == 'contrastive' and large:
-        return {**augmentation, 'color_jitter': None, 'policies': [{'type': 'SimAugment', 'blur': True}]}
-    if view == 'contrastive':
-        policies = [{'type': 'RandomResizedCrop', 'least': 0.2}, {'type': 'SimAugment', 'blur': False}]
+    if name == 'contrastive' and large:
+        return {**augmentation, 'color_jitter': None, 'policies': [{'type': 'SimAugment', 'blurred': blurred}]}
+    if name == 'contrastive':
+        policies = [{'type': 'RandomResizedCrop', 'least': 0.2}, {'type': 'SimAugment', 'blurred': blurred}]
         return {**augmentation, 'crop_padding': 0, 'policies': policies}
-    raise unknown('view', view, NAMED)
+    raise unknown('view', name, NAMED)
 
 
 class View:

@@ -23,7 +23,7 @@ STEPS = [
 ALL = [
     *STEPS,
     dict(type='SimAugment'),
-    dict(type='SimAugment', blur=True),
+    dict(type='SimAugment', blurred=0.5),
     dict(type='Cutout', side=8),
     dict(type='RandomResizedCrop'),
 ]
@@ -129,7 +129,7 @@ def test_draws_repeat_and_images_do_not_hang_on_each_other(config):
 
 def test_colours_are_those_of_torchvision():
     images = pictures(64)
-    policy = build(POLICIES, dict(type='SimAugment', blur=True))
+    policy = build(POLICIES, dict(type='SimAugment', blurred=0.5))
     order, factors, grey, widths = drawn(policy, images)
     ours = policy.apply(images, order, factors, grey, widths)
     for number, image in enumerate(images):
@@ -201,6 +201,18 @@ def test_the_strong_view_leaves_something_of_the_smallest_images():
     assert ((cut > 0).sum(dim=(1, 2, 3)) >= 64 - 16).all()
 
 
+@pytest.mark.parametrize('large', [False, True])
+def test_the_share_of_blurred_contrastive_views_is_as_said(large):
+    augmentation = {'random_resized_crop': 224} if large else {'crop_padding': 4}
+    shares = [
+        resolve(view, augmentation)['policies'][-1]['blurred']
+        for view in ('contrastive', {'name': 'contrastive', 'blurred': 0.2})
+    ]
+    assert shares == [0.5 if large else 0.0, 0.2]
+    with pytest.raises(UsageError, match='did you mean contrastive'):
+        resolve({'name': 'contrastiv', 'blurred': 0.2}, augmentation)
+
+
 @pytest.mark.parametrize('config', ALL, ids=lambda config: '-'.join(map(str, config.values())))
 def test_single_images_go_through_the_same_policy(config):
     image = F.to_pil_image(pictures(1, side=64)[0])
@@ -222,6 +234,7 @@ def test_single_images_go_through_the_same_policy(config):
         (dict(type='RandAugment', operations=0), 'operations of RandAugment are 1 or more, got 0'),
         (dict(type='RandAugment', probability=0), 'probability of RandAugment lies above 0 and up to 1, got 0'),
         (dict(type='SimAugment', hue=0.6), 'hue of SimAugment lies between 0 and 0.5, got 0.6'),
+        (dict(type='SimAugment', blurred=2), 'blurred of SimAugment lies between 0 and 1, got 2'),
         (dict(type='Cutout', side=0), 'side of Cutout is 1 or larger, got 0'),
         (dict(type='AutoAugmnet'), 'AutoAugment'),
     ],
