@@ -39,7 +39,13 @@ app.add_typer(store_app, name='store')
 SuiteName = Annotated[str | None, typer.Argument(metavar='SUITE', help='Name of a suite, or a file. Default: digits.')]
 Benchmarks = Annotated[
     list[str] | None,
-    typer.Option('-b', '--benchmark', metavar='NAME', help='NAME or "NAME(imbalance_factor=50)"; may be repeated.'),
+    typer.Option(
+        '-b',
+        '--benchmark',
+        metavar='NAME',
+        help='NAME or "NAME(imbalance_factor=50)"; may be repeated. Without a suite: erm with seed 0, unless -m and '
+        '--seeds say otherwise.',
+    ),
 ]
 OF_ONE_BENCHMARK = typer.Option(
     '-b', '--benchmark', metavar='NAME', help='NAME or "NAME(imbalance_factor=50)": decides images and groups.'

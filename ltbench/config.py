@@ -33,6 +33,8 @@ def config_names(kind: str) -> list[str]:
 def read_config(kind: str, name: str) -> tuple[dict[str, Any], str]:
     """The contents and the docstring of ``configs/KIND/NAME.py``, or of a file given by its path.
 
+    Its ``_base_`` may be the name of one of ours, as in ``_base_ = 'folder_lt'``, beside paths from the file itself.
+
     Raises:
         UsageError: If there is no such file (with near misses), or it does not load.
     """
@@ -46,11 +48,38 @@ def read_config(kind: str, name: str) -> tuple[dict[str, Any], str]:
     from mmengine.config import Config
 
     try:
-        contents = Config.fromfile(path).to_dict()
-        doc = ast.get_docstring(ast.parse(path.read_text(encoding='utf-8'))) or ''
+        text = path.read_text(encoding='utf-8')
+        tree = ast.parse(text)
+        line = _base_by_name(tree)
+        contents = Config.fromfile(path).to_dict() if line is None else _on_top_of(kind, line, text, path)
+    except UsageError:
+        raise
     except Exception as error:
         raise UsageError(f'{path} does not load: {type(error).__name__}: {error}') from error
-    return contents, doc
+    return contents, ast.get_docstring(tree) or ''
+
+
+def _base_by_name(tree: ast.Module) -> ast.Assign | None:
+    """The line ``_base_ = 'folder_lt'``; None where the base is a path or there is none."""
+    for line in tree.body:
+        if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == '_base_':
+            value = getattr(line.value, 'value', None)
+            return line if isinstance(value, str) and Path(value).suffix != '.py' else None
+    return None
+
+
+def _on_top_of(kind: str, line: ast.Assign, text: str, path: Path) -> dict[str, Any]:
+    """The contents of ``text`` on top of those that its ``line`` names."""
+    from mmengine.config import Config
+
+    base = ast.literal_eval(line.value)
+    if base not in config_names(kind):
+        raise unknown(f'{kind.rstrip("s")} as _base_ of {path}:', base, config_names(kind))
+    lines = text.splitlines(keepends=True)
+    del lines[line.lineno - 1 : line.end_lineno]
+    whole = Config(read_config(kind, base)[0])
+    whole.merge_from_dict(Config.fromstring(''.join(lines), '.py').to_dict())
+    return whole.to_dict()
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:

@@ -20,7 +20,8 @@ class NBN(Method):
     ResNeXt-50 begins with PyTorch's own convolutions (``conv_init='default'`` of the backbone); its CIFAR schedule is
     ``dict(type='step', warmup_epochs=5, warmup_from_zero=True, at=[0.805, 0.905], gamma=[0.01, 0.1])``.
     From zeros the first step throws the bias vector so far that its direction never changes again (the gradient of
-    ``b / (|b| + 1e-6)`` is a million times too large there); other values of ``bias_init`` let it learn. A head
+    ``b / (|b| + 1e-6)`` is a million times too large there); other values of ``bias_init`` let it learn: ``normal``
+    from length 1, so that its direction turns C times as fast at first as from ``ones``, of length sqrt(C). A head
     retrained afterwards (``nbn+crt``) replaces a rectified one whole.
     """
 

@@ -9,6 +9,7 @@ from ltbench.benchmark import load_benchmark
 from ltbench.config import config_names, read_config
 from ltbench.data.views import resolve
 from ltbench.engine.optim import build_optimizer, learning_rate
+from ltbench.errors import UsageError
 from ltbench.method import make_plan
 from ltbench.models.classifier import LongTailClassifier
 from ltbench.registry import DATASETS, lookup
@@ -106,3 +107,23 @@ def test_a_strong_view_is_what_the_strong_preset_makes_of_every_image(name, view
         # the view cuts out half of an image's side, whatever that is; of 32 pixels that is 16
         policies = [{'side': 16, **each} if each['type'] == 'Cutout' else each for each in seen['policies']]
         assert {**seen, 'policies': policies} == strong
+
+
+def test_a_file_may_begin_with_a_benchmark_of_ours(tmp_path):
+    mine = tmp_path / 'mine.py'
+    mine.write_text(
+        '"""Mine, _base_ = 1."""\n_base_ = (\n    "folder_lt"\n)\ndata = dict(root="leaves")\nrecipe = dict(epochs=9)\n'
+    )
+    ours, found = load_benchmark('folder_lt(root=leaves)'), load_benchmark(str(mine))
+    assert (found.data, found.backbone) == (ours.data, ours.backbone)
+    assert found.recipe == {**ours.recipe, 'epochs': 9}
+    assert load_benchmark(str(mine), 'quick').recipe['epochs'] == 30
+    mine.write_text('_base_ = "foldr_lt"\n')
+    with pytest.raises(UsageError, match=f"unknown benchmark as _base_ of {mine}: 'foldr_lt': did you mean folder_lt"):
+        load_benchmark(str(mine))
+
+
+@pytest.mark.parametrize(('name', 'said'), [('digits_lt', '-b digits_lt'), ('erm', '-m erm')])
+def test_what_is_no_suite_but_something_else_is_said(name, said):
+    with pytest.raises(UsageError, match=f'{name} is a .*, and no suite: `ltbench run {said}`'):
+        load_suite(name)

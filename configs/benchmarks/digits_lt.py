@@ -1,6 +1,6 @@
 """digits_lt: scikit-learn's 8x8 digits, imbalance 40, ResNet-8. The embedded benchmark; nothing to download.
 
-`ltbench run -b digits_lt`; about 4 seconds a run on one core. ERM reaches about 88 (many 99, few 82).
+`ltbench run -b digits_lt`; about 4 seconds a run on one core. ERM reaches about 91 (many 100, few 83).
 Groups 1 / 4 / 5: small enough for a laptop, long-tailed enough to tell methods apart. No published rows.
 """
 

@@ -1,9 +1,9 @@
-"""CIFAR-10-LT and CIFAR-100-LT at imbalance 10, 50, 100 and 200: all methods of the mission, three seeds.
+"""CIFAR-10-LT and CIFAR-100-LT at imbalance 10, 50, 100 and 200: the 18 standard methods, three seeds.
 
 `ltbench run cifar_lt`; 432 runs of at most 200 epochs of ResNet-32, about 0.13 exaFLOP.
 """
 
-_base_ = '../_base_/mission_methods.py'
+_base_ = '../_base_/standard_methods.py'
 benchmarks = [
     'cifar10_lt(imbalance_factor=10)',
     'cifar10_lt(imbalance_factor=50)',

@@ -1,9 +1,9 @@
-"""The mission's grid: four benchmarks, all methods of the mission, three seeds.
+"""The whole grid: the field's four benchmarks, 18 standard methods, three seeds.
 
 `ltbench run full`; 216 runs, 177 networks. `--dry-run` says what they take, also without any data: about 40 exaFLOP,
 four fifths of it on iNaturalist 2018. `--skip-missing` leaves out the benchmarks whose data are not here.
 """
 
-_base_ = '../_base_/mission_methods.py'
+_base_ = '../_base_/standard_methods.py'
 benchmarks = ['cifar10_lt', 'cifar100_lt', 'imagenet_lt', 'inat2018']
 seeds = [0, 1, 2]

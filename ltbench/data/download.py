@@ -40,7 +40,7 @@ class FileStatus:
     """Whether one file is there and whole."""
 
     name: str
-    state: str  # 'whole', 'missing' or 'damaged'
+    state: str  # 'whole', 'missing' or 'damaged'; 'here': a folder, of which nothing more is known
     detail: str
 
 

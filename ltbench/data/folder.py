@@ -81,7 +81,7 @@ class FolderLT(LongTailData):
         if not isinstance(skip_unreadable, bool):
             raise UsageError(f'skip_unreadable is True or False, got {skip_unreadable!r}')
         profile = _profile(profile, imbalance_factor, n_max)
-        self.image_size, self.skip_unreadable, self.root = image_size, skip_unreadable, _find(root)
+        self.image_size, self.skip_unreadable, self.root = image_size, skip_unreadable, find_folder(root)
         parts = read_parts(self.root)
         notes = list(parts.notes)
         images = self._read(parts.train, notes)
@@ -160,7 +160,12 @@ def _profile(profile: str, imbalance_factor: float | None, n_max: int | None) ->
     return profile
 
 
-def _find(root: str) -> Path:
+def find_folder(root: str) -> Path:
+    """Where a folder of images is: from here, or in the data folder.
+
+    Raises:
+        DataError: If it is in neither, or has no plain name.
+    """
     if not isinstance(root, str) or not root:
         raise DataError(f'folder_lt: {root!r} is no folder; name one: -b "folder_lt(root=/path/to/images)"')
     if printable(root) != root:  # it stands in every record and table

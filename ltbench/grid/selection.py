@@ -17,7 +17,7 @@ from ltbench.benchmark import load_benchmark
 from ltbench.config import config_names
 from ltbench.errors import UsageError, unknown
 from ltbench.places import ENTRY_POINT_GROUP
-from ltbench.spec import parse_specs
+from ltbench.spec import Specs, parse_specs
 from ltbench.suite import Suite, load_suite
 
 
@@ -112,7 +112,7 @@ def choose_suite(selection: Selection) -> Suite:
     return replace(
         suite,
         benchmarks=selection.benchmarks or suite.benchmarks,
-        methods=tuple(map(parse_specs, selection.methods)) or suite.methods,
+        methods=tuple({str(Specs(m)): m for m in map(parse_specs, selection.methods)}.values()) or suite.methods,
         seeds=selection.seeds or suite.seeds,
         own_methods={} if selection.methods else suite.own_methods,
         own_seeds={} if selection.seeds else suite.own_seeds,

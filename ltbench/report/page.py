@@ -90,7 +90,7 @@ def _looks() -> list[dict[str, str]]:
 
 
 def _to_do() -> dict[str, Any]:
-    """Benchmarks and methods of the mission, which the map has whether they were run or not."""
+    """The four benchmarks and the standard methods, which the map has whether they were run or not."""
     if MISSION not in config_names('suites'):
         return {'tables': [], 'methods': []}
     suite = load_suite(MISSION)

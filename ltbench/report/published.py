@@ -65,13 +65,16 @@ def load_published() -> pd.DataFrame:
     """The published rows, accuracies in percent; an empty cell is NaN in a column of numbers and '' in one of words.
 
     Raises:
-        StoreError: If the file is neither in the wheel nor in the checkout.
+        StoreError: If the file is neither in the wheel nor in the checkout, or is no such table.
     """
     path = next((path for path in FILES if path.is_file()), None)
     if path is None:
         raise StoreError(f'no published.csv at {" or ".join(map(str, FILES))}: the installation is not whole')
     words = ['benchmark', 'backbone', 'recipe', 'differs', 'selected_on', 'method', 'source', 'verified']
-    frame = pd.read_csv(path, dtype=dict.fromkeys(words, str), keep_default_na=False, na_values=[''])
+    try:
+        frame = pd.read_csv(path, dtype=dict.fromkeys(words, str), keep_default_na=False, na_values=[''])
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        raise StoreError(f'{path} cannot be read: {error}') from error
     return frame.fillna(dict.fromkeys(words, ''))
 
 

@@ -12,9 +12,11 @@ from ltbench.benchmark import load_benchmark
 from ltbench.config import config_names
 from ltbench.console import make_console, say
 from ltbench.data import FileSplit, LongTailData, load_data
+from ltbench.data.base import FileStatus
 from ltbench.data.derived import data_root
+from ltbench.data.folder import FolderLT, find_folder
 from ltbench.data.listed import ListedLT
-from ltbench.errors import EXIT_FAILED, UsageError
+from ltbench.errors import EXIT_FAILED, DataError, UsageError
 from ltbench.grid.answer import remembered
 from ltbench.registry import DATASETS, lookup
 
@@ -24,7 +26,8 @@ def list_data() -> None:
     table = Table('benchmark', 'data set', 'state', box=None)
     for name in config_names('benchmarks'):
         data_class = _data_class(name)
-        table.add_row(name, data_class.title, ', '.join(_states(data_class)) or 'nothing to download')
+        states = [status.state for status in _folder(name)] or _states(data_class)
+        table.add_row(name, data_class.title, ', '.join(states) or 'nothing to download')
     make_console().print(table)
 
 
@@ -76,12 +79,24 @@ def prepare_data(benchmark: str, side: int | None = None) -> None:
 def check_data(benchmark: str) -> int:
     """Print the state of each file; return 0 if all are whole, else 1."""
     console = make_console()
-    statuses = _data_class(benchmark).check()
+    statuses = _folder(benchmark) or _data_class(benchmark).check()
     if not statuses:
         console.print(f'{benchmark}: nothing to download, nothing to check')
     for status in statuses:
         console.print(f'{status.state:8} {status.name}  {status.detail}', soft_wrap=True)
-    return 0 if all(status.state == 'whole' for status in statuses) else EXIT_FAILED
+    return 0 if all(status.state in ('whole', 'here') for status in statuses) else EXIT_FAILED
+
+
+def _folder(benchmark: str) -> list[FileStatus]:
+    """Whether the folder of images is here that a benchmark names; none where it names none, or is of listed files."""
+    chosen = load_benchmark(benchmark)
+    root = chosen.data.get('root')
+    if not root or not issubclass(lookup(DATASETS, chosen.data['type']), FolderLT):
+        return []
+    try:
+        return [FileStatus(root, 'here', str(find_folder(root)))]
+    except DataError as error:
+        return [FileStatus(root, 'missing', f'{error}; `ltbench show {chosen.name}` says what belongs there')]
 
 
 def _data_class(benchmark: str) -> type[LongTailData]:

@@ -181,6 +181,7 @@ def test_help_is_quick_and_imports_nothing_heavy():
         (['check', 'cifar100_lt'], 1, ['missing  train']),
         (['check', 'inat2018(root=/somewhere)'], 2, ['ln -s /somewhere {data}/inat2018']),
         (['get', 'digits_lt'], 0, ['digits_lt: nothing to download']),
+        (['get', 'plankton_lt'], 1, ['missing  plankton/all', '`ltbench show plankton_lt` says what belongs there']),
         (['ls'], 0, ['nothing to download', 'missing']),
     ],
 )

@@ -17,7 +17,7 @@ from ltbench.suite import load_suite
 HOME = Path(__file__).parents[2]
 SMALL = {
     'cifar_recipe.py': {"depth=32": 'depth=8', 'epochs=200': 'epochs=2', 'batch_size=128': 'batch_size=64'},
-    'mission_methods.py': {
+    'standard_methods.py': {
         "'crt'": "'crt(epochs=1)'", "'lws'": "'lws(epochs=1)'",
         "'resample_repeat_factor'": "'resample_repeat_factor(threshold=1.0)'",  # no class is rarer than a thousandth
     },

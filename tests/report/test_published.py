@@ -127,9 +127,14 @@ def test_every_known_backbone_has_the_name_that_the_file_uses():
     assert recipes.name_of({'type': 'CIFARResNet', 'depth': 32, 'width': 2.0}) == 'resnet32 with width=2'
 
 
-def test_an_installation_without_the_file_says_so(monkeypatch):
+def test_an_installation_without_the_file_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr(published, 'FILES', (Path('/nowhere/published.csv'),))
     with pytest.raises(published.StoreError, match='/nowhere'):
+        published.load_published.__wrapped__()
+    broken = tmp_path / 'published.csv'
+    broken.write_text('benchmark,all\ncifar10_lt,1\ncifar10_lt,a comma, too, many\n')
+    monkeypatch.setattr(published, 'FILES', (broken,))
+    with pytest.raises(published.StoreError, match=f'{broken} cannot be read: .* line 3'):
         published.load_published.__wrapped__()
 
 

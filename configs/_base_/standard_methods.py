@@ -1,4 +1,4 @@
-"""What every suite of the mission compares: re-sampling, re-weighting, margins, decoupling, adjusted logits, NBN."""
+"""What the large suites compare: re-sampling, re-weighting, margins, decoupling, adjusted logits, NBN."""
 
 methods = [
     'erm',
