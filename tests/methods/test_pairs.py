@@ -46,11 +46,12 @@ PAIRS = pairs()
 
 
 def different() -> list[tuple[str, str]]:
-    """One pair of each two kinds, which claim different slots; methods of a kind take turns."""
+    """One pair of each two kinds, which claim different slots; methods of a kind take turns; and all pairs of nbn."""
     kinds: dict[tuple[frozenset[str], ...], list[tuple[str, str]]] = {}
     for pair in PAIRS:
         kinds.setdefault(tuple(frozenset(plan_of(spec(name)).claims) for name in pair), []).append(pair)
-    return [found[number % len(found)] for number, found in enumerate(kinds.values())]
+    chosen = [found[number % len(found)] for number, found in enumerate(kinds.values())]
+    return list(dict.fromkeys([*chosen, *(pair for pair in PAIRS if 'nbn' in pair)]))
 
 
 DIFFERENT = different()
