@@ -171,7 +171,7 @@ class Copy:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         for name in ('ltbench', 'methods'):
-            shutil.copytree(HERE.parent / name, folder / name, ignore=shutil.ignore_patterns('__pycache__'))
+            shutil.copytree(HERE.parent / name, folder / name)
         (folder / 'tests').mkdir()
         for name in ('lock.py', 'goldens.py'):
             shutil.copy(HERE / name, folder / 'tests')

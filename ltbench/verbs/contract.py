@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -156,13 +157,13 @@ def check_state_loads_again(name: str) -> None:
 
 def check_every_option_acts(name: str) -> None:
     """Another value of any option changes the fingerprint and the logits."""
+    plain = cache(lambda depth: _logits(_run(name, data={'depth': depth})))
     for key, option in _method(name).options().items():
         value = _other_value(option, _method(name)(_benchmark()).values[key])
         run = _run(name, **{key: value})
         _must(run.fingerprint != _run(name).fingerprint, f'{key}={value} does not change the fingerprint')
         for depth in (8, 14):  # how something is shared between layers shows only where there are several
-            deep = {'depth': depth}
-            acts = not np.array_equal(_logits(_run(name, data=deep, **{key: value})), _logits(_run(name, data=deep)))
+            acts = not np.array_equal(_logits(_run(name, data={'depth': depth}, **{key: value})), plain(depth))
             if acts:
                 break
         _must(acts, f'{key}={value} does not change the result')
@@ -222,7 +223,7 @@ def _carry_out(run: Run, store: Store, interrupted: bool = False) -> None:
     for stage in Graph([run]).stages.values():
         if interrupted and stage.kind == 'train' and stage.end - stage.begin > 1:
             try:
-                _carry_out_stage(stage, store)
+                _carry_out_stage(stage, store, checkpoint_seconds=0)
             except _Death:
                 pass
             else:
@@ -230,12 +231,12 @@ def _carry_out(run: Run, store: Store, interrupted: bool = False) -> None:
         _carry_out_stage(stage, store)
 
 
-def _carry_out_stage(stage: Stage, store: Store) -> None:
+def _carry_out_stage(stage: Stage, store: Store, checkpoint_seconds: float = 60) -> None:
     claim = store.claim(stage.fingerprint)
     if claim is None:
         raise BrokenContractError(f'the {stage.kind} stage is in other hands')
     try:
-        context = StageContext(stage, store, Runtime(device='cpu', checkpoint_seconds=0))
+        context = StageContext(stage, store, Runtime(device='cpu', checkpoint_seconds=checkpoint_seconds))
         with noted(context.warnings):
             CARRY_OUT[stage.kind](context)
     finally:

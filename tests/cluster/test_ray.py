@@ -126,7 +126,7 @@ def test_a_nan_fails_alone_and_stages_get_the_gpus_and_processes_they_ask_for(cl
 @needs_ray
 @pytest.mark.slow
 def test_ctrl_c_ends_the_workers_and_a_ray_of_our_own_and_any_executor_goes_on(ltbench, sandbox):
-    grid = ('-m', 'erm', '--seeds', '0', '-o', 'epochs=800')
+    grid = ('-m', 'erm', '--seeds', '0', '-o', 'epochs=250')
     store = sandbox / 'store'
     driver = start_driver(*grid, RAY_ADDRESS='local')
     wait_for(lambda: list(store.glob('work/*/epoch_*.pt')), driver)

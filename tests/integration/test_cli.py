@@ -146,7 +146,7 @@ def test_new_method_trains_and_is_listed_with_nothing_else_edited(ltbench, sandb
     test = sandbox / 'tests' / 'methods' / 'test_my_method.py'
     conftest = home / 'tests' / 'conftest.py'
     shutil.copy(conftest, sandbox / 'tests' / 'conftest.py')
-    subprocess.run([sys.executable, '-m', 'pytest', '-q', str(test)], check=True, cwd=sandbox)
+    subprocess.run([sys.executable, '-m', 'pytest', '-q', '-n', '0', str(test)], check=True, cwd=sandbox)
 
 
 def test_help_is_quick_and_imports_nothing_heavy():

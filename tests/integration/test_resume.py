@@ -207,7 +207,7 @@ def test_a_second_signal_in_the_middle_of_the_first_is_no_deadlock():
 
 @pytest.mark.slow
 def test_kill_nine_and_the_same_command_again(sandbox, ltbench, logits_files):
-    arguments = ['run', '-m', 'erm', '-m', 'crt', '--seeds', '0', '-o', 'epochs=200']
+    arguments = ['run', '-m', 'erm', '-m', 'crt', '--seeds', '0', '-o', 'epochs=100']
     process = subprocess.Popen([sys.executable, '-m', 'ltbench.cli', *arguments], cwd=sandbox, start_new_session=True)
     deadline = time.monotonic() + 60
     while not list(sandbox.glob('store/work/*/epoch_*.pt')):

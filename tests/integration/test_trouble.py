@@ -100,7 +100,7 @@ def test_a_clock_that_jumps_frees_dead_claims_and_keeps_living_ones(tmp_path, mo
 
 @pytest.mark.slow
 def test_ctrl_c_ends_the_workers_and_says_how_to_go_on(ltbench, sandbox):
-    arguments = [*RUN[:-1], 'epochs=400']
+    arguments = [*RUN[:-1], 'epochs=150']
     driver = subprocess.Popen(
         [sys.executable, '-m', 'ltbench.cli', *arguments], cwd=sandbox, stderr=subprocess.PIPE, text=True
     )
