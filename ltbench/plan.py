@@ -318,8 +318,12 @@ class Plan:
         return self
 
     def _without(self, share: float) -> Plan:
-        """The same plan, trained without a held-out part of the training set."""
-        return replace(self, settings={**self.settings, 'data': {**self.settings['data'], 'holdout': share}})
+        """The same plan, trained without a held-out part of the training set; nor has its teacher seen that."""
+        settings = {**self.settings, 'data': {**self.settings['data'], 'holdout': share}}
+        if self.teacher is None:
+            return replace(self, settings=settings)
+        teacher = _stage_without(self.teacher, share)
+        return replace(self, settings={**settings, 'teach': teacher.fingerprint}, teacher=teacher)
 
     def _claim(self, *slots: str) -> Plan:
         for slot in slots:
@@ -342,6 +346,19 @@ class Cut:
         _only(slots, CHANGEABLE, 'slot that can change during training')
         plan = self.plan._claim(*(f'{slot} after the cut' for slot in slots))
         return replace(plan, changes=(*self.plan.changes, (self.at, slots)))
+
+
+def _stage_without(stage: Stage, share: float) -> Stage:
+    """The same stage and those that it rests on, trained without a held-out part of the training set."""
+    config, others = stage.config, {}
+    for name in ('needs', 'starts_from', 'teacher', 'tuned_on'):
+        other = getattr(stage, name)
+        others[name] = None if other is None else _stage_without(other, share)
+    if stage.kind == 'train':
+        config = {**config, 'data': {**config['data'], 'holdout': share}}
+    if (teacher := others['teacher']) is not None:
+        config = {**config, 'teach': teacher.fingerprint}
+    return Stage(stage.kind, config, **others)
 
 
 def _no_single_head(step: str, owner: str, experts: int) -> UsageError:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ltbench.errors import UsageError, given
 from ltbench.method import Method, Option, Plan
 from ltbench.models.losses import Loss
-from ltbench.models.objective import Batch, Update, still_statistics
+from ltbench.models.objective import Batch, Update, still_statistics, way_back
 from ltbench.registry import METHODS, MODELS
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ class SharpnessAware(Update):
         self, loss_of: Callable[[Batch], dict[str, Tensor]], batch: Batch, model: nn.Module, optimizer: OptimWrapper
     ) -> dict[str, Tensor]:
         """One step of two passes; statistics of BN move in the first."""
-        here, plain = loss_of(batch), []
+        back, plain = way_back(model), []
+        here = loss_of(batch)
         if self.tail is not None:
             optimizer.backward(_of_classes(1 - self.tail, here, batch.labels, model), retain_graph=True)
             plain = [(part, part.grad) for part in model.parameters() if part.grad is not None]
@@ -50,6 +51,7 @@ class SharpnessAware(Update):
                 part.add_(gradient * (self.radius / norm))
         optimizer.zero_grad()
         with still_statistics(model):
+            back()
             optimizer.backward(self._sharp(loss_of(batch), batch.labels, model))
         with torch.no_grad():
             for part, was, _ in moved:

@@ -18,12 +18,23 @@ from ltbench.engine.environment import Meter, size_of
 from ltbench.engine.fit import fit
 from ltbench.engine.hooks import Checkpoints, Constrained, Curve, EpochStart, StillBackbone
 from ltbench.engine.job import StageContext
-from ltbench.engine.networks import FEATURES, HEAD, STATE, build_model, load_trained, trained_head
+from ltbench.engine.networks import (
+    FEATURES,
+    HEAD,
+    STATE,
+    STATISTICS,
+    build_model,
+    load_trained,
+    seen_by_head,
+    trained_head,
+)
 from ltbench.engine.optim import build_optimizer, can_fuse
 from ltbench.engine.outputs import evaluated_splits, predict, save_outputs, save_tensors
+from ltbench.engine.probing import measured, watched
 from ltbench.errors import UsageError, given
 from ltbench.models.classifier import Classifier, HeadOnFeatures, LongTailClassifier, build_head, build_loss
 from ltbench.models.heads import joint
+from ltbench.probes import ALWAYS, Seen
 from ltbench.registry import MODELS, SAMPLERS, build
 from ltbench.seeding import derive_seed
 from ltbench.store import Artifact
@@ -50,9 +61,15 @@ def extract_features(context: StageContext) -> Artifact:
         features = predict(model.backbone, preprocess, split, seen_as, context.loader_workers)
         contents[name] = features, torch.from_numpy(split.labels)
     example = preprocess.normalize(example_of(data, seen_as).to(context.device))
+
+    def write(folder: Path) -> None:
+        save_tensors(folder / FEATURES, contents)
+        if config['bn'] == 'train':
+            save_tensors(folder / STATISTICS, dict(model.backbone.named_buffers()))
+
     return context.publish(
         meter.read(),
-        lambda folder: save_tensors(folder / FEATURES, contents),
+        write,
         epochs=config['epochs'],
         backbone=size_of(model.backbone, example),
     )
@@ -131,7 +148,8 @@ def train_head(context: StageContext) -> Artifact:
     torch.manual_seed(derive_seed(config['seed'], 0, 'head'))
     head = build_head(config['head'], backbone_shape, data.num_classes, context.precision, base=base).to(context.device)
     model = HeadOnFeatures(head)
-    model.loss = build_loss(config['loss'], config['class_weights'], data.class_counts).to(context.device)
+    model.loss = build_loss(config['loss'], config['class_weights'], data.class_counts)
+    model.to(context.device)  # and what passes batches on to it
     epochs, batch_size = views_config['epochs'], views_config['batch_size']
     views = features['views'].view(epochs, -1, *features['views'].shape[1:])
     loader = ViewLoader(views, features['labels'].view(epochs, -1), batch_size)
@@ -143,8 +161,12 @@ def train_head(context: StageContext) -> Artifact:
         for name in evaluated_splits(data):
             outputs[name] = joint(head(features[name][0])).float().cpu()
         size = size_of(head, features['test'][0][:1])
+        network = seen_by_head(context, context.stage).eval()
+        network.head = head
+        seen = Seen(network, [features['test'][0].cpu()], torch.from_numpy(data.test.labels), data.class_counts)
+        analysis = measured(ALWAYS, seen)
     backbone = artifact.meta['backbone']
-    whole = {name: backbone[name] + size[name] for name in ('parameters', 'flops')}
+    whole = {name: backbone[name] + size[name] for name in ('parameters', 'flops')} | {'analysis': analysis}
 
     def write(folder: Path) -> None:
         save_tensors(folder / HEAD, head.state_dict())
@@ -191,9 +213,13 @@ def _train_with_backbone(context: StageContext) -> Artifact:
     still: list[Hook] = [StillBackbone()] if config['bn'] == 'eval' else []
     curve, checkpoints = _fit_head(context, model, loader, optimizer, config['epochs'], still)
     seen_as, splits = context.train_config['recipe']['augmentation'], evaluated_splits(data)
-    outputs = {
-        name: predict(model, preprocess, split, seen_as, context.loader_workers) for name, split in splits.items()
-    }
+    outputs, analysis = {}, {}
+    for name, split in splits.items():
+        with watched(model) as features:
+            outputs[name] = predict(model, preprocess, split, seen_as, context.loader_workers)
+        if name == 'test':
+            seen = Seen(model, features, torch.from_numpy(split.labels), data.class_counts)
+            analysis = measured(ALWAYS, seen)
     size = size_of(model, preprocess.normalize(example_of(data, seen_as).to(context.device)))
 
     def write(folder: Path) -> None:
@@ -202,7 +228,11 @@ def _train_with_backbone(context: StageContext) -> Artifact:
             save_outputs(folder / f'{name}.npz', outputs[name], split, data.num_classes)
 
     return context.publish(
-        checkpoints.meter.read(), write, model=size, epochs=config['epochs'], head_curve=curve.epochs
+        checkpoints.meter.read(),
+        write,
+        model={**size, 'analysis': analysis},
+        epochs=config['epochs'],
+        head_curve=curve.epochs,
     )
 
 

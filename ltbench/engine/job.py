@@ -167,8 +167,8 @@ class StageContext:
         Args:
             cost: Seconds; the peak memory is added.
             write: Fills a folder with the files.
-            model: ``parameters``, ``flops``, ``curve`` and ``images_per_second``, where this stage changes them; the
-                rest is taken over from the stage it needs.
+            model: ``parameters``, ``flops``, ``curve``, ``analysis`` and ``images_per_second``, where this stage
+                changes them; the rest is taken over from the stage it needs.
             meta: What else this kind of stage has to tell.
         """
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ltbench.data.batches import BatchPreprocessor
 from ltbench.engine.job import StageContext
+from ltbench.errors import given
 from ltbench.models.classifier import LongTailClassifier, build_head
 from ltbench.models.pretrained import without_weights
 from ltbench.seeding import derive_seed
@@ -19,6 +20,8 @@ from ltbench.store import Artifact
 STATE = 'state.pt'
 HEAD = 'head.pt'
 FEATURES = 'features.pt'
+STATISTICS = 'statistics.pt'
+"""Of BN, as the views of a head have moved them."""
 
 
 def build_model(
@@ -60,6 +63,16 @@ def trained_head(context: StageContext, state: dict[str, Tensor]) -> nn.Module:
     return head
 
 
+def seen_by_head(context: StageContext, stage: Stage) -> LongTailClassifier:
+    """The network of the ``train`` stage below, with the statistics of BN that a ``head`` stage was scored with."""
+    trained = train_stage_of(stage)
+    model = _loaded(context, context.artifact_of(trained), trained.config)
+    if stage.kind == 'head' and 'along' not in stage.config and given(stage.needs).config['bn'] == 'train':
+        path = context.artifact_of(given(stage.needs)).path(STATISTICS)
+        model.backbone.load_state_dict(torch.load(path, map_location='cpu', weights_only=True), strict=False)
+    return model
+
+
 def network_of(context: StageContext, stage: Stage) -> LongTailClassifier:
     """The network that another plan ends with, a head that was trained afterwards in its place.
 
@@ -67,15 +80,14 @@ def network_of(context: StageContext, stage: Stage) -> LongTailClassifier:
         context: The stage that asks.
         stage: A ``train`` or ``head`` stage whose artifact is in the store.
     """
-    trained = train_stage_of(stage)
-    model = _loaded(context, context.artifact_of(trained), trained.config)
+    model = seen_by_head(context, stage)
     if stage.kind == 'head':
         artifact = context.artifact_of(stage)
         model.head = build_head(
             stage.config['head'],
             model.backbone,
             context.data.num_classes,
-            trained.config['recipe']['precision'],
+            train_stage_of(stage).config['recipe']['precision'],
             base=model.head,
         )
         whole = 'along' in stage.config  # parts of the backbone were trained, too

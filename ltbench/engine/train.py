@@ -165,6 +165,10 @@ def _renew_statistics(model: LongTailClassifier, loader: DataLoader[dict[str, An
     cast(EpochSampler, loader.sampler).set_epoch(epoch)
     model.data_preprocessor.set_epoch(epoch)
     for batch in loader:
-        model(model.data_preprocessor(batch, training=True)['images'])
+        given_to = model.data_preprocessor(batch, training=True)
+        if 'partners' in given_to:  # a second stream of images, which has a branch of its own in some networks
+            model.forward(**given_to, mode='loss')
+        else:
+            model(given_to['images'])
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum

@@ -95,7 +95,8 @@ class Update:
 
         Args:
             loss_of: ``loss``, ``logits`` (both with their graph) and ``correct`` of a batch; may be called several
-                times. Statistics of BN and of an objective are to move once a step: see :func:`still_statistics`.
+                times. Statistics of BN and of an objective are to move once a step: see :func:`still_statistics`; and
+                all passes of a step are to be of the same loss: see :func:`way_back`.
             batch: The images, mixed where they are.
             model: The network.
             optimizer: Over its parameters; ``backward``, ``step`` and ``zero_grad`` are called here.
@@ -106,15 +107,37 @@ class Update:
         raise NotImplementedError
 
 
+def _state_of_objectives(model: nn.Module) -> list[Tensor]:
+    """What objectives have beside trained parameters: statistics, queues, averages."""
+    return [
+        part
+        for objective in model.modules()
+        if isinstance(objective, Objective)
+        for part in (*objective.buffers(), *(part for part in objective.parameters() if not part.requires_grad))
+    ]
+
+
+def way_back(model: nn.Module) -> Callable[[], None]:
+    """A function that returns to where a step begins: to what objectives hold now, and to random numbers to come."""
+    state, random = _state_of_objectives(model), torch.get_rng_state()
+    kept = [part.detach().clone() for part in state]
+
+    def back() -> None:
+        torch.set_rng_state(random)
+        with torch.no_grad():
+            for part, value in zip(state, kept, strict=True):
+                part.copy_(value)
+
+    return back
+
+
 @contextmanager
 def still_statistics(model: nn.Module) -> Iterator[None]:
     """While active, BN layers normalise by the statistics of the batch and do not move their running ones; nor does an
     objective move what it has beside trained parameters (statistics, queues, averages)."""
     layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     moving = {id(buffer): buffer for layer in layers for buffer in layer.buffers(recurse=False)}
-    for objective in (module for module in model.modules() if isinstance(module, Objective)):
-        state = (*objective.buffers(), *(part for part in objective.parameters() if not part.requires_grad))
-        moving |= {id(part): part for part in state}
+    moving |= {id(part): part for part in _state_of_objectives(model)}
     kept = [part.detach().clone() for part in moving.values()]
     try:
         yield

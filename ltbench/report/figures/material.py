@@ -208,14 +208,14 @@ def _material(
     for method, record in zip(rows.method, records, strict=True):
         if method in lines:
             details.setdefault(method, []).append(_details(record))
-    strength = [record['analysis'].get('strength') for record in records]
+    strength = list(map(_strength, records))
     return Material(
         key,
         pd.concat([rows.drop(columns=columns.columns, errors='ignore'), columns.astype(float)], axis=1),
         {method: sorted(several, key=lambda one: one.run_seed) for method, several in details.items()},
         names, show, first['class_names'], np.asarray(first['class_counts']),
         tuple(method for method in related if method != BASELINE), intervals,
-        next((one['rare_group'] for one in strength if one and 'rare_group' in one), 'few'),
+        next((one['rare_group'] for one in strength if 'rare_group' in one), 'few'),
         'CPU seconds' if clock == 'cpu' else f'wall seconds on {" or ".join(devices)}',
         caveat=first['config']['benchmark'].get('caveat', ''), source=_source(first),
     )  # fmt: skip
@@ -237,11 +237,17 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, float | None]:
         shares = record['metrics']['confusion'][group] or {}
         flat |= {f'{group}_in_{other}': shares.get(other) for other in GROUPS}
         flat[f'{group}_correct'] = shares.get('correct')
-    strength = record['analysis'].get('strength') or {}
+    strength = _strength(record)
     for kind in ('frequent', 'rare'):
         part = strength.get(kind, {})
         flat[kind] = part['mean'] if part.get('channels') else None
     return flat
+
+
+def _strength(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of channels; empty where a head was put or changed afterwards, of which older records hold the network before."""
+    trained = all(stage['kind'] == 'train' for stage in record['stages'])
+    return (record['analysis'].get('strength') or {}) if trained else {}
 
 
 def _details(record: Mapping[str, Any]) -> Details:
