@@ -298,7 +298,17 @@ class Plan:
         """Refuse what one batch on several devices would compute otherwise than on one."""
         devices, objective = self.settings['recipe']['devices'], self.settings['objective']
         together = objective is not None and not lookup(MODELS, objective['type']).separable
-        for slot, wanted in (('objective', together), ('update', self.settings['update'] is not None)):
+        weighted = any(
+            change.get('class_weights') for change in (self.settings, *(change for _, change in self.changes))
+        )
+        wanted_by = {
+            'objective': together,
+            'update': self.settings['update'] is not None,
+            # each part's share of the weights is not its share of the other stream's, nor of what is not weighted
+            'partner_sampler': weighted and self.settings['partner_sampler'] is not None,
+            'teach': weighted and self.teacher is not None,
+        }
+        for slot, wanted in wanted_by.items():
             if devices > 1 and wanted:
                 raise UsageError(
                     f'{self.claims.get(slot, slot)} works on a whole batch at once, which cannot be divided among '

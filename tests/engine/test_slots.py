@@ -235,6 +235,9 @@ def test_what_needs_a_whole_batch_is_refused_on_several_devices() -> None:
         with pytest.raises(UsageError, match='erm works on a whole batch at once.*2 devices; use devices=1'):
             PLANS[name]().tune(devices=2).stages()
     assert PLANS['teacher']().tune(devices=2).stages()
+    weights = dict(class_weights=dict(type='EffectiveNumber', beta=0.999))
+    with pytest.raises(UsageError, match='works on a whole batch at once'):
+        PLANS['teacher']().cut(at=0.5).after(**weights).tune(devices=2).stages()
 
 
 def test_too_few_views_and_a_teacher_without_network_are_refused(tmp_path) -> None:
