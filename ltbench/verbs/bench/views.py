@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -25,7 +25,7 @@ from methods.bcl import balanced_contrastive_loss
 BATCH_SIZE = 128
 PLAIN = {'crop_padding': 4, 'flip': True}
 EPOCHS = 3  # of ours, so that both take long enough to be timed
-CONTRAST = ('bcl', ('plain', 'contrastive', 'contrastive'), 128)
+CONTRAST = ('bcl', ('plain', *[{'name': 'contrastive', 'blurred': 0.0}] * 2), 128)
 """A method, its views, and the size of its projections."""
 
 
@@ -56,7 +56,7 @@ def measure(rounds: int) -> list[dict[str, Any]]:
 class _Views:
     """All images of some data, augmented, as a training takes them."""
 
-    def __init__(self, data: LongTailData, views: Sequence[str] | None) -> None:
+    def __init__(self, data: LongTailData, views: Sequence[str | Mapping[str, Any]] | None) -> None:
         split = cast(Split, data.train)
         self.images = len(split)
         self.preprocess = BatchPreprocessor(data, PLAIN if views else {}, seed=0, views=views)
