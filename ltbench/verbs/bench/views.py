@@ -25,7 +25,8 @@ from methods.bcl import balanced_contrastive_loss
 BATCH_SIZE = 128
 PLAIN = {'crop_padding': 4, 'flip': True}
 EPOCHS = 3  # of ours, so that both take long enough to be timed
-CONTRAST = ('bcl', ('plain', *[{'name': 'contrastive', 'blurred': 0.0}] * 2), 128)
+BLURLESS: Mapping[str, Any] = {'name': 'contrastive', 'blurred': 0.0}
+CONTRAST = ('bcl', ('plain', BLURLESS, BLURLESS), 128)
 """A method, its views, and the size of its projections."""
 
 
