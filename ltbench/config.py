@@ -64,7 +64,7 @@ def _base_by_name(tree: ast.Module) -> ast.Assign | None:
     for line in tree.body:
         if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == '_base_':
             value = getattr(line.value, 'value', None)
-            return line if isinstance(value, str) and Path(value).suffix != '.py' else None
+            return line if isinstance(value, str) and Path(value).name == value and not Path(value).suffix else None
     return None
 
 

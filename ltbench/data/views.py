@@ -36,6 +36,8 @@ def resolve(view: str | Mapping[str, Any], augmentation: Mapping[str, Any]) -> d
         name, blurred = view, 0.5 if large else 0.0
     elif view.keys() == {'name', 'blurred'}:
         name, blurred = view['name'], view['blurred']
+        if name != 'contrastive':
+            raise unknown('view with a share of blurred images', name, ('contrastive',))
     else:
         return {**augmentation, **view}
     if name == 'plain':

@@ -161,6 +161,7 @@ def train_head(context: StageContext) -> Artifact:
         for name in evaluated_splits(data):
             outputs[name] = joint(head(features[name][0])).float().cpu()
         size = size_of(head, features['test'][0][:1])
+        cost = checkpoints.meter.read()  # of the head; what is measured now is no part of it
         network = seen_by_head(context, context.stage).eval()
         network.head = head
         seen = Seen(network, [features['test'][0].cpu()], torch.from_numpy(data.test.labels), data.class_counts)
@@ -173,7 +174,7 @@ def train_head(context: StageContext) -> Artifact:
         for name, split in evaluated_splits(data).items():
             save_outputs(folder / f'{name}.npz', outputs[name], split, data.num_classes)
 
-    return context.publish(checkpoints.meter.read(), write, model=whole, epochs=epochs, head_curve=curve.epochs)
+    return context.publish(cost, write, model=whole, epochs=epochs, head_curve=curve.epochs)
 
 
 def _train_with_backbone(context: StageContext) -> Artifact:

@@ -17,7 +17,7 @@ from ltbench.benchmark import load_benchmark
 from ltbench.config import config_names
 from ltbench.errors import UsageError, unknown
 from ltbench.places import ENTRY_POINT_GROUP
-from ltbench.spec import Specs, parse_specs
+from ltbench.spec import parse_specs
 from ltbench.suite import Suite, load_suite
 
 
@@ -109,10 +109,12 @@ def choose_suite(selection: Selection) -> Suite:
         suite = Suite(name, selection.benchmarks, (parse_specs('erm'),), (0,))
     else:
         suite = load_suite(selection.suite or 'digits')
+    methods = {str(method): method for method in map(parse_specs, selection.methods)}  # each once
     return replace(
         suite,
         benchmarks=selection.benchmarks or suite.benchmarks,
-        methods=tuple({str(Specs(m)): m for m in map(parse_specs, selection.methods)}.values()) or suite.methods,
+        methods=tuple({str(method): method for method in map(parse_specs, selection.methods)}.values())
+        or suite.methods,
         seeds=selection.seeds or suite.seeds,
         own_methods={} if selection.methods else suite.own_methods,
         own_seeds={} if selection.seeds else suite.own_seeds,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from itertools import product
+from itertools import chain, product
 from statistics import fmean
 from typing import Any
 
@@ -137,9 +137,9 @@ def orders(records: Sequence[Record]) -> pd.DataFrame:
     A source is a paper or repository with one recipe, backbone and number of epochs; it has a line for each measured
     benchmark, imbalance factor and setting with which it shares :data:`LEAST_TO_ORDER` methods. Of several rows that it
     has of a method the one that differs from ours in the fewest things counts, of several that we have with other
-    options likewise. ``kendall_tau`` is Kendall's tau-b, from
-    1 (the same order) to -1 (the reverse), NaN where all values of one side are equal; ``p`` two-sided, exact where no
-    values are equal; the two orders are names, the best first.
+    options likewise. ``kendall_tau`` is Kendall's tau-b, from 1 (the same order) to -1 (the reverse), NaN where all
+    values of one side are equal; ``p`` two-sided, exact where no values are equal; the two orders are names, the best
+    first.
     """
     found: dict[tuple[Any, ...], dict[str, tuple[tuple[int, int, str], float, float]]] = {}
     for runs in _measured_rows(records):
@@ -245,7 +245,7 @@ def _variances(
     """
     tables: dict[TableKey, dict[str, dict[int, Mapping[str, Any]]]] = {}
     steps: dict[TableKey, float] = {}
-    for run in (run for runs in rows for run in runs):  # methods that are one computation are one
+    for run in chain.from_iterable(rows):  # methods that are one computation are one
         if (scores := scores_of(run)) is not None:
             table = TableKey.of(run)
             tables.setdefault(table, {}).setdefault(run['computation'], {})[run['run_seed']] = scores
