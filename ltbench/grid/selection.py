@@ -113,8 +113,7 @@ def choose_suite(selection: Selection) -> Suite:
     return replace(
         suite,
         benchmarks=selection.benchmarks or suite.benchmarks,
-        methods=tuple({str(method): method for method in map(parse_specs, selection.methods)}.values())
-        or suite.methods,
+        methods=tuple(methods.values()) or suite.methods,
         seeds=selection.seeds or suite.seeds,
         own_methods={} if selection.methods else suite.own_methods,
         own_seeds={} if selection.seeds else suite.own_seeds,
