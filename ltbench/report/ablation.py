@@ -17,14 +17,14 @@ from ltbench.errors import UsageError
 from ltbench.fingerprint import fingerprint
 from ltbench.record import origin_of
 from ltbench.report.escaping import in_markdown
-from ltbench.report.frame import DECIMALS, GROUP, by_table
+from ltbench.report.frame import DECIMALS, GROUP, by_table, network_of
 from ltbench.report.holm import holm
 from ltbench.report.noise import fit
 from ltbench.report.options import SECTIONS, as_text, check_known, options_of, place
 from ltbench.spec import Spec, parse_specs
 
 SCORES = ('top1', 'many', 'medium', 'few', 'macro')
-OF_RUN = ('value_of_score', 'difference', 'block', 'step')
+OF_RUN = ('value_of_score', 'difference', 'block', 'step', 'network')
 """Columns of a run's differences that do not tell combinations apart."""
 OWN = ('with', 'is_reference')
 """What the name of a method and the text of its differences tell in tables for people."""
@@ -190,7 +190,8 @@ def _trained(records: Sequence[Record]) -> list[Record]:
 def _scored(record: Record) -> dict[str, Any]:
     run = {key: record[key] for key in (*GROUP, 'method', 'run_seed', 'computation')}
     metrics = record['metrics']
-    return run | {'scores': [metrics[score] for score in SCORES], 'step': 100 / sum(metrics['test_images'])}
+    scores = {'scores': [metrics[score] for score in SCORES], 'step': 100 / sum(metrics['test_images'])}
+    return run | scores | {'network': network_of(record)}
 
 
 def _row_with(record: Record, ablation: Ablation) -> dict[str, Any]:
@@ -300,17 +301,20 @@ def _differences(
         start = {**{key: row[key] for key in GROUP}, 'method': method, **cells}
         start['is_reference'] = is_reference(row)
         for score, value, difference in zip(SCORES, values, np.round(values - reference, 9), strict=True):
-            of_run = dict(zip(OF_RUN, (value, difference, row['block'], row['step']), strict=True))
-            lines.append({**start, 'score': score, 'run_seed': row['run_seed'], **of_run})
+            of_run = (value, difference, *(row[key] for key in ('block', 'step', 'network')))
+            lines.append(
+                {**start, 'score': score, 'run_seed': row['run_seed'], **dict(zip(OF_RUN, of_run, strict=True))}
+            )
     frame = pd.DataFrame(lines)
     return frame.astype({'imbalance_factor': float}) if len(frame) else frame
 
 
 def _p_values(differences: pd.DataFrame) -> pd.Series:
     """p of each row of one table and score against the reference of its block; NaN where nothing is known of noise."""
-    scores = differences.pivot_table(index='row', columns='run_seed', values='value_of_score')
+    runs = differences[differences['value_of_score'].notna()]
+    scores, networks = (runs.pivot(index='row', columns='run_seed', values=of) for of in ('value_of_score', 'network'))
     p = pd.Series(np.nan, index=scores.index)
-    noise = fit(scores.to_numpy(), differences['step'].min()) if len(scores) else None
+    noise = fit(scores.to_numpy(), networks.to_numpy(), differences['step'].min()) if len(scores) else None
     if noise is None or not noise.freedom:
         return p
     for _, block in differences.groupby('block'):

@@ -35,10 +35,12 @@ def resolution(rows: pd.DataFrame, names: Mapping[str, str] = MappingProxyType({
     counts = counted(seeds.max(), 'seed')
     counts = counts if seeds.min() == seeds.max() else f'{seeds.min()} to {counts}'
     of = {'seeds': '', 'test images': ' of the test images', 'seeds and test images': ' of seeds and test images'}
-    what, points = of[rows['noise_of'].dropna().iloc[0]], round(rows['noise'].median(), 1)
+    what, points = of[rows['noise_of'].dropna().iloc[0]], round(rows['noise'].quantile(0.5, interpolation='lower'), 1)
     further = rows[(rows['best'] == 'within noise') & (rows['behind'].round(1) > points)]
-    below = [(names.get(name, name), noise) for name, noise in zip(further['method'], further['noise'], strict=True)]
-    more = ''.join(f'; of {name} below {noise:.1f}' for name, noise in below)
+    below: dict[str, list[str]] = {}
+    for name, noise in zip(further['method'], further['noise'], strict=True):
+        below.setdefault(f'{noise:.1f}', []).append(names.get(name, name))
+    more = ''.join(f'; of {", ".join(methods)} below {noise}' for noise, methods in below.items())
     return f'{counts}: differences to the best below about {points:.1f} points are noise{what}{more}.'
 
 

@@ -99,9 +99,9 @@ def runs_frame(
     """One row a run, in a stable order; a run that several methods share has one, under the shortest of their names.
 
     Columns: the group (benchmark, imbalance_factor, setting, table), method, ``also`` (other names of it), run_seed,
-    fingerprint, computation, ``class_counts``, one a metric and cost, ``per_class``, ``test_images``, ``environment``,
-    ``record``, the position in ``records``, and ``right``. A metric that a run does not have is NaN. ``setting`` is
-    that of :func:`distinguish`.
+    fingerprint, computation, ``class_counts``, one a metric and cost, ``per_class``, ``test_images``, ``network`` (of
+    :func:`network_of`), ``environment``, ``record``, the position in ``records``, and ``right``. A metric that a run
+    does not have is NaN. ``setting`` is that of :func:`distinguish`.
 
     Args:
         records: As :func:`ltbench.report.reading.read_suite` gives them: each run once, and one code for each row.
@@ -115,11 +115,13 @@ def runs_frame(
         | {metric: record['metrics'][metric] for metric in METRICS}
         | {cost: cost_of(record, cost) for cost in COSTS}
         | {key: record['metrics'][key] for key in ('per_class', 'test_images')}
-        | {'environment': environment_of(record), 'record': position, 'right': right.get(position)}
+        | {'network': network_of(record), 'environment': environment_of(record)}
+        | {'record': position, 'right': right.get(position)}
         for position, record in enumerate(told)
         for mine in [names[row_of(record)]]
     ]
-    columns = [*COPIED, 'also', *METRICS, *COSTS, 'per_class', 'test_images', 'environment', 'record', 'right']
+    of_run = ['per_class', 'test_images', 'network', 'environment', 'record', 'right']
+    columns = [*COPIED, 'also', *METRICS, *COSTS, *of_run]
     frame = pd.DataFrame(rows, columns=[*columns, 'as_named'])
     numbers = [*METRICS, *COSTS, 'imbalance_factor']
     frame[numbers] = frame[numbers].astype(float)
@@ -200,6 +202,11 @@ def _facts(record: Mapping[str, Any]) -> dict[str, str]:
     config = record['config']['benchmark']
     entries = leaves({section: canonical(config[section]) for section in ('backbone', 'recipe')})
     return {'protocol': f' {record["protocol"]}'} | {name: f'={as_text(value)}' for name, value in entries}
+
+
+def network_of(record: Mapping[str, Any]) -> str:
+    """What runs that rest on one network have in common: the fingerprint of their first stage, or of a run without."""
+    return record['stages'][0]['fingerprint'] if record['stages'] else record['fingerprint']
 
 
 def environment_of(record: Mapping[str, Any]) -> str:

@@ -1,16 +1,18 @@
 """What differences between methods are noise: a linear model of method and seed, and the tests that rest on it.
 
 Pairs of runs tell little: of three seeds a paired t-test has two degrees of freedom. Methods of a table vary much alike
-between seeds, so all its runs estimate that together: ``score = method + seed + noise``.
+between seeds, so all its runs estimate that together: ``score = method + seed + noise``. Runs that rest on one network
+have most of their noise in common.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 from scipy.optimize import brentq
+from scipy.sparse.csgraph import connected_components
 from scipy.special import digamma, gammaincinv, ndtr, polygamma
 from scipy.stats import chi2
 
@@ -18,6 +20,9 @@ ALPHA = 0.05
 UNEQUAL = 0.1
 """Below this p of Bartlett's test, methods have variances of their own: a lenient test, which finds more that are
 unequal (Bancroft, Biometrics 1964), but not so lenient that tables of equal ones err more often than 1 in 20."""
+ENOUGH = 8
+"""Degrees of freedom with which methods that share networks are compared by these alone: their critical values are then
+within 1.4 times those of many."""
 TINY = 1e-9
 
 
@@ -45,12 +50,14 @@ class Noise:
     Attributes:
         means: Scores of methods, adjusted for the seeds that they have: ``[methods]``.
         runs: Runs of each method.
-        freedom: Degrees of freedom of ``variance``; 0 where no method has two seeds.
+        freedom: Degrees of freedom of ``variance``; 0 where no method has two networks.
         variance: Of a run, points squared, pooled over all methods; NaN without degrees of freedom.
         p_equal: Of Bartlett's test that methods vary alike; NaN where there are no two variances.
         variances: Of a run of each method: the pooled one, or its own where methods vary differently.
         freedoms: Degrees of freedom of these.
-        extra: Of the variance of differences, in runs, what seeds add that not both methods have: ``[methods, seeds]``.
+        influence: Of runs on ``means``: ``[methods, runs]``.
+        network: Of each run, by number: ``[runs]``.
+        families: Of methods that share networks, their places and the model of them alone, with networks for seeds.
     """
 
     means: np.ndarray
@@ -60,7 +67,9 @@ class Noise:
     p_equal: float
     variances: np.ndarray
     freedoms: np.ndarray
-    extra: np.ndarray
+    influence: np.ndarray
+    network: np.ndarray
+    families: tuple[tuple[np.ndarray, Noise], ...] = ()
 
     @property
     def pooled(self) -> bool:
@@ -75,69 +84,119 @@ class Noise:
             of_images: Variance over test images of each difference, points squared, to be added; ``[methods]``.
         """
         points = self.means - self.means[reference]
+        images = of_images + np.zeros_like(points)
         if not self.freedom:
             whole = np.full(len(points), np.inf)
-            return Differences(points, np.sqrt(of_images + np.zeros_like(points)), whole, np.full(len(points), 0.5))
+            return Differences(points, np.sqrt(images), whole, np.full(len(points), 0.5))
         mine = self.variances / self.runs
         theirs = mine[reference]
-        unbalanced = self.variance * ((self.extra - self.extra[reference]) ** 2).sum(axis=1)
-        seeds = mine + theirs + unbalanced
+        seeds = mine + theirs + self.variance * self._beside(reference)
         freedom = np.full(len(points), self.freedom)
         if not self.pooled:  # Welch
             welch = (mine + theirs) ** 2 / (mine**2 / self.freedoms + theirs**2 / self.freedoms[reference])
             freedom = np.minimum(welch, self.freedom)
-        both, shared = seeds + of_images, theirs / (mine + theirs)
+        both, shared = seeds + images, theirs / (mine + theirs)
         shared = shared if self.pooled else np.full(len(points), np.delete(shared, reference).mean().round(2))
-        return Differences(points, np.sqrt(both), freedom * (both / seeds) ** 2, shared)
+        found = Differences(points, np.sqrt(both), freedom * (both / seeds) ** 2, shared)
+        for places, model in self.families:
+            if reference in places and model.freedom >= min(ENOUGH, self.freedom):
+                alone = model.against(int(np.flatnonzero(places == reference)[0]), images[places])
+                for name, values in vars(alone).items():
+                    getattr(found, name)[places] = values
+        return found
+
+    def _beside(self, reference: int) -> np.ndarray:
+        """Of the variance of differences, in runs, what is not of the runs of the two methods: of missing seeds."""
+        weights = self.influence - self.influence[reference]
+        of_networks = (weights @ one_hot(self.network)) ** 2
+        whole = np.maximum((weights**2).sum(axis=1), of_networks.sum(axis=1))
+        return np.maximum(whole - 1 / self.runs - 1 / self.runs[reference], 0.0)
 
 
-def fit(scores: np.ndarray, step: float = 0.0, blocks: bool = True) -> Noise:
+def fit(scores: np.ndarray, networks: np.ndarray | None = None, step: float = 0.0, blocks: bool = True) -> Noise:
     """Fit ``score = method + seed + noise`` by least squares.
+
+    Runs that rest on one network, as second stages on that of ``erm``, vary together. So they count as one run of their
+    mean variance, wherever methods of different networks are compared; methods of the same networks are compared by the
+    model of these alone, whose blocks are the networks, where it has enough degrees of freedom.
 
     Without seeds as blocks where they connect not all methods, or leave no degree of freedom that methods alone do.
 
     Where Bartlett's test finds variances unequal, each method has its own, drawn towards the common one as far as they
     are alike (Smyth, SAGMB 2004: an inverse gamma prior by moments of log variances), but never below what it shows.
+    Methods that share networks have one between them.
 
     Args:
         scores: ``[methods, seeds]``, NaN where there is no run; each method has one at least.
+        networks: What tells the network of each run: ``[methods, seeds]``; None where each has its own.
         blocks: Whether seeds have effects; without, their variation is noise too.
         step: By which a score changes at least, as by one test image: no variance is below that of such rounding.
     """
     there = ~np.isnan(scores)
-    runs, values = there.sum(axis=1), np.where(there, scores, 0.0)
-    share = there / runs[:, None]
-    means = values.sum(axis=1) / runs
-    left = np.where(there, scores - means[:, None], 0.0)
-    seeds = np.diag(there.sum(axis=0)) - share.T @ there
-    connected = np.linalg.matrix_rank(seeds, tol=TINY * len(scores), hermitian=True)
-    inverse = np.linalg.pinv(seeds, rcond=TINY, hermitian=True)
-    if not blocks or connected < scores.shape[1] - 1 or runs.sum() - len(runs) == connected:
-        inverse = np.zeros_like(inverse)
-    effects = inverse @ left.sum(axis=0)
-    adjusted = means - share @ effects + effects.mean()
-    left -= np.where(there, effects - (share @ effects)[:, None], 0.0)
-    squares = (left**2).sum(axis=1)
-    freedoms = runs - 1 - there @ np.diag(inverse) + runs * ((share @ inverse) * share).sum(axis=1)
+    method, seed = np.nonzero(there)
+    labels = np.arange(len(method)) if networks is None else networks[there]
+    network = np.unique(labels, return_inverse=True)[1]
+    linked = one_hot(method).T @ one_hot(network)
+    number, family = connected_components(linked @ linked.T, directed=False)
+    families = []
+    for places in (np.flatnonzero(family == one) for one in range(number)):
+        mine, apart = np.isin(method, places), np.arange(len(places))
+        if len(places) > 1:
+            blocked = np.searchsorted(places, method[mine]), network[mine]
+            alone = _model(scores[there][mine], *blocked, np.arange(mine.sum()), apart, step)
+            families += [(places, alone)] if alone.freedom else []
+    model = _model(scores[there], method, seed if blocks else np.zeros_like(seed), network, family, step)
+    if blocks and not model.freedom:
+        model = _model(scores[there], method, np.zeros_like(seed), network, family, step)
+    return replace(model, families=tuple(families))
+
+
+def _model(
+    scores: np.ndarray, method: np.ndarray, seed: np.ndarray, network: np.ndarray, family: np.ndarray, step: float
+) -> Noise:
+    """One linear model, with a variance for each family of methods; without freedom where seeds do not connect them.
+
+    Args:
+        scores: ``[runs]``, as their ``method``, ``seed`` and ``network``, all by number from 0.
+        family: Of each method: ``[methods]``.
+        step: As in :func:`fit`.
+    """
+    runs = np.bincount(method)
+    of_network = one_hot(network)
+    weights = (np.bincount(method, 1 / np.bincount(network)[network]) / runs)[method]
+    seeds = one_hot(np.unique(seed, return_inverse=True)[1])
+    design = np.hstack([one_hot(method), seeds])
+    normal = design.T * weights @ design
+    solved = np.linalg.pinv(normal, rcond=TINY, hermitian=True) @ (design.T * weights)
+    influence = solved[: len(runs)] + solved[len(runs) :].mean(axis=0)
+    average = np.bincount(method, scores) / runs
+    left = scores - average[method]
+    means = average + influence @ left
+    squares = np.bincount(family[method], weights * (left - design @ (solved @ left)) ** 2)
+    freedoms = np.bincount(family[method], weights * ((of_network - design @ (solved @ of_network)) ** 2).sum(axis=1))
     freedoms = np.where(freedoms < TINY, 0.0, freedoms)
     freedom = float(freedoms.sum())
-    half = np.linalg.cholesky(inverse + TINY * np.eye(len(inverse)))
-    if not freedom:
+    if not freedom or np.linalg.matrix_rank(normal, TINY, hermitian=True) < len(runs) + seeds.shape[1] - 1:
         nothing = np.full(len(runs), np.nan)
-        return Noise(adjusted, runs, 0.0, np.nan, np.nan, nothing, nothing, share @ half)
+        return Noise(means, runs, 0.0, np.nan, np.nan, nothing, nothing, influence, network)
     least = step**2 / 12
     pooled = max(squares.sum() / freedom, least, TINY**2)
     known = freedoms > 0
     own = np.maximum(squares[known] / freedoms[known], max(least, TINY * pooled))
     p_equal = _bartlett(own, freedoms[known])
-    variances, known_by = np.full(len(runs), pooled), np.full(len(runs), freedom)
+    variances, known_by = np.full(len(squares), pooled), np.full(len(squares), freedom)
     if p_equal < UNEQUAL:
         prior, trust = _prior(own, freedoms[known])
         variances[:], known_by[:] = prior, min(trust, freedom)
         drawn = own + (prior - own) / (1 + freedoms[known] / trust)
         variances[known] = np.maximum(own, drawn)
         known_by[known] = np.minimum(trust + freedoms[known], freedom)
-    return Noise(adjusted, runs, freedom, float(pooled), p_equal, variances, known_by, share @ half)
+    return Noise(means, runs, freedom, float(pooled), p_equal, variances[family], known_by[family], influence, network)
+
+
+def one_hot(numbers: np.ndarray) -> np.ndarray:
+    """``[numbers, highest + 1]``."""
+    return np.eye(numbers.max() + 1)[numbers]
 
 
 def _bartlett(variances: np.ndarray, freedoms: np.ndarray) -> float:

@@ -19,7 +19,7 @@ from ltbench.errors import StoreError
 from ltbench.places import ROOT_OF_PACKAGE
 from ltbench.record import ROW, origin_of
 from ltbench.report.escaping import in_markdown
-from ltbench.report.frame import DECIMALS, GROUP, TableKey, by_table, row_of
+from ltbench.report.frame import DECIMALS, GROUP, TableKey, by_table, network_of, row_of
 from ltbench.report.noise import fit
 from ltbench.report.published_recipes import differences, name_of
 from ltbench.report.text import rows_to_markdown
@@ -244,11 +244,13 @@ def _variances(
         scores_of: What a record scored; None where it does not tell.
     """
     tables: dict[TableKey, dict[str, dict[int, Mapping[str, Any]]]] = {}
+    networks: dict[TableKey, dict[str, dict[int, str]]] = {}
     steps: dict[TableKey, float] = {}
     for run in chain.from_iterable(rows):  # methods that are one computation are one
         if (scores := scores_of(run)) is not None:
             table = TableKey.of(run)
             tables.setdefault(table, {}).setdefault(run['computation'], {})[run['run_seed']] = scores
+            networks.setdefault(table, {}).setdefault(run['computation'], {})[run['run_seed']] = network_of(run)
             steps[table] = 100 / sum(run['metrics']['test_images'])
     found: dict[tuple[TableKey, str], dict[str, tuple[float, float]]] = {}
     for (key, methods), score in product(tables.items(), SCORES.values()):
@@ -256,7 +258,9 @@ def _variances(
         known = pd.DataFrame.from_dict(values, orient='index', dtype=float).dropna(how='all')
         if known.empty:
             continue
-        noise = fit(known.to_numpy(), steps[key], blocks=False)  # what a seed does to all methods is noise of each mean
+        of_runs = pd.DataFrame.from_dict(networks[key], orient='index').reindex(known.index, columns=known.columns)
+        # what a seed does to all methods is noise of each mean
+        noise = fit(known.to_numpy(), of_runs.to_numpy(), steps[key], blocks=False)
         for method, told in zip(known.index, zip(noise.variances, noise.freedoms, strict=True), strict=True):
             found.setdefault((key, method), {})[score] = told
     return {row_of(runs[0]): found.get((TableKey.of(runs[0]), runs[0]['computation']), {}) for runs in rows}

@@ -72,9 +72,9 @@ def _compared(rows: pd.DataFrame, score: str, name: str, chosen: bool) -> pd.Dat
         name: The one.
         chosen: Whether by this score.
     """
-    scores = rows.pivot(index='method', columns='run_seed', values=score)
+    scores, networks = (rows.pivot(index='method', columns='run_seed', values=told) for told in (score, 'network'))
     reference = scores.index.get_loc(name)
-    noise = fit(scores.to_numpy(), step=100 / sum(rows['test_images'].iloc[0]))
+    noise = fit(scores.to_numpy(), networks.to_numpy(), step=100 / sum(rows['test_images'].iloc[0]))
     paired = score == 'top1' and rows['right'].notna().all()
     of_images = _paired(rows, reference) if paired else 0.0 if noise.freedom else _unpaired(rows, score, reference)
     found = noise.against(reference, of_images)

@@ -40,8 +40,10 @@ def test_tukey_as_r_prints_it():
     ]
     frame = pd.DataFrame(long, columns=['breaks', 'wool', 'tension']).explode('breaks').astype(float)
     error = ols('breaks ~ C(wool) + C(tension)', frame).fit().mse_resid
-    alike, nothing = np.full(3, error), np.zeros((3, 1))
-    noise = Noise(values.mean(axis=1), np.full(3, 18), 50, error, 1.0, alike, np.full(3, 50), nothing)
+    of_cells = np.repeat(np.eye(3), 18, axis=1) / 18
+    noise = Noise(
+        values.mean(axis=1), np.full(3, 18), 50, error, 1.0, np.full(3, error), np.full(3, 50), of_cells, np.arange(54)
+    )
     p, half = tukey(noise.against(2), 2)
     assert noise.against(2).points[:2] == pytest.approx([14.7222222, 4.7222222])
     assert p[:2] == pytest.approx([0.0011218, 0.4474210], abs=1e-5)
@@ -130,6 +132,36 @@ def test_a_method_that_varies_more_is_judged_by_its_own_variance():
     assert _bartlett(balanced.var(axis=1, ddof=1), np.full(5, 3)) == pytest.approx(stats.bartlett(*balanced).pvalue)
 
 
+def test_methods_on_one_network_count_as_one_of_their_mean_variance():
+    scores = np.random.default_rng(2).normal(70, 1, (4, 3))
+    networks = np.arange(12).reshape(4, 3)
+    alone = fit(scores)
+    for copies in (1, 4):  # of the first method, which differ by a constant
+        rest = np.vstack([scores[0] + 1.0 + copy for copy in range(copies)])
+        found = fit(np.vstack([scores, rest]), np.vstack([networks, np.tile(networks[0], (copies, 1))]))
+        assert (found.freedom, found.variance) == pytest.approx((alone.freedom, alone.variance))
+        assert found.against(1).errors[[0, 2, 3]] == pytest.approx(alone.against(1).errors[[0, 2, 3]])
+    # without common seeds' effects it is the mean of variances
+    pair = np.array([[70, 71, 72.0], [75, 77, 79.0]])
+    of_pair = fit(pair, networks[[0, 0]], blocks=False)
+    assert (of_pair.freedom, of_pair.variance) == pytest.approx((2, 2.5))
+    missing = fit(np.array([[70, 71, 72.0], [75, np.nan, np.nan]]), networks[[0, 0]])
+    assert (missing.variance, missing.means.tolist()) == (pytest.approx(1), [71, 75])
+
+
+def test_methods_on_one_network_are_compared_by_it_alone():
+    """As if the rest of the table were not there, where enough is known of it; else by the noise of networks."""
+    scores = np.random.default_rng(4).normal(70, 1, (8, 4))
+    networks = np.vstack([np.tile(np.arange(4), (5, 1)), np.arange(4, 16).reshape(3, 4)])
+    scores[:5] = 70 + 5 * np.arange(4) + 0.1 * scores[:5]
+    whole, alone = fit(scores, networks).against(1), fit(scores[:5]).against(1)
+    for name in ('points', 'errors', 'freedom'):
+        assert getattr(whole, name)[:5] == pytest.approx(getattr(alone, name))
+    assert whole.errors[5] > 5 * whole.errors[0]
+    two = fit(scores[[0, 1, 5, 6, 7]], networks[[0, 1, 5, 6, 7]])
+    assert two.against(0).freedom[1] == two.freedom > 3  # of two methods with four networks 3 would be left
+
+
 # ------------------------------------------------------------------------------------------ simulated tables
 
 
@@ -172,6 +204,26 @@ def test_equal_methods_are_told_apart_in_about_one_of_twenty_tables(tell):
 def test_far_methods_are_told_apart_where_pairs_did_not():
     assert rates(TO_BEST, 32, 3, far=4, count=30) > 90
     assert rates(by_pairs, 32, 3, far=4, count=30) < 15
+
+
+def on_one_network(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Equal methods: five on three networks, four with one run of their own each; a network's deviation is 0.95."""
+    scores, networks = np.full((9, 3), np.nan), np.zeros((9, 3), int)
+    scores[:5] = 0.9 * random.standard_normal(3) + 0.3 * random.standard_normal((5, 3))
+    scores[5:, 0], networks[:5], networks[5:, 0] = 0.95 * random.standard_normal(4), np.arange(3), np.arange(3, 7)
+    return 70 + scores + 0.3 * random.standard_normal(3), networks
+
+
+def test_equal_methods_on_one_network_are_not_told_from_others():
+    """Nearly three of four tables erred while each method on the network counted as one of its own."""
+    random = np.random.default_rng(0)
+    erring = {False: 0, True: 0}
+    for scores, networks in (on_one_network(random) for _ in range(100)):
+        best = int(np.nanmean(scores, axis=1).argmax())
+        for known in erring:
+            found = fit(scores, networks if known else None)
+            erring[known] += bool((tukey(found.against(best), best)[0] < ALPHA).any())
+    assert erring[True] <= 5 < 60 < erring[False]
 
 
 @pytest.mark.slow

@@ -86,7 +86,8 @@ def test_constant_scores_and_methods_without_a_common_seed_are_compared():
     runs = [(m, s, 70 + s + d) for m, d in (('erm', 0), ('tie', 0), ('constant', 0.1)) for s in range(3)]
     rows = by_top1(against(scored(*runs))).set_index('method')
     assert rows['p']['tie'] == pytest.approx(1, abs=1e-3)
-    assert rows['noise']['tie'] == rows['noise']['constant'] > 0.1  # a test image is 0.25 points
+    assert rows['noise']['tie'] == pytest.approx(rows['noise']['constant'])
+    assert rows['noise']['tie'] > 0.1  # a test image is 0.25 points
     rows = by_top1(against(scored(*runs, ('none', 7, 60)))).set_index('method')
     assert rows[['difference', 'noise', 'p']].notna().all(axis=None)
     assert rows['difference']['none'] == pytest.approx(-11)
@@ -104,7 +105,7 @@ def test_what_is_within_noise_of_the_best_is_marked():
     assert (within['behind'] < within['noise']).all()
     assert board['noise']['once'] > board['noise']['near']
     assert resolution(board.reset_index()) == (
-        f'1 to 3 seeds: differences to the best below about {board["noise"].median():.1f} points are noise.'
+        f'1 to 3 seeds: differences to the best below about {board["noise"].quantile(0.5, interpolation="lower"):.1f} points are noise.'
     )
     board.loc['near', 'behind'] = board.loc['near', 'noise'] = 9.0
     assert resolution(board.reset_index()).endswith(' points are noise; of near below 9.0.')
