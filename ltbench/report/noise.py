@@ -24,6 +24,8 @@ ENOUGH = 8
 """Degrees of freedom with which methods that share networks are compared by these alone: their critical values are then
 within 1.4 times those of many."""
 TINY = 1e-9
+EXACT = 10
+"""Decimals of means and tails that are the same on every processor."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,7 @@ def _model(
     influence = solved[: len(runs)] + solved[len(runs) :].mean(axis=0)
     average = np.bincount(method, scores) / runs
     left = scores - average[method]
-    means = average + influence @ left
+    means = (average + influence @ left).round(EXACT)
     squares = np.bincount(family[method], weights * (left - design @ (solved @ left)) ** 2)
     freedoms = np.bincount(family[method], weights * ((of_network - design @ (solved @ of_network)) ** 2).sum(axis=1))
     freedoms = np.where(freedoms < TINY, 0.0, freedoms)
@@ -280,7 +282,7 @@ def _tail(t: float, family: Family, freedom: float) -> float:
         for shared, number in family:
             own, shift = np.sqrt(1 - shared), np.sqrt(shared) * NORMAL
             inside *= (ndtr((limit + shift) / own) - ndtr((shift - limit) / own)) ** number
-    return float(np.clip(1 - weight @ inside @ DENSITY, 0, 1))
+    return float(np.clip(1 - weight @ inside @ DENSITY, 0, 1).round(EXACT))
 
 
 @lru_cache(maxsize=1024)
