@@ -120,10 +120,10 @@ def summarise(differences: pd.DataFrame) -> pd.DataFrame:
     """Mean over seeds of each combination and score.
 
     Columns: what tells a combination apart; ``score``; ``mean``, ``std`` (ddof=1) and ``n`` of its seeds;
-    ``difference`` (points, to the reference), ``difference_std`` and ``n_pairs`` of the seeds that both have;
-    ``p`` and ``p_holm`` of :data:`TEST`. What does not exist is NaN: an empty group, the difference of a reference or
-    where there is none, the standard deviation of one seed, p where no row has two seeds or where the two have no
-    common one.
+    ``difference`` (points, to the reference), by the model that p rests on, or of the seeds that both have where there
+    is no p; ``difference_std`` and ``n_pairs`` of these seeds; ``p`` and ``p_holm`` of :data:`TEST`. What does not
+    exist is NaN: an empty group, the difference of a reference or where there is none, the standard deviation of one
+    seed, p where no row has two seeds or where the two have no common one.
     """
     if differences.empty:
         return differences
@@ -138,9 +138,10 @@ def summarise(differences: pd.DataFrame) -> pd.DataFrame:
     told = differences.assign(row=groups.ngroup())
     table['p'] = table['p_holm'] = np.nan
     for _, family in told.groupby([*GROUP, 'score'], dropna=False):
-        p = _p_values(family)
-        table.loc[p.index, 'p'] = p.where(table.loc[p.index, 'n_pairs'] > 0)
-        table.loc[p.index, 'p_holm'] = holm(table.loc[p.index, 'p'])
+        tests = _tested(family)
+        tests = tests[table.loc[tests.index, 'n_pairs'] > 0]
+        table.loc[tests.index, ['difference', 'p']] = tests
+        table.loc[tests.index, 'p_holm'] = holm(tests['p'])
     return table
 
 
@@ -309,21 +310,27 @@ def _differences(
     return frame.astype({'imbalance_factor': float}) if len(frame) else frame
 
 
-def _p_values(differences: pd.DataFrame) -> pd.Series:
-    """p of each row of one table and score against the reference of its block; NaN where nothing is known of noise."""
+def _tested(differences: pd.DataFrame) -> pd.DataFrame:
+    """Rows of one table and score against the reference of their block: ``difference`` and ``p``, by row.
+
+    Without rows of which nothing is known of noise.
+    """
     runs = differences[differences['value_of_score'].notna()]
     scores, networks = (runs.pivot(index='row', columns='run_seed', values=of) for of in ('value_of_score', 'network'))
-    p = pd.Series(np.nan, index=scores.index)
+    nothing = pd.DataFrame(columns=['difference', 'p'], dtype=float)
     noise = fit(scores.to_numpy(), networks.to_numpy(), differences['step'].min()) if len(scores) else None
     if noise is None or not noise.freedom:
-        return p
+        return nothing
+    tests = []
     for _, block in differences.groupby('block'):
         references = block.loc[block['is_reference'] & block['value_of_score'].notna(), 'row']
         mine = scores.index.intersection(block.loc[~block['is_reference'], 'row'].unique())
         if len(references):
-            found, places = noise.against(scores.index.get_loc(references.iloc[0])), scores.index.get_indexer(mine)
-            p[mine] = 2 * t.sf(abs(found.points / found.errors), found.freedom)[places]
-    return p
+            found = noise.against(scores.index.get_loc(references.iloc[0]))
+            p = 2 * t.sf(abs(found.points / found.errors), found.freedom)
+            of_block = pd.DataFrame({'difference': found.points.round(DECIMALS), 'p': p}, scores.index)
+            tests.append(of_block.loc[mine])
+    return pd.concat(tests) if tests else nothing
 
 
 # ---------------------------------------------------------------------------------------------- names
