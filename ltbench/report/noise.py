@@ -122,11 +122,10 @@ def fit(scores: np.ndarray, networks: np.ndarray | None = None, step: float = 0.
     mean variance, wherever methods of different networks are compared; methods of the same networks are compared by the
     model of these alone, whose blocks are the networks, where it has enough degrees of freedom.
 
-    Without seeds as blocks where they connect not all methods, or leave no degree of freedom that methods alone do.
+    Without seeds as blocks where they connect not all methods, or leave less than one degree of freedom.
 
     Where Bartlett's test finds variances unequal, each method has its own, drawn towards the common one as far as they
     are alike (Smyth, SAGMB 2004: an inverse gamma prior by moments of log variances), but never below what it shows.
-    Methods that share networks have one between them.
 
     Args:
         scores: ``[methods, seeds]``, NaN where there is no run; each method has one at least.
@@ -142,25 +141,22 @@ def fit(scores: np.ndarray, networks: np.ndarray | None = None, step: float = 0.
     number, family = connected_components(linked @ linked.T, directed=False)
     families = []
     for places in (np.flatnonzero(family == one) for one in range(number)):
-        mine, apart = np.isin(method, places), np.arange(len(places))
+        mine = np.isin(method, places)
         if len(places) > 1:
             blocked = np.searchsorted(places, method[mine]), network[mine]
-            alone = _model(scores[there][mine], *blocked, np.arange(mine.sum()), apart, step)
+            alone = _model(scores[there][mine], *blocked, np.arange(mine.sum()), step)
             families += [(places, alone)] if alone.freedom else []
-    model = _model(scores[there], method, seed if blocks else np.zeros_like(seed), network, family, step)
-    if blocks and not model.freedom:
-        model = _model(scores[there], method, np.zeros_like(seed), network, family, step)
+    model = _model(scores[there], method, seed if blocks else np.zeros_like(seed), network, step)
+    if blocks and model.freedom < 1:
+        model = _model(scores[there], method, np.zeros_like(seed), network, step)
     return replace(model, families=tuple(families))
 
 
-def _model(
-    scores: np.ndarray, method: np.ndarray, seed: np.ndarray, network: np.ndarray, family: np.ndarray, step: float
-) -> Noise:
-    """One linear model, with a variance for each family of methods; without freedom where seeds do not connect them.
+def _model(scores: np.ndarray, method: np.ndarray, seed: np.ndarray, network: np.ndarray, step: float) -> Noise:
+    """One linear model; without freedom where seeds do not connect methods.
 
     Args:
         scores: ``[runs]``, as their ``method``, ``seed`` and ``network``, all by number from 0.
-        family: Of each method: ``[methods]``.
         step: As in :func:`fit`.
     """
     runs = np.bincount(method)
@@ -174,15 +170,15 @@ def _model(
     average = np.bincount(method, scores) / runs
     left = scores - average[method]
     means = (average + influence @ left).round(EXACT)
-    squares = np.bincount(family[method], weights * (left - design @ (solved @ left)) ** 2)
-    freedoms = np.bincount(family[method], weights * ((of_network - design @ (solved @ of_network)) ** 2).sum(axis=1))
-    freedoms = np.where(freedoms < TINY, 0.0, freedoms)
-    freedom = float(freedoms.sum())
+    rest = (left - design @ (solved @ left)) ** 2
+    expected = ((of_network - design @ (solved @ of_network)) ** 2).sum(axis=1)  # if runs of a network are one
+    freedom = float((weights @ expected).round(EXACT))
     if not freedom or np.linalg.matrix_rank(normal, TINY, hermitian=True) < len(runs) + seeds.shape[1] - 1:
         nothing = np.full(len(runs), np.nan)
         return Noise(means, runs, 0.0, np.nan, np.nan, nothing, nothing, influence, network)
     least = step**2 / 12
-    pooled = max(squares.sum() / freedom, least, TINY**2)
+    pooled = max(weights @ rest / freedom, least, TINY**2)
+    squares, freedoms = np.bincount(method, rest), np.bincount(method, expected).round(EXACT)
     known = freedoms > 0
     own = np.maximum(squares[known] / freedoms[known], max(least, TINY * pooled))
     p_equal = _bartlett(own, freedoms[known])
@@ -193,7 +189,7 @@ def _model(
         drawn = own + (prior - own) / (1 + freedoms[known] / trust)
         variances[known] = np.maximum(own, drawn)
         known_by[known] = np.minimum(trust + freedoms[known], freedom)
-    return Noise(means, runs, freedom, float(pooled), p_equal, variances[family], known_by[family], influence, network)
+    return Noise(means, runs, freedom, float(pooled), p_equal, variances, known_by, influence, network)
 
 
 def one_hot(numbers: np.ndarray) -> np.ndarray:
@@ -227,7 +223,7 @@ def dunnett(found: Differences, reference: int) -> tuple[np.ndarray, np.ndarray]
     Returns:
         p of each method, and the half width of its 95 % interval in points; NaN for the reference.
     """
-    shared = np.delete(found.shared, reference).round(3)
+    shared = np.delete(found.shared, reference).round(3).clip(0, 0.999)
     return _adjusted(found, reference, tuple(zip(*np.unique(shared, return_counts=True), strict=True)))
 
 

@@ -160,6 +160,28 @@ def test_methods_on_one_network_are_compared_by_it_alone():
     assert whole.errors[5] > 5 * whole.errors[0]
     two = fit(scores[[0, 1, 5, 6, 7]], networks[[0, 1, 5, 6, 7]])
     assert two.against(0).freedom[1] == two.freedom > 3  # of two methods with four networks 3 would be left
+    # without others there is no more to be known, however freedom is rounded
+    for methods, seeds in ((2, 2), (2, 3), (3, 3), (5, 5)):
+        family = scores[:methods, :seeds] if seeds < 5 else np.random.default_rng(0).normal(70, 1, (methods, seeds))
+        whole, alone = fit(family, np.tile(np.arange(seeds), (methods, 1))), fit(family)
+        assert whole.against(0).errors == pytest.approx(alone.against(0).errors)
+
+
+def test_a_method_that_varies_more_than_others_on_its_network_is_judged_by_itself():
+    scores = 70 + 0.5 * np.random.default_rng(0).standard_normal((12, 3))
+    networks = np.arange(36).reshape(12, 3)
+    networks[1:8] = networks[0]
+    scores[0] += [-8, 0, 8]
+    noise = fit(scores, networks)
+    assert noise.variances[0] > 40 > 2 > noise.variances[1:].max()
+    assert noise.against(0).errors[9] > 3
+
+
+def test_less_than_one_degree_of_freedom_is_none():
+    """As of networks of which one was trained again: beside effects of seeds, 0.4 degrees are left."""
+    scores = np.vstack([70 + np.random.default_rng(1).normal(0, 1, (3, 3)), [71, np.nan, np.nan]])
+    networks = np.array([[0, 1, 2], [0, 1, 2], [0, 1, 9], [3, 4, 5]])
+    assert fit(scores, networks).freedom > 2
 
 
 # ------------------------------------------------------------------------------------------ simulated tables

@@ -104,9 +104,9 @@ def test_what_is_within_noise_of_the_best_is_marked():
     within = board[board['best'] == 'within noise']
     assert (within['behind'] < within['noise']).all()
     assert board['noise']['once'] > board['noise']['near']
-    assert resolution(board.reset_index()) == (
-        f'1 to 3 seeds: differences to the best below about {board["noise"].quantile(0.5, interpolation="lower"):.1f} points are noise.'
-    )
+    usual = board['noise'].quantile(0.5, interpolation='lower')
+    told = f'1 to 3 seeds: differences to the best below about {usual:.1f} points are noise.'
+    assert resolution(board.reset_index()) == told
     board.loc['near', 'behind'] = board.loc['near', 'noise'] = 9.0
     assert resolution(board.reset_index()).endswith(' points are noise; of near below 9.0.')
     assert resolution(board.reset_index(), {'near': 'Near (a=1)'}).endswith('; of Near (a=1) below 9.0.')
