@@ -188,10 +188,10 @@ PRECISIONS = ('fp32', 'bf16', 'amp_bf16', 'amp_fp16')
 
 @pytest.mark.slow
 def test_a_run_in_16_bits_ends_near_the_one_in_fp32(ltbench, sandbox):
-    for asked in PRECISIONS:
-        ltbench('run', '-b', 'digits_lt', '-m', 'erm', '-m', 'crt', '-o', f'precision={asked}')
+    benchmarks = [word for asked in PRECISIONS for word in ('-b', f'digits_lt(precision={asked})')]
+    ltbench('run', *benchmarks, '-m', 'erm', '-m', 'crt')
     top1 = {}
-    for path in sandbox.glob('results/digits_lt/records/*.json'):
+    for path in sandbox.glob('results/*/records/*.json'):
         record = json.loads(path.read_text())
         top1[record['method'], record['config']['benchmark']['recipe']['precision']] = record['metrics']['top1']
     assert len(top1) == 2 * len(PRECISIONS)

@@ -83,11 +83,10 @@ def session(leader: int) -> Iterator[tuple[int, int, bytes]]:
     for path in Path('/proc').glob('[0-9]*/stat'):
         try:
             state, parent, _, owner, *_ = path.read_text().rpartition(')')[2].split()
-            command = path.with_name('cmdline').read_bytes()
+            if int(owner) == leader and state != 'Z':
+                yield int(path.parent.name), int(parent), path.with_name('cmdline').read_bytes()
         except OSError:
             continue
-        if int(owner) == leader and state != 'Z':
-            yield int(path.parent.name), int(parent), command
 
 
 def send(pids: list[int], number: signal.Signals) -> int:
@@ -178,7 +177,7 @@ class Chaos:
 
     def is_at_work(self) -> bool:
         """Whether a worker has begun."""
-        return any(driver.victims('worker') for driver in self.drivers) and any(self.store.glob('work/*/worker.json'))
+        return any(self.store.glob('work/*/worker.json')) and any(driver.victims('worker') for driver in self.drivers)
 
     def finished(self) -> None:
         """A driver has all it wanted: compare, and let the others begin from nothing where nothing is made any more."""

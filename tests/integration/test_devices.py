@@ -76,10 +76,8 @@ def test_the_processes_see_together_what_one_sees_step_by_step(size, batch_size)
                 assert torch.equal(joined, whole[key]), (step, key)
 
 
-def weights(sandbox, devices):
-    store = Store(sandbox / f'store{devices}')
-    (path,) = store.root.glob('artifacts/*/*')
-    artifact = store.find(path.name)
+def weights(store, record, devices):
+    artifact = store.find(record['fingerprint'])
     assert artifact.meta['config']['recipe']['devices'] == devices
     return torch.load(artifact.path('state.pt'), weights_only=True)
 
@@ -90,27 +88,33 @@ def largest_difference(one, two):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('method', ['frozen_bn', 'frozen_bn+drw(start=0)', 'erm'])
-def test_two_processes_end_with_the_weights_of_one(method, ltbench, sandbox):
+def test_two_processes_end_with_the_weights_of_one(ltbench, sandbox):
     (sandbox / 'frozen.py').write_text(FROZEN)
+    methods = ('frozen_bn', 'frozen_bn+drw(start=0)', 'erm')
+    named, found = [word for method in methods for word in ('-m', method)], {}
     for devices in (1, 2):
+        folders = {'LTBENCH_STORE': str(sandbox / f'store{devices}'), 'LTBENCH_RESULTS': str(sandbox / f'of{devices}')}
         ltbench(
-            'run', '-b', 'digits_lt', '-m', method, *STEPS, '--plugin', 'frozen.py', '--workers', '2',
-            '-o', f'devices={devices}', LTBENCH_STORE=str(sandbox / f'store{devices}'),
+            'run', '-b', 'digits_lt', *named, *STEPS, '--plugin', 'frozen.py', '--workers', '2',
+            '-o', f'devices={devices}', **folders,
         )  # fmt: skip
-    one, two = weights(sandbox, 1), weights(sandbox, 2)
-    assert one['iteration'] == two['iteration'] == 21
-    difference = largest_difference(one, two)
-    if method == 'erm':  # each process normalises by the statistics of its own part
-        assert difference > 1e-4
-        assert two['curve'][-1]['loss'] < two['curve'][0]['loss']
-    else:
-        assert difference < 1e-5
-        for mine, theirs in zip(one['curve'], two['curve'], strict=True):
-            assert mine['accuracy'] == theirs['accuracy']
-            assert mine['loss'] == pytest.approx(theirs['loss'], rel=1e-4 if 'drw' not in method else 0.2)
-    setting = {json.loads(path.read_text())['setting'] for path in sandbox.glob('results/*/records/*.json')}
-    assert len(setting) == 2  # they never share a table
+        records = [json.loads(path.read_text()) for path in (sandbox / f'of{devices}').glob('*/records/*.json')]
+        found[devices] = {record['method']: record for record in records}
+        assert set(found[devices]) == set(methods)
+    for method in methods:
+        one, two = (weights(Store(sandbox / f'store{devices}'), found[devices][method], devices) for devices in (1, 2))
+        assert one['iteration'] == two['iteration'] == 21
+        difference = largest_difference(one, two)
+        if method == 'erm':  # each process normalises by the statistics of its own part
+            assert difference > 1e-4
+            assert two['curve'][-1]['loss'] < two['curve'][0]['loss']
+        else:
+            assert difference < 1e-5
+            for mine, theirs in zip(one['curve'], two['curve'], strict=True):
+                assert mine['accuracy'] == theirs['accuracy']
+                assert mine['loss'] == pytest.approx(theirs['loss'], rel=1e-4 if 'drw' not in method else 0.2)
+        assert found[1][method]['setting'] != found[2][method]['setting']  # they never share a table
+        assert found[1][method]['table'] != found[2][method]['table']
 
 
 def children_of(pid: int) -> list[int]:
@@ -118,15 +122,21 @@ def children_of(pid: int) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('victim', ['first', 'second'])
-def test_a_killed_process_ends_all_and_the_next_try_ends_with_the_same_bits(victim, ltbench, sandbox, logits_files):
+def test_a_killed_process_ends_all_and_the_next_try_ends_with_the_same_bits(ltbench, sandbox, logits_files):
     arguments = ['run', '-b', 'digits_lt', '-m', 'erm', '-o', 'epochs=40', '-o', 'devices=2', '--workers', '2']
     ltbench(*arguments, LTBENCH_STORE=str(sandbox / 'whole'))
-    environment = {**os.environ, 'LTBENCH_STORE': str(sandbox / 'cut')}
+    for victim in ('first', 'second'):
+        kill_one(victim, [*arguments, '--no-figures'], sandbox / victim)
+        assert logits_files(sandbox / victim) == logits_files(sandbox / 'whole')
+
+
+def kill_one(victim: str, arguments: list[str], store: Path) -> None:
+    """Kill one of the two processes of a run, which goes on and ends."""
     driver = subprocess.Popen(
-        [sys.executable, '-m', 'ltbench.cli', *arguments], env=environment, stdout=subprocess.PIPE, text=True
-    )
-    work = sandbox / 'cut' / 'work'
+        [sys.executable, '-m', 'ltbench.cli', *arguments], env={**os.environ, 'LTBENCH_STORE': str(store)},
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    work = store / 'work'
     deadline = time.monotonic() + 90
     while not list(work.glob('*/epoch_*.pt')):
         assert time.monotonic() < deadline
@@ -139,10 +149,9 @@ def test_a_killed_process_ends_all_and_the_next_try_ends_with_the_same_bits(vict
     how = 'killed by SIGKILL' if victim == 'first' else 'process 2 of 2 was killed by SIGKILL'
     assert f'{how}; tried once more' in printed
     assert 'top-1' in printed
-    (log,) = (sandbox / 'cut').glob('artifacts/*/*/log.txt')
+    (log,) = store.glob('artifacts/*/*/log.txt')
     assert 'continuing from epoch' in log.read_text()
     assert not [pid for pid in (first, *second) if Path(f'/proc/{pid}').exists()]
-    assert logits_files(sandbox / 'cut') == logits_files(sandbox / 'whole')
 
 
 def test_impossible_numbers_of_devices_are_refused_before_anything_is_written(ltbench, sandbox):

@@ -12,37 +12,36 @@ from ltbench.method import Method
 from ltbench.models.posthoc import PostHoc
 from ltbench.registry import METHODS, MODELS
 
-@MODELS.register_module()
+@MODELS.register_module(name='{name}')
 class Step(PostHoc):
     def logits(self, outputs):
         {body}
 
-@METHODS.register_module(name='step')
+@METHODS.register_module(name='{name}')
 class StepMethod(Method):
     '''A step (a test).'''
     def apply(self, plan):
-        return plan.posthoc(type='Step')
+        return plan.posthoc(type='{name}')
 """
 
 
-@pytest.mark.parametrize(
-    ('body', 'said'),
-    [
+def test_a_step_that_sees_labels_or_gives_no_logits_fails_alone(ltbench, sandbox):
+    of_bodies = [
         ('outputs.labels[:] = outputs.logits.argmax(dim=1); return outputs.logits', 'NoneType'),
         ('return torch.nn.functional.one_hot(outputs.labels, 10).float()', 'one_hot'),
         ('return outputs.logits[:, :-1]', 'the logits have the shape [500, 9], for 500 images and 10 classes'),
         ('return outputs.logits[::2]', 'the logits have the shape [250, 10]'),
         ('return outputs.logits.bool()', 'the logits are bool; real numbers are needed'),
         ("return outputs.logits * float('nan')", 'the logits are not all finite'),
-    ],
-)
-def test_a_step_that_sees_labels_or_gives_no_logits_fails_alone(ltbench, sandbox, body, said):
-    (sandbox / 'step.py').write_text(STEP.format(body=body))
-    printed = ltbench(
-        'run', '-b', 'digits_lt', '-m', 'erm', '-m', 'step', '--plugin', 'step.py', '-o', 'epochs=1', code=1
-    )
-    assert said in printed
-    assert '1 of 2 runs failed' in printed
+    ]
+    steps = {f'step{number}': of_body for number, of_body in enumerate(of_bodies)}
+    (sandbox / 'steps.py').write_text('\n'.join(STEP.format(name=name, body=body) for name, (body, _) in steps.items()))
+    methods = [word for name in ('erm', *steps) for word in ('-m', name)]
+    printed = ltbench('run', '-b', 'digits_lt', *methods, '--plugin', 'steps.py', '-o', 'epochs=1', code=1)
+    told = ' '.join(printed.split())
+    for name, (_, said) in steps.items():
+        assert said in told.split(f'/ {name} / seed 0')[-1].split(' / seed 0')[0], name
+    assert '6 of 7 runs failed' in printed
     assert len(list(sandbox.glob('results/digits_lt/records/*.json'))) == 1
 
 
@@ -51,7 +50,7 @@ def test_a_plug_in_may_import_what_lies_beside_it(ltbench, sandbox):
     folder.mkdir()
     (folder / 'the_helper.py').write_text('TWICE = 2.0\n')
     (folder / 'twice.py').write_text(
-        STEP.format(body='from the_helper import TWICE; return outputs.logits * TWICE').replace("'step'", "'twice'")
+        STEP.format(name='twice', body='from the_helper import TWICE; return outputs.logits * TWICE')
     )
     run = ('run', '-b', 'digits_lt', '-m', 'twice', '--plugin', 'mine/twice.py', '-o', 'epochs=1')
     assert 'top-1' in ltbench(*run)
@@ -69,10 +68,12 @@ def test_a_plug_in_may_import_what_lies_beside_it(ltbench, sandbox):
         ('import sys; sys.exit(3)', 'it calls sys.exit'),
     ],
 )
-def test_a_plug_in_that_does_not_load_is_named_by_every_verb(ltbench, sandbox, source, said):
+def test_a_plug_in_that_does_not_load_is_named_by_every_verb(main, sandbox, capsys, source, said):
     (sandbox / 'mine.py').write_text(source)
     for verb in (('check', 'mine'), ('run', '-m', 'mine', '--dry-run'), ('status', '-m', 'mine')):
-        printed = ltbench(*verb, '--plugin', 'mine.py', code=2)
+        assert main(*verb, '--plugin', 'mine.py') == 2
+        printed = ''.join(capsys.readouterr())
         assert "unknown method 'mine'" in printed
         assert printed.count(said) == 1
-    assert said in ltbench('ls', 'methods', '--plugin', 'mine.py', code=1)
+    assert main('ls', 'methods', '--plugin', 'mine.py') == 1
+    assert said in ''.join(capsys.readouterr())

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
-import signal
 import subprocess
 import sys
 import time
@@ -95,9 +93,8 @@ def test_the_grid_gives_the_bits_of_every_run_trained_alone(tmp_path, logits_fil
         assert alone[run.fingerprint] == together[run.fingerprint], run
 
 
-KILLS = 4
 GRID = ['run', '-b', 'digits_lt', '-m', 'erm', '-m', 'drw', '-m', 'crt', '-m', 'la_posthoc', '-m', 'ldam', '--seeds']
-GRID += ['0,1', '-o', 'epochs=20']
+GRID += ['0,1', '-o', 'epochs=10']
 
 
 def start_driver(sandbox, **env):
@@ -115,62 +112,10 @@ def records(folder):
     return found
 
 
-def workers_of(store: Path) -> list[int]:
-    told = []
-    for path in store.glob('work/*/worker.json'):
-        try:
-            told.append(json.loads(path.read_text())['content']['pid'])
-        except (OSError, json.JSONDecodeError):
-            continue
-    return [pid for pid in told if b'forkserver' in read_bytes(Path(f'/proc/{pid}/cmdline'))]
-
-
-def read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b''
-
-
 @pytest.mark.slow
-def test_kills_at_random_moments_lose_nothing(ltbench, sandbox):
-    """Driver, worker, or both; then the same command to the end: every record is that of an undisturbed grid."""
-    ltbench(*GRID, LTBENCH_STORE=str(sandbox / 'calm'), LTBENCH_RESULTS=str(sandbox / 'calm-results'))
-    wild = {'LTBENCH_STORE': str(sandbox / 'wild'), 'LTBENCH_RESULTS': str(sandbox / 'wild-results')}
-    chance, kills, driver = random.Random(0), 0, None
-    while kills < KILLS:
-        if driver is None or driver.poll() is not None:
-            if driver is not None and driver.returncode == 0:  # finished before the last: once more from nothing
-                for path in (sandbox / 'wild' / 'artifacts').glob('*/*'):
-                    path.rename(sandbox / f'finished-{kills}-{path.name}')
-            driver = start_driver(sandbox, **wild)
-            time.sleep(3)  # imports
-        time.sleep(chance.uniform(0, 1.5))
-        victim = chance.choice(['driver', 'worker', 'both'])
-        pids = workers_of(sandbox / 'wild') if victim != 'driver' else []
-        if victim != 'driver' and not pids:
-            continue
-        for pid in pids[:1] + ([driver.pid] if victim != 'worker' else []):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        kills += 1
-        if victim != 'worker':
-            driver.wait()
-    driver.wait(timeout=120)
-    for path in (sandbox / 'wild-results').glob('*/records/*.json'):
-        path.unlink()
-    printed = ltbench(*GRID, **wild)
-    assert 'failed' not in printed
-    assert records(sandbox / 'wild-results') == records(sandbox / 'calm-results')
-    assert len(records(sandbox / 'wild-results')) == 10
-    assert ', 0 damaged' not in ltbench('store', 'verify', **wild)
-
-
-@pytest.mark.slow
-def test_four_drivers_on_one_store_train_each_stage_once(ltbench, sandbox):
-    drivers = [start_driver(sandbox, LTBENCH_RESULTS=str(sandbox / f'results{number}')) for number in range(4)]
+def test_two_drivers_on_one_store_train_each_stage_once(ltbench, sandbox):
+    """With signals at random moments: test_chaos; four, without training: test_many_drivers."""
+    drivers = [start_driver(sandbox, LTBENCH_RESULTS=str(sandbox / f'results{number}')) for number in range(2)]
     for driver in drivers:
         printed, _ = driver.communicate(timeout=300)
         assert driver.returncode == 0, printed
@@ -183,7 +128,7 @@ def test_four_drivers_on_one_store_train_each_stage_once(ltbench, sandbox):
         assert len(numbers) == len(set(numbers)), log
     first = records(sandbox / 'results0')
     assert len(first) == 10
-    assert all(records(sandbox / f'results{number}') == first for number in range(1, 4))
+    assert records(sandbox / 'results1') == first
     ltbench('store', 'verify')
 
 

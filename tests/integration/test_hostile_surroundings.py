@@ -78,28 +78,32 @@ def fork_server_of(driver: int) -> int | None:
     return None
 
 
-@pytest.mark.parametrize('call', ['sys.exit(75)', 'sys.exit()', 'os._exit(3)'])
-def test_a_method_that_ends_its_process_fails_with_that_reason(ltbench, sandbox, call):
-    (sandbox / 'leaves.py').write_text(
-        f"""
+def test_a_method_that_ends_its_process_fails_with_that_reason(ltbench, sandbox):
+    reasons = {
+        'sys.exit(75)': 'it calls sys.exit(75)', 'sys.exit()': 'it calls sys.exit()',
+        'os._exit(3)': 'worker ended with code 3',
+    }  # fmt: skip
+    plug_in = """
 import os, sys
 from ltbench.method import Method
 from ltbench.models.losses import CrossEntropyLoss
 from ltbench.registry import METHODS, MODELS
 
-@MODELS.register_module()
+@MODELS.register_module(name='{name}')
 class LeavingLoss(CrossEntropyLoss):
     def per_sample(self, logits, labels):
         {call}
 
-@METHODS.register_module(name='leaves')
+@METHODS.register_module(name='{name}')
 class Leaves(Method):
     '''It leaves (a test).'''
     def apply(self, plan):
-        return plan.replace(loss=dict(type='LeavingLoss'))
+        return plan.replace(loss=dict(type='{name}'))
 """
-    )
-    printed = ltbench('run', '-b', 'digits_lt', '-m', 'leaves', '--plugin', 'leaves.py', '-o', 'epochs=1', code=1)
-    assert {'sys.exit(75)': 'it calls sys.exit(75)', 'sys.exit()': 'it calls sys.exit()'}.get(
-        call, 'worker ended with code 3'
-    ) in printed
+    called = {f'leaves{number}': call for number, call in enumerate(reasons)}
+    (sandbox / 'leaves.py').write_text('\n'.join(plug_in.format(name=name, call=call) for name, call in called.items()))
+    methods = [word for name in called for word in ('-m', name)]
+    printed = ltbench('run', '-b', 'digits_lt', *methods, '--plugin', 'leaves.py', '-o', 'epochs=1', code=1)
+    told = ' '.join(printed.split())
+    for name, call in called.items():
+        assert reasons[call] in told.split(f'/ {name} / seed 0')[-1].split(' / seed 0')[0], name

@@ -103,13 +103,19 @@ def test_a_measurement_whose_record_was_never_written_is_recorded_by_the_next_ru
 
 
 def test_a_probe_that_raises_fails_nothing_but_itself(run):
-    for code in ('raise KeyError("no such thing")', 'import sys; sys.exit(3)', 'return seen.features'):
-        printed, records = run(['asking'], body=code)
-        [warning] = [text for text in records['asking']['warnings'] if 'norms_of_mine' in text]
-        assert warning.startswith('the probe norms_of_mine measured nothing: ')
+    code = 'raise KeyError("no such thing")'
+    others = ('import sys; sys.exit(3)', 'return seen.features')
+    for name, body in zip(('second', 'third'), others, strict=True):
+        more = f"\n@PROBES.register_module(name='{name}')\nclass {name}(Probe):\n    def measure(self, seen):\n"
+        code += f'\n{more}        {body}'
+    probes = "probes = ['second', 'third']"
+    printed, records = run(['asking'], probes, code)
+    for name in ('norms_of_mine', 'second', 'third'):
+        [warning] = [text for text in records['asking']['warnings'] if f'probe {name}' in text]
+        assert warning.startswith(f'the probe {name} measured nothing: ')
         assert warning in ' '.join(printed.split())
-        assert set(records['asking']['analysis']) == {'bn', 'strength'}
-    assert 'Everything is found' in run(['asking'], body=code)[0]
+    assert set(records['asking']['analysis']) == {'bn', 'strength'}
+    assert 'Everything is found' in run(['asking'], probes, code)[0]
 
 
 def test_a_probe_that_ends_its_process_leaves_the_run_and_is_named(run):
