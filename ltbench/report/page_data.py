@@ -117,7 +117,8 @@ def _rows(
     versus: dict[str, dict[str, list[float]]] = {}
     told = tests if tests is None else tests[tests['reference'] == 'erm'].dropna(subset=['difference', 'noise', 'p'])
     for test in () if told is None else told.to_dict('records'):
-        outcome = [round(test[name], digits) for name, digits in (('difference', 2), ('noise', 2), ('p', 4))]
+        # not to fewer digits: what the page prints is rounded once
+        outcome = [round(test[name], 4) for name in ('difference', 'noise', 'p')]
         versus.setdefault(test['method'], {})[test['score']] = outcome
     origins = {record['method']: origin_of(record) for record in records}
     seconds = rows.set_index('method')['cpu_seconds']

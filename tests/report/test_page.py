@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+import pandas as pd
 import pytest
 from made_records import COUNTS, IMAGES, make_record, write
 
@@ -41,6 +42,9 @@ def test_what_a_row_says(results):
     assert (best['method'], best['name'], best['standing'], best['rank'], best['n']) == ('nbn', 'NBN', 'best', 1, 3)
     assert best['scores']['top1'][:2] == [100 * 41 / IMAGES, 2.0]
     assert best['versus']['few'][0] == pytest.approx(20.0) and best['versus']['few'][2] < 0.05
+    tests = pd.read_csv(results / 'made' / 'statistics.csv').query("reference == 'erm' and score == 'top1'")
+    told = tests[['difference', 'noise', 'p']].iloc[0].tolist()  # to four digits: what is printed is rounded once
+    assert best['versus']['top1'] == pytest.approx(told, abs=1e-4)
     assert best['cost'] == erm['cost'] == 1.0 and 'erm' not in erm['versus']
     assert (best['family'], erm['family'], failed['family']) == ('BN', 'baseline', 'two-stage')
     assert failed['failed'] == 1 and failed['n'] == 0
