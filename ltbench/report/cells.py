@@ -36,7 +36,8 @@ def resolution(rows: pd.DataFrame, names: Mapping[str, str] = MappingProxyType({
     counts = counts if seeds.min() == seeds.max() else f'{seeds.min()} to {counts}'
     of = {'seeds': '', 'test images': ' of the test images', 'seeds and test images': ' of seeds and test images'}
     what, points = of[rows['noise_of'].dropna().iloc[0]], round(rows['noise'].quantile(0.5, interpolation='lower'), 1)
-    further = rows[(rows['best'] == 'within noise') & (rows['behind'].round(1) > points)]
+    behind, within = rows['behind'].round(1), rows['best'] == 'within noise'
+    further = rows[(within & (behind > points)) | ((rows['best'] == '') & (behind < points))]
     below: dict[str, list[str]] = {}
     for name, noise in zip(further['method'], further['noise'], strict=True):
         below.setdefault(f'{noise:.1f}', []).append(names.get(name, name))

@@ -110,6 +110,8 @@ def test_what_is_within_noise_of_the_best_is_marked():
     board.loc['near', 'behind'] = board.loc['near', 'noise'] = 9.0
     assert resolution(board.reset_index()).endswith(' points are noise; of near below 9.0.')
     assert resolution(board.reset_index(), {'near': 'Near (a=1)'}).endswith('; of Near (a=1) below 9.0.')
+    board.loc['far', ['behind', 'noise']] = 1.5, 1.0  # as of a method on the same networks
+    assert resolution(board.reset_index()).endswith('; of near below 9.0; of far below 1.0.')
 
 
 def test_a_lucky_seed_does_not_put_a_better_method_below_it():
