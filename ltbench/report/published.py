@@ -244,21 +244,23 @@ def _variances(
         scores_of: What a record scored; None where it does not tell.
     """
     tables: dict[TableKey, dict[str, dict[int, Mapping[str, Any]]]] = {}
-    networks: dict[TableKey, dict[str, dict[int, str]]] = {}
     steps: dict[TableKey, float] = {}
     for run in chain.from_iterable(rows):  # methods that are one computation are one
         if (scores := scores_of(run)) is not None:
             table = TableKey.of(run)
-            tables.setdefault(table, {}).setdefault(run['computation'], {})[run['run_seed']] = scores
-            networks.setdefault(table, {}).setdefault(run['computation'], {})[run['run_seed']] = network_of(run)
+            of_run = {**scores, 'network': network_of(run)}
+            tables.setdefault(table, {}).setdefault(run['computation'], {})[run['run_seed']] = of_run
             steps[table] = 100 / sum(run['metrics']['test_images'])
     found: dict[tuple[TableKey, str], dict[str, tuple[float, float]]] = {}
     for (key, methods), score in product(tables.items(), SCORES.values()):
-        values = {name: {seed: scores[score] for seed, scores in runs.items()} for name, runs in methods.items()}
+        values, networks = (
+            {name: {seed: told[of] for seed, told in runs.items()} for name, runs in methods.items()}
+            for of in (score, 'network')
+        )
         known = pd.DataFrame.from_dict(values, orient='index', dtype=float).dropna(how='all')
         if known.empty:
             continue
-        of_runs = pd.DataFrame.from_dict(networks[key], orient='index').reindex(known.index, columns=known.columns)
+        of_runs = pd.DataFrame.from_dict(networks, orient='index').loc[known.index, known.columns]
         # what a seed does to all methods is noise of each mean
         noise = fit(known.to_numpy(), of_runs.to_numpy(), steps[key], blocks=False)
         for method, told in zip(known.index, zip(noise.variances, noise.freedoms, strict=True), strict=True):

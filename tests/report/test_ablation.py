@@ -55,6 +55,14 @@ def test_differences_are_paired_by_seed():
     assert (both['p'], weight['p']) == pytest.approx((p[1], p[2]))
 
 
+def test_the_difference_is_the_one_that_p_is_of():
+    """Where nothing is known of seeds, that of the means: not the one of the seed that both have."""
+    made = [run('erm', seed, 70.0 + seed) for seed in range(3)] + [run('nbn', 0, 72.0)]
+    found = row(ablation.summarise(ablation.part_differences(made, 'nbn')), normalize='both')
+    assert (found['difference'], found['n_pairs']) == (1.0, 1)
+    assert found['p'] == pytest.approx(2 * stats.t.sf(1 / (4 / 3) ** 0.5, 2))
+
+
 def test_one_seed_and_a_missing_reference_are_left_open():
     table = ablation.summarise(ablation.part_differences(records(), 'nbn'))
     one = row(table, normalize='both', **{'with': 'balanced_softmax'})

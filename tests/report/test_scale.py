@@ -9,7 +9,7 @@ import sys
 import pytest
 from made_records import make_record, write
 
-FACTORS = (10, 100, 500)
+FACTORS = (10, 50, 100, 200, 500)
 METHODS = 40
 SEEDS = 10
 NBN = {'normalize': 'both', 'scope': 'last_stage'}

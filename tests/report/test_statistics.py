@@ -94,6 +94,24 @@ def test_constant_scores_and_methods_without_a_common_seed_are_compared():
     assert len(against(scored(('erm', 0, 70), ('erm', 1, 71)))) == 0
 
 
+def test_methods_on_the_network_of_erm_are_known_by_the_first_stage_of_their_records():
+    """Their differences vary by 0.1, networks by 2: which is what is known of a method on another one."""
+    hits = {'erm': (30, 32, 34), 'crt': (36, 38, 40), 'ncm': (35, 37, 39), 'la_posthoc': (33, 36, 37), 'ldam': (31,)}
+    hits['lws'] = hits['crt']
+    made = [make_record(m, seed, hits=[n] * 8) for m, row in hits.items() for seed, n in enumerate(row)]
+    second = {'kind': 'head', 'fingerprint': 'c' * 64, 'epochs': 1, 'cost': made[0]['stages'][0]['cost']}
+    network = {record['run_seed']: record['stages'][0] for record in made if record['method'] == 'erm'}
+    shared = [
+        record if record['method'] in ('erm', 'ldam')
+        else record | {'stages': [network[record['run_seed']], second | {'fingerprint': record['fingerprint']}]}
+        for record in made
+    ]  # fmt: skip
+    apart, together = (by_top1(against(runs_frame(records))).set_index('method') for records in (made, shared))
+    assert (together['freedom']['ldam'], together['run_std']['ldam']) == pytest.approx((2, 4), abs=0.2)
+    assert together['noise']['ldam'] > 5 * apart['noise']['ldam']
+    assert together['noise']['crt'] < 2 < together['difference']['crt']
+
+
 def test_what_is_within_noise_of_the_best_is_marked():
     runs = [('best', s, 80 + s) for s in range(3)] + [('near', s, v) for s, v in enumerate([79, 82, 80])]
     runs += [('far', s, v) for s, v in enumerate([60.0, 61.2, 61.9])] + [('once', 1, 78.9), ('low', 1, 50)]
