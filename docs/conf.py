@@ -1,5 +1,6 @@
 """How Sphinx builds these pages: `sphinx-build -W docs docs/_build`. Those of methods and suites are generated."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -23,3 +24,23 @@ autodoc_member_order = 'bysource'
 napoleon_custom_sections = [('Slots', 'params_style')]
 
 write_pages(Path(__file__).parent)
+
+
+LINKS = {
+    r'\.\./results/(\w+)/README\.md': r'reproduce/\1.md',
+    r'\.\./results/README\.md': 'reproduce/index.md',
+    r'\.\./methods': 'methods/index.md',
+    r'\.\./ltbench/record_schema\.py': 'record_fields.md',
+}
+"""Where links lead to that a reader of the repository follows, and the generated pages that tell the same here."""
+
+
+def setup(app):
+    """Change sources before they are read."""
+    app.connect('source-read', lead_to_pages)
+
+
+def lead_to_pages(app, page, source):
+    """Links into the repository become links to generated pages."""
+    for link, generated in LINKS.items():
+        source[0] = re.sub(rf'\]\({link}\)', f']({generated})', source[0])

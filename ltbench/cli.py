@@ -480,7 +480,7 @@ def bench(
         str | None, typer.Option(metavar='resnet32|digits', help='Of train; default: one after the other.')
     ] = None,
 ) -> None:
-    """Measure this machine: our path against its reference, in one run, by turns."""
+    """Measure this machine: our path against its reference, alternating in one run."""
     from ltbench.verbs.bench import bench as measure
     from ltbench.verbs.bench import show
 

@@ -184,9 +184,10 @@ def records(suite: str, *, leave_out: bool = False) -> pd.DataFrame:
 
     Returns:
         The columns ``suite``, ``benchmark``, ``imbalance_factor``, ``setting``, ``method``, ``seed``; the metrics of
-        :func:`evaluate` that are one number, NaN for an empty group; ``parameters``, ``flops`` (multiply-adds of an
-        image), ``wall_seconds``, ``cpu_seconds``, ``images_per_second`` and ``peak_memory_mb`` of the network and all
-        its stages; ``table``, a hash of what rows that may be compared have in common, ``fingerprint`` and ``path``.
+        :func:`evaluate` that are one number, NaN for an empty group; ``parameters``, ``flops`` (of an
+        image; a multiply-add counts as two), ``wall_seconds``, ``cpu_seconds``, ``images_per_second`` and
+        ``peak_memory_mb`` of the network and all its stages; ``table``, a hash of what rows that may be compared have
+        in common, ``fingerprint`` and ``path``.
 
     Raises:
         UsageError: If nothing is recorded under that name; near misses are named.

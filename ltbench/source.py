@@ -28,7 +28,7 @@ DEPENDENCIES = frozenset((
 
 COMPUTES_NOTHING = frozenset((
     'report', 'tracking', 'verbs', 'grid', 'cli', 'face', 'console', 'record', 'store', 'sealed', 'claims', 'places',
-    'suite', 'errors', 'configs', 'processes', '__init__',
+    'suite', 'errors', 'configs', 'processes', 'method_files', '__init__',
 ))  # fmt: skip
 """Modules and folders of ``ltbench`` that no trained number goes through; all others are the engine.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ltbench.config import config_names, read_config
 from ltbench.errors import UsageError, unknown
-from ltbench.places import ROOT_OF_PACKAGE
+from ltbench.method_files import built_in_methods
 from ltbench.recipe import shortened
 from ltbench.spec import Specs, parse_specs
 
@@ -62,11 +62,6 @@ class Suite:
         return sum(len(self.methods_on(each)) * len(self.seeds_on(each)) for each in self.benchmarks)
 
 
-def _method_names() -> set[str]:
-    """Of our own, by their files: to look for what was typed in the wrong place, before anything is imported."""
-    return {path.stem for path in (ROOT_OF_PACKAGE.parent / 'methods').glob('[!_]*.py')}
-
-
 def load_suite(name: str) -> Suite:
     """Read ``configs/suites/NAME.py`` or a file given by its path.
 
@@ -76,9 +71,9 @@ def load_suite(name: str) -> Suite:
         UsageError: If it is unknown, lacks ``benchmarks``, ``methods`` or ``seeds``, or names a benchmark twice.
     """
     if name not in config_names('suites'):
-        for kind, known, option in (('benchmark', config_names('benchmarks'), '-b'), ('method', _method_names(), '-m')):
+        for kind, known in (('benchmark', config_names('benchmarks')), ('method', built_in_methods())):
             if name in known:
-                raise UsageError(f'{name} is a {kind}, and no suite: `ltbench run {option} {name}`')
+                raise UsageError(f'{name} is a {kind}, and no suite: `ltbench run -{kind[0]} {name}`')
     contents, doc = read_config('suites', name)
     name = Path(name).stem
     _only_known(contents, ('benchmarks', 'methods', 'seeds', 'preset', 'ablate', 'probes'), f'entry of suite {name}')

@@ -29,7 +29,7 @@ FLOORS = [
     {'store', 'fingerprint', 'source'},
     {'claims'},
     {'sealed'},
-    {'registry', 'console', 'seeding', 'places', 'declared', 'processes'},
+    {'registry', 'console', 'seeding', 'places', 'method_files', 'declared', 'processes'},
     {'recipe'},
     {'errors'},
 ]

@@ -72,16 +72,7 @@ def question_of(verb: str, selection: Selection | None = None, figures: bool = F
     if foreign or os.environ.get('LTBENCH_CONFIGS') or has_plug_ins():
         return None
     variables = {name: value for name, value in os.environ.items() if name.startswith('LTBENCH_')}
-    asked: list[Any] = [
-        verb,
-        selection.suite,
-        selection.benchmarks,
-        selection.methods,
-        selection.seeds,
-        selection.preset,
-    ]
-    asked += [selection.scale_lr, figures, repr(sorted((selection.options or {}).items()))]
-    return fingerprint([*asked, variables, str(Path.cwd())])
+    return fingerprint([verb, repr(selection), figures, variables, str(Path.cwd())])
 
 
 class Answers:

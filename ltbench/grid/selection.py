@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from importlib.metadata import entry_points
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from ltbench.benchmark import load_benchmark
 from ltbench.config import config_names
 from ltbench.errors import UsageError, unknown
+from ltbench.method_files import built_in_methods
 from ltbench.places import ENTRY_POINT_GROUP
 from ltbench.spec import parse_specs
 from ltbench.suite import Suite, load_suite
@@ -145,25 +142,7 @@ def has_plug_ins() -> bool:
     """Whether there may be methods that no file of ours registers: installed, named by a variable, or registered by
     whoever imported us."""
     registry = sys.modules.get('ltbench.registry')
-    registered = registry.METHODS.module_dict.keys() if registry else set()
+    registered = {*registry.METHODS.module_dict} if registry else set()
     return bool(
-        os.environ.get('LTBENCH_PLUGINS') or entry_points(group=ENTRY_POINT_GROUP) or registered - built_in_methods()
+        os.environ.get('LTBENCH_PLUGINS') or entry_points(group=ENTRY_POINT_GROUP) or registered - {*built_in_methods()}
     )
-
-
-@cache
-def built_in_methods() -> frozenset[str]:
-    """Names that the files of ``methods`` register, read from their text; none where the package is not found, or one
-    of its files cannot be read: what is wrong with that is told where it is imported."""
-    package = find_spec('methods')
-    folders = (package and package.submodule_search_locations) or ()
-    names = set()
-    for path in (path for folder in folders for path in Path(folder).glob('*.py')):
-        try:
-            tree = ast.parse(path.read_bytes())
-        except (OSError, SyntaxError, ValueError):
-            return frozenset()
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == 'METHODS.register_module':
-                names |= {str(item.value.value) for item in node.keywords if isinstance(item.value, ast.Constant)}
-    return frozenset(names)

@@ -24,32 +24,7 @@ from ltbench.sealed import explained, write_atomically
 KINDS = ('png', 'svg', 'pdf')
 """Of files that figures are written as."""
 
-__all__ = ['Report', 'SuiteResults', 'build_report', 'read_suite', 'write_report']
-
-
-def build_report(
-    suite: str,
-    figures: bool = True,
-    with_latex: bool = False,
-    ablate: Sequence[str] = (),
-    leave_out: bool = False,
-    strict: bool = False,
-) -> list[Path]:
-    """Read a suite's records and rebuild everything in ``results/SUITE/`` but them; return the paths of the files made.
-
-    Args:
-        suite: Its name, or the path of its file.
-        figures: Whether to draw.
-        with_latex: Also write the leaderboard as LaTeX tables.
-        ablate: Options, ``METHOD.option``, to make an ablation of each, beside those that the suite declares.
-        leave_out: As in :func:`ltbench.report.reading.read_suite`.
-        strict: As in :func:`write_report`.
-
-    Raises:
-        UsageError: If the suite has no records, or no record has such an option.
-        StoreError: If a record is not valid or in conflict with another, or nothing can be written.
-    """
-    return write_report(Report(read_suite(suite, leave_out)), figures, with_latex, ablate, strict=strict)
+__all__ = ['Report', 'SuiteResults', 'read_suite', 'write_report']
 
 
 def write_report(
@@ -62,12 +37,21 @@ def write_report(
     paper: bool = False,
     show: Sequence[str] = (),
 ) -> list[Path]:
-    """Rebuild everything in ``results/SUITE/`` but the records; see :func:`build_report`.
+    """Rebuild everything in ``results/SUITE/`` but the records; return the files made.
 
-    ``into`` is a Markdown file with places for short tables, see :mod:`ltbench.report.excerpt`. ``strict`` refuses what
-    :func:`ltbench.report.environments.check_strictly` finds, before anything is written. ``paper`` also writes every
-    figure as PDF and SVG into ``paper/``; ``show`` are the methods that figures show, in this order, see
-    :func:`ltbench.report.figures.draw_all`.
+    Args:
+        report: The suite's tables.
+        figures: Whether to draw.
+        with_latex: Also write the leaderboard as LaTeX tables.
+        ablate: Options, ``METHOD.option``, to make an ablation of each, beside those that the suite declares.
+        into: A Markdown file with places for short tables, see :mod:`ltbench.report.excerpt`.
+        strict: Refuse what :func:`ltbench.report.environments.check_strictly` finds, before anything is written.
+        paper: Also write every figure as PDF and SVG into ``paper/``.
+        show: Methods that figures show, in this order, see :func:`ltbench.report.figures.draw_all`.
+
+    Raises:
+        UsageError: If no record has such an option or method.
+        StoreError: If nothing can be written, or ``strict`` refuses.
     """
     results, frame = report.results, report.frame
     if strict:

@@ -85,12 +85,9 @@ def by_table(frame: pd.DataFrame, sort: bool = True) -> Iterator[tuple[TableKey,
 
 def slugs(keys: Iterable[TableKey]) -> list[str]:
     """The slug of each table, no two alike: settings may differ in characters that no file name has."""
-    found: list[str] = []
-    used: Counter[str] = Counter()
-    for key in keys:
-        used[key.slug] += 1
-        found.append(key.slug + f'-{used[key.slug]}' * (used[key.slug] > 1))
-    return found
+    keys = list(keys)
+    alike = Counter(key.slug for key in keys)
+    return [key.slug + f'-{fingerprint([*key])[:8]}' * (alike[key.slug] > 1) for key in keys]
 
 
 def runs_frame(

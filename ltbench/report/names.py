@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ltbench.console import printable
 from ltbench.errors import UsageError
-from ltbench.places import ROOT_OF_PACKAGE
+from ltbench.method_files import Constants, built_in_methods, methods_in
 from ltbench.record import origin_of
 from ltbench.spec import Spec, parse_specs
 
@@ -57,25 +57,10 @@ def declared(name: str, what: str) -> str:
 
 
 @cache
-def _declarations() -> dict[str, dict[str, str]]:
-    """``title`` and ``family`` of each method, by its name, in our files and those that ``$LTBENCH_PLUGINS`` names.
-
-    Read, not imported, since methods bring torch. What is no Python file declares none.
-    """
-    plugins = filter(None, os.environ.get('LTBENCH_PLUGINS', '').split(os.pathsep))
-    found: dict[str, dict[str, str]] = {}
-    for path in (*sorted((ROOT_OF_PACKAGE.parent / 'methods').glob('*.py')), *map(Path, plugins)):
-        try:
-            classes = [node for node in ast.parse(path.read_bytes()).body if isinstance(node, ast.ClassDef)]
-        except (OSError, SyntaxError, ValueError):
-            continue
-        for node in classes:
-            words = [word.value for call in node.decorator_list if isinstance(call, ast.Call) for word in call.keywords]
-            names = [str(word.value) for word in words if isinstance(word, ast.Constant)]
-            said = {
-                ast.unparse(line.targets[0]): str(line.value.value)
-                for line in node.body
-                if isinstance(line, ast.Assign) and isinstance(line.value, ast.Constant)
-            }
-            found |= dict.fromkeys(names[:1], said)
+def _declarations() -> dict[str, Constants]:
+    """Of each method, by its name, in our files and those that ``$LTBENCH_PLUGINS`` names; of other files nothing."""
+    found = {**built_in_methods()}
+    for path in filter(None, os.environ.get('LTBENCH_PLUGINS', '').split(os.pathsep)):
+        with suppress(OSError, SyntaxError, ValueError):
+            found |= methods_in(Path(path))
     return found

@@ -83,7 +83,7 @@ def tables(
             'resolution': text.resolution(rows, names), 'groups': first['groups'] if first else {},
             'covered': covered.get(key.title, ''),
             'scores': text.scores_of(rows),
-            'rows': list(_rows(rows, tested.get(key), position, names, mine)),
+            'rows': list(_rows(rows, tested.get(key), position, names, mine, frames.get(key))),
             'notes': footnotes(rows),
             'failures': [
                 [names[failure['method']], failure['run_seed'], failure['stage'], failure['reason']]
@@ -112,6 +112,7 @@ def _rows(
     position: Mapping[Any, int],
     names: Mapping[str, str],
     records: Sequence[Mapping[str, Any]],
+    runs: pd.DataFrame | None,
 ) -> Iterator[dict[str, Any]]:
     """The methods of one table, best first."""
     versus: dict[str, dict[str, list[float]]] = {}
@@ -121,9 +122,8 @@ def _rows(
         outcome = [round(test[name], 4) for name in ('difference', 'noise', 'p')]
         versus.setdefault(test['method'], {})[test['score']] = outcome
     origins = {record['method']: origin_of(record) for record in records}
-    seconds = rows.set_index('method')['cpu_seconds']
+    costs = {} if runs is None else _relative_costs(runs)
     for row, mark in zip(rows.to_dict('records'), marks_of(rows), strict=True):
-        cost = row['cpu_seconds'] / (seconds.get(BASELINE) or float('nan'))
         origin = origins.get(row['method'], 'trained')
         yield {
             'row': position[row_of(row)], 'method': row['method'], 'name': names[row['method']] + mark,
@@ -136,8 +136,18 @@ def _rows(
                 metric: [_short(row.get(f'{metric}_{what}')) for what in ('mean', 'std', 'low', 'high')]
                 for metric in text.SCORES
             },
-            'versus': versus.get(row['method'], {}), 'cost': None if pd.isna(cost) else round(cost, 2),
+            'versus': versus.get(row['method'], {}), 'cost': costs.get(row['method']),
         }  # fmt: skip
+
+
+def _relative_costs(runs: pd.DataFrame) -> dict[str, float]:
+    """CPU time of each method's runs, relative to that of the baseline in the same seeds and environment."""
+    same = ['run_seed', 'environment']
+    plain = runs[runs['method'] == BASELINE].set_index(same)['cpu_seconds'].rename('plain')
+    beside = runs.join(plain, on=same).dropna(subset=['plain', 'cpu_seconds'])
+    spent = beside.groupby('method')[['cpu_seconds', 'plain']].sum()
+    spent = spent[spent['plain'] > 0]
+    return (spent['cpu_seconds'] / spent['plain']).round(2).to_dict()
 
 
 def _of(frame: pd.DataFrame, key: TableKey) -> pd.DataFrame:

@@ -69,7 +69,7 @@ def differences(record: Record, published: Mapping[str, Any]) -> Iterator[str]:
     if recipe is not None:
         yield from _unlike(config, recipe)
     elif record['setting'] != 'paper':
-        yield f'measured: {record["setting"]}'
+        yield f'measured: {record["setting"].removeprefix("paper, ")}'
     pairs = {
         'backbone': (name_of(config['backbone']), published['backbone']),
         'epochs': (config['recipe']['epochs'], published['epochs']),

@@ -17,7 +17,7 @@ from ltbench.report.reading import SuiteResults
 from ltbench.report.text import distinct, left_out, machines_of
 
 WHAT = {
-    'run': 'train what is missing, record, report',
+    'run': 'train what the store lacks, record, report',
     'report': 'make all of this from the records again; trains nothing',
 }
 """What the commands do."""
@@ -50,6 +50,8 @@ def readme(
         '```',
         *[f'{command:<{widest}}  # {WHAT[command.split()[1]]}' for command in made_by],
         '```',
+        '',
+        'Both work in the folder that `LTBENCH_RESULTS` names: here the one above this.',
         '',
         *(_made_with(records) if records else []),
         'Made from the records alone, beside this file:',

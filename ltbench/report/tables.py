@@ -10,11 +10,9 @@ import pandas as pd
 
 from ltbench.report.environments import as_text as environments_as_text
 from ltbench.report.escaping import in_csv
-from ltbench.report.frame import COSTS, DECIMALS, GROUP, METRICS, TableKey, runs_frame
+from ltbench.report.frame import COSTS, DECIMALS, GROUP, METRICS, TableKey
 from ltbench.report.intervals import BOUNDED, image_intervals
 from ltbench.report.statistics import against, standing
-
-__all__ = ['COSTS', 'GROUP', 'METRICS', 'csv', 'leaderboard', 'runs_frame']
 
 WHOLE, P_VALUES = ('imbalance_factor', 'parameters', 'flops', 'rank'), ('p', 'p_holm', 'p_equal_variances')
 FORMATS = dict.fromkeys(WHOLE, '.12g') | dict.fromkeys(P_VALUES, '.4g')

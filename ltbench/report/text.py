@@ -46,8 +46,9 @@ value or run. The geometric mean of class accuracies is 0 as soon as one class h
 Ranked by top-1. **Bold**: the best. {WITHIN}: within noise of the best, that is not significantly different from it (at
 5 %, by Tukey's range test, which compares all methods of the table with one another). Noise is estimated from all runs
 of the table together (method + seed, least squares), so that three seeds tell something; methods on one network count
-as one, and a method that varies more than others is judged by its own variance. Of single seeds only the noise of the
-test images is known: it tells whether two networks differ, not whether two methods do."""
+as one, and a method that varies more than others is judged by its own variance; one with a single seed by the noise of
+the others. Where all have a single seed, only the noise of the test images is known: it tells whether two networks
+differ, not whether two methods do."""
 HOW_TESTED = f"""\
 Differences to {BASELINE} in points, ± their noise (95 % intervals for all methods at once, Dunnett's test). **Bold**:
 p < {ALPHA}. All p values are in `statistics.csv`."""

@@ -31,9 +31,9 @@ def tidy(records: Mapping[Path, Mapping[str, Any]]) -> pd.DataFrame:
     Returns:
         The columns :data:`COLUMNS`. Metrics are those of :func:`ltbench.evaluation.evaluate`: accuracies, errors and
         ECE in percent, NLL in nats; what a run does not have is NaN, as the accuracy of an empty group. Costs are of
-        the network and all its stages, in parameters, multiply-adds an image, seconds, images a second and MB; those of
-        an imported checkpoint that are not known are NaN. Rows may be compared within one ``setting`` of a benchmark
-        and imbalance factor; ``table`` is the hash of all that they have in common.
+        the network and all its stages, in parameters, FLOPs an image (a multiply-add counts as two), seconds, images a
+        second and MB; those of an imported checkpoint that are not known are NaN. Rows may be compared within one
+        ``setting`` of a benchmark and imbalance factor; ``table`` is the hash of all that they have in common.
     """
     rows = [
         {

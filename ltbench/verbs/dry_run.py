@@ -94,7 +94,7 @@ def _show_work(found: Outline, graph: Graph, needed: set[str], console: Console)
     if left:
         rest = f'{"The other" if known else "The"} {left / 1e18:.3g} exaFLOP'
         if not costs.rates:
-            console.print(f'{rest} cannot be told in hours: no network is recorded here yet.')
+            console.print(f'{rest} cannot be estimated in hours: no recorded run tells the speed here.')
             return
         console.print(f'{rest} would take, at the speed of recorded networks:')
         speeds = Table('machine, threads, precision', 'networks', 'GFLOP/s', 'time', box=None)

@@ -21,8 +21,9 @@ from ltbench.errors import DataError, UsageError, unknown
 from ltbench.evaluation.metrics import describe_groups
 from ltbench.grid.answer import remembered
 from ltbench.grid.explain import explain, in_words, lines_of, wrapped
-from ltbench.grid.selection import Selection, built_in_methods, has_plug_ins
+from ltbench.grid.selection import Selection, has_plug_ins
 from ltbench.method import Option
+from ltbench.method_files import built_in_methods
 from ltbench.recipe import WORDS
 from ltbench.record import read_records, reference_root, results_root
 from ltbench.registry import DATASETS, METHODS, lookup
@@ -92,7 +93,7 @@ def _method_names(plugin_files: list[str]) -> frozenset[str]:
     if plugin_files or has_plug_ins() or not built_in_methods():
         plugins.load(plugin_files)
         return frozenset(plugins.method_names())
-    return built_in_methods()
+    return frozenset(built_in_methods())
 
 
 def _remembered_method(specs: Specs, benchmark: str, plugin_files: list[str]) -> Thing:

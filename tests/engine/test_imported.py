@@ -23,9 +23,9 @@ from ltbench.errors import DataError, UsageError
 from ltbench.evaluation.predictions import predictions_of
 from ltbench.models.resnet_cifar import CIFARResNet
 from ltbench.record import read_records, record_path, write_record
-from ltbench.report import build_report
 from ltbench.spec import parse_specs
 from ltbench.verbs.find import RecordedRun, how_to_make
+from ltbench.verbs.report import report
 
 CLASSES = 5
 SMALL = {'type': 'TorchvisionResNet', 'name': 'resnet10'}
@@ -380,7 +380,7 @@ def test_the_row_is_marked_and_scored_on_the_test_part(tmp_path, results):
 def test_a_report_shows_it_beside_trained_rows(tmp_path, results):
     from made_records import make_record, write
 
-    from ltbench.report import build_report
+    from ltbench.verbs.report import report
 
     list(score_checkpoint(digits_file(tmp_path)[0], 'ldam-drw', load_benchmark('digits_lt')))
     (record,) = read_records('imported')[0].values()
@@ -388,7 +388,7 @@ def test_a_report_shows_it_beside_trained_rows(tmp_path, results):
     same = {'setting': record['setting'], 'table': record['table']}
     same['metrics'] = record['metrics'] | {'top1': 0.0}  # of the same test images
     write(make_record('nbn', 0, benchmark='digits_lt', factor=40, **same, **classes), 'imported')
-    build_report('imported')
+    report('imported')
     text = (results / 'imported' / 'leaderboard.md').read_text()
     (row,) = (line for line in text.splitlines() if line.startswith('| 1 | imported:ldam-drw(best, sha256='))
     assert row.endswith('|  |  |')  # what its training took is not known
@@ -498,7 +498,7 @@ def test_imagenet_lt_from_the_command_line(tmp_path, results, imagenet, ltbench)
         with torch.no_grad():
             correct += int(network(image).argmax()) == int(label)
     assert record['metrics']['top1'] == pytest.approx(100 * correct / 12)
-    assert results / 'imported' / 'leaderboard.csv' in build_report('imported')
+    assert results / 'imported' / 'leaderboard.csv' in report('imported')
     # what a user can mend is one line, also where a worker process met it
     (imagenet / 'val' / 'n01' / 'test2.JPEG').write_bytes(b'no image')
     printed = ltbench('eval', '--checkpoint', path, '--from', 'nbn', *small, code=3)

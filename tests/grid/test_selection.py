@@ -8,16 +8,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from ltbench import plugins
+from ltbench import method_files, plugins
 from ltbench.errors import UsageError
-from ltbench.grid import selection as selection_module
-from ltbench.grid.selection import Selection, built_in_methods, check_names, choose_suite
+from ltbench.grid.selection import Selection, check_names, choose_suite
+from ltbench.method_files import built_in_methods
 from ltbench.registry import METHODS
 
 
 def test_names_read_from_text_are_those_that_are_registered():
     plugins.load()
-    assert built_in_methods() == {
+    assert built_in_methods().keys() == {
         name for name, part in METHODS.module_dict.items() if part.__module__.startswith('methods.')
     }
 
@@ -59,9 +59,9 @@ def test_methods_of_plug_ins_are_looked_up_later(monkeypatch):
 def test_a_method_file_that_cannot_be_read_is_no_traceback(tmp_path, monkeypatch):
     """Whoever imports it says what is wrong; until then no name is known to be misspelled."""
     (tmp_path / 'broken.py').write_text('def (')
-    monkeypatch.setattr(selection_module, 'find_spec', lambda _: SimpleNamespace(submodule_search_locations=[tmp_path]))
+    monkeypatch.setattr(method_files, 'find_spec', lambda _: SimpleNamespace(submodule_search_locations=[tmp_path]))
     built_in_methods.cache_clear()
-    assert built_in_methods() == set()
+    assert built_in_methods() == {}
     check_names(Selection(benchmarks=('digits_lt',), methods=('mine',)))
     built_in_methods.cache_clear()
 

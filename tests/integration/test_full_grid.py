@@ -89,7 +89,7 @@ def test_what_the_grid_takes_is_known_without_any_data(main, sandbox, capsys):
     assert main('run', 'full', '--dry-run') == 0
     shown = capsys.readouterr().out
     assert '216 runs' in shown
-    assert 'cannot be told in hours: no network is recorded here yet' in shown
+    assert 'cannot be estimated in hours: no recorded run' in shown
     assert 'GFLOP/s' not in shown
     table = {line.split()[0]: line.split()[-6:] for line in shown.splitlines() if '(paper)' in line}
     # ERM's 90 epochs of 115,846 images, and of ResNet-50 4.1 GFLOP of multiply-adds, three times forward: 0.26 exaFLOP

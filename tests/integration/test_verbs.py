@@ -18,10 +18,10 @@ from ltbench import cli
 from ltbench.grid.planning import expand
 from ltbench.grid.recording import identity_of
 from ltbench.record import read_records
-from ltbench.report import build_report
 from ltbench.spec import parse_specs
 from ltbench.suite import Suite
 from ltbench.verbs import contract
+from ltbench.verbs.report import report
 
 HOSTILE = """
 import atexit, os, subprocess, sys
@@ -293,7 +293,7 @@ def test_planning_carrying_out_reporting_and_scoring_leave_no_file_open(sandbox,
         contract._logits(run)
         expand(Suite('digits_lt', ('digits_lt',), (parse_specs('erm'), parse_specs('crt')), (0, 1)))
         write(make_record('erm', number), 'digits')
-        build_report('digits', figures=False)
+        report('digits', figures=False)
         assert main('status', '-b', 'digits_lt', '--json') == 0
         assert main('ls', 'runs') == 0
         assert main('eval', '--checkpoint', 'model.pth', '--from', 'ldam-drw', '-b', 'digits_lt', '-o', 'depth=8') == 0

@@ -6,7 +6,8 @@ from made_records import make_record, write
 
 from ltbench.benchmark import load_benchmark
 from ltbench.record import write_failure
-from ltbench.report import Report, build_report, read_suite
+from ltbench.report import Report, read_suite
+from ltbench.verbs.report import report
 
 SUITE = """
 benchmarks = ['cifar10_lt', dict(benchmark='inat2018', methods=['erm'], seeds=[3]), 'imagenet_lt']
@@ -27,7 +28,7 @@ def test_what_was_not_run_is_told(results, tmp_path):
         ('inat2018 (paper)', 1, 1, 0),
         ('imagenet_lt (paper)', 4, 0, 1),
     ]
-    build_report(str(path), figures=False)
+    report(str(path), figures=False)
     for name in ('README.md', 'leaderboard.md'):
         text = (results / 'mine' / name).read_text()
         assert '- cifar10_lt, imbalance factor 100 (paper): 3 of 4 runs.\n' in text

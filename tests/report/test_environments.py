@@ -9,9 +9,10 @@ import pytest
 from made_records import make_record, write
 
 from ltbench.errors import StoreError
-from ltbench.report import Report, build_report, read_suite
+from ltbench.report import Report, read_suite
 from ltbench.report.environments import footnotes, marks_of
 from ltbench.report.frame import environment_of
+from ltbench.verbs.report import report
 
 AVX2, AVX512 = ({'instructions': text} for text in ('AVX2', 'AVX512, AVX512_BF16, AMX'))
 H100 = {'device': 'NVIDIA H100 80GB HBM3', 'instructions': 'AVX2'}
@@ -56,14 +57,14 @@ def test_what_is_of_one_environment_has_no_mark(results):
     """Of each table by itself."""
     write(make_record('erm', 0, environment=AVX2))
     write(make_record('erm', 0, environment=AVX512, setting='quick'))
-    build_report('made', figures=False, with_latex=True, strict=True)
+    report('made', figures=False, latex=True, strict=True)
     assert '†' not in (results / 'made/leaderboard.md').read_text()
     assert 'textdagger' not in (results / 'made/leaderboard-cifar10_lt-if100.tex').read_text()
 
 
 def test_the_marks_and_what_they_mean_are_in_all_that_is_made(results):
     mixed()
-    build_report('made', figures=False, with_latex=True)
+    report('made', figures=False, latex=True)
     for name in ('leaderboard.md', 'README.md'):
         text = (results / 'made' / name).read_text()
         assert '| b†‡ |' in text
@@ -101,5 +102,5 @@ def test_a_strict_report_leaves_nothing_out(results):
     broken = write(make_record('erm', 1))
     broken.write_text('{')
     with pytest.raises(StoreError, match=f'left out: {broken}'):
-        build_report('made', figures=False, leave_out=True, strict=True)
-    build_report('made', figures=False, leave_out=True)
+        report('made', figures=False, leave_out=True, strict=True)
+    report('made', figures=False, leave_out=True)

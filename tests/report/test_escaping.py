@@ -9,9 +9,9 @@ import pytest
 from made_records import make_record, write
 
 from ltbench.record import write_failure
-from ltbench.report import build_report
 from ltbench.report.escaping import in_csv, in_file_name, in_latex, in_markdown, in_script, in_svg
 from ltbench.report.frame import TableKey
+from ltbench.verbs.report import report
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_foreign_text_everywhere(results):
         record['chosen'] = {FOREIGN: FOREIGN}
         write(record)
     write_failure('made', make_record('=failed()', 4), '<script>', f'=1{FOREIGN}\n# x')
-    build_report('made', figures=False, with_latex=True)
+    report('made', figures=False, latex=True)
     made = {path.name: path.read_text() for path in results.glob('made/*') if path.is_file()}
     assert (results / 'index.html').read_text().count('<script>') == 1  # the page's own; its data stand in others
     for name in ('README.md', 'leaderboard.md'):

@@ -13,12 +13,13 @@ from ltbench.console import make_console
 from ltbench.errors import StoreError, UsageError
 from ltbench.grid.cost import Costs
 from ltbench.record import RecordIndex, record_name
-from ltbench.report import build_report, figures, read_suite
+from ltbench.report import figures, read_suite
 from ltbench.report.excerpt import Places
 from ltbench.report.reading import conflicts
 from ltbench.spec import parse_specs
 from ltbench.suite import Suite
 from ltbench.verbs.find import find_run
+from ltbench.verbs.report import report
 from ltbench.verbs.run import _show_report
 
 
@@ -66,7 +67,7 @@ def test_a_name_that_is_no_unicode_is_shown_with_escapes(results):
         read_suite('made')
     build = read_suite('made', leave_out=True)
     assert [record['method'] for record in build.records] == ['erm']
-    build_report('made', figures=False, leave_out=True)
+    report('made', figures=False, leave_out=True)
     for name in ('made/README.md', 'made/leaderboard.md', 'index.html'):
         assert 'xe9.json' in (results / name).read_text(), name
     assert good.is_file()

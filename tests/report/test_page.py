@@ -10,9 +10,9 @@ import pytest
 from made_records import COUNTS, IMAGES, make_record, write
 
 from ltbench.record import write_failure
-from ltbench.report import build_report
 from ltbench.report.families import FAMILIES
 from ltbench.report.page import CHUNK, write_page
+from ltbench.verbs.report import report
 
 SCRIPT = re.compile(
     r'<script type="application/json" (?:data-format="\d+" )?data-(suite|runs)="([^"]*)">(.*?)</script>'
@@ -32,7 +32,7 @@ def test_what_a_row_says(results):
         write(make_record('erm', seed, hits=[30 + seed] * len(COUNTS)))
         write(make_record('nbn', seed, hits=[40 + seed] * len(COUNTS), options={'scope': 'all'}))
     write_failure('made', make_record('crt', 4), 'train', 'out of memory')
-    build_report('made', figures=False)
+    report('made', figures=False)
     (table,) = data_of(results)['made']['tables']
     assert (table['title'], table['groups']) == (
         'cifar10_lt, imbalance factor 100 (paper)',
@@ -55,7 +55,7 @@ def test_costs_that_are_not_known_have_no_ratio(results):
     free = make_record('erm')
     write(free | {'cost': {**free['cost'], 'cpu_seconds': 0.0}})
     write(make_record('crt'))
-    build_report('made', figures=False)
+    report('made', figures=False)
     assert [row['cost'] for row in data_of(results)['made']['tables'][0]['rows']] == [None, None]
 
 
@@ -64,7 +64,7 @@ def test_runs_belong_to_the_rows_of_the_tables(results):
         for seed in (1, 0):
             write(make_record(method, seed))
     write(make_record('erm', 0, factor=10))
-    build_report('made', figures=False)
+    report('made', figures=False)
     rows = {
         row['row']: (table['factor'], row['method'])
         for table in data_of(results)['made']['tables']
@@ -83,7 +83,7 @@ def test_runs_belong_to_the_rows_of_the_tables(results):
 def test_equal_computations_are_one_row_whose_runs_are_shown_once(results):
     for method in ('la_loss', 'balanced_softmax'):
         write(make_record(method, 0, computation='ab' * 32, fingerprint='cd' * 32))
-    build_report('made', figures=False)
+    report('made', figures=False)
     (row,) = data_of(results)['made']['tables'][0]['rows']
     assert {row['method'], *row['also']} == {'la_loss', 'balanced_softmax'}
     assert len(data_of(results, 'runs')['made']['runs']) == 1
@@ -92,17 +92,17 @@ def test_equal_computations_are_one_row_whose_runs_are_shown_once(results):
 def test_a_report_changes_its_own_suite_alone(results):
     write(make_record('erm'), 'first')
     write(make_record('erm'), 'second')
-    build_report('first', figures=False)
-    build_report('second', figures=False)
+    report('first', figures=False)
+    report('second', figures=False)
     before = {suite: found for found in CHUNK.findall(page_of(results).encode()) for suite in [found.decode()]}
     assert list(before) == ['first', 'second']
     write(make_record('nbn'), 'first')
-    build_report('second', figures=False)
+    report('second', figures=False)
     assert len(data_of(results)['first']['tables'][0]['rows']) == 1, 'of its last report'
     page = page_of(results)
-    build_report('second', figures=False)
+    report('second', figures=False)
     assert page_of(results) == page, 'the same bytes'
-    build_report('first', figures=False)
+    report('first', figures=False)
     assert len(data_of(results)['first']['tables'][0]['rows']) == 2
 
 
@@ -111,19 +111,19 @@ def test_a_suite_that_is_gone_leaves_the_page(results):
 
     for suite in ('first', 'second'):
         write(make_record('erm'), suite)
-        build_report(suite, figures=False)
+        report(suite, figures=False)
     shutil.rmtree(results / 'first')
-    build_report('second', figures=False)
+    report('second', figures=False)
     assert list(data_of(results)) == ['second']
 
 
 def test_a_page_of_another_format_or_none_is_made_anew(results):
     write(make_record('erm'), 'first')
-    build_report('first', figures=False)
+    report('first', figures=False)
     whole = page_of(results)
     for other in (whole.replace('data-format="2"', 'data-format="1"'), 'no page', ''):
         (results / 'index.html').write_text(other)
-        build_report('first', figures=False)
+        report('first', figures=False)
         assert page_of(results) == whole
 
 
@@ -132,7 +132,7 @@ def test_no_text_of_a_record_is_markup(results):
     record = make_record('erm', warnings=[foreign])
     record['class_names'] = [f'{foreign}{number}' for number in range(len(COUNTS))]
     write(record)
-    build_report('made', figures=False)
+    report('made', figures=False)
     page = page_of(results)
     assert '<img' not in page and page.count('</script>') == 4, 'to do, tables, runs and the script'
     assert data_of(results, 'runs')['made']['classes'][0]['names'][3] == f'{foreign}3'
@@ -147,7 +147,7 @@ def test_a_suite_may_be_called_anything(results):
 
 def test_benchmarks_of_the_mission_are_named_whether_they_were_run_or_not(results):
     write(make_record('erm'))
-    build_report('made', figures=False)
+    report('made', figures=False)
     todo = json.loads(re.search(r'id="todo">(.*?)</script>', page_of(results))[1])
     assert [table['benchmark'] for table in todo['tables']] == ['cifar10_lt', 'cifar100_lt', 'imagenet_lt', 'inat2018']
     assert {'method': 'nbn', 'name': 'NBN', 'family': 'BN'} in todo['methods']
@@ -158,7 +158,7 @@ def test_runs_that_score_alike_in_every_image_have_a_page(results):
     """As of networks that were trained for a minute: all images are right or all are wrong."""
     for method in ('erm', 'nbn', 'crt'):
         write(make_record(method, hits=[0] * (len(COUNTS) - 1) + [IMAGES]))
-    build_report('made', figures=False)
+    report('made', figures=False)
     rows = data_of(results)['made']['tables'][0]['rows']
     outcomes = [row['versus'][score] for row in rows if row['method'] != 'erm' for score in ('top1', 'few')]
     assert [(difference, p) for difference, _, p in outcomes] == [(0.0, 1.0)] * 4
@@ -168,7 +168,7 @@ def test_an_ablation_has_one_row_a_method_as_in_the_leaderboard(results):
     for seed in (0, 1, 2):
         write(make_record('erm', seed))
         write(make_record('nbn', seed, hits=[40 + seed] * len(COUNTS), options={'normalize': 'both', 'scope': 'all'}))
-    build_report('made', figures=False)
+    report('made', figures=False)
     (ablation,) = [each for each in data_of(results)['made']['tables'][0]['beside'] if 'Ablation' in each['title']]
     assert ablation['title'] == 'Ablation of NBN' and ablation['columns'][2] == 'top-1'
     assert [row[0] for row in ablation['rows']] == ['ERM', 'NBN']

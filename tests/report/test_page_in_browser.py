@@ -11,7 +11,7 @@ import pytest
 from made_records import COUNTS, IMAGES, make_record, write
 
 from ltbench.record import record_name, write_failure
-from ltbench.report import build_report
+from ltbench.verbs.report import report
 
 pytestmark = pytest.mark.slow
 FLAGS = (
@@ -47,7 +47,7 @@ def opened(browser, results) -> Iterator:
         write(make_record('erm', 0, factor=factor), 'other')
     write_failure('made', make_record('broken', 3), 'train', 'out of memory')
     for suite in ('made', 'other'):
-        build_report(suite, figures=False)
+        report(suite, figures=False)
     browser.get('about:blank')
     browser.get_log('browser'), browser.get_log('performance')
     size(browser, 1280)
@@ -213,7 +213,7 @@ def test_equal_methods_are_one_row_of_the_map_and_named_twice(opened):
     for method in ('la_loss', 'balanced_softmax'):
         write(make_record(method, hits=[25] * len(COUNTS), computation='ab' * 32, fingerprint='cd' * 32), 'equal')
     write(make_record('erm'), 'equal')
-    build_report('equal', figures=False)
+    report('equal', figures=False)
     go(opened, '')
     named = texts(opened, '.map tbody th')
     assert 'Logit adjustment = Balanced softmax' in named and 'Balanced softmax' not in named
@@ -228,7 +228,7 @@ def test_a_table_is_printed_on_one_page(opened):
         write(make_record(name, seed, hits=[number + seed] * len(COUNTS)), 'long')
     for seed in (0, 1):
         write(make_record('erm', seed), 'long')
-    build_report('long', figures=False)
+    report('long', figures=False)
     for fragment in (f'#made/{TABLE}', f'#long/{TABLE}'):
         go(opened, fragment)
         printed = base64.b64decode(opened.execute_cdp_cmd('Page.printToPDF', {'preferCSSPageSize': True})['data'])

@@ -13,11 +13,12 @@ from made_records import make_record, write
 
 from ltbench.errors import StoreError, UsageError
 from ltbench.record import write_failure
-from ltbench.report import build_report, read_suite
+from ltbench.report import read_suite
 from ltbench.report.escaping import in_latex, in_markdown
 from ltbench.report.frame import runs_frame
 from ltbench.report.statistics import against, mean_ranks
 from ltbench.report.tables import csv, leaderboard
+from ltbench.verbs.report import report
 
 
 def everything(results):
@@ -28,12 +29,12 @@ def test_the_same_records_make_the_same_bytes(results):
     for method in ('erm', 'a', 'nbn(scope=all)'):
         for seed in (0, 1):
             write(make_record(method, seed))
-    build_report('made', figures=False, with_latex=True)
+    report('made', figures=False, latex=True)
     first = everything(results)
     for path in results.glob('made/*'):
         if path.name != 'records':
             path.unlink()
-    build_report('made', figures=False, with_latex=True)
+    report('made', figures=False, latex=True)
     assert everything(results) == first
     assert set(first) == {
         'leaderboard.csv', 'leaderboard.md', 'runs.csv', 'statistics.csv', 'published.csv', 'ablation_nbn.csv',
@@ -47,7 +48,7 @@ def test_failed_runs_and_empty_groups_are_shown(results):
     write(make_record('erm', **two))
     write_failure('made', make_record('gone', 3, **two), 'train', 'the loss\nis nan')
     write_failure('made', make_record('gone', 3, setting='quick'), 'train', 'lost')
-    build_report('made', figures=False)
+    report('made', figures=False)
     rows = (results / 'made/leaderboard.csv').read_text().splitlines()
     assert re.match(r'cifar10_lt,100,paper,[0-9a-f]{16},1,erm,,1,0,,,,,70.0000,,', rows[1])
     assert re.match(r'cifar10_lt,100,paper,[0-9a-f]{16},,gone,,0,1,,,', rows[2])
@@ -73,7 +74,7 @@ def test_every_bad_file_is_named_or_left_out(results, monkeypatch, capsys):
     mixed = [write(make_record('b', 0)), write(make_record('b', 1, computation='e' * 64))]
     bad = {edited, cut, old, copy, *twice, *mixed}
     with pytest.raises(StoreError) as raised:
-        build_report('made', figures=False)
+        report('made', figures=False)
     lines = str(raised.value).splitlines()
     assert len(lines) == len(bad) + 1
     assert all(sum(str(path) in line for line in lines) == 1 for path in bad)
@@ -100,23 +101,23 @@ def test_every_bad_file_is_named_or_left_out(results, monkeypatch, capsys):
 def test_an_unknown_suite_has_near_misses():
     write(make_record(), 'digits')
     with pytest.raises(UsageError, match='did you mean digits'):
-        build_report('digit')
+        report('digit')
     with pytest.raises(UsageError, match='suites with records: digits'):
-        build_report('nbn_ablation')
+        report('nbn_ablation')
 
 
 def test_methods_of_one_computation_keep_their_own_record(results):
     """Balanced softmax is logit adjustment at 1: their last stages have the same fingerprint."""
     write(make_record('a', 0, fingerprint='f' * 64, chosen={'tau': 1.5}))
     write(make_record('b', 0, fingerprint='f' * 64))
-    build_report('made', figures=False)
+    report('made', figures=False)
     assert 'values chosen on validation images: a (tau).' in (results / 'made/leaderboard.md').read_text()
 
 
 def test_latex_is_escaped_and_marks_the_best(results):
     write(make_record('nbn_x', 0, hits=[50] * 8))
     write(make_record('erm', 0, hits=[5] * 8))
-    build_report('made', figures=False, with_latex=True)
+    report('made', figures=False, latex=True)
     text = (results / 'made/leaderboard-cifar10_lt-if100.tex').read_text()
     assert r'nbn\_x & 1 & \textbf{100.0 [99.0, 100.0]} &' in text
     assert text.count(r'\textbf') == 1
@@ -152,7 +153,7 @@ def test_figures_for_a_paper_have_a_folder_of_their_own(results, monkeypatch):
 
 def test_what_a_full_disk_leaves_is_whole(results, monkeypatch):
     write(make_record('erm', 0))
-    build_report('made')
+    report('made')
     first = {path: path.read_bytes() for path in results.rglob('*') if path.is_file()}
     write(make_record('a', 0))
 
@@ -162,7 +163,7 @@ def test_what_a_full_disk_leaves_is_whole(results, monkeypatch):
 
     monkeypatch.setattr('PIL.Image.Image.save', full)
     with pytest.raises(StoreError, match='the disk is full'):
-        build_report('made')
+        report('made')
     left = {path: path.read_bytes() for path in results.rglob('*') if path.is_file() and '-a-' not in path.name}
     assert left == first
 
@@ -170,16 +171,16 @@ def test_what_a_full_disk_leaves_is_whole(results, monkeypatch):
 def test_tables_of_records_that_are_gone_go_too(results):
     write(make_record('erm', 0))
     nbn = write(make_record('nbn', 0, options={'normalize': 'both'}))
-    build_report('made', figures=False)
+    report('made', figures=False)
     assert (results / 'made/ablation_nbn.csv').exists()
     nbn.unlink()
-    build_report('made', figures=False)
+    report('made', figures=False)
     assert not (results / 'made/ablation_nbn.csv').exists()
 
 
 def test_nothing_is_said_of_runs_that_only_failed(results):
     write_failure('made', make_record('a|b<c>', 3), 'train', 'lost')
-    build_report('made')
+    report('made')
     readme = (results / 'made/README.md').read_text()
     assert '0 runs, 1 failed, of 1 method in 1 table (benchmark' in readme
     assert 'Versions' not in readme
@@ -188,7 +189,7 @@ def test_nothing_is_said_of_runs_that_only_failed(results):
 
 def test_markdown_shows_methods_as_typed(results):
     write(make_record('m(a="p|<b>*_x_")', 0))
-    build_report('made', figures=False)
+    report('made', figures=False)
     assert r'| m(a="p\|\<b>\*\_x\_") |' in (results / 'made/leaderboard.md').read_text()
     assert in_markdown('resample_class_balanced(bias_init=zeros)') == 'resample_class_balanced(bias_init=zeros)'
     assert 'nan' not in (results / 'made/leaderboard.md').read_text()
@@ -209,7 +210,7 @@ def test_a_tie_is_not_broken_by_the_order_of_additions(results):
 def test_each_group_has_a_latex_table_of_its_own(results):
     for setting in ('paper, a=[1]', 'paper, a=(1)'):
         write(make_record('erm', 0, setting=setting))
-    build_report('made', figures=False, with_latex=True)
+    report('made', figures=False, latex=True)
     assert len(list(results.glob('made/*.tex'))) == 2
 
 
@@ -217,7 +218,7 @@ def test_a_caveat_stands_at_every_table(results):
     record = make_record()
     record['config']['benchmark']['caveat'] = 'Re-encoded at 95 %; not comparable.'
     write(record)
-    build_report('made', figures=False, with_latex=True)
+    report('made', figures=False, latex=True)
     made = everything(results)
     assert b'**Re-encoded at 95 %; not comparable.**' in made['leaderboard.md']
     caption = next(line for line in made['leaderboard-cifar10_lt-if100.tex'].splitlines() if b'caption' in line)
@@ -227,7 +228,7 @@ def test_a_caveat_stands_at_every_table(results):
 @pytest.mark.parametrize(('suite', 'run'), [('made', False), ('digits', True)])
 def test_only_a_declared_suite_is_run_by_its_name(results, suite, run):
     write(make_record(), suite)
-    build_report(suite, figures=False)
+    report(suite, figures=False)
     for name in (f'{suite}/README.md', 'index.html'):
         said = (results / name).read_text()
         assert f'ltbench report {suite}' in said

@@ -10,9 +10,10 @@ from made_records import make_record, write
 from ltbench.errors import UsageError
 from ltbench.grid.planning import choose_suite
 from ltbench.grid.selection import Selection
-from ltbench.report import build_report, read_suite
+from ltbench.report import read_suite
 from ltbench.report.readme import commands
 from ltbench.suite import load_suite
+from ltbench.verbs.report import report
 
 SUITE = """'''Of a test.'''
 benchmarks, methods, seeds = ['digits_lt'], ['erm', 'nbn', 'nbn(normalize=weight)'], [0]
@@ -36,7 +37,7 @@ def suite(tmp_path, results, monkeypatch) -> Path:
 
 
 def test_its_report_compares_what_its_file_says(suite, results):
-    build_report(str(suite), figures=False)
+    report(str(suite), figures=False)
     assert (results / 'mine' / 'ablation_nbn.normalize.csv').is_file()
     readme = (results / 'mine' / 'README.md').read_text()
     assert "ltbench run 'my files/mine.py'" in readme
@@ -71,7 +72,7 @@ def test_a_file_that_cannot_be_read_is_named(suite, text, said):
     if text is not None:
         suite.write_text(text)
     with pytest.raises(UsageError, match=said) as error:
-        build_report(str(suite), figures=False)
+        report(str(suite), figures=False)
     assert '\n' not in str(error.value)
 
 

@@ -9,12 +9,13 @@ import pytest
 from made_records import make_record, write
 
 from ltbench.record import write_failure
-from ltbench.report import Report, build_report, read_suite, write_report
+from ltbench.report import Report, read_suite, write_report
 from ltbench.report.ablation import ablate
 from ltbench.report.excerpt import table_names
 from ltbench.report.figures.material import materials, over_factors
 from ltbench.report.frame import distinguish, runs_frame
 from ltbench.report.tables import leaderboard
+from ltbench.verbs.report import report
 
 
 def settings(*told):
@@ -84,7 +85,7 @@ def test_each_recipe_has_a_table_in_all_that_is_made(results):
     records += [slow(method, seed) for method in ('erm', 'a') for seed in (0, 1)]
     for record in records:
         write(record)
-    build_report('made', figures=False, with_latex=True)
+    report('made', figures=False, latex=True)
     made = results / 'made'
     with (made / 'leaderboard.csv').open() as file:
         rows = {(row['setting'], row['table'], row['method'], row['n_seeds']) for row in csv.DictReader(file)}
@@ -114,7 +115,7 @@ def test_two_folders_of_one_name_are_never_ranked_together(results, factor, told
     for name, root in roots.items():
         for method in ('erm', 'a'):
             write(make_record(method, benchmark='folder_lt', factor=factor, data=name, root=root))
-    build_report('made', figures=False)
+    report('made', figures=False)
     text = (results / 'made/leaderboard.md').read_text()
     assert len(re.findall(rf'^## folder_lt{told} \(paper, data [0-9a-f]{{6}}\)$', text, re.M)) == 2
     assert all(f', read from {root}.\n' in text for root in roots.values())

@@ -18,7 +18,7 @@ from ltbench.errors import UsageError
 from ltbench.evaluation import evaluate
 from ltbench.evaluation.predictions import predictions_of
 from ltbench.record import read_record
-from ltbench.report import build_report
+from ltbench.verbs.report import report
 from ltbench.verbs.score import Submission, in_test_order, read_submission
 from ltbench.verbs.score import score as score_file
 
@@ -93,7 +93,7 @@ def test_a_file_becomes_a_record(results, tmp_path, made, capsys):
 def test_it_stands_in_a_table_of_its_own_and_has_no_costs(results, tmp_path):
     for number, made in enumerate(('logits in npy', 'classes in csv, with labels')):
         score_file(MADE[made](tmp_path / 'mine'), BENCHMARK, f'Method {number}', suite='mine')
-    build_report('mine', figures=True)
+    report('mine', figures=True)
     board = pd.read_csv(results / 'mine/leaderboard.csv')
     assert board.method.tolist() == ['submitted:Method 0', 'submitted:Method 1']
     assert set(board.setting) == {'submitted, paper'}
@@ -112,7 +112,7 @@ def test_a_second_file_of_a_name_and_seed_takes_the_place_of_the_first(results, 
     second = score_file(as_npy(tmp_path / 'mine', 2 * LOGITS), BENCHMARK, 'mine', 0, claims, suite='mine')
     assert sorted((results / 'mine/records').glob('*.json')) == sorted([other, seed, second])
     assert sorted(path.name for path in (results / 'mine/superseded').glob('*.json')) == [first.name]
-    build_report('mine', figures=False)
+    report('mine', figures=False)
 
 
 @pytest.mark.parametrize('suite', ['../theirs', '', '.', 'a/b', '/tmp/x'])

@@ -55,7 +55,7 @@ class RayExecutor(Executor):
             ones. None is 1, or 0 where no node has a GPU.
 
     Raises:
-        UsageError: If Ray is not installed, or there is no such share.
+        UsageError: If Ray is not installed.
     """
 
     def __init__(
@@ -66,8 +66,6 @@ class RayExecutor(Executor):
         gpus_per_stage: float | None = None,
     ) -> None:
         super().__init__(store, runtime, slots or 0)
-        if gpus_per_stage is not None and not 0 <= gpus_per_stage <= 1:
-            raise UsageError(f'a stage takes 0 to 1 GPU for each of its devices, not {gpus_per_stage:g}')
         self.chosen_slots, self.chosen_gpus = slots, gpus_per_stage
         self.ray = _import_ray()
 

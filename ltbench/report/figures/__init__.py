@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import io
 import multiprocessing
 import os
@@ -28,7 +27,7 @@ from ltbench.report.figures import ablation, accuracy, calibration, comparison, 
 from ltbench.report.figures.accuracy import Drawn
 from ltbench.report.figures.material import Material, materials, over_factors
 from ltbench.report.figures.style import DPI, WIDTHS, add_title, style
-from ltbench.report.frame import by_table, caveats
+from ltbench.report.frame import by_table, caveats, slugs
 from ltbench.report.names import display_names, in_titles
 from ltbench.report.statistics import Ranks
 
@@ -150,7 +149,7 @@ def draw_all(
     found = materials(records, frame, intervals, show)
     folder.mkdir(parents=True, exist_ok=True)
     said = caveats(records)
-    tasks = [*_tasks([*found, *over_factors(found)]), *_ablation_tasks(ablations or {}, said)]
+    tasks = [*_tasks(found), *_tasks(over_factors(found)), *_ablation_tasks(ablations or {}, said)]
     if ranks is not None and ranks.nemenyi is not None:
         name, draw = 'critical_difference', partial(critical.draw, ranks, display_names(records))
         tasks.append(Task(name, draw, OTHERS[name], '', ' '.join(said.values())))
@@ -216,32 +215,19 @@ def _save_for_paper(figure: Figure, path: Path) -> list[Path]:
 def _ablation_tasks(ablations: Mapping[str, pd.DataFrame], said: Mapping[str, str]) -> Iterator[Task]:
     """A figure for each group of an ablation."""
     for name, differences in ablations.items():
-        for key, rows in by_table(differences) if len(differences) else ():
+        found = list(by_table(differences)) if len(differences) else []
+        for slug, (key, rows) in zip(slugs(key for key, _ in found), found, strict=True):
             of = f'{OTHERS[f"ablation_{name}"]}: {key.title}'
             draw = partial(ablation.draw, rows, ABLATIONS[name].part)
-            yield Task(f'ablation_{name}-{key.slug}', draw, of, INTERVALS, said.get(key.benchmark, ''))
+            yield Task(f'ablation_{name}-{slug}', draw, of, INTERVALS, said.get(key.benchmark, ''))
 
 
 def _tasks(found: Sequence[Material]) -> Iterator[Task]:
     """The figures of each group of runs."""
-    for material, text in zip(found, _slugs(found), strict=True):
+    for material, slug in zip(found, slugs(material.key for material in found), strict=True):
         for name, kind in FIGURES.items():
             if kind.factors == material.factors:
                 seeds = material.seeds()
                 of = f'{kind.says}: {material.title}, {seeds}'
                 reads = kind.reads.replace(SPREAD, 'one seed, so no deviation') if seeds == '1 seed' else kind.reads
-                yield Task(f'{name}-{text}', partial(kind.draw, material), of, reads, material.caveat)
-
-
-def _slugs(found: Sequence[Material]) -> list[str]:
-    """A part of a file name for each, no two alike."""
-    plain = [material.key.slug for material in found]
-    return [
-        text if len(text) <= 120 and plain.count(text) == 1 else f'{text[:120]}-{_hash(material)}'
-        for text, material in zip(plain, found, strict=True)
-    ]
-
-
-def _hash(material: Material) -> str:
-    key = repr((*material.key[:3], material.factors, material.source))
-    return hashlib.sha256(key.encode()).hexdigest()[:8]
+                yield Task(f'{name}-{slug}', partial(kind.draw, material), of, reads, material.caveat)

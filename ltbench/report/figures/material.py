@@ -134,7 +134,7 @@ def materials(
 
     Args:
         records: Those that the frame was made of.
-        frame: From :func:`ltbench.report.tables.runs_frame`.
+        frame: From :func:`ltbench.report.frame.runs_frame`.
         intervals: Rows with the columns of a group, ``method``, ``top1_low`` and ``top1_high``.
         show: Methods, in this order; empty for all.
 
@@ -169,11 +169,11 @@ def _called(frame: pd.DataFrame, show: Sequence[str]) -> dict[str, str]:
 
 def over_factors(found: Sequence[Material]) -> list[Material]:
     """One for each benchmark x setting that has several imbalance factors of one source, as far as is known."""
-    together: dict[tuple[TableKey, str], list[Material]] = {}
+    together: dict[TableKey, list[Material]] = {}
     for material in found:
         if material.key.imbalance_factor is not None:
-            key = material.key._replace(imbalance_factor=None, table='')
-            together.setdefault((key, material.source), []).append(material)
+            key = material.key._replace(imbalance_factor=None, table=material.source)
+            together.setdefault(key, []).append(material)
     return [
         Material(
             key,
@@ -182,9 +182,8 @@ def over_factors(found: Sequence[Material]) -> list[Material]:
             show=several[0].show,
             factors=True,
             caveat=several[0].caveat,
-            source=source,
         )
-        for (key, source), several in together.items()
+        for key, several in together.items()
         if len(several) > 1
     ]
 

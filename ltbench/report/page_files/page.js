@@ -20,8 +20,10 @@
     return element;
   }
   const button = (label, attributes = {}) => make('button', { type: 'button', ...attributes }, label);
-  const fixed = (value, decimals = 1) => (value === null || value === undefined ? NONE : value.toFixed(decimals));
-  const signed = (value) => (value === null || value === undefined ? NONE : `${value < -0.05 ? '−' : value > 0.05 ? '+' : '±'}${Math.abs(value).toFixed(1)}`);
+  /** One decimal as in the tables, where a tie goes to the even digit: 67.25 is 67.2. */
+  const tenths = (value) => (Math.abs(4 * value) % 4 === 1 ? value - Math.sign(value) / 100 : value).toFixed(1);
+  const fixed = (value, decimals = 1) => (value === null || value === undefined ? NONE : decimals === 1 ? tenths(value) : value.toFixed(decimals));
+  const signed = (value) => (value === null || value === undefined ? NONE : `${value < -0.05 ? '−' : value > 0.05 ? '+' : '±'}${tenths(Math.abs(value))}`);
   const say = (text) => { $('#said').textContent = text; };
   const score = (row, name) => row.scores[name]?.[0] ?? null;
   const LABELS = { top1: 'overall', many: 'many', medium: 'medium', few: 'few' };
@@ -157,7 +159,7 @@
     const noise = outcome && outcome[2] >= 0.05;
     const link = make('a', { href: address(suite, table.slug, { rank: rank === 'top1' ? '' : rank }) }, isErm ? fixed(value) : signed(outcome[0]));
     const strength = isErm ? 0 : Math.min(1, Math.abs(outcome[0]) / 15) * 70 + 6;
-    const said = isErm ? `${fixed(value)} %, ${row.n} seeds` : `${signed(outcome[0])} ± ${outcome[1].toFixed(1)} points to ERM (${fixed(value)} %), p = ${outcome[2].toPrecision(2)}, ${row.n} seed${row.n === 1 ? '' : 's'}`;
+    const said = isErm ? `${fixed(value)} %, ${row.n} seeds` : `${signed(outcome[0])} ± ${tenths(outcome[1])} points to ERM (${fixed(value)} %), p = ${outcome[2].toPrecision(2)}, ${row.n} seed${row.n === 1 ? '' : 's'}`;
     return make('td', { class: isErm ? 'base' : `${outcome[0] < 0 ? 'down' : 'up'}${noise ? ' noise' : ''}`, style: `--s:${strength.toFixed(0)}%`, 'data-tip': `${row.name}, ${table.title}: ${said}${noise ? '; within noise' : ''}` }, link);
   }
 
@@ -174,10 +176,11 @@
     const rows = table.rows.filter((row) => row.n), [best] = rows;
     if (rows.length < 2 || !best) return null;
     const first = rows.filter((row) => row.standing === 'best'), winners = first.length ? first : [best];
-    const alike = rows.filter((row) => row.standing === 'within noise').length, gain = best.versus.top1;
-    const noise = gain ? (gain[2] < 0.05 ? `${signed(gain[0])} to ERM` : 'within noise of ERM') : '';
+    const erm = rows.find((row) => row.method === 'erm'), gain = best.versus.top1;
+    const beside = erm && gain ? (gain[2] < 0.05 ? `, ERM has ${fixed(score(erm, 'top1'))} %` : ', within noise of ERM') : '';
+    const alike = rows.filter((row) => row.standing === 'within noise' && row !== erm).length;
     return make('li', {}, make('a', { href: address(suite, table.slug) }, table.title), ': ', winners.map((row, i) => [i ? ' and ' : '', make('strong', {}, row.name)]), ` ${winners.length > 1 ? 'are' : 'is'} best with ${fixed(score(best, 'top1'))} %`,
-      noise ? `, ${noise}` : '', alike ? `; ${alike} other${alike === 1 ? '' : 's'} within noise of it` : '', '. ', make('small', {}, `${best.n} seed${best.n === 1 ? '' : 's'}`));
+      beside, alike ? `; ${alike} other${alike === 1 ? '' : 's'} within noise of it` : '', '. ', make('small', {}, `${best.n} seed${best.n === 1 ? '' : 's'}`));
   }
 
   // ---- one table
@@ -232,7 +235,7 @@
           make('th', { scope: 'row' }, opener, row.origin === 'trained' ? null : make('span', { class: 'mark' }, row.origin)),
           make('td', { class: 'seeds' }, make('svg', { width: 64, height: 14, role: 'img', 'aria-label': `${row.n}` }, make('line', { x1: 4, x2: 60, y1: 7, y2: 7 }), own.map((value) => make('circle', { cx: (5 + (54 * (value - low)) / span).toFixed(1), cy: 7, r: 3.5 }))), row.failed ? make('span', { class: 'failed' }, ` ${row.failed} failed`) : null),
           names.map((name) => make('td', { class: `n${name === rank ? ' ranked' : ''}` }, value(row, name))),
-          make('td', { class: 'n', 'data-tip': outcome ? `± ${outcome[1].toFixed(1)} noise, p = ${outcome[2].toPrecision(2)}` : null }, outcome ? [signed(outcome[0]), make('small', {}, ` ± ${outcome[1].toFixed(1)}`)] : NONE),
+          make('td', { class: 'n', 'data-tip': outcome ? `± ${tenths(outcome[1])} noise, p = ${outcome[2].toPrecision(2)}` : null }, outcome ? [signed(outcome[0]), make('small', {}, ` ± ${tenths(outcome[1])}`)] : NONE),
           make('td', { class: 'n' }, row.cost === null ? NONE : `${row.cost.toFixed(row.cost < 10 ? 1 : 0)}×`));
       })));
     $$('[data-sort]', made).forEach((each) => each.addEventListener('click', () => { choose(each.dataset.sort); say(`Sorted by ${each.textContent}`); $(`[data-sort=${each.dataset.sort}]`).focus(); }));
@@ -242,8 +245,8 @@
   function value(row, name) {
     const [mean, std, low, high] = row.scores[name] || [];
     if (mean === null || mean === undefined) return NONE;
-    const spread = std !== null ? ` ± ${std.toFixed(1)}` : low !== null ? ` [${low.toFixed(1)}, ${high.toFixed(1)}]` : '';
-    return [make('span', { class: 'mean' }, mean.toFixed(1)), make('small', { class: std === null ? 'interval' : null }, spread)];
+    const spread = std !== null ? ` ± ${tenths(std)}` : low !== null ? ` [${tenths(low)}, ${tenths(high)}]` : '';
+    return [make('span', { class: 'mean' }, tenths(mean)), make('small', { class: std === null ? 'interval' : null }, spread)];
   }
 
   function unfold(opener, row, names, heads) {
@@ -335,7 +338,7 @@
     const [left, right, low, high] = [Math.min(...costs) - 0.2, Math.max(...costs) + 0.2, Math.min(...tops), Math.max(...tops)];
     const x = (value) => 44 + (424 * (value - left)) / (right - left || 1), y = (value) => 250 - (228 * (value - low)) / (high - low || 1);
     const marks = [0.25, 0.5, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32].filter((cost) => Math.log2(cost) >= left && Math.log2(cost) <= right);
-    return [make('p', { class: 'legend' }, 'top-1 in %, against cost: CPU time of training, relative to ERM. Numbers are ranks.'), chart(290, 'Top-1 against relative cost',
+    return [make('p', { class: 'legend' }, 'top-1 in %, against cost: CPU time of training, relative to ERM in the same seeds on such a processor. Numbers are ranks.'), chart(290, 'Top-1 against relative cost',
       ticks(low, high).map((tick) => make('g', {}, make('line', { class: 'axis', x1: 44, x2: 470, y1: y(tick), y2: y(tick) }), make('text', { x: 38, y: y(tick) + 4, 'text-anchor': 'end' }, String(tick)))),
       marks.map((cost) => make('text', { x: x(Math.log2(cost)), y: 278, 'text-anchor': 'middle' }, `${cost}×`)),
       known.map((row, i) => make('g', { class: 'family', style: colours(row.family), transform: `translate(${x(costs[i]) - 6},${y(tops[i]) - 6}) scale(1.2)` }, make('title', {}, `${row.name}: ${fixed(tops[i])} %, ${row.cost}×`), make('path', { d: look(row.family).outline }))),

@@ -1,4 +1,4 @@
-"""Speed of our paths against references, measured in one run, by turns; `ltbench bench PART`."""
+"""Speed of our paths against references, alternating in one run; `ltbench bench PART`."""
 
 from __future__ import annotations
 

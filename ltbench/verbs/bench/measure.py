@@ -1,4 +1,4 @@
-"""Our path and its reference by turns, in one run: what the machine does meanwhile hits both."""
+"""Our path and its reference, alternating in one run: what the machine does meanwhile hits both."""
 
 from __future__ import annotations
 

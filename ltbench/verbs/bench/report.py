@@ -14,8 +14,8 @@ import numpy as np
 from ltbench.errors import UsageError
 from ltbench.places import ROOT_OF_PACKAGE
 from ltbench.record import record_path, write_record
-from ltbench.report import build_report
 from ltbench.verbs.bench.measure import Case, by_turns
+from ltbench.verbs.report import report
 
 EXAMPLE = ROOT_OF_PACKAGE.parent / 'results' / 'digits' / 'records'
 SUITE = 'bench'
@@ -39,7 +39,7 @@ def measure(rounds: int) -> list[dict[str, Any]]:
 
             def ours() -> float:
                 start = time.perf_counter()
-                build_report(SUITE)
+                report(SUITE)
                 return time.perf_counter() - start
 
             def reading() -> float:

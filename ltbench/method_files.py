@@ -1,0 +1,48 @@
+"""What files with methods say of themselves: read, not imported, since methods bring torch."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+Constants = dict[str, str]
+"""The attributes of a method's class that are plain values, as ``title`` and ``family``."""
+
+
+def methods_in(path: Path) -> dict[str, Constants]:
+    """The methods that a file registers, by name.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is no Python; a SyntaxError likewise.
+    """
+    found: dict[str, Constants] = {}
+    for node in ast.parse(path.read_bytes()).body:
+        for call in node.decorator_list if isinstance(node, ast.ClassDef) else ():
+            if isinstance(call, ast.Call) and ast.unparse(call.func).endswith('METHODS.register_module'):
+                constants = {
+                    ast.unparse(line.targets[0]): str(line.value.value)
+                    for line in node.body
+                    if isinstance(line, ast.Assign) and isinstance(line.value, ast.Constant)
+                }
+                named = (word.value.value for word in call.keywords if isinstance(word.value, ast.Constant))
+                found |= dict.fromkeys(map(str, named), constants)
+    return found
+
+
+@cache
+def built_in_methods() -> Mapping[str, Constants]:
+    """Those of the package ``methods``; none where it is not found, or one of its files cannot be read: what is wrong
+    with that is told where it is imported."""
+    package = find_spec('methods')
+    found: dict[str, Constants] = {}
+    for folder in (package and package.submodule_search_locations) or ():
+        for path in sorted(Path(folder).glob('*.py')):
+            try:
+                found |= methods_in(path)
+            except (OSError, SyntaxError, ValueError):
+                return {}
+    return found
