@@ -126,7 +126,7 @@ def load_benchmark(
             https://arxiv.org/abs/1706.02677). Without it a changed batch size leaves the learning rate as it is.
 
     Raises:
-        UsageError: If the benchmark, the preset or a key is unknown.
+        UsageError: If the benchmark, the preset or a key is unknown, or two values are given for one key.
     """
     specs = parse_specs(text)
     if len(specs) != 1:
@@ -148,8 +148,7 @@ def load_benchmark(
         check_contents({**contents, **tree}, name)
     published = copy.deepcopy(tree['recipe'])
     changed, replaced = {}, {}
-    for key, value in {**specs[0].options, **(overrides or {})}.items():
-        path = _full_path(tree, key, name)
+    for path, value in {**_given(tree, specs[0].options, name), **_given(tree, overrides or {}, name)}.items():
         if _get(tree, path) != value:
             replaced[path] = _set(tree, path, value)
             if path != 'data.imbalance_factor':  # has a column of its own in every table
@@ -199,6 +198,18 @@ def _paths(tree: Mapping[str, Any], prefix: str = '') -> Iterator[str]:
         yield prefix + key
         if isinstance(value, Mapping):
             yield from _paths(value, f'{prefix}{key}.')
+
+
+def _given(tree: Mapping[str, Any], options: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Options by the whole paths of their entries; UsageError where two give one entry different values."""
+    found: dict[str, Any] = {}
+    for key, value in options.items():
+        path = _full_path(tree, key, name)
+        if found.setdefault(path, value) != value:
+            raise UsageError(
+                f'{path} of {name} is set twice, to {shortened(found[path])} and to {shortened(value)}: give one'
+            )
+    return found
 
 
 def _full_path(tree: Mapping[str, Any], key: str, name: str) -> str:

@@ -54,7 +54,9 @@ Methods = Annotated[
     list[str] | None,
     typer.Option('-m', '--method', metavar='NAME', help='NAME, A+B or "NAME(option=value)"; may be repeated.'),
 ]
-Seeds = Annotated[str | None, typer.Option('--seeds', metavar='SEEDS', help='Run seeds, e.g. 0,1,2.')]
+Seeds = Annotated[
+    list[str] | None, typer.Option('--seeds', metavar='SEEDS', help='Run seeds, e.g. 0,1,2 or 0-4; may be repeated.')
+]
 Preset = Annotated[
     str | None,
     typer.Option('--preset', metavar='NAME', help="One of the benchmark's presets; default: its plain recipe."),
@@ -103,6 +105,10 @@ def about(
     ] = False,
 ) -> None:
     """Options of the command itself; each verb has its own."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise UsageError('the working directory is gone: cd into one that is there') from None
 
 
 @app.command()
@@ -167,7 +173,7 @@ def run(
         tuple(plugin or ()), figures,
     )  # fmt: skip
     selection = Selection(
-        suite, tuple(benchmark or ()), tuple(method or ()), parse_seeds(seeds), preset,
+        suite, tuple(benchmark or ()), tuple(method or ()), parse_seeds(seeds or ()), preset,
         parse_assignments(option or ()), scale_lr, skip_recorded, skip_missing,
     )  # fmt: skip
     check_names(selection, plugin or ())  # before torch is imported
@@ -205,7 +211,9 @@ def score(
     seed: Annotated[int, typer.Option(min=0, metavar='N', help='Seed of its training.')] = 0,
     claim: Annotated[
         list[str] | None,
-        typer.Option(metavar='KEY=VALUE', help='What is said of the training: epochs=200, url=...; may be repeated.'),
+        typer.Option(
+            metavar='KEY=VALUE', help='What is said of the training: epochs=200, url=https://...; may be repeated.'
+        ),
     ] = None,
     suite: Annotated[str, typer.Option(help='Suite that the record goes to.')] = 'submitted',
     preset: Preset = None,
@@ -318,7 +326,7 @@ def evaluate(
     )
     from ltbench import plugins
     from ltbench.benchmark import load_benchmark
-    from ltbench.engine.imported import score_checkpoint
+    from ltbench.verbs.imported import score_checkpoint
 
     plugins.load()  # those of $LTBENCH_PLUGINS may have the data set or the network
     chosen = load_benchmark(benchmark, preset, parse_assignments(option or ()))
@@ -380,7 +388,9 @@ def report(
     from ltbench.verbs.report import report as rebuild
 
     console = make_console()
-    for path in rebuild(suite or 'digits', figures, latex, ablate or (), leave_out, strict, into, paper, show):
+    for path in rebuild(
+        'digits' if suite is None else suite, figures, latex, ablate or (), leave_out, strict, into, paper, show
+    ):
         console.print(printable(path), highlight=False, soft_wrap=True)
 
 
@@ -405,7 +415,7 @@ def status(
     from ltbench.spec import parse_assignments, parse_seeds
 
     selection = Selection(
-        suite, tuple(benchmark or ()), tuple(method or ()), parse_seeds(seeds), preset,
+        suite, tuple(benchmark or ()), tuple(method or ()), parse_seeds(seeds or ()), preset,
         parse_assignments(option or ()), scale_lr, skip_recorded, skip_missing,
     )  # fmt: skip
     check_names(selection, plugin or ())  # before torch is imported
@@ -434,7 +444,7 @@ def ls(
     from ltbench.spec import parse_seeds
     from ltbench.verbs.ls import Filter, list_things
 
-    wanted = Filter(suite, tuple(benchmark or ()), tuple(method or ()), parse_seeds(seeds))
+    wanted = Filter(suite, tuple(benchmark or ()), tuple(method or ()), parse_seeds(seeds or ()))
     with machine_output() if as_json else nullcontext() as write:
         code = list_things(what, plugin or [], write, wanted)
     raise typer.Exit(code)

@@ -47,6 +47,7 @@ def read_config(kind: str, name: str) -> tuple[dict[str, Any], str]:
         raise UsageError(f'no such file: {path}')
     from mmengine.config import Config
 
+    text = ''
     try:
         text = path.read_text(encoding='utf-8')
         tree = ast.parse(text)
@@ -55,8 +56,18 @@ def read_config(kind: str, name: str) -> tuple[dict[str, Any], str]:
     except UsageError:
         raise
     except Exception as error:
-        raise UsageError(f'{path} does not load: {type(error).__name__}: {error}') from error
+        raise UsageError(_why_not(path, text, error)) from error
     return contents, ast.get_docstring(tree) or ''
+
+
+def _why_not(path: Path, text: str, error: Exception) -> str:
+    """Why a file does not load, and what to do about it where that is known."""
+    if 'register_module' in text:
+        return f'{path} is no config, it holds a method: --plugin {path} -m NAME'
+    if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+        return f'{path} cannot be loaded, as no temporary file can be written: {error}'
+    reason = str(error) or 'it gives no reason; a config cannot call what it imports'
+    return f'{path} does not load: {type(error).__name__}: {reason}'
 
 
 def _base_by_name(tree: ast.Module) -> ast.Assign | None:

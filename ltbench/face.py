@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from ltbench.errors import FailedRunsError, LTBenchError, UsageError
 from ltbench.grid.selection import Execution, Selection, check_names
 from ltbench.recipe import shortened
-from ltbench.spec import parse_specs
+from ltbench.spec import LARGEST_SEED, parse_specs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -161,6 +161,7 @@ def plan(
         from ltbench.grid.planning import resolve
         from ltbench.suite import Suite
 
+        plugin_files.check_unchanged()
         plugin_files.load(_texts(plugins))
         suite = Suite('', (_one('benchmark', benchmark),), (parse_specs(_one('method', method)),), (0,), preset)
         ((resolved, (chosen,), _),) = resolve(suite, _options(options), scale_lr)
@@ -315,8 +316,10 @@ def _seeds(given: int | Iterable[int] | None) -> tuple[int, ...]:
         seeds = dict.fromkeys(operator.index(item) for item in items if not isinstance(item, bool))
     except TypeError:
         seeds = {}
-    if not seeds or any(isinstance(item, bool) for item in items) or min(seeds) < 0:
-        raise UsageError(f'cannot read seeds {given!r}: expected whole numbers, 0 or larger, like 0 or [0, 1, 2]')
+    if not seeds or any(isinstance(item, bool) for item in items) or min(seeds) < 0 or max(seeds) > LARGEST_SEED:
+        raise UsageError(
+            f'cannot read seeds {shortened(given)}: expected whole numbers from 0 to 2^63 - 1, like 0 or [0, 1, 2]'
+        )
     return tuple(seeds)
 
 

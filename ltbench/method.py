@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 from ltbench.benchmark import Benchmark
-from ltbench.config import private
 from ltbench.errors import UsageError, unknown
 from ltbench.plan import Plan
 from ltbench.recipe import shortened
@@ -157,27 +156,20 @@ def make_plan(method: Specs | str, benchmark: Benchmark, data_fingerprint: str, 
         UsageError: For an unknown method or option, or two methods that fill the same slot.
     """
     specs = parse_specs(method) if isinstance(method, str) else method
-    is_foreign = any(not _is_ours(lookup(METHODS, spec.name)) for spec in specs)
-    given = benchmark.private() if is_foreign else benchmark
+    given = benchmark.private()
     plan = Plan.plain(given, data_fingerprint, seed)
     for spec in specs:
-        held = (plan.settings, plan.changes, plan.follow_ups) if is_foreign else ()
-        before = private(held)
+        before = plan.private()
         changed = build_method(spec, given).apply(replace(plan, author=spec.name))
         if not isinstance(changed, Plan):
             raise TypeError(f'apply of method {spec.name} returned {type(changed).__name__}, not a Plan')
-        if is_foreign and (private(held) != before or not given.computes_as(benchmark)):
+        if plan != before or not given.computes_as(benchmark):
             raise UsageError(
                 f'method {spec.name} writes into the plan or the benchmark that it is given; use the verbs of the '
                 'plan, which return a changed copy'
             )
-        plan = changed
+        plan = changed.private()  # a method may keep what it returned, and write into it for its next run
     return plan
-
-
-def _is_ours(method: type[Method]) -> bool:
-    """Whether a method is one of this distribution, whose tests see that it leaves alone what it is given."""
-    return method.__module__.partition('.')[0] == 'methods'
 
 
 def build_method(spec: Spec, benchmark: Benchmark) -> Method:

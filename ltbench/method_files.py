@@ -20,14 +20,15 @@ def methods_in(path: Path) -> dict[str, Constants]:
         ValueError: If it is no Python; a SyntaxError likewise.
     """
     found: dict[str, Constants] = {}
-    for node in ast.parse(path.read_bytes()).body:
-        for call in node.decorator_list if isinstance(node, ast.ClassDef) else ():
+    classes = [node for node in ast.parse(path.read_bytes()).body if isinstance(node, ast.ClassDef)]
+    for node in classes:
+        constants = {
+            ast.unparse(line.targets[0]): str(line.value.value)
+            for line in node.body
+            if isinstance(line, ast.Assign) and isinstance(line.value, ast.Constant)
+        }
+        for call in node.decorator_list:
             if isinstance(call, ast.Call) and ast.unparse(call.func).endswith('METHODS.register_module'):
-                constants = {
-                    ast.unparse(line.targets[0]): str(line.value.value)
-                    for line in node.body
-                    if isinstance(line, ast.Assign) and isinstance(line.value, ast.Constant)
-                }
                 named = (word.value.value for word in call.keywords if isinstance(word.value, ast.Constant))
                 found |= dict.fromkeys(map(str, named), constants)
     return found

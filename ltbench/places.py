@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ltbench.errors import UsageError
+from ltbench.errors import DataError, UsageError
 
 ROOT_OF_PACKAGE = Path(__file__).resolve().parent
 ENTRY_POINT_GROUP = 'ltbench.methods'
@@ -23,6 +23,20 @@ def place(variable: str, default: str) -> Path:
     if chosen is not None and not chosen.strip():
         raise UsageError(f'{variable} is set, but to nothing: set it to a folder, or unset it to mean ./{default}')
     return Path(chosen or default)
+
+
+def with_home(path: str) -> Path:
+    """A path, whose ``~`` or ``~USER`` stands for a home folder.
+
+    Raises:
+        DataError: If there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        user = Path(path).parts[0][1:]
+        why = f'there is no user {user}' if user else 'you have no home folder'
+        raise DataError(f'{path}: {why}') from error
 
 
 def cache_root() -> Path | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ltbench.benchmark import Benchmark
+from ltbench.config import private
 from ltbench.errors import UsageError, unknown
 from ltbench.registry import MODELS, lookup
 from ltbench.stage import Stage
@@ -88,10 +89,19 @@ class Plan:
             'teach': None,
             'loss': {'type': 'CrossEntropyLoss'},
             'class_weights': None,
-            'sampler': PLAIN_SAMPLER,
+            'sampler': dict(PLAIN_SAMPLER),
             'mixing': None,
         }
         return cls(benchmark, seed, settings)
+
+    def private(self) -> Plan:
+        """A copy that shares no config that could be written into."""
+        return replace(self, **{name: private(getattr(self, name)) for name in ('settings', 'changes', 'follow_ups')})
+
+    @property
+    def large_images(self) -> bool:
+        """Whether images are cropped while they are decoded; others lie in memory in one size."""
+        return 'random_resized_crop' in self.settings['recipe']['augmentation']
 
     # ---- verbs for methods
 
@@ -127,7 +137,7 @@ class Plan:
         Raises:
             UsageError: If that plan ends with a post-hoc step, which is no network.
         """
-        last = by.stages()[-1]
+        last = by.private().stages()[-1]
         if last.kind == 'posthoc':
             raise UsageError(f'{self.author}: a teacher is a trained network; its method ends with a post-hoc step')
         plan = self._claim('teach')
@@ -360,10 +370,8 @@ class Cut:
 
 def _stage_without(stage: Stage, share: float) -> Stage:
     """The same stage and those that it rests on, trained without a held-out part of the training set."""
-    config, others = stage.config, {}
-    for name in ('needs', 'starts_from', 'teacher', 'tuned_on'):
-        other = getattr(stage, name)
-        others[name] = None if other is None else _stage_without(other, share)
+    config = stage.config
+    others = {name: parent and _stage_without(parent, share) for name, parent in stage.named_parents().items()}
     if stage.kind == 'train':
         config = {**config, 'data': {**config['data'], 'holdout': share}}
     if (teacher := others['teacher']) is not None:

@@ -5,26 +5,41 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from ltbench.errors import LTBenchError, UsageError
 from ltbench.places import ENTRY_POINT_GROUP
-from ltbench.registry import DATASETS, METHODS, MODELS, PROBES, SAMPLERS, Registry
+from ltbench.registry import DATASETS, METHODS, MODELS, POLICIES, PROBES, SAMPLERS, Registry
+from ltbench.source import forget
+from ltbench.spec import Spec, parse_specs
+
+REGISTRIES = (METHODS, MODELS, SAMPLERS, POLICIES, DATASETS, PROBES)
+"""Those that methods and plug-ins add to."""
+OURS = frozenset(('ltbench', 'methods'))
+INSTALLED = frozenset(('site-packages', 'dist-packages'))
+KEPT_BY_PYTHON = frozenset(('__annotations__', '__annotations_cache__', '__slotnames__'))
+"""Attributes that a class gets when somebody reads its annotations or copies one of its objects."""
+
+Contents = dict[type, dict[str, Any]]
 
 _broken: dict[str, Exception] = {}
-_loaded: set[str] = set()
+_loaded: dict[str, dict[Path, str]] = {}
+"""What was imported: files that were read for it -> their sha256 then."""
 _origins: dict[str, dict[str, str]] = {}
 
 
 def load(files: Iterable[str | Path] = ()) -> dict[str, Exception]:
     """Import every method once; return what could not be imported, by file or plug-in name.
 
-    Built-in files come first and keep their names: a plug-in that registers a taken name is reported, not obeyed.
+    Built-in files come first and stay as they are: a plug-in that registers a taken name, or changes a class of ours,
+    is reported, not obeyed. What could not be imported is tried again by the next call.
 
     Args:
         files: Plug-in files, beside those named in ``$LTBENCH_PLUGINS`` (separated like ``$PATH``).
@@ -36,14 +51,41 @@ def load(files: Iterable[str | Path] = ()) -> dict[str, Exception]:
     folder = _methods_folder()
     for path in sorted(folder.glob('*.py')):
         if not path.stem.startswith('_'):
-            _try(f'methods/{path.name}', lambda path=path: importlib.import_module(f'methods.{path.stem}'))
+            _try(f'methods/{path.name}', partial(importlib.import_module, f'methods.{path.stem}'), path)
     for point in entry_points(group=ENTRY_POINT_GROUP):
-        _try(name := f'plug-in {point.name} ({point.value})', point.load)
+        _try(name := f'plug-in {point.name} ({point.value})', point.load, is_plug_in=True)
         if name not in _broken and point.dist is not None:
             _origins[name] = {'plugin': point.name, 'distribution': point.dist.name, 'version': point.dist.version}
     for path in plugin_files(files):
-        _try(str(path), lambda path=path: _import_file(path), must_register=True)
+        _try(str(path), partial(_import_file, path), path, is_plug_in=True)
     return dict(_broken)
+
+
+def check_unchanged() -> None:
+    """Before a command plans: that what this process has imported is what the files say now.
+
+    A module stays in memory as it was imported, so in a notebook an edited one would be planned by other code than it
+    says. Commands that are carrying out a plan go on with theirs.
+
+    Raises:
+        UsageError: If a file was edited.
+    """
+    for path, digest in (item for files in _loaded.values() for item in files.items()):
+        if path.is_file() and _digest(path) != digest:
+            raise UsageError(f'{path} has changed since it was imported: restart the kernel (this Python process)')
+    forget()
+
+
+def check_loaded(files: Iterable[str | Path]) -> None:
+    """After :func:`load`: that these files were imported.
+
+    Raises:
+        UsageError: With the reason, if one was not.
+    """
+    for path in (Path(file).resolve() for file in files):
+        error = _broken.pop(str(path), None)  # reported here, and not by :func:`not_loaded` once more
+        if error is not None:
+            raise UsageError(f'{path} does not load: {type(error).__name__}: {error}') from error
 
 
 def plugin_files(files: Iterable[str | Path] = ()) -> list[Path]:
@@ -84,27 +126,104 @@ def _methods_folder() -> Path:
     return folder
 
 
-def _try(name: str, action: object, must_register: bool = False) -> None:
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _try(name: str, action: Callable[[], object], file: Path | None = None, is_plug_in: bool = False) -> None:
     if name in _loaded:
         return
-    _loaded.add(name)
-    before = {registry: dict(registry.module_dict) for registry in (METHODS, MODELS, SAMPLERS, DATASETS, PROBES)}
+    contents = _contents_of_ours() if is_plug_in else {}
+    before = {registry: dict(registry.module_dict) for registry in REGISTRIES}
+    modules = set(sys.modules)
+    _loaded[name] = {}
     try:
-        action()  # type: ignore[operator]
-        if must_register and not any(
-            registry.module_dict.keys() - {*parts, *_own(registry)} for registry, parts in before.items()
-        ):
-            raise LTBenchError('it registers nothing, neither a method nor a part; `ltbench new` writes an example')
-        for registry, parts in before.items():
-            for taken in parts:
-                if registry.module_dict[taken] is not parts[taken]:
-                    raise LTBenchError(f'it replaces the {registry.name} {taken!r}; choose another name')
+        if file is not None:
+            _loaded[name][file] = _digest(file)
+        try:
+            action()
+        finally:
+            changed = _restore(contents)
+        if changed:
+            raise LTBenchError(f'it changes {", ".join(changed)}; derive a class of your own')
+        _check_registered(before, must_register=is_plug_in and file is not None)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in is foreign code: anything can be wrong with it
         _broken[name] = error if isinstance(error, Exception) else LTBenchError('it calls sys.exit')
+        del _loaded[name]
         for registry, parts in before.items():
             kept = parts | _own(registry)  # which may have been imported only now
             registry.module_dict.clear()
             registry.module_dict.update(kept)
+        for module in _editable(modules):  # what it registered is gone, and comes again with the next import
+            del sys.modules[module]
+    else:
+        _broken.pop(name, None)
+        _loaded[name] |= {path: _digest(path) for path in _editable(modules).values() if path.is_file()}
+
+
+def _check_registered(before: Mapping[Registry, Mapping[str, Any]], must_register: bool) -> None:
+    """Look at what is registered now and was not before.
+
+    Raises:
+        LTBenchError: If a part of ours was replaced, the name of a method cannot be typed, or there is nothing where
+            there must be something.
+    """
+    if must_register and not any(
+        registry.module_dict.keys() - {*parts, *_own(registry)} for registry, parts in before.items()
+    ):
+        raise LTBenchError('it registers nothing, neither a method nor a part; `ltbench new` writes an example')
+    for registry, parts in before.items():
+        for taken in parts:
+            if registry.module_dict[taken] is not parts[taken]:
+                raise LTBenchError(f'it replaces the {registry.name} {taken!r}; choose another name')
+    for name in METHODS.module_dict.keys() - before[METHODS].keys():
+        if not _can_be_typed(name):
+            raise LTBenchError(f'the name of its method {name!r} cannot be typed; take letters, digits and _')
+
+
+def _can_be_typed(name: str) -> bool:
+    try:
+        return parse_specs(name) == (Spec(name),)
+    except UsageError:
+        return False
+
+
+def _contents_of_ours() -> Contents:
+    """What the classes of ours hold that are registered, or that those derive from."""
+    for registry in REGISTRIES:
+        for module in registry.unread:  # else a plug-in would be the first to import it
+            importlib.import_module(module)
+    parts = (part for registry in REGISTRIES for part in registry.module_dict.values() if inspect.isclass(part))
+    classes = {cls for part in parts for cls in inspect.getmro(part) if cls.__module__.partition('.')[0] in OURS}
+    return {cls: dict(vars(cls)) for cls in classes}
+
+
+def _restore(contents: Contents) -> list[str]:
+    """Give classes back what they held; return names of the attributes that were changed, as ``Class.attribute``."""
+    changed = []
+    for cls, held in contents.items():
+        now = dict(vars(cls))
+        for name in (held.keys() | now.keys()) - KEPT_BY_PYTHON:
+            if name not in held:
+                delattr(cls, name)
+            elif name not in now or now[name] is not held[name]:
+                setattr(cls, name, held[name])
+            else:
+                continue
+            changed.append(f'{cls.__name__}.{name}')
+    return sorted(changed)
+
+
+def _editable(before: set[str]) -> dict[str, Path]:
+    """Modules that were imported since, and their files: not ltbench's, Python's own or what is installed."""
+    known = sys.stdlib_module_names | {'ltbench'}
+    found = {}
+    for name, module in list(sys.modules.items()):  # other threads import meanwhile
+        if name not in before and name.partition('.')[0] not in known:
+            path = Path(getattr(module, '__file__', None) or '')
+            if path.suffix == '.py' and not INSTALLED & {*path.parts}:
+                found[name] = path
+    return found
 
 
 def _own(registry: Registry) -> dict[str, Any]:

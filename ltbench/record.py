@@ -26,13 +26,16 @@ from ltbench.record_schema import SCHEMA_VERSION, check_failure, check_record
 from ltbench.sealed import contents_of, explained, write_atomically
 
 __all__ = [
-    'IDENTITY', 'ROW', 'SCHEMA_VERSION', 'InvalidRecordError', 'RecordIndex', 'checksum', 'cost_of', 'is_valid',
-    'origin_of', 'predictions_path', 'read_failures', 'read_record', 'read_records', 'record_name', 'record_path',
-    'reference_root', 'results_root', 'set_superseded_aside', 'write_failure', 'write_record',
+    'IDENTITY', 'ROW', 'SCHEMA_VERSION', 'SUITE', 'InvalidRecordError', 'RecordIndex', 'checksum', 'cost_of',
+    'is_valid', 'origin_of', 'predictions_path', 'read_failures', 'read_record', 'read_records', 'record_name',
+    'record_path', 'reference_root', 'results_root', 'set_superseded_aside', 'suite_name', 'write_failure',
+    'write_record',
 ]  # fmt: skip
 
 IDENTITY = ('benchmark', 'imbalance_factor', 'setting', 'table', 'method', 'run_seed', 'fingerprint')
 """What tells a run apart from others."""
+SUITE = re.compile(r'[^/\\\x00-\x1f.][^/\\\x00-\x1f]*')
+"""What a suite may be called: whatever a folder may, if it is no path and not hidden."""
 
 
 class InvalidRecordError(StoreError, ValueError):
@@ -75,9 +78,19 @@ def record_path(suite: str, record: Mapping[str, Any]) -> Path:
     Raises:
         UsageError: If that would be elsewhere.
     """
-    if not re.fullmatch(r'[^/\\\x00-\x1f.][^/\\\x00-\x1f]*', suite):
-        raise UsageError(f'a suite has a name that a folder can have, and no path, got {suite!r}')
-    return results_root() / suite / 'records' / record_name(record)
+    return results_root() / suite_name(suite) / 'records' / record_name(record)
+
+
+def suite_name(text: str) -> str:
+    """The name of a suite as typed, without the ``/`` that a shell adds to the name of a folder.
+
+    Raises:
+        UsageError: If it is no name that a folder can have, or a path.
+    """
+    name = text.rstrip('/')
+    if not SUITE.fullmatch(name):
+        raise UsageError(f'a suite is called as its folder in {results_root()}, without a path; got {text!r}')
+    return name
 
 
 def predictions_path(path: Path) -> Path:

@@ -7,6 +7,7 @@ with.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any, Literal
@@ -19,6 +20,7 @@ from ltbench.spec import parse_specs
 
 SCHEMA_VERSION = 4
 ROUNDING = 1e-9  # of a percentage: exp(log(100)) is a little more than 100
+SAME = 1e-6  # of a percentage: the same sum in another order, of thousands of classes
 DEEPEST = 16  # lists and objects within each other, of plain data
 
 # ---------------------------------------------------------------------------------------------- values
@@ -390,6 +392,13 @@ def _disagreements(record: Mapping[str, Any]) -> Iterator[str]:
     for place, (accuracy, images) in enumerate(zip(metrics['per_class'], metrics['test_images'], strict=False)):
         if (accuracy is None) != (images == 0):
             yield f'metrics.per_class[{place}] is {short(accuracy)}, of {images} test images'
+    members_of = _members_of(tuple(record['class_counts']))
+    for name, members in members_of.items():
+        if record['groups'][name] != len(members):
+            yield f'groups.{name} is {record["groups"][name]}, of class_counts it is {len(members)}'
+    for name, score in _of_classes(metrics['per_class'], metrics['test_images'], members_of).items():
+        if not _is_same(found := metrics.get(name, score), score):
+            yield f'metrics.{name} is {short(found)}, of metrics.per_class it is {short(score)}'
     last = record['analysis'].get('bn', {}).get('last')
     if last and (len(last['weight']) != len(last['bias']) or not last['weight']):
         yield f'analysis.bn.last has {len(last["weight"])} weights and {len(last["bias"])} biases'
@@ -406,6 +415,45 @@ def _disagreements(record: Mapping[str, Any]) -> Iterator[str]:
     if _too_deep([record[name] for name in PLAIN_DATA]):
         name = next(name for name in PLAIN_DATA if _too_deep([record[name]]))
         yield f'{name} is nested more than {DEEPEST} deep'
+
+
+def group_of(count: int) -> Literal['many', 'medium', 'few']:
+    """The group of a class with so many training images: many > 100, medium 20 to 100, few < 20.
+
+    The rule of Kang et al. (ICLR 2020, official code); the only one that gives ImageNet-LT's 385 / 479 / 136.
+    """
+    return 'many' if count > 100 else 'few' if count < 20 else 'medium'
+
+
+@cache
+def _members_of(class_counts: tuple[int, ...]) -> dict[str, list[int]]:
+    """Classes of each group."""
+    groups = list(map(group_of, class_counts))
+    return {name: [place for place, group in enumerate(groups) if group == name] for name in ('many', 'medium', 'few')}
+
+
+def _of_classes(
+    per_class: Sequence[float | None], images: Sequence[int], members_of: Mapping[str, Sequence[int]]
+) -> dict[str, float | None]:
+    """The accuracies that those of the classes come to, see :func:`ltbench.evaluation.evaluate`."""
+    seen = [accuracy for accuracy in per_class if accuracy is not None]
+    macro = sum(seen) / len(seen)
+    of_images = sum(accuracy * count for accuracy, count in zip(per_class, images, strict=True) if accuracy is not None)
+    in_groups = {name: [per_class[place] for place in members] for name, members in members_of.items()}
+    tested = {name: [each for each in found if each is not None] for name, found in in_groups.items()}
+    return {
+        'top1': of_images / sum(images),
+        'macro': macro,
+        'balanced_error': 100 - macro,
+        'worst_class': min(seen),
+        'geometric_mean': math.exp(sum(map(math.log, seen)) / len(seen)) if all(seen) else 0.0,
+        'harmonic_mean': len(seen) / sum(1 / accuracy for accuracy in seen) if all(seen) else 0.0,
+        **{name: sum(found) / len(found) if found else None for name, found in tested.items()},
+    }
+
+
+def _is_same(found: float | None, score: float | None) -> bool:
+    return found is score if found is None or score is None else abs(found - score) <= SAME
 
 
 @cache

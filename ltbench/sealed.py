@@ -23,7 +23,13 @@ from typing import IO, Any
 
 import msgspec
 
+from ltbench.console import say
 from ltbench.errors import StoreError
+
+try:
+    import fcntl
+except ImportError:  # of Windows
+    fcntl = None  # type: ignore[assignment]
 
 BLOB = b'ltbench-blob-1'
 """First word of a binary file; its kind, owner and sha256 follow in the first line, its contents after that."""
@@ -34,6 +40,8 @@ TEMPORARY = re.compile(r'\.(.+\.)?[0-9a-f]{8}')
 """What files and folders are called until they are whole, here and wherever else something appears at once."""
 ABANDONED_SECONDS = 3600.0
 """A temporary file that nobody has written to for so long is of a process that was killed."""
+SILENT_SECONDS, PATIENT_SECONDS = 3.0, 60.0
+"""How long a lock is waited for without a word, and in all."""
 
 
 class DamagedFileError(StoreError):
@@ -177,7 +185,14 @@ def unreadable(path: Path, error: OSError) -> UnreadableFileError:
         errno.EACCES: 'permission denied; two users of one store need a common group and umask 002',
         errno.EMFILE: 'too many files are open; raise the limit (`ulimit -n 4096`) and run the same command again',
     }.get(error.errno or 0, f'{error.strerror or error}; run the same command again when that has passed')
+    if error.errno == errno.ENOTDIR:
+        advice = _in_the_way(path, 'LTBENCH_STORE')
     return UnreadableFileError(f'{path} cannot be read: {advice}')
+
+
+def _in_the_way(path: Path, variable: str) -> str:
+    file = next((part for part in (path, *path.parents) if part.is_file()), path)
+    return f'{file} is a file where a folder should be; set {variable} to a folder'
 
 
 # ---------------------------------------------------------------------------------------------- plain files
@@ -288,4 +303,51 @@ def explained(what: str, root: Path, variable: str = 'LTBENCH_STORE') -> Iterato
             errno.EROFS: f'the file system is read-only; set {variable} to a folder that can be written',
             errno.EACCES: f'permission denied; set {variable} to a folder that can be written',
         }.get(error.errno or 0, str(error))
+        if error.errno == errno.ENOTDIR:
+            advice = _in_the_way(Path(error.filename or root), variable)
         raise StoreError(f'cannot write {what} in {root}: {advice}') from error
+
+
+# ---------------------------------------------------------------------------------------------- locks
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock, as one process at a time does.
+
+    The file ``path`` stays: a lock that is deleted is one that two may hold. A disk without ``flock`` has another file,
+    ``PATH.held``, as long as the lock is held.
+
+    Raises:
+        StoreError: If another process holds it all the time.
+        OSError: If the file cannot be written.
+    """
+    from filelock import FileLock, SoftFileLock, Timeout  # not needed by most
+
+    lock = FileLock(path) if _has_flock(path) else SoftFileLock(path.with_name(f'{path.name}.held'))
+    try:
+        held = lock.acquire(SILENT_SECONDS)
+    except Timeout:
+        say(f'another process holds {lock.lock_file}: waiting for it')
+        try:
+            held = lock.acquire(PATIENT_SECONDS - SILENT_SECONDS)
+        except Timeout:
+            raise StoreError(f'another process holds {lock.lock_file}; if none does, remove it') from None
+    with held:
+        yield
+
+
+def _has_flock(path: Path) -> bool:
+    """Whether the disk has locks that end with their process. Makes the file."""
+    if fcntl is None:  # Windows has others that do
+        return True
+    try:
+        with path.open('a+b') as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        return False
+    return True

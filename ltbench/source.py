@@ -73,6 +73,12 @@ def code_of(path: str) -> str:
     return _code_of_file(path, frozenset(), frozenset())[:8]
 
 
+def forget() -> None:
+    """Read the files of parts again: in a notebook they are edited while this process goes on."""
+    for cached in (_code_of_part, _file_of, _imports, _identifiers, _code_of_file):
+        cached.cache_clear()
+
+
 # ---------------------------------------------------------------------------------------------- which files
 
 

@@ -13,6 +13,7 @@ from ltbench.errors import UsageError, unknown
 from ltbench.recipe import shortened
 
 MOST_SEEDS = 10_000  # in one range
+LARGEST_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -74,33 +75,52 @@ def parse_specs(text: str | Mapping[str, Any]) -> Specs:
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
-    """``'recipe.epochs=5'`` -> ``('recipe.epochs', 5)``. A value that is no Python literal stays a string."""
+    """``'recipe.epochs=5'`` -> ``('recipe.epochs', 5)``. A value that is no Python literal of plain finite data stays a
+    string, which no option takes for a number."""
     key, separator, value = text.partition('=')
     if not separator or not key.strip() or not value.strip():
         raise UsageError(f'cannot read {text!r}: expected key=value')
+    words = {'true': True, 'false': False, 'none': None}
+    as_text = words.get(value.strip().lower(), value.strip())
     try:
         read = ast.literal_eval(value.strip())
-        if isinstance(read, float) and not math.isfinite(read):
-            raise UsageError(f'{text!r}: the value is not finite')
-        return key.strip(), read
     except (ValueError, SyntaxError, TypeError):  # {[]: 1} is an expression, and no value
-        words = {'true': True, 'false': False, 'none': None}
-        return key.strip(), words.get(value.strip().lower(), value.strip())
+        return key.strip(), as_text
+    return key.strip(), read if _is_plain(read) else as_text  # ... is a literal, as are {1, 2} and 1e999
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether records can hold it."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
+    return value is None or isinstance(value, int | str) or (isinstance(value, float) and math.isfinite(value))
 
 
 def parse_assignments(items: Iterable[str]) -> dict[str, Any]:
-    """The last of those that set the same holds, see :func:`parse_assignment`."""
-    return dict(map(parse_assignment, items))
+    """Each as :func:`parse_assignment` reads it.
+
+    Raises:
+        UsageError: If one cannot be read, or two set the same to different values.
+    """
+    found: dict[str, Any] = {}
+    for key, value in map(parse_assignment, items):
+        if found.setdefault(key, value) != value:
+            raise UsageError(f'{key} is set twice, to {shortened(found[key])} and to {shortened(value)}: give one')
+    return found
 
 
-def parse_seeds(text: str | None) -> tuple[int, ...]:
-    """``'0,1,5-7'`` -> 0, 1, 5, 6, 7; none where nothing was typed."""
+def parse_seeds(typed: Iterable[str]) -> tuple[int, ...]:
+    """``['0,1', '5-7']`` -> 0, 1, 5, 6, 7; none where nothing was typed."""
     seeds: dict[int, None] = {}
-    for item in text.split(',') if text is not None else ():
-        match = re.fullmatch(r'\s*(\d+)\s*(?:-\s*(\d+)\s*)?', item, flags=re.ASCII)
+    for item in (item for text in typed for item in text.split(',')):
+        match = re.fullmatch(r'\s*(\d{1,19})\s*(?:-\s*(\d{1,19})\s*)?', item, flags=re.ASCII)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if not 0 <= last - first < MOST_SEEDS:
-            raise UsageError(f'cannot read seeds {text!r}: expected whole numbers, 0 or larger, like 0,1,2 or 0-4')
+        if not 0 <= last - first < MOST_SEEDS or last > LARGEST_SEED:
+            raise UsageError(
+                f'cannot read seeds {shortened(item)}: expected whole numbers from 0 to 2^63 - 1, like 0,1,2 or 0-4'
+            )
         seeds |= dict.fromkeys(range(first, last + 1))
     return tuple(seeds)
 

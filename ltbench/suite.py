@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from ltbench.config import config_names, read_config
 from ltbench.errors import UsageError, unknown
 from ltbench.method_files import built_in_methods
 from ltbench.recipe import shortened
-from ltbench.spec import Specs, parse_specs
+from ltbench.spec import LARGEST_SEED, Specs, parse_specs
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ def load_suite(name: str) -> Suite:
             raise UsageError(f'suite {name} needs a list {key}, got {shortened(contents.get(key))}')
     benchmarks, own = _benchmarks_of(contents['benchmarks'], name)
     for seeds in (contents['seeds'], *(each['seeds'] for each in own.values() if 'seeds' in each)):
-        if not all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in seeds):
-            raise UsageError(f'seeds of suite {name} are whole numbers, 0 or larger, got {shortened(seeds)}')
+        if not all(type(seed) is int and 0 <= seed <= LARGEST_SEED for seed in seeds):
+            raise UsageError(f'seeds of suite {name} are whole numbers from 0 to 2^63 - 1, got {shortened(seeds)}')
     for key, what in {'ablate': 'options', 'probes': 'names'}.items():
         listed = contents.get(key, [])
         if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
@@ -94,15 +94,20 @@ def load_suite(name: str) -> Suite:
     return Suite(
         name=name,
         benchmarks=benchmarks,
-        methods=tuple(map(parse_specs, contents['methods'])),
-        seeds=tuple(contents['seeds']),
+        methods=each_once(contents['methods']),
+        seeds=tuple(dict.fromkeys(contents['seeds'])),
         preset=preset,
         doc=doc,
         probes=tuple(contents.get('probes', [])),
         ablate=tuple(contents.get('ablate', [])),
-        own_methods={text: tuple(map(parse_specs, each['methods'])) for text, each in own.items() if 'methods' in each},
-        own_seeds={text: tuple(each['seeds']) for text, each in own.items() if 'seeds' in each},
+        own_methods={text: each_once(each['methods']) for text, each in own.items() if 'methods' in each},
+        own_seeds={text: tuple(dict.fromkeys(each['seeds'])) for text, each in own.items() if 'seeds' in each},
     )
+
+
+def each_once(methods: Iterable[str | Mapping[str, Any]]) -> tuple[Specs, ...]:
+    """Methods as typed, without those that are there already."""
+    return tuple({str(method): method for method in map(parse_specs, methods)}.values())
 
 
 def _benchmarks_of(listed: Sequence[Any], suite: str) -> tuple[tuple[str, ...], dict[str, Mapping[str, Any]]]:

@@ -76,8 +76,8 @@ class BalancedContrastiveLearning(Method):
     Zhu et al., "Balanced contrastive learning for long-tailed visual recognition", CVPR 2022,
     https://arxiv.org/abs/2207.09052; official code FlamieZhu/Balanced-Contrastive-Learning@f72d070. Its CIFAR code was
     never released: weights, hidden layer and blur are as in ConCutMix and CUDA_LTR, whose heads are linear. Differs:
-    benchmark's optimizer, epochs and batch (published: CIFAR lr 0.15, batch 256, weight decay 5e-4). The first view is
-    augmented as the recipe says; the published rows have AutoAugment or RandAugment there.
+    cosine head on CIFAR, too; benchmark's optimizer, epochs and batch (published: CIFAR lr 0.15, batch 256, weight
+    decay 5e-4). The recipe augments the first view; the published rows have AutoAugment or RandAugment there.
     """
 
     title = 'BCL'

@@ -74,8 +74,8 @@ class GlobalLocalMixtureConsistency(Method):
 
     Du et al., "Global and local mixture consistency cumulative learning for long-tailed visual recognitions", CVPR
     2023, https://arxiv.org/abs/2305.08661; official code ynu-yangpeng/GLMC@2c0261c. Differs: benchmark's network and
-    recipe: the code's "ResNet-32" is four times as wide (7.4 M parameters, not 0.47 M), ``wide(width=4)+glmc`` beside
-    ``wide(width=4)``; lr 0.01, batch 64, weight decay 5e-3. Its README has ``consistency`` as 4 and as 1 (C10, 100).
+    recipe: large images also grey or blurred; the code's "ResNet-32" is four times as wide, ``wide(width=4)+glmc``; lr
+    0.01, batch 64, weight decay 5e-3. Its README has ``consistency`` as 4 and as 1 (C10, 100).
     """
 
     title = 'GLMC'

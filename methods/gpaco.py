@@ -81,7 +81,7 @@ class GeneralizedParametricContrast(Method):
     Cui et al., "Generalized parametric contrastive learning", TPAMI 2023, https://arxiv.org/abs/2209.12400; official
     code dvlab-research/Parametric-Contrastive-Learning@fe56535, ``GPaCo/LT`` (no CIFAR-LT script: values of PaCo's).
     Differs: the benchmark's recipe (published: 400 epochs), which augments the first view (there AutoAugment and Cutout
-    on CIFAR, RandAugment on both views of large images); its queue begins with random vectors, ours empty.
+    on CIFAR, RandAugment on ImageNet-LT's two); on large images also hue; its queue begins with random vectors.
     """
 
     title = 'GPaCo'

@@ -42,10 +42,10 @@ class HardCategoryLoss(Loss):
 class HardCategoryMining(Method):
     """Balanced softmax, and once more over the classes that an image is most easily taken for.
 
-    The loss of the best rows of Bao et al., "Normalizing batch normalization for long-tailed recognition", IEEE TIP
+    A loss of the code of Bao et al., "Normalizing batch normalization for long-tailed recognition", IEEE TIP
     2024, https://arxiv.org/abs/2501.03122, after Li et al., "Nested collaborative learning", CVPR 2022; official code
     yuxiangbao/NBN@7365e21, ``loss/HCMLoss.py`` (300 of ImageNet-LT's 1000 classes).
-    Differs: nothing; the published rows are ``nbn+hcm``.
+    Differs: nothing. Which published rows it is of, if any, is not known.
     """
 
     title = 'HCM'

@@ -70,7 +70,7 @@ class MoreDiverseExperts(Method):
     Zhao et al., "MDCS: more diverse experts with consistency self-distillation for long-tailed recognition", ICCV
     2023, https://arxiv.org/abs/2308.09922; official code fistyee/MDCS@1a1d54e.
     Differs: the benchmark's recipe (published: CIFAR 400 epochs, batch 64, weight decay 5e-4, warm-up 20; ImageNet-LT
-    180 and 400 epochs), and its augmentation as the weak view (on CIFAR there also turned by up to 15 degrees).
+    180 and 400 epochs), and its crop and flip as the weak view (on CIFAR there also turned by up to 15 degrees).
     The code has the powers of CIFAR-100 alone. A step passes two images for each of the other methods.
     """
 
@@ -83,7 +83,7 @@ class MoreDiverseExperts(Method):
     def apply(self, plan: Plan) -> Plan:
         """Two views; experts, their heads and loss; the objective."""
         return plan.reshape(experts=3, expert_width=self.expert_width).replace(
-            views=['plain', 'strong'],
+            views=[dict(policies=None), 'strong'],  # the weak one also where the recipe's is strong
             head=dict(type='HeadOfEach', experts=3, head=dict(type='CosineHead', scale=30.0)),
             loss=dict(type='PoweredPriorsLoss', spread=self.spread),
             objective=dict(type='ConsistentExperts', weight=self.weight),

@@ -53,8 +53,9 @@ class NestedCollaborativeLearning(Method):
     Li et al., "Nested collaborative learning for long-tailed visual recognition", CVPR 2022,
     https://arxiv.org/abs/2203.15359; official code Bazinga699/NCL@f64fddb.
     Differs: without the self-supervised term, as in the code's CIFAR and ImageNet-LT settings; no 1e-9 inside the
-    logarithm; the benchmark's recipe (published: CIFAR 400 epochs, batch 64, AutoAugment and Cutout). It has K times
-    the parameters and FLOPs of the other methods; ``wide(width=1.73)`` has as many FLOPs on CIFAR.
+    logarithm; cosine heads without a bias; linear ones begin as in LDAM, not by PyTorch's default; the benchmark's
+    recipe (published: CIFAR 400 epochs, batch 64, AutoAugment and Cutout). It has K times the parameters and FLOPs of
+    the other methods; ``wide(width=1.73)`` has as many FLOPs on CIFAR.
     """
 
     title = 'NCL'
@@ -62,13 +63,12 @@ class NestedCollaborativeLearning(Method):
     experts = Option(3, between=(2, 16), help='K')
     share = Option(0.3, between=(0, 1), help='of the classes that the nested terms keep')
     mutual = Option(0.6, between=(0, 100), help='factor of the divergences between networks')
-    cosine = Option(
-        False, on=dict.fromkeys(('imagenet_lt', 'inat2018', 'places_lt'), True), help='classify by cosines, scale 16'
-    )
+    cosine = Option(False, on=dict.fromkeys(('imagenet_lt', 'inat2018', 'places_lt'), True), help='classify by cosines')
+    scale = Option(16.0, between=(1, 1000), on={'inat2018': 32.0}, help='of the cosines')
 
     def apply(self, plan: Plan) -> Plan:
         """Networks, their heads and loss."""
-        head = dict(type='CosineHead', scale=16.0) if self.cosine else dict(type='LinearHead')
+        head = dict(type='CosineHead', scale=self.scale) if self.cosine else dict(type='LinearHead')
         return plan.reshape(experts=self.experts, experts_from=0).replace(
             head=dict(type='HeadOfEach', experts=self.experts, head=head),
             loss=dict(type='NestedCollaborativeLoss', share=self.share, mutual=self.mutual),

@@ -75,7 +75,7 @@ class RIDE(Method):
     heads = Option('cosine', choices=('cosine', 'linear'), help='of each expert')
     loss = Option('ldam', choices=('ldam', 'free'), help='of each expert; free: that of the method beside it')
     diversity = Option(-0.2, between=(-10, 10), on={'cifar10_lt': -0.45, 'cifar100_lt': -0.45}, help='negative: apart')
-    max_margin = Option(0.5, between=(0, 2), on={'inat2018': 0.3}, help='of loss=ldam, as in ldam')
+    max_margin = Option(0.5, between=(0, 2), help='of loss=ldam')
     start = Option(0.8, between=(0, 1), help='of loss=ldam: share of the epochs before weights and temperatures')
     balance = Option(
         0.05, between=(0, 1), on={'imagenet_lt': 0.02, 'inat2018': 0.015}, help='of loss=ldam: spread of temperatures'

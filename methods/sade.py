@@ -40,16 +40,17 @@ class StableAggregation(PostHoc):
 
     Args:
         epochs: Passes over the images; fewer where a weight falls below 0.045 (the official code rounds, to 0.05).
+        lr: Learning rate.
     """
 
-    def __init__(self, epochs: int = 5) -> None:
-        self.epochs = epochs
+    def __init__(self, epochs: int = 5, lr: float = 0.1) -> None:
+        self.epochs, self.lr = epochs, lr
 
     def logits(self, outputs: Outputs) -> Tensor:
         """Weighted mean logits ``[N, C]``."""
         experts, views = views_of(outputs)
         free = nn.Parameter(torch.full(experts.shape[1:2], 1 / experts.shape[1], dtype=experts.dtype))
-        optimizer = torch.optim.SGD([free], lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
+        optimizer = torch.optim.SGD([free], lr=self.lr, momentum=0.9, weight_decay=5e-4, nesterov=True)
         for epoch in range(self.epochs):
             for pair in views(epoch):
                 one, other = (pair * free.softmax(0)[:, None]).sum(dim=2).softmax(dim=2)
@@ -86,6 +87,7 @@ class SelfSupervisedAggregation(Method):
         help="channels of the experts' stages",
     )
     aggregate = Option('mean', choices=('mean', 'test_images'), help='test_images: transductive weights of experts')
+    lr = Option(0.1, between=(0, 10), on={'imagenet_lt': 0.025, 'inat2018': 0.2, 'places_lt': 0.01}, help='of weights')
 
     def apply(self, plan: Plan) -> Plan:
         """Experts, their heads and loss; then what aggregates them."""
@@ -93,6 +95,6 @@ class SelfSupervisedAggregation(Method):
             head=dict(type='HeadOfEach', experts=3, head=dict(type='CosineHead', scale=30.0)),
             loss=dict(type='DiverseExpertsLoss', tau=self.tau),
         )
-        large = 'random_resized_crop' in plan.settings['recipe']['augmentation']
-        view = 'contrastive' if large else dict(policies=[dict(type='SimAugment', blurred=0.2)])
-        return plan if self.aggregate == 'mean' else plan.posthoc(views=[view, view], type='StableAggregation')
+        view = 'contrastive' if plan.large_images else dict(policies=[dict(type='SimAugment', blurred=0.2)])
+        found = dict(views=[view, view], type='StableAggregation', lr=self.lr)
+        return plan if self.aggregate == 'mean' else plan.posthoc(**found)

@@ -82,8 +82,9 @@ class SharpnessAwareMinimisation(Method):
     https://arxiv.org/abs/2010.01412; official code google-research/sam (JAX).
     With ``eta`` it is ImbSAM, for the tail alone, whose losses count twice as in the code: Zhou et al., ICCV 2023,
     https://arxiv.org/abs/2308.07815; official code cool-xuan/Imbalanced_SAM@c65f41e (eta 20).
-    Differs: statistics of BN move once a step, in the first pass. It joins any method: ``sam+la_loss``; with ``eta``,
-    any whose loss is that of single images with one label.
+    Differs: what is searched is without weight decay, as in ImbSAM's code (in the JAX code it is part of the loss);
+    statistics of BN move in the first pass alone, as there (in ImbSAM's in both). It joins any method: ``sam+la_loss``;
+    with ``eta``, any whose loss is that of single images with one label.
     """
 
     title = 'SAM'

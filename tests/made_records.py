@@ -128,6 +128,12 @@ def make_record(
     return record | changes
 
 
+def all_classes(score: float, classes: int = len(COUNTS)) -> dict[str, Any]:
+    """The metrics that say it of a record whose classes have one accuracy."""
+    names = ('top1', 'macro', 'worst_class', 'geometric_mean', 'harmonic_mean', 'many', 'medium', 'few')
+    return {**dict.fromkeys(names, score), 'balanced_error': 100 - score, 'per_class': [score] * classes}
+
+
 def write(record: dict[str, Any], suite: str = 'made') -> Path:
     """Write a record where it belongs; return its path."""
     path = record_path(suite, record)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mmengine.config import Config
 
 from ltbench.benchmark import load_benchmark, table_of
 from ltbench.config import config_names, read_config
 from ltbench.errors import UsageError, unknown
 from ltbench.registry import METHODS
-from ltbench.spec import Spec, parse_assignment, parse_seeds, parse_specs
+from ltbench.spec import Spec, parse_assignment, parse_assignments, parse_seeds, parse_specs
 from ltbench.suite import load_suite
+from ltbench.verbs.new import METHOD
 
 BENCHMARK = '''"""A benchmark of the tests."""
 
@@ -139,6 +142,24 @@ def test_assignments() -> None:
     assert parse_assignment('path=a=b') == ('path', 'a=b')
 
 
+@pytest.mark.parametrize(
+    'value', ['...', 'https://...', '{1, 2}', '{1: 2}', "b'abc'", '1j', '1e999', '-1e999', '[1e999]', "{'a': (...,)}"]
+)
+def test_what_no_record_holds_is_text(value: str) -> None:
+    assert parse_assignment(f'url={value}') == ('url', value)
+    assert parse_specs(str(Spec('m', {'option': value}))) == (Spec('m', {'option': value}),)
+
+
+def test_plain_data_are_read_at_any_depth() -> None:
+    assert parse_assignment("x={'a': [1, (2.5, None)], 'b': True}") == ('x', {'a': [1, (2.5, None)], 'b': True})
+
+
+def test_the_same_key_has_one_value() -> None:
+    assert parse_assignments(['epochs=5', 'lr=0.1', 'epochs=5']) == {'epochs': 5, 'lr': 0.1}
+    with pytest.raises(UsageError, match='epochs is set twice, to 5 and to 6: give one'):
+        parse_assignments(['epochs=5', 'epochs=6'])
+
+
 # ------------------------------------------------------------------------------------------------ benchmarks
 
 
@@ -172,9 +193,23 @@ def test_overrides_by_full_path_or_last_name() -> None:
     assert by_path.overrides == {'recipe.optimizer.weight_decay': 5e-4, 'recipe.epochs': 20}
 
 
-def test_overrides_win_over_brackets_and_brackets_over_presets() -> None:
-    toy = load_benchmark('toy_lt(epochs=10, depth=56)', preset='quick', overrides={'epochs': 12})
+def test_brackets_and_overrides_win_over_presets() -> None:
+    toy = load_benchmark('toy_lt(depth=56)', preset='quick', overrides={'epochs': 12})
     assert (toy.recipe['epochs'], toy.backbone['depth'], toy.recipe['optimizer']['lr']) == (12, 56, 0.05)
+
+
+@pytest.mark.parametrize(
+    ('text', 'overrides'),
+    [
+        ('toy_lt', {'epochs': 10, 'recipe.epochs': 12}),
+        ('toy_lt(epochs=10, recipe.epochs=12)', {}),
+    ],
+)
+def test_two_values_of_one_entry_are_refused(text: str, overrides: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match='recipe.epochs of toy_lt is set twice, to 10 and to 12: give one'):
+        load_benchmark(text, overrides=overrides)
+    changed = load_benchmark('toy_lt(epochs=10)', overrides={'recipe.epochs': 12})
+    assert changed == load_benchmark('toy_lt', overrides={'epochs': 12})
 
 
 def test_setting_names_the_preset_and_every_change() -> None:
@@ -367,6 +402,49 @@ def test_a_benchmark_stands_once_in_a_suite(configs: Path) -> None:
         load_suite('twice')
 
 
+def test_a_suite_counts_no_run_twice(configs: Path) -> None:
+    (configs / 'suites' / 'again.py').write_text(
+        "benchmarks = ['toy_lt', dict(benchmark='toy_lt(imbalance_factor=10)', methods=['nbn', 'nbn'], seeds=[7, 7])]\n"
+        "methods = ['erm', 'ldam', dict(type='erm')]\nseeds = [0, 1, 0]\n",
+        encoding='utf-8',
+    )
+    suite = load_suite('again')
+    assert (list(map(str, suite.methods)), suite.seeds, suite.number_of_runs) == (['erm', 'ldam'], (0, 1), 5)
+
+
+@pytest.mark.parametrize('seed', ['2**63', '10**5000', '-1', 'True', "'0'"])
+def test_seeds_of_a_suite_are_those_of_records(configs: Path, seed: str) -> None:
+    (configs / 'suites' / 'large.py').write_text(
+        f"benchmarks = ['toy_lt']\nmethods = ['erm']\nseeds = [{seed}]\n", encoding='utf-8'
+    )
+    with pytest.raises(UsageError, match=r'seeds of suite large are whole numbers from 0 to 2\^63 - 1, got '):
+        load_suite('large')
+
+
+def test_a_method_in_place_of_a_suite_is_told_from_one(configs: Path) -> None:
+    file = configs / 'mine.py'
+    file.write_text(METHOD.format(name='mine', cls='Mine'), encoding='utf-8')
+    with pytest.raises(UsageError) as error:
+        load_suite(str(file))
+    assert str(error.value) == f'{file} is no config, it holds a method: --plugin {file} -m NAME'
+
+
+def test_no_reason_is_empty(configs: Path) -> None:
+    file = configs / 'mine.py'
+    file.write_text('from torch import nn\n\nbenchmarks = nn.Linear(3, 3)\n', encoding='utf-8')
+    with pytest.raises(UsageError, match='does not load: RuntimeError: it gives no reason; a config cannot call'):
+        load_suite(str(file))
+
+
+def test_a_disk_that_takes_no_temporary_file_is_no_fault_of_the_config(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: Path) -> None:
+        raise OSError(errno.EFBIG, 'File too large')
+
+    monkeypatch.setattr(Config, 'fromfile', full)
+    with pytest.raises(UsageError, match=r'tiny.py cannot be loaded, as no temporary file can be written: .*too large'):
+        load_suite('tiny')
+
+
 def test_unknown_and_incomplete_suites(configs: Path) -> None:
     with pytest.raises(UsageError, match=r"unknown suite 'tinny': did you mean tiny\?"):
         load_suite('tinny')
@@ -430,14 +508,25 @@ def test_near_misses_do_not_mind_the_case(name: str, meant: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ('text', 'seeds'),
-    [('0', (0,)), ('0-4', (0, 1, 2, 3, 4)), ('3,1-2,1', (3, 1, 2)), (' 7 , 8 - 9', (7, 8, 9)), (None, ())],
-)
-def test_seeds_may_be_ranges(text: str | None, seeds: tuple[int, ...]) -> None:
-    assert parse_seeds(text) == seeds
+    ('typed', 'seeds'),
+    [
+        (['0'], (0,)), (['0-4'], (0, 1, 2, 3, 4)), (['3,1-2,1'], (3, 1, 2)), ([' 7 , 8 - 9'], (7, 8, 9)),
+        (['0', '1-2', '0'], (0, 1, 2)), ([], ()),
+    ],
+)  # fmt: skip
+def test_seeds_may_be_ranges(typed: list[str], seeds: tuple[int, ...]) -> None:
+    assert parse_seeds(typed) == seeds
 
 
 @pytest.mark.parametrize('text', ['', '-1', '4-0', '1.5', 'a', '0-', '0--3', '0-99999999999', '\u0663', '0,,1'])
 def test_seeds_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match='cannot read seeds'):
-        parse_seeds(text)
+        parse_seeds([text])
+
+
+def test_seeds_end_where_records_do() -> None:
+    largest = 2**63 - 1
+    assert parse_seeds([f'{largest - 1}-{largest}']) == (largest - 1, largest)
+    for text in (str(largest + 1), f'{largest}-{largest + 1}', '9' * 5000, f'0-{"9" * 5000}'):
+        with pytest.raises(UsageError, match=r'cannot read seeds .{1,70}: expected whole numbers from 0 to 2\^63 - 1'):
+            parse_seeds([text])

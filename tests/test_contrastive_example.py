@@ -37,7 +37,7 @@ def loaded(tmp_path, monkeypatch):
     for registry in (METHODS, MODELS):
         monkeypatch.setattr(registry, '_module_dict', dict(registry.module_dict))
     (tmp_path / 'mine.py').write_text(example(), encoding='utf-8')
-    monkeypatch.setattr(plugins, '_loaded', set(plugins._loaded))
+    monkeypatch.setattr(plugins, '_loaded', dict(plugins._loaded))
     assert str(tmp_path / 'mine.py') not in plugins.load([tmp_path / 'mine.py'])
 
 

@@ -61,7 +61,7 @@ def test_a_command_is_understood(page, command):
     except typer.Exit:  # --version
         return
     if verb in ('run', 'status'):
-        parse_seeds(values['seeds']), parse_assignments(values['option'] or ())
+        parse_seeds(values['seeds'] or ()), parse_assignments(values['option'] or ())
         methods = tuple(name for name in values['method'] or () if not _named_by_the_reader(name))
         benchmarks = tuple(values['benchmark'] or ())
         if not any(_named_by_the_reader(name) for name in [values['suite'], *benchmarks]):

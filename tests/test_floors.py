@@ -75,12 +75,10 @@ def test_nothing_is_checked_by_an_assertion(path):
 
 
 def test_what_carries_methods_out_names_none():
-    """Official repositories, whose checkpoints are imported, are called like their methods: there names are theirs."""
     names = {path.stem for path in HOME.glob('methods/*.py') if path.stem not in ('__init__', 'erm')}
     for part in ('engine', 'probes', 'models', 'data', 'evaluation'):
         for path in HOME.glob(f'ltbench/{part}/**/*.py'):
-            if path.parent.name != 'imported':
-                assert not names & strings_of(path), path
+            assert not names & strings_of(path), path
 
 
 def test_what_lies_beside_a_method_is_named_by_methods_alone():

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from ltbench import method as method_module
 from ltbench.benchmark import Benchmark
 from ltbench.errors import UsageError
 from ltbench.method import Method, Option, Plan, make_plan
@@ -464,8 +463,17 @@ def test_a_method_that_writes_into_what_it_is_given_is_refused_and_changes_no_ot
     assert benchmark.recipe['epochs'] == 200
 
 
-def test_no_built_in_method_writes_into_what_it_is_given(benchmark: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which is why they need not be watched each time: 10,000 plans would take twice as long."""
-    monkeypatch.setattr(method_module, '_is_ours', lambda method: False)
-    for name in METHODS.module_dict:
-        assert make_plan(f'{name}', benchmark, '', 0).stages()
+def test_a_config_that_a_method_keeps_and_changes_stays_as_it_was_in_its_other_rows(
+    benchmark: Benchmark, monkeypatch: pytest.MonkeyPatch, stages: Stages
+) -> None:
+    kept = {'type': 'FocalLoss', 'gamma': 1.0}
+
+    def apply(self: Method, plan: Plan) -> Plan:
+        kept['gamma'] = self.gamma
+        return plan.replace(loss=kept).cut(at=0.8).after(class_weights=kept)
+
+    register(monkeypatch, 'keeps', apply, gamma=Option(1.0))
+    plans = [make_plan(f'keeps(gamma={gamma})', benchmark, '', 0) for gamma in (1.0, 2.0)]
+    spans = [span for plan in plans for span in plan.stages()[-1].config['history']]
+    assert [span['loss']['gamma'] for span in spans] == [1.0, 1.0, 2.0, 2.0]
+    assert [span['class_weights'] and span['class_weights']['gamma'] for span in spans] == [None, 1.0, None, 2.0]

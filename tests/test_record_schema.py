@@ -55,6 +55,19 @@ ODD = [
     (('metrics', 'nll', 'low'), 'metrics.nll is a number, 0 or larger or null, got "low"'),
     (('metrics', 'per_class', 2, True), 'metrics.per_class[2] is a number from 0 to 100 or null, got true'),
     (('metrics', 'per_class', 2, None), 'metrics.per_class[2] is null, of 50 test images'),
+    (('metrics', 'top1', 74.01), 'metrics.top1 is 74.01, of metrics.per_class it is 72.0'),
+    (('metrics', 'macro', 74), 'metrics.macro is 74, of metrics.per_class it is 72.0'),
+    (('metrics', 'balanced_error', 2), 'metrics.balanced_error is 2, of metrics.per_class it is 28.0'),
+    (('metrics', 'many', 90.0), 'metrics.many is 90.0, of metrics.per_class it is 88.0'),
+    (('metrics', 'medium', 0), 'metrics.medium is 0, of metrics.per_class it is 64.0'),
+    (('metrics', 'few', None), 'metrics.few is null, of metrics.per_class it is 48.0'),
+    (('metrics', 'worst_class', 44.1), 'metrics.worst_class is 44.1, of metrics.per_class it is 44.0'),
+    (('metrics', 'geometric_mean', 73.9), 'metrics.geometric_mean is 73.9, of metrics.per_class it is 69.56'),
+    (('metrics', 'harmonic_mean', 73.9), 'metrics.harmonic_mean is 73.9, of metrics.per_class it is 67.07'),
+    (('metrics', 'per_class', 0, 60.0), 'metrics.top1 is 72.0, of metrics.per_class it is 67.0'),
+    (('metrics', 'test_images', 0, 100), 'metrics.top1 is 72.0, of metrics.per_class it is 75.1'),
+    (('class_counts', 3, 100), 'groups.many is 4, of class_counts it is 3'),
+    (('groups', {'many': 2, 'medium': 4, 'few': 2}), 'groups.many is 2, of class_counts it is 4'),
     (('metrics', 'test_images', [50] * 7), 'metrics.test_images has 7 entries, class_counts has 8'),
     (('metrics', 'reliability', 'all', 'images', []), 'metrics.reliability.all.images is a list of 15 numbers, got []'),
     (('metrics', 'confusion', 'many', 'correct', 1e9), 'metrics.confusion.many.correct is a number from 0 to 100'),
@@ -137,7 +150,7 @@ def test_open_parts_may_hold_more(tmp_path):
 
 def test_rounding_is_no_error():
     """exp(log(100)) is a little more than 100."""
-    record = make_record()
+    record = make_record(hits=[50] * 8)
     record['metrics']['geometric_mean'] = 100.00000000000004
     read_record(write(record))
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import tracemalloc
 
 import numpy as np
 import pytest
 
+from ltbench import sealed
+from ltbench.errors import StoreError
 from ltbench.sealed import (
     DamagedFileError,
+    UnreadableFileError,
+    explained,
     is_stream,
+    locked,
     read_blob,
     read_document,
     sha256_of,
@@ -112,3 +119,62 @@ def test_what_was_written_is_read(tmp_path):
     assert read_blob(tmp_path / 'b', 'checkpoint', 'me') == b'\n\0'
     with pytest.raises(FileNotFoundError):
         read_blob(tmp_path / 'c', 'checkpoint', 'me')
+
+
+@pytest.mark.parametrize('below', ['', 'inside'])
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path, below):
+    """It was to pass by itself."""
+    file = tmp_path / 'file'
+    file.write_text('x')
+    path = file / below / 'manifest.json'
+    with pytest.raises(UnreadableFileError) as unread:
+        read_document(path, 'manifest', 'me')
+    in_the_way = f'{file} is a file where a folder should be; set LTBENCH_'
+    assert str(unread.value) == f'{path} cannot be read: {in_the_way}STORE to a folder'
+    with pytest.raises(StoreError) as unwritten, explained('anything', file, 'LTBENCH_RESULTS'):
+        (file / below / 'more').mkdir(parents=True)
+    assert str(unwritten.value) == f'cannot write anything in {file}: {in_the_way}RESULTS to a folder'
+
+
+# ---------------------------------------------------------------------------------------------- locks
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(sealed, 'SILENT_SECONDS', 0.02)
+    monkeypatch.setattr(sealed, 'PATIENT_SECONDS', 0.1)
+
+
+@pytest.fixture
+def without_flock(monkeypatch):
+    """As on a disk that has none."""
+
+    def flock(*_):
+        raise OSError(errno.ENOSYS, 'Function not implemented')
+
+    monkeypatch.setattr(fcntl, 'flock', flock)
+
+
+def test_a_lock_that_another_holds_is_not_waited_for_without_a_word_or_without_end(tmp_path, impatient, capsys):
+    path = tmp_path / '.lock'
+    with path.open('w') as theirs:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        with pytest.raises(StoreError) as given_up, locked(path):
+            pass
+    assert str(given_up.value) == f'another process holds {path}; if none does, remove it'
+    assert capsys.readouterr().err == f'another process holds {path}: waiting for it\n'
+    with locked(path), path.open('r+') as other, pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert capsys.readouterr().err == ''
+
+
+def test_a_lock_file_that_was_left_behind_holds_nothing_on_a_disk_without_flock(tmp_path, impatient, without_flock):
+    path, held = tmp_path / '.lock', tmp_path / '.lock.held'
+    path.touch()
+    for _ in range(2):
+        with locked(path):
+            assert held.is_file()
+        assert not held.exists()
+    held.touch()
+    with pytest.raises(StoreError, match=f'another process holds {held}; if none'), locked(path):
+        pass

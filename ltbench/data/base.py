@@ -215,6 +215,11 @@ def load_data(config: Mapping[str, Any]) -> LongTailData:
     return _load(json.dumps({key: value for key, value in config.items() if key != 'fingerprint'}, sort_keys=True))
 
 
+def forget_data() -> None:
+    """Read data sets again from here on: a command plans with what is on disk now."""
+    _load.cache_clear()
+
+
 @lru_cache(maxsize=8)
 def _load(config: str) -> LongTailData:
     arguments = json.loads(config)

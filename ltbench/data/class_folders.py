@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,7 +69,8 @@ def read_parts(root: Path) -> Parts:
 
     ``root/train`` is the training part and ``root/test`` (else ``root/val``) the test part, if they hold folders; upper
     or lower case makes no difference. A ``train`` that holds images only is a class of that name. Without a training
-    part of its own ``root`` holds the class folders.
+    part of its own ``root`` holds the class folders. Names that differ in how their accents are written alone, as those
+    copied from macOS, are of one class.
 
     Raises:
         DataError: If the training part has fewer than two classes or a class without images, or the test part has a
@@ -210,12 +212,23 @@ def _check_classes(part: ClassFolders) -> None:
 
 
 def _compare(train: ClassFolders, test: ClassFolders) -> None:
+    """See that all test classes are trained on; they get the names that these have in the training part."""
+    alike = {_composed(name): name for name in train.images if name not in test.images}
+    test.images = {
+        name if name in train.images else alike.pop(_composed(name), name): images
+        for name, images in test.images.items()
+    }
     if set(test.images) - set(train.images):
         odd = sorted(set(test.images) ^ set(train.images))
         raise DataError(
             f'{printable(train.folder.parent)}: {train.folder.name} and {test.folder.name} have different classes: '
             f'{some(odd)}'
         )
+
+
+def _composed(name: str) -> str:
+    """With each accent and its letter as one character; macOS writes two."""
+    return unicodedata.normalize('NFC', name)
 
 
 def _with_count(path: Path) -> str:

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from ltbench.console import say
 from ltbench.errors import DataError
+from ltbench.places import place
 from ltbench.sealed import remove_abandoned
 
 FOLDER = '.ltbench-cache'
@@ -26,7 +27,7 @@ _REASONS = {
 
 def data_root() -> Path:
     """Where data files are looked for and downloaded to: ``$LTBENCH_DATA``, default ``./data``."""
-    return Path(os.environ.get('LTBENCH_DATA', 'data'))
+    return place('LTBENCH_DATA', 'data')
 
 
 def cache_places(source: Path) -> tuple[Path, Path]:

@@ -24,6 +24,7 @@ from ltbench.data.profiles import (
     select,
 )
 from ltbench.errors import DataError, UsageError, unknown
+from ltbench.places import with_home
 from ltbench.registry import DATASETS
 
 PROFILES = ('natural', 'exp', 'step')
@@ -164,13 +165,13 @@ def find_folder(root: str) -> Path:
     """Where a folder of images is: from here, or in the data folder.
 
     Raises:
-        DataError: If it is in neither, or has no plain name.
+        DataError: If it is in neither, has no plain name, or is of a user who is not there.
     """
     if not isinstance(root, str) or not root:
         raise DataError(f'folder_lt: {root!r} is no folder; name one: -b "folder_lt(root=/path/to/images)"')
     if printable(root) != root:  # it stands in every record and table
         raise DataError(f'{printable(root)} is no plain text; rename the folder, or link it under another name')
-    here, there = Path(root).expanduser(), data_root() / root
+    here, there = with_home(root), data_root() / root
     for path in (here, there):
         with suppress(OSError):  # a name that is too long for any file, say
             if path.is_dir():

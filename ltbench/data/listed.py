@@ -16,7 +16,7 @@ from ltbench.console import make_console, printable
 from ltbench.data.base import FileSplit, FileStatus, LongTailData, Size, data_root
 from ltbench.errors import DataError, MethodWarning
 from ltbench.registry import DATASETS
-from ltbench.store import sha256_of
+from ltbench.sealed import sha256_of
 
 SHOWN = 3  # missing images named in a line
 LABEL_DIGITS = 9

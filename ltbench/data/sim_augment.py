@@ -24,9 +24,10 @@ class SimAugment(Policy):
     """Colours changed at random, sometimes grey or blurred: the views of contrastive learning.
 
     Chen et al., "A simple framework for contrastive learning of visual representations", ICML 2020,
-    https://arxiv.org/abs/2002.05709, with the strengths of the code of BCL and PaCo: jitter 0.4 of brightness, contrast
-    and saturation and 0.1 of hue for 80 % of images, in random order; 20 % grey; some blurred by a Gaussian of 0.1 to 2
-    pixels: on CIFAR half in the code of PaCo, a fifth in GPaCo's, none in ProCo's, nor in BCL's on large images.
+    https://arxiv.org/abs/2002.05709, with the strengths of the code of BCL, and of PaCo on CIFAR (on large images there
+    without hue, for all): jitter 0.4 of brightness, contrast and saturation and 0.1 of hue for 80 % of images, in
+    random order; 20 % grey; some blurred by a Gaussian of 0.1 to 2 pixels: on CIFAR half in the code of PaCo, a fifth
+    in GPaCo's, none in ProCo's, nor in BCL's on large images.
 
     Args:
         jitter: Brightness, contrast and saturation: factors lie in [1 - jitter, 1 + jitter].

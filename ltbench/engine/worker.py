@@ -160,7 +160,10 @@ def carry_out_json(job: dict[str, Any], told_to_leave: threading.Event | None = 
     except TypeError:  # a field that this version does not know
         ready = None
     if ready is None or ready.stage.fingerprint != job['fingerprint']:
-        reason = 'the worker has another version of ltbench, a method or a plug-in than the driver; install the same'
+        reason = (
+            'the worker has another version of ltbench, a method or a plug-in than the driver: install the same, or, '
+            'if one was edited while the command or notebook ran, start that again'
+        )
         Store(job['store']).write(job['fingerprint'], 'failure', {'reason': reason, 'time': time.time()})
         return EXIT_FAILED
     return carry_out(ready, told_to_leave)

@@ -1,4 +1,4 @@
-"""Overall, per-class, many/medium/few and calibration metrics of one set of logits. Numpy only."""
+"""Overall, per-class, many/medium/few and calibration metrics of one set of logits."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from ltbench.record_schema import group_of
 
 GROUPS = ('many', 'medium', 'few')
 ECE_BINS = 15
@@ -23,16 +25,9 @@ ORDER = (
 
 
 def group_members(class_counts: Sequence[int]) -> dict[str, np.ndarray]:
-    """Classes of each group, by their training images: many > 100, medium 20 to 100, few < 20.
-
-    The rule of Kang et al. (ICLR 2020, official code); the only one that gives ImageNet-LT's 385 / 479 / 136.
-    """
-    counts = np.asarray(class_counts)
-    return {
-        'many': np.flatnonzero(counts > 100),
-        'medium': np.flatnonzero((counts >= 20) & (counts <= 100)),
-        'few': np.flatnonzero(counts < 20),
-    }
+    """Classes of each group, by their training images, see :func:`ltbench.record_schema.group_of`."""
+    groups = np.array([group_of(count) for count in class_counts])
+    return {name: np.flatnonzero(groups == name) for name in GROUPS}
 
 
 def evaluate(logits: ArrayLike, labels: ArrayLike, class_counts: Sequence[int]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from ltbench import plugins
 from ltbench.benchmark import Benchmark, load_benchmark
 from ltbench.console import say
 from ltbench.data import load_data
-from ltbench.data.base import FileSplit
+from ltbench.data.base import FileSplit, forget_data
 from ltbench.engine.optim import build_optimizer, learning_rate
 from ltbench.errors import DataError, LTBenchError, UsageError, given
 from ltbench.grid.graph import Graph, Run
@@ -55,14 +55,19 @@ def plan_selection(
 
     Args:
         selection: What was asked for.
-        plugin_files: Files with methods; what could not be loaded is said.
+        plugin_files: Files with methods. What else could not be loaded (``$LTBENCH_PLUGINS``, installed plug-ins) is
+            said, and costs nothing but itself.
         needs_data: As in :func:`expand`.
 
     Raises:
-        UsageError: For anything unknown or contradictory.
+        UsageError: For anything unknown or contradictory; if one of ``plugin_files`` does not load.
         DataError: If data that are needed are missing or damaged; if those of all benchmarks are, where some may be.
     """
+    plugin_files = list(plugin_files)
+    plugins.check_unchanged()
     plugins.load(plugin_files)
+    plugins.check_loaded(plugin_files)
+    forget_data()
     suite = choose_suite(selection)
     planned = expand(suite, selection.options, selection.scale_lr, needs_data and not selection.skip_missing)
     if selection.skip_missing:

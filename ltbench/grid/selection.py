@@ -15,7 +15,7 @@ from ltbench.errors import UsageError, unknown
 from ltbench.method_files import built_in_methods
 from ltbench.places import ENTRY_POINT_GROUP
 from ltbench.spec import parse_specs
-from ltbench.suite import Suite, load_suite
+from ltbench.suite import Suite, each_once, load_suite
 
 
 @dataclass(frozen=True)
@@ -105,16 +105,15 @@ def choose_suite(selection: Selection) -> Suite:
         name += '_runs' if name in config_names('suites') else ''
         suite = Suite(name, selection.benchmarks, (parse_specs('erm'),), (0,))
     else:
-        suite = load_suite(selection.suite or 'digits')
-    methods = {str(method): method for method in map(parse_specs, selection.methods)}  # each once
+        suite = load_suite('digits' if selection.suite is None else selection.suite)
     return replace(
         suite,
-        benchmarks=selection.benchmarks or suite.benchmarks,
-        methods=tuple(methods.values()) or suite.methods,
+        benchmarks=tuple(dict.fromkeys(selection.benchmarks)) or suite.benchmarks,
+        methods=each_once(selection.methods) or suite.methods,
         seeds=selection.seeds or suite.seeds,
         own_methods={} if selection.methods else suite.own_methods,
         own_seeds={} if selection.seeds else suite.own_seeds,
-        preset=selection.preset or suite.preset,
+        preset=suite.preset if selection.preset is None else selection.preset,
         source=selection.suite if selection.suite and selection.suite.endswith('.py') else '',
     )
 

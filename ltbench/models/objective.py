@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -39,22 +39,6 @@ class Batch:
     def images(self) -> Tensor:
         """The first view."""
         return self.views[0]
-
-    def take(self, rows: Tensor) -> Batch:
-        """The images at ``rows`` (a mask or indices)."""
-
-        def of(part: Tensor | None) -> Tensor | None:
-            return None if part is None else part[rows]
-
-        return replace(
-            self,
-            views=tuple(view[rows] for view in self.views),
-            labels=self.labels[rows],
-            partners=tuple(view[rows] for view in self.partners),
-            partner_labels=of(self.partner_labels),
-            second_labels=of(self.second_labels),
-            share=of(self.share),
-        )
 
 
 class Objective(nn.Module):

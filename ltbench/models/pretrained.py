@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ltbench.console import printable
 from ltbench.errors import DataError, UsageError, unknown
 from ltbench.fingerprint import WEIGHTS
+from ltbench.places import with_home
 from ltbench.sealed import sha256_of
 
 CLASSIFIER = ('fc.weight', 'fc.bias')
@@ -49,9 +50,12 @@ def file_of(weights: Mapping[str, Any], network: str) -> Path:
     Args:
         weights: As :func:`check_declared` takes them.
         network: torchvision's name.
+
+    Raises:
+        DataError: If the file is in the home of a user who is not there.
     """
     if file := weights.get('file'):
-        return Path(file).expanduser()
+        return with_home(file)
     return Path(torch.hub.get_dir()) / 'checkpoints' / f'{network}-{weights["sha256"][:8]}.pth'
 
 

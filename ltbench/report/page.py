@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from filelock import FileLock
 
 from ltbench.benchmark import load_benchmark
 from ltbench.config import config_names
+from ltbench.record import SUITE
 from ltbench.report.escaping import in_script
 from ltbench.report.families import FAMILIES, NONE, family_of
 from ltbench.report.frame import TableKey
 from ltbench.report.names import title_of
-from ltbench.sealed import contents_of, write_atomically
+from ltbench.sealed import contents_of, locked, write_atomically
 from ltbench.suite import load_suite
 
 FORMAT = 2
@@ -29,7 +29,7 @@ FORMAT = 2
 MISSION = 'full'
 """The suite whose benchmarks and methods are on the map whether they were run or not."""
 LOCK = '.index.lock'
-"""Held while the page is written, and stays beside it: a lock that is deleted is one that two may hold."""
+"""Held while the page is written, and stays beside it."""
 CHUNK = re.compile(
     rb'<script type="application/json" data-format="%d" data-suite="([^"]+)">.*?</script>\n'
     rb'<script type="application/json" data-runs="\1">.*?</script>' % FORMAT,
@@ -47,8 +47,12 @@ def write_page(root: Path, suite: str, tables: Mapping[str, Any], runs: Mapping[
         runs: Of :func:`ltbench.report.page_data.runs`.
     """
     path = root / 'index.html'
-    with FileLock(root / LOCK):
-        chunks = {name: chunk for name, chunk in _chunks(path).items() if (root / name / 'records').is_dir()}
+    with locked(root / LOCK):
+        chunks = {
+            name: chunk
+            for name, chunk in _chunks(path).items()
+            if SUITE.fullmatch(name) and (root / name / 'records').is_dir()
+        }
         named = html.escape(suite)
         tag = '<script type="application/json"'
         chunks[suite] = (

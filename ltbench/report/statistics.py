@@ -11,6 +11,7 @@ from scipy import stats
 
 from ltbench.evaluation.metrics import GROUPS
 from ltbench.report.frame import BASELINE, DECIMALS, GROUP, by_table
+from ltbench.report.headless import import_matplotlib
 from ltbench.report.intervals import image_variances, paired_variance
 from ltbench.report.noise import ALPHA, dunnett, fit, tukey
 
@@ -170,6 +171,7 @@ def mean_ranks(frame: pd.DataFrame) -> Ranks:
     blocks, methods = complete.shape
     if note := _why_no_test(ranks):
         return Ranks(mean, tables, left_out, note=note)
+    import_matplotlib()
     import scikit_posthocs  # brings matplotlib, a second that most reports without figures need not wait
 
     friedman = stats.friedmanchisquare(*complete.to_numpy().T)

@@ -6,11 +6,9 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
-from filelock import FileLock
-
 from ltbench.errors import UsageError, unknown
 from ltbench.record import read_record, results_root
-from ltbench.sealed import explained
+from ltbench.sealed import explained, locked
 from ltbench.tracking.trackers import TRACKERS, Tracker
 
 
@@ -75,7 +73,7 @@ class Tracking:
             try:
                 if tracker.knows(path.stem):
                     continue
-                with FileLock(self.folder / '.lock'):  # another driver may be about to write the same run
+                with locked(self.folder / '.lock'):  # another driver may be about to write the same run
                     if not tracker.has(path.stem):
                         tracker.write(path.stem, read_record(path), path)
                         self._written[name] += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.table import Table
 from ltbench.console import make_console, printable
 from ltbench.errors import LTBenchError, UsageError
 from ltbench.evaluation.predictions import Predictions
+from ltbench.sealed import write_atomically
 from ltbench.store import Store
 from ltbench.verbs.find import RecordedRun, find_run, how_to_make, known_predictions
 
@@ -96,9 +98,14 @@ def _write(target: Path, rows: Iterator[Row]) -> None:
     from ltbench.report.escaping import in_csv  # pandas, which the table needs not
 
     rows = ((*row[:2], *(in_csv(str(name)) for name in row[2:4]), *row[4:]) for row in rows)
+    text = io.StringIO()
+    csv.writer(text).writerows((COLUMNS, *rows))
+    contents = text.getvalue().encode('utf-8', 'surrogateescape')
     try:
-        with target.open('w', encoding='utf-8', errors='surrogateescape', newline='') as file:
-            csv.writer(file).writerows((COLUMNS, *rows))
+        if target.exists() and not target.is_file():  # a pipe or /dev/stdout: nothing may take its place
+            target.write_bytes(contents)
+        else:
+            write_atomically(target.resolve(), contents)  # of a link, what it points to
     except OSError as error:
         raise UsageError(f'cannot write {printable(target)}: {error.strerror or error}') from error
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from ltbench import plugins
 from ltbench.errors import LTBenchError, UsageError
 from ltbench.places import ROOT_OF_PACKAGE
+from ltbench.registry import MODELS
 
 METHOD = '''"""TODO: what the method is, in one line."""
 
@@ -92,7 +93,7 @@ def new_method(name: str) -> list[str]:
     installed from a wheel they go to the current folder, to be named with ``--plugin``.
 
     Raises:
-        UsageError: If the name is taken or no valid name.
+        UsageError: If the name, or that of its loss or of a file, is taken, or it is no valid name.
         LTBenchError: If the files cannot be written.
     """
     plugins.load()
@@ -104,7 +105,12 @@ def new_method(name: str) -> list[str]:
     in_checkout = (home / 'pyproject.toml').is_file()
     method = (home / 'methods' if in_checkout else Path.cwd()) / f'{name}.py'
     test = (home / 'tests' / 'methods' if in_checkout else Path.cwd()) / f'test_{name}.py'
+    for path in (method, test):
+        if path.exists():
+            raise UsageError(f'{path} exists already')
     cls = ''.join(part.capitalize() for part in name.split('_'))
+    if MODELS.get(f'{cls}Loss') is not None:
+        raise UsageError(f'there is a {cls}Loss already, which would be the loss of {name}; choose another name')
     load = '' if in_checkout else LOAD.format(name=name)
     for path, template in ((method, METHOD), (test, TEST)):
         try:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ltbench.console import say
+from ltbench.record import suite_name
 from ltbench.report import Report, read_suite, write_report
 from ltbench.spec import pieces
 
@@ -36,10 +37,10 @@ def report(
         show: Methods that the figures show, in this order, as recorded and separated by commas; '' for all.
 
     Raises:
-        UsageError: If the suite has no records, or no record has such an option or method.
+        UsageError: If the suite has no records or its name is a path, or no record has such an option or method.
         StoreError: If a record is not valid or in conflict with another, or nothing can be written.
     """
-    results = read_suite(suite, leave_out)
+    results = read_suite(suite if suite.endswith('.py') else suite_name(suite), leave_out)
     for reason in results.left_out.values():
         say(f'left out: {reason}')
     return write_report(Report(results), figures, latex, ablate, into, strict, paper, pieces(show, ','))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import glob
 import hashlib
 import os
 import re
@@ -19,12 +20,12 @@ from ltbench import __version__
 from ltbench.benchmark import Benchmark
 from ltbench.console import make_console, printable
 from ltbench.data import FileSplit, LongTailData, load_data
-from ltbench.errors import UsageError, unknown
+from ltbench.errors import StoreError, UsageError, unknown
 from ltbench.evaluation import evaluate, evaluate_predictions
 from ltbench.evaluation.metrics import describe_groups, in_words
 from ltbench.evaluation.predictions import Predictions, write_with_predictions
 from ltbench.fingerprint import PROTOCOL_VERSION, fingerprint
-from ltbench.record import SCHEMA_VERSION, record_path, set_superseded_aside
+from ltbench.record import ROW, SCHEMA_VERSION, read_record, record_path, set_superseded_aside
 
 KEYS = ('logits', 'predictions', 'labels', 'names')
 """Of an npz file; the columns of a CSV are ``name``, ``label``, and ``prediction`` or one a class: ``0``, ``1``, ..."""
@@ -92,7 +93,8 @@ def score(
         The record's path.
 
     Raises:
-        UsageError: If the file does not fit the benchmark's test images; the row is named.
+        UsageError: If the file does not fit the benchmark's test images; the row is named. If the same file was scored
+            under another seed.
         DataError: If the data are missing or damaged.
         StoreError: If the record cannot be written.
     """
@@ -109,6 +111,7 @@ def score(
         predictions = Predictions.of_classes(np.asarray(found.predictions), labels)
     record = _record(path, benchmark, data, name, seed, claims or {}, metrics, found)
     target = record_path(suite, record)
+    _check_new(path, target, record)
     write_with_predictions(target, record, predictions)
     superseded = set_superseded_aside(target, record)
     console = make_console()
@@ -324,6 +327,21 @@ def _some(names: Sequence[str]) -> str:
 
 
 # ---------------------------------------------------------------------------------------------- record
+
+
+def _check_new(path: Path, target: Path, record: Mapping[str, Any]) -> None:
+    """Refuse what a record of the same row, of another seed, was made from: it would count as two trainings."""
+    for old in sorted(target.parent.glob(f'{glob.escape(target.stem.rpartition("-s")[0])}-s*.json')):
+        try:
+            other = read_record(old)
+        except StoreError:
+            continue  # the report names it
+        same_row = all(other[key] == record[key] for key in ROW) and other['run_seed'] != record['run_seed']
+        if same_row and other['config'].get('submitted', {}).get('sha256') == record['config']['submitted']['sha256']:
+            raise UsageError(
+                f'{printable(path)}: the same file was scored as seed {other["run_seed"]}: give the predictions of '
+                f'another training, or remove {printable(old)} if that seed was wrong'
+            )
 
 
 def _record(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import typer
@@ -32,6 +35,8 @@ def show_store() -> None:
     if not store.root.is_dir():
         raise StoreError(f'there is no store in {store.root}; is LTBENCH_STORE right? `ltbench run` makes one')
     table = Table('artifact', 'kind', 'epochs', 'size', 'age', 'records', box=None)
+    for column in table.columns:
+        column.overflow = 'fold'
     total = count = 0
     for fingerprint in store.fingerprints():
         artifact = store.find(fingerprint)
@@ -84,7 +89,7 @@ def clean_store(days: float, yes: bool) -> None:
         UsageError: Without a terminal to ask on, unless ``yes``.
         StoreError: If the folder is no store, or a record cannot be read: what it rests on is not known then.
     """
-    store, console, resting = Store(), make_console(), _resting_records()
+    store, console, resting, results = Store(), make_console(), _resting_records(), results_root().absolute()
     if not store.is_marked():
         raise StoreError(
             f'{store.root} does not say that it is a store (it has no {MARKER}), so nothing in it is removed; is '
@@ -97,7 +102,7 @@ def clean_store(days: float, yes: bool) -> None:
     ]
     if unused and not any(resting.values()):
         console.print(
-            f'No record was found in {results_root().absolute()}, so no artifact is taken for unused; '
+            f'No record was found in {results}, so no artifact is taken for unused; '
             'LTBENCH_RESULTS says where records are.',
             soft_wrap=True,
         )
@@ -105,10 +110,15 @@ def clean_store(days: float, yes: bool) -> None:
     leftovers = list(_leftovers(store, days))
     size = sum(_size(folder) for folder in (*unused, *leftovers))
     if not unused and not leftovers:
-        console.print(f'nothing to remove: every artifact is younger than {days:g} days or a record rests on it')
+        console.print(
+            f'nothing to remove: every artifact is younger than {days:g} days or a record in {results} rests on it',
+            soft_wrap=True,
+        )
         return
-    what = f'{len(unused)} artifacts that no record rests on, {len(leftovers)} folders of interrupted work and damage'
-    console.print(f'{what}: {decimal(size)} in {store.root}')
+    what = f'{len(unused)} artifacts, {len(leftovers)} folders of interrupted work and damage'
+    console.print(f'{what}: {decimal(size)} in {store.root}', soft_wrap=True)
+    if unused:
+        console.print(f'No record in {results} rests on these artifacts.', soft_wrap=True)
     if not yes:
         if not console.is_terminal:
             raise UsageError('nothing was removed; --yes removes without asking')
@@ -130,12 +140,20 @@ def _leftovers(store: Store, days: float) -> Iterator[Path]:
 
 def _age(folder: Path) -> float:
     """Days since anything in it was written, at whatever depth."""
-    newest = max(path.lstat().st_mtime for path in (folder, *folder.rglob('*')))
-    return (time.time() - newest) / SECONDS_A_DAY
+    now = time.time()
+    return (now - max((found.st_mtime for found in _stats(folder)), default=now)) / SECONDS_A_DAY
 
 
 def _size(folder: Path) -> int:
-    return sum(path.lstat().st_size for path in folder.rglob('*') if path.is_file())
+    return sum(found.st_size for found in _stats(folder) if stat.S_ISREG(found.st_mode))
+
+
+def _stats(folder: Path) -> Iterator[os.stat_result]:
+    """Of a folder and all in it, but for what others remove meanwhile."""
+    inside = (Path(where, name) for where, folders, files in os.walk(folder) for name in (*folders, *files))
+    for path in (folder, *inside):
+        with suppress(FileNotFoundError):
+            yield path.lstat()
 
 
 def _resting_records() -> dict[str, int]:

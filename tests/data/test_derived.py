@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
-from ltbench.data.derived import FOLDER, cache_places, in_first_place
-from ltbench.errors import DataError
+from ltbench.data.derived import FOLDER, cache_places, data_root, in_first_place
+from ltbench.errors import DataError, UsageError
+from ltbench.places import with_home
 from ltbench.sealed import is_stream, write_stream
 
 
@@ -42,6 +44,25 @@ def put(source):
         file.write(b'body')
 
     return in_first_place(source, 'x.npy', lambda folder: write_stream(folder / 'x.npy', 'kind', 'owner', write))
+
+
+@pytest.mark.parametrize('nothing', ['', ' '])
+def test_a_data_folder_that_is_set_to_nothing_is_refused(monkeypatch, nothing):
+    monkeypatch.setenv('LTBENCH_DATA', nothing)
+    with pytest.raises(UsageError, match='LTBENCH_DATA is set, but to nothing'):
+        data_root()
+    monkeypatch.delenv('LTBENCH_DATA')
+    assert data_root() == Path('data')
+
+
+def test_a_home_is_that_of_a_user(monkeypatch):
+    monkeypatch.setenv('HOME', '/home/me')
+    assert with_home('~/images') == Path('/home/me/images')
+    with pytest.raises(DataError, match=r'~nobodyx/images: there is no user nobodyx$'):
+        with_home('~nobodyx/images')
+    monkeypatch.setattr(Path, 'expanduser', lambda _: (_ for _ in ()).throw(RuntimeError('no home')))
+    with pytest.raises(DataError, match=r'~/images: you have no home folder$'):
+        with_home('~/images')
 
 
 def test_the_first_place_is_beside_the_source(source):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
 
 import numpy as np
 import pytest
@@ -323,6 +324,27 @@ def test_names_that_are_no_utf8_are_read_and_can_be_written_down(tmp_path):
     (tmp_path / 'ant' / os.fsdecode(b'\xe9.png')).write_bytes(b'not an image')
     with pytest.raises(DataError, match=r'ant/\\xe9.png'):
         FolderLT(str(tmp_path), image_size=8)
+
+
+@pytest.mark.parametrize('forms', [('NFC', 'NFD'), ('NFD', 'NFC')])
+def test_an_accent_may_be_written_in_two_ways(tmp_path, forms):
+    """As in a test part that was copied from macOS; folders that differ in nothing else are two classes."""
+    train, test = (unicodedata.normalize(form, 'café') for form in forms)
+    make(tmp_path / 'train', (train, 'bee'), (3, 9))
+    make(tmp_path / 'test', (test, 'bee'), (2, 4))
+    data = FolderLT(str(tmp_path), image_size=8)
+    assert (data.class_names, held_out(data)) == (('bee', train), [4, 2])
+    make(tmp_path / 'test', (train,), 1)
+    with pytest.raises(DataError, match='train and test have different classes: caf'):
+        FolderLT(str(tmp_path), image_size=8)
+    make(tmp_path / 'train', (test,), 5)
+    data = FolderLT(str(tmp_path), image_size=8)
+    assert (data.class_names, held_out(data)) == (('bee', test, train), [4, 2, 1])
+
+
+def test_a_user_who_is_not_there_is_named():
+    with pytest.raises(DataError, match='~nobodyx/images: there is no user nobodyx'):
+        FolderLT('~nobodyx/images')
 
 
 # ---------------------------------------------------------------------------------------------- identity

@@ -67,6 +67,25 @@ def test_a_user_without_a_home_has_no_memory(sandbox, monkeypatch):
     assert list(sandbox.iterdir()) == []
 
 
+def test_each_command_plans_with_what_is_on_disk(sandbox):
+    """In a notebook one process gives many."""
+
+    def add(number):
+        for name in ('ant', 'bee'):
+            path = sandbox / 'images' / name / f'{number}.png'
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new('RGB', (8, 8), (25 * number, 0, 0)).save(path)
+
+    for number in range(6):
+        add(number)
+    asked = Selection(benchmarks=(f'folder_lt(root={sandbox / "images"}, image_size=8)',))
+    planned = [(outline(asked).graph.runs[0].data, planning.plan_selection(asked)[1].graph.runs[0].data)]
+    add(6)
+    planned += [(outline(asked).graph.runs[0].data, planning.plan_selection(asked)[1].graph.runs[0].data)]
+    assert [of_outline == of_plan for of_outline, of_plan in planned] == [True, True]
+    assert planned[0] != planned[1]
+
+
 def test_of_two_folders_the_one_that_is_missing_is_told(sandbox):
     for name, number in itertools.product(('ant', 'bee'), range(9)):
         path = sandbox / 'here' / name / f'{number}.png'

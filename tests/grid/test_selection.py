@@ -29,6 +29,11 @@ def test_names_read_from_text_are_those_that_are_registered():
         (Selection(benchmarks=('cifar10_l',)), "unknown benchmark 'cifar10_l': did you mean cifar10_lt"),
         (Selection(benchmarks=('digits_lt',), methods=('nbn+emr',)), "unknown method 'emr': did you mean erm"),
         (Selection('digits', preset='quikc'), "unknown preset"),
+        (Selection(''), "unknown suite ''"),
+        (Selection('digits', preset=''), "unknown preset of digits_lt ''"),
+        (Selection(benchmarks=('digits_lt',), preset=''), "unknown preset of digits_lt ''"),
+        (Selection(benchmarks=('',)), 'a name is missing'),
+        (Selection(methods=('',)), 'a name is missing'),
     ],
 )  # fmt: skip
 def test_a_misspelled_name_is_told(selection, said):
@@ -47,6 +52,11 @@ def test_a_misspelled_name_is_told(selection, said):
 def test_runs_of_a_benchmark_alone_are_not_among_the_results_of_a_suite(benchmarks, name):
     suite = choose_suite(Selection(benchmarks=benchmarks))
     assert (suite.name, suite.benchmarks, suite.seeds) == (name, benchmarks, (0,))
+
+
+def test_what_is_typed_twice_is_run_once():
+    suite = choose_suite(Selection(benchmarks=('digits_lt', 'digits_lt'), methods=('erm', 'nbn', 'erm'), seeds=(0, 1)))
+    assert suite.number_of_runs == 4
 
 
 def test_methods_of_plug_ins_are_looked_up_later(monkeypatch):

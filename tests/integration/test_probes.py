@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -132,8 +133,8 @@ def test_a_plug_in_that_breaks_takes_no_probe_of_ours_along(ltbench, sandbox):
     """It may be the first to import them."""
     (sandbox / 'broken.py').write_text('from ltbench.probes import Probe\nraise ValueError("not today")\n')
     (sandbox / 'empty.py').write_text('from ltbench.probes import Probe\n')
-    plug_ins = ('--plugin', 'broken.py', '--plugin', 'empty.py')
-    printed = ltbench('run', '-b', 'digits_lt', '-m', 'nbn', '-o', 'epochs=1', *plug_ins)
+    plug_ins = os.pathsep.join(('broken.py', 'empty.py'))
+    printed = ltbench('run', '-b', 'digits_lt', '-m', 'nbn', '-o', 'epochs=1', LTBENCH_PLUGINS=plug_ins)
     assert 'not today' in printed and 'empty.py: LTBenchError: it registers nothing' in printed
     [path] = sandbox.glob('results/digits_lt/records/*.json')
     record = json.loads(path.read_text())

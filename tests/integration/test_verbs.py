@@ -168,6 +168,16 @@ def test_what_could_not_be_done_is_one_line_and_not_exit_0(main, sandbox, monkey
         assert printed.err.count('\n') <= 2  # of records, a line each and one of advice
 
 
+@pytest.mark.parametrize('words', [('run', '--dry-run'), ('report',), ('status',)])
+def test_a_working_directory_that_is_gone_is_one_line(main, sandbox, monkeypatch, capsys, words):
+    gone = sandbox / 'gone'
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert main(*words) == 2
+    assert capsys.readouterr().err == 'ltbench: the working directory is gone: cd into one that is there\n'
+
+
 def test_the_table_has_every_verb():
     verbs = {command.name or command.callback.__name__ for command in cli.app.registered_commands}
     for group, app in (('data', cli.data_app), ('store', cli.store_app)):

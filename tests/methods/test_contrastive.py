@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ltbench import plugins
 from ltbench.benchmark import load_benchmark
+from ltbench.data.views import resolve
 from ltbench.engine.probing import followed
 from ltbench.errors import UsageError
 from ltbench.method import make_plan
@@ -457,10 +458,20 @@ def test_values_of_the_official_scripts(benchmark, text, expected):
     assert objective == expected
 
 
+@pytest.mark.parametrize(('method', 'least'), [('proco', 0.08), ('paco', 0.2), ('bcl', 0.2)])
+def test_how_far_views_of_small_images_are_cropped_in_the_official_scripts(method, least):
+    plan = make_plan(method, load_benchmark('cifar100_lt'), 'f' * 64, 0)
+    views = [resolve(view, plan.settings['recipe']['augmentation']) for view in plan.settings['views'][1:]]
+    assert {view['policies'][0]['least'] for view in views} == {least}
+    assert {view['crop_padding'] for view in views} == {0}
+
+
 def test_heads_and_networks_of_ncl():
     small, large = (
         make_plan('ncl', load_benchmark(name), 'f' * 64, 0).settings for name in ('cifar100_lt', 'imagenet_lt')
     )
     assert small['head']['head'] == dict(type='LinearHead')
     assert large['head']['head'] == dict(type='CosineHead', scale=16.0)
+    largest = make_plan('ncl', load_benchmark('inat2018'), 'f' * 64, 0).settings
+    assert largest['head']['head'] == dict(type='CosineHead', scale=32.0)
     assert (small['backbone']['experts'], small['backbone']['experts_from']) == (3, 0)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from ltbench import plugins
 from ltbench.benchmark import load_benchmark
 from ltbench.data import load_data
+from ltbench.data.views import resolve
 from ltbench.engine.job import Job, Runtime, StageContext
 from ltbench.engine.networks import load_trained
 from ltbench.engine.posthoc import _seen_anew
@@ -391,6 +392,13 @@ def test_a_step_on_views_of_one_network_is_told(tmp_path):
         code = carry_out(Job(stage, str(store.root), Runtime(device='cpu')))
     assert code == 1
     assert 'several experts, not on those of one network' in store.read(stage.fingerprint, 'failure')['reason']
+
+
+def test_the_weak_view_of_mdcs_is_weak_under_strong_augmentation_too():
+    plan = make_plan('mdcs', load_benchmark('cifar100_lt', 'strong'), 'f' * 64, 0)
+    weak, strong = (resolve(view, plan.settings['recipe']['augmentation']) for view in plan.settings['views'])
+    assert not weak['policies'] and weak['flip'] and weak['crop_padding'] == 4
+    assert [policy['type'] for policy in strong['policies']] == ['AutoAugment', 'Cutout']
 
 
 def test_branches_part_where_those_of_bbn_do_whatever_else_is_combined(tmp_path):

@@ -67,6 +67,12 @@ def test_without_a_path_it_is_where_torchvision_puts_it(tmp_path, monkeypatch):
     assert torch.equal(network.conv1.weight, state['conv1.weight'])
 
 
+def test_a_user_who_is_not_there_is_named():
+    weights = {'sha256': '394f9c45', 'file': '~nobodyx/x.pth'}
+    with pytest.raises(DataError, match=r'~nobodyx/x.pth: there is no user nobodyx'):
+        check_there({'name': 'resnet18', 'weights': weights})
+
+
 def test_what_is_drawn_beside_them_is_what_was_drawn_without(tmp_path):
     declared = saved(tmp_path / 'x.pth', grey(seed=1))
     drawn = []
@@ -193,7 +199,7 @@ def test_a_computation_is_named_by_what_they_hold_and_not_by_where_they_lie():
 def test_training_begins_with_them_and_second_stages_need_them_no_more(tmp_path):
     state = grey(seed=3)
     declared, store = saved(tmp_path / 'x.pth', state), Store(tmp_path / 'store')
-    benchmark = load_benchmark('digits_lt', overrides={**SMALL, 'epochs': 1, 'lr': 0.0})
+    benchmark = load_benchmark('digits_lt', overrides={**SMALL, 'epochs': 1, 'recipe.optimizer.lr': 0.0})
     backbone = {'type': 'TorchvisionResNet', 'name': 'resnet10', 'weights': declared}
     benchmark = replace(benchmark, backbone=backbone)
     method, data = parse_specs('crt(epochs=1)'), load_data(benchmark.data).fingerprint

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +14,7 @@ from made_records import make_record
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from ltbench.errors import UsageError
-from ltbench.report import figures, names, tables
+from ltbench.report import figures, names
 from ltbench.report.families import look_of
 from ltbench.report.figures import (
     FIGURES,
@@ -27,12 +31,13 @@ from ltbench.report.figures import (
 )
 from ltbench.report.figures.material import chosen_methods, materials, over_factors, related_methods
 from ltbench.report.figures.style import GROUP_LOOKS
+from ltbench.report.frame import runs_frame
 
 WIDE = WIDTHS['text']
 
 
 def material_of(records, show=()):
-    [found] = materials(records, tables.runs_frame(records), show=show)
+    [found] = materials(records, runs_frame(records), show=show)
     return found
 
 
@@ -42,7 +47,7 @@ def drawn(draw, records, width=WIDE, show=()):
 
 
 def files_of(records, folder, **more):
-    paths = draw_all(records, tables.runs_frame(records), folder, **more)
+    paths = draw_all(records, runs_frame(records), folder, **more)
     return {path.name: path.read_bytes() for path in paths}
 
 
@@ -59,6 +64,32 @@ def test_all_kinds_are_drawn_however_many_processes_draw(tmp_path):
 def test_several_processes_draw_the_same(tmp_path):
     once = files_of(two(), tmp_path / 'a', processes=1)
     assert files_of(two()[::-1], tmp_path / 'b', processes=2) == once
+
+
+@pytest.mark.parametrize(('named', 'after'), [('of_another_environment', 'agg'), ('svg', 'svg')])
+def test_a_backend_that_matplotlib_does_not_know_is_no_obstacle(named, after):
+    """One that it knows is left to whoever draws after us."""
+    code = 'import os, ltbench.report.figures, matplotlib; print(os.environ["MPLBACKEND"], matplotlib.get_backend())'
+    command = [sys.executable, '-c', code]
+    done = subprocess.run(command, env={**os.environ, 'MPLBACKEND': named}, capture_output=True, text=True)
+    assert done.stdout.split() == [named, after], done.stderr
+
+
+def test_processes_that_draw_have_a_backend_that_matplotlib_knows(tmp_path, monkeypatch):
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, processes, *_):
+            super().__init__(processes)
+
+        def map(self, *_):
+            seen.append(os.environ['MPLBACKEND'])
+            return []
+
+    seen = []
+    monkeypatch.setenv('MPLBACKEND', 'of_another_environment')
+    monkeypatch.setattr(figures, 'ProcessPoolExecutor', Pool)
+    files_of(two(), tmp_path, processes=2)
+    assert seen == ['agg']
+    assert os.environ['MPLBACKEND'] == 'of_another_environment'
 
 
 def test_labels_do_not_touch_and_stay_inside():
@@ -102,7 +133,7 @@ def test_nothing_is_cut_off_and_no_panel_lies_on_another(name, width, tmp_path):
         if record['method'] == 'erm':
             spans = [{'loss': plain, 'class_weights': each} for each in (None, weights)]
             record['config']['stages'][0]['history'] = spans
-    found = materials(records, tables.runs_frame(records))
+    found = materials(records, runs_frame(records))
     material = over_factors(found)[0] if FIGURES[name].factors else found[0]
     with style():
         figure, _ = FIGURES[name].draw(material, width)
@@ -246,7 +277,7 @@ def test_the_inside_is_drawn_for_relatives_only_and_evenness_is_one_for_equal_ch
 def test_imbalance_shows_the_seeds_that_are_at_every_factor():
     records = [make_record(method, factor=factor) for method in ('erm', 'crt') for factor in (10, 100)]
     records += [make_record('erm', 1, factor=100, hits=[0] * 8), make_record('ldam', factor=10)]
-    found = materials(records, tables.runs_frame(records))
+    found = materials(records, runs_frame(records))
     with style():
         figure, note = comparison.imbalance(over_factors(found)[0], WIDE)
     [axes] = figure.axes
@@ -326,7 +357,7 @@ def test_for_a_paper_there_are_two_widths_without_title_and_a_file_of_captions(t
     records = [make_record(method, seed) for method in ('erm', 'crt') for seed in (0, 1)]
     for record in records:
         record['config']['benchmark']['caveat'] = 'Re-encoded.'
-    [material] = materials(records, tables.runs_frame(records))
+    [material] = materials(records, runs_frame(records))
     [task] = [task for task in _tasks([material]) if task.file == 'groups-cifar10_lt-if100']
     made = _carry_out(task, tmp_path, paper=True)
     assert sorted(path.name.removeprefix(task.file) for path in made) == [
@@ -350,7 +381,7 @@ def test_an_imported_record_without_curve_cost_and_analysis_is_drawn_as_far_as_i
 
 def test_the_baseline_and_the_best_are_chosen():
     records = [make_record('erm', hits=[1] * 8), *(make_record(f'm{n}', hits=[10 + n] * 8) for n in range(8))]
-    assert chosen_methods(tables.runs_frame(records), 3) == ['m7', 'm6', 'erm']
+    assert chosen_methods(runs_frame(records), 3) == ['m7', 'm6', 'erm']
 
 
 @pytest.mark.parametrize(('seeds', 'said'), [((0,), '1 seed'), ((0, 1), '2 seeds')])

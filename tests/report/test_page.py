@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import re
 
@@ -9,6 +11,7 @@ import pandas as pd
 import pytest
 from made_records import COUNTS, IMAGES, make_record, write
 
+from ltbench.errors import UsageError
 from ltbench.record import write_failure
 from ltbench.report.families import FAMILIES
 from ltbench.report.page import CHUNK, write_page
@@ -115,6 +118,32 @@ def test_a_suite_that_is_gone_leaves_the_page(results):
     shutil.rmtree(results / 'first')
     report('second', figures=False)
     assert list(data_of(results)) == ['second']
+
+
+@pytest.mark.parametrize('name', ['first/', './first', 'second/../first'])
+def test_a_path_is_no_second_suite(results, name):
+    for suite in ('first', 'second'):
+        write(make_record('erm'), suite)
+    report('first//', figures=False)
+    assert list(data_of(results)) == ['first']
+    page = results / 'index.html'
+    page.write_text(page_of(results).replace('="first"', f'="{name}"'))  # of an earlier version
+    report('second', figures=False)
+    assert list(data_of(results)) == ['second']
+    if not name.endswith('/'):
+        with pytest.raises(UsageError, match=f"without a path; got '{name}'"):
+            report(name, figures=False)
+
+
+def test_a_page_is_written_where_the_disk_has_no_flock_and_a_lock_file_was_left(results, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOSYS, 'Function not implemented')
+
+    monkeypatch.setattr(fcntl, 'flock', flock)
+    write(make_record('erm'), 'first')
+    (results / '.index.lock').touch()
+    report('first', figures=False)
+    assert list(data_of(results)) == ['first']
 
 
 def test_a_page_of_another_format_or_none_is_made_anew(results):

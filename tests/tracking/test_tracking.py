@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import json
 import subprocess
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from ltbench import sealed
 from ltbench.errors import UsageError
 from ltbench.record import read_record
 from ltbench.tracking import TRACKERS, Tracker, Tracking, check_installed
@@ -186,6 +188,17 @@ def test_a_tracker_that_fails_is_left_out_and_made_up_for(recorded, fake):
     assert fake.written == {path.stem: 1 for path in paths}
 
 
+def test_a_lock_that_is_never_let_go_of_costs_the_tracker_alone(path, fake, sandbox, monkeypatch):
+    monkeypatch.setattr(sealed, 'SILENT_SECONDS', 0.02)
+    monkeypatch.setattr(sealed, 'PATIENT_SECONDS', 0.1)
+    tracking = Tracking(['tensorboard'], 'digits')
+    with (sandbox / 'results/digits/tracking/.lock').open('w') as theirs:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        (line,) = tracking.log(path)
+    assert 'is left out from here: StoreError: another process holds ' in line
+    assert fake.written == {}
+
+
 def test_no_tracker_does_nothing(path, sandbox):
     tracking = Tracking([], 'digits')
     assert tracking.log(path) == tracking.summary() == []
@@ -318,7 +331,8 @@ def test_run_tracks_what_it_trains_and_what_it_finds(ltbench, sandbox):
 @needs('tensorboard')
 def test_a_tracker_that_fails_in_the_middle_costs_no_run(ltbench, sandbox):
     tracker = 'import ltbench.tracking.trackers as t\n\n\ndef write(*_):\n    raise RuntimeError("quota")\n\n\n'
-    (sandbox / 'plug.py').write_text(f'{tracker}t.TensorBoard.write = write\n')
+    part = 'from ltbench.registry import MODELS\n\n\n@MODELS.register_module()\nclass Nothing:\n    pass\n'
+    (sandbox / 'plug.py').write_text(f'{tracker}t.TensorBoard.write = write\n{part}')
     run = ('run', '-m', 'erm', '--seeds', '0,1', '-o', 'epochs=2', '--track', 'tensorboard')
     printed = ltbench(*run, '--plugin', 'plug.py', code=1)
     assert printed.count('is left out from here: RuntimeError: quota') == 1

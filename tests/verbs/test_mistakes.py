@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 import subprocess
 import sys
 
@@ -57,6 +59,35 @@ def test_a_file_has_all_images_with_the_surest_mistakes_first(path, tmp_path, ma
 def test_no_class_name_is_a_formula_of_a_spreadsheet(tmp_path):
     _write(tmp_path / 'mine.csv', iter([(0, '=a.png', '=1+1', 'cat', '', '', 0, 1)]))
     assert (tmp_path / 'mine.csv').read_text().splitlines()[1] == "0,=a.png,'=1+1,cat,,,0,1"
+
+
+def test_a_full_disk_leaves_the_earlier_file(tmp_path, monkeypatch):
+    target = tmp_path / 'mine.csv'
+    target.write_text('earlier')
+
+    def full(_):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(os, 'fsync', full)
+    with pytest.raises(UsageError, match=r'cannot write .*mine.csv: No space left on device'):
+        _write(target, iter([(0, 'a.png', 'cat', 'dog', '', '', 0, 1)]))
+    assert target.read_text() == 'earlier'
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_pipe_or_link_keeps_its_place(tmp_path):
+    row, link = (0, 'a.png', 'cat', 'dog', '', '', 0, 1), tmp_path / 'link.csv'
+    link.symlink_to(tmp_path / 'mine.csv')
+    _write(link, iter([row]))
+    assert link.is_symlink()
+    assert 'a.png' in (tmp_path / 'mine.csv').read_text()
+    pipe = tmp_path / 'pipe'
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    _write(pipe, iter([row]))
+    assert os.read(reader, 1000).endswith(b'0,a.png,cat,dog,,,0,1\r\n')
+    os.close(reader)
+    assert pipe.is_fifo()
 
 
 def test_from_the_store_where_none_were_kept_and_in_words_where_there_is_neither(recorded, capsys):

@@ -115,6 +115,32 @@ def test_a_second_file_of_a_name_and_seed_takes_the_place_of_the_first(results, 
     report('mine', figures=False)
 
 
+def test_one_file_is_not_scored_as_two_seeds(results, tmp_path):
+    """Without variance the row would look sure."""
+    file = as_npy(tmp_path / 'mine', LOGITS)
+    first = score_file(file, BENCHMARK, 'Same', 0)
+    copied = as_npy(tmp_path / 'copied', LOGITS)
+    for claims in ({}, {'epochs': 90}):
+        with pytest.raises(UsageError, match=r'copied\.npy: the same file was scored as seed 0: .* or remove .*\.json'):
+            score_file(copied, BENCHMARK, 'Same', 1, claims)
+    assert [first] == list((results / 'submitted/records').glob('*.json'))
+    again = score_file(copied, BENCHMARK, 'Same', 0)
+    score_file(copied, BENCHMARK, 'Other', 1)
+    score_file(copied, BENCHMARK, 'Same', 1, suite='elsewhere')
+    again.unlink()
+    score_file(copied, BENCHMARK, 'Same', 1)
+
+
+def test_claims_are_kept_as_they_are_typed(results, tmp_path, main):
+    file = as_npy(tmp_path / 'mine', CLASSES)
+    claims = ['url=...', 'of={1, 2}', 'by={1: 2}', "raw=b'abc'", 'factor=1j', 'lr=[1e999]', 'epochs=200']
+    words = [word for claim in claims for word in ('--claim', claim)]
+    assert main('score', file, '-b', 'digits_lt', '--name', 'mine', *words) == 0
+    (path,) = (results / 'submitted/records').glob('*.json')
+    found = read_record(path)['config']['submitted']['claims']
+    assert found == {'epochs': 200} | dict(claim.split('=') for claim in claims[:-1])
+
+
 @pytest.mark.parametrize('suite', ['../theirs', '', '.', 'a/b', '/tmp/x'])
 def test_a_record_goes_nowhere_but_into_the_results(results, tmp_path, suite):
     with pytest.raises(UsageError, match='a suite has a name that a folder can have'):

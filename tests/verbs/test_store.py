@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
+from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from ltbench.errors import StoreError, UsageError
 from ltbench.store import Store
@@ -114,3 +117,43 @@ def test_a_broken_manifest_or_a_vanished_folder_stops_no_list(store, capsys):
     storekeeping.show_store()
     assert '1 artifacts' in capsys.readouterr().out
     assert kept(store) == {OTHER}
+
+
+def test_what_vanishes_while_it_is_looked_at_stops_nothing(store, monkeypatch):
+    """Of a stage in the making: its checkpoints come and go."""
+    folder, lstat = store.folder(KEY), Path.lstat
+    age(folder)
+
+    def vanishing(path):
+        if path.name == 'a.txt':
+            raise FileNotFoundError(path)
+        return lstat(path)
+
+    whole = storekeeping._size(folder)
+    monkeypatch.setattr(Path, 'lstat', vanishing)
+    assert storekeeping._size(folder) == whole - 1
+    assert storekeeping._age(folder) == pytest.approx(30, abs=0.1)
+    assert storekeeping._age(store.root / 'gone') == storekeeping._size(store.root / 'gone') == 0
+
+
+def test_the_results_that_decide_are_named_before_anything_is_removed(store, recorded, capsys):
+    """Records in another folder may rest on what goes."""
+    results = recorded(key=KEY).parents[2]
+    storekeeping.clean_store(7, yes=True)
+    assert f'or a record in {results} rests on it' in capsys.readouterr().out
+    age(store.folder(OTHER))
+    with pytest.raises(UsageError, match='nothing was removed'):
+        storekeeping.clean_store(7, yes=False)
+    assert f'No record in {results} rests on these artifacts.' in capsys.readouterr().out
+    assert OTHER in kept(store)
+
+
+def test_a_narrow_terminal_cuts_no_fingerprint(store, monkeypatch):
+    console = Console(file=io.StringIO(), width=40)
+    monkeypatch.setattr(storekeeping, 'make_console', lambda: console)
+    storekeeping.show_store()
+    shown = console.file.getvalue()
+    width = 1 + len(shown.split()[0])
+    first = ''.join(line[:width].strip() for line in shown.splitlines())
+    assert '…' not in shown
+    assert KEY[:12] in first and OTHER[:12] in first

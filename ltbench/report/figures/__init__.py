@@ -1,4 +1,5 @@
 """Records to figures: PNG for the page and READMEs, PDF and SVG at the widths of a paper."""
+# ruff: noqa: E402 - matplotlib is imported in one way, before what draws with it
 
 from __future__ import annotations
 
@@ -16,11 +17,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from PIL import Image
 
 from ltbench.processes import isolated
+from ltbench.report.headless import import_matplotlib
+
+import_matplotlib()
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
 from ltbench.report.ablation import ABLATIONS
 from ltbench.report.escaping import in_svg
 from ltbench.report.figures import ablation, accuracy, calibration, comparison, critical, inside, training
@@ -160,7 +166,7 @@ def draw_all(
     else:
         # not forked: whoever calls may have threads; freeze: collecting garbage need not look at what was imported
         with ProcessPoolExecutor(processes, multiprocessing.get_context('spawn'), gc.freeze) as pool:
-            with isolated(PYTHONSAFEPATH='1'):
+            with isolated(PYTHONSAFEPATH='1', MPLBACKEND='agg'):
                 drawing = pool.map(_carry_out, tasks, repeat(folder), repeat(paper))  # starts the processes
             drawn = list(drawing)
     paths = [path for made in drawn for path in made]

@@ -11,10 +11,10 @@ from torch import Tensor
 from ltbench.benchmark import Benchmark
 from ltbench.data.base import LongTailData
 from ltbench.data.batches import BatchPreprocessor
-from ltbench.engine.imported.formats import CIFAR_DEPTHS, TORCHVISION_NETWORKS, Checkpoint
 from ltbench.errors import DataError, UsageError
 from ltbench.models.classifier import LongTailClassifier
 from ltbench.models.pretrained import without_weights
+from ltbench.verbs.imported.formats import CIFAR_DEPTHS, TORCHVISION_NETWORKS, Checkpoint
 
 SCALARS = ('weight_scalar', 'bias_scalar')
 LISTED = 8  # keys a message shows

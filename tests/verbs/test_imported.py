@@ -16,15 +16,15 @@ from torchvision.models import resnet
 
 from ltbench.benchmark import load_benchmark
 from ltbench.data import load_data
-from ltbench.engine.imported import SOURCES, build_imported, read_checkpoint, score_checkpoint
-from ltbench.engine.imported.network import choose_backbone
-from ltbench.engine.imported.score import CIFAR_PIXELS, IMAGENET_PIXELS, with_pixels_of
 from ltbench.errors import DataError, UsageError
 from ltbench.evaluation.predictions import predictions_of
 from ltbench.models.resnet_cifar import CIFARResNet
 from ltbench.record import read_records, record_path, write_record
 from ltbench.spec import parse_specs
 from ltbench.verbs.find import RecordedRun, how_to_make
+from ltbench.verbs.imported import SOURCES, build_imported, read_checkpoint, score_checkpoint
+from ltbench.verbs.imported.network import choose_backbone
+from ltbench.verbs.imported.score import CIFAR_PIXELS, IMAGENET_PIXELS, with_pixels_of
 from ltbench.verbs.report import report
 
 CLASSES = 5
@@ -386,7 +386,6 @@ def test_a_report_shows_it_beside_trained_rows(tmp_path, results):
     (record,) = read_records('imported')[0].values()
     classes = {'hits': [0] * 10, 'counts': record['class_counts']}
     same = {'setting': record['setting'], 'table': record['table']}
-    same['metrics'] = record['metrics'] | {'top1': 0.0}  # of the same test images
     write(make_record('nbn', 0, benchmark='digits_lt', factor=40, **same, **classes), 'imported')
     report('imported')
     text = (results / 'imported' / 'leaderboard.md').read_text()

@@ -3,8 +3,8 @@
 A source is an official repository, whose name may also be that of the method which it is for.
 """
 
-from ltbench.engine.imported.formats import SOURCES, Checkpoint, read_checkpoint
-from ltbench.engine.imported.network import build_imported
-from ltbench.engine.imported.score import score_checkpoint
+from ltbench.verbs.imported.formats import SOURCES, Checkpoint, read_checkpoint
+from ltbench.verbs.imported.network import build_imported
+from ltbench.verbs.imported.score import score_checkpoint
 
 __all__ = ['SOURCES', 'Checkpoint', 'build_imported', 'read_checkpoint', 'score_checkpoint']

@@ -16,8 +16,6 @@ from ltbench.data import LongTailData, load_data
 from ltbench.data.base import Split
 from ltbench.data.batches import BatchPreprocessor, example_of
 from ltbench.engine.environment import Meter, compute_exactly, describe, peak_memory_mb, size_of
-from ltbench.engine.imported.formats import Checkpoint, read_checkpoint
-from ltbench.engine.imported.network import build_imported, check_order_of_labels, choose_backbone
 from ltbench.engine.outputs import predict
 from ltbench.engine.probing import measured, watched
 from ltbench.errors import DataError, UsageError
@@ -28,6 +26,8 @@ from ltbench.fingerprint import PROTOCOL_VERSION, fingerprint
 from ltbench.models.classifier import LongTailClassifier
 from ltbench.probes import ALWAYS, Seen
 from ltbench.record import SCHEMA_VERSION, record_path, set_superseded_aside
+from ltbench.verbs.imported.formats import Checkpoint, read_checkpoint
+from ltbench.verbs.imported.network import build_imported, check_order_of_labels, choose_backbone
 
 IMAGENET_PIXELS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 INATURALIST_PIXELS = ((0.466, 0.471, 0.380), (0.195, 0.194, 0.192))
@@ -56,7 +56,7 @@ def score_checkpoint(
 
     Args:
         path: The checkpoint.
-        source: The repository whose code wrote it, one of :data:`~ltbench.engine.imported.SOURCES`.
+        source: The repository whose code wrote it, one of :data:`~ltbench.verbs.imported.SOURCES`.
         benchmark: Gives test images, groups, and the network where the file does not name it.
         suite: Where the record goes.
         pixels: What the images were normalised by when it was trained; None is what the source's code does.

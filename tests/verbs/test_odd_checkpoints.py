@@ -3,7 +3,7 @@
 The fast form tries 60 files of a fixed seed. The long form tries as many as you say (900 take a minute) and prints
 how many were scored and refused; `ODD_CHECKPOINTS_SEED=1` chooses others:
 
-    ODD_CHECKPOINTS=900 python -m pytest -n 0 tests/engine/test_odd_checkpoints.py
+    ODD_CHECKPOINTS=900 python -m pytest -n 0 tests/verbs/test_odd_checkpoints.py
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ import pytest
 import torch
 
 from ltbench.benchmark import load_benchmark
-from ltbench.engine.imported import SOURCES, score_checkpoint
 from ltbench.errors import LTBenchError
 from ltbench.models.resnet_cifar import CIFARResNet
 from ltbench.record import read_records
+from ltbench.verbs.imported import SOURCES, score_checkpoint
 
 COUNT = int(os.environ.get('ODD_CHECKPOINTS', '60'))
 SEED = int(os.environ.get('ODD_CHECKPOINTS_SEED', '0'))

@@ -9,18 +9,11 @@ from typing import Any
 
 from torch import Tensor
 
-from ltbench.engine.imported.reading import as_weight, read_plain, short
 from ltbench.errors import DataError, UsageError, unknown
+from ltbench.models.resnet_torchvision import NETWORKS
+from ltbench.verbs.imported.reading import as_weight, read_plain, short
 
-TORCHVISION_NETWORKS = {
-    'resnet10': 'resnet10',
-    'resnet18': 'resnet18',
-    'resnet50': 'resnet50',
-    'resnet101': 'resnet101',
-    'resnet152': 'resnet152',
-    'resnext50': 'resnext50_32x4d',
-    'resnext50_32x4d': 'resnext50_32x4d',
-}
+TORCHVISION_NETWORKS = {name: name for name in NETWORKS} | {'resnext50': 'resnext50_32x4d'}
 LISTED = 8  # names a message shows
 CIFAR_DEPTHS = {f'resnet{depth}': depth for depth in (20, 32, 44, 56, 110)}
 CONTAINERS = ('state_dict', 'model', 'model_state_dict', 'net', 'network')

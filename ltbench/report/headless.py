@@ -1,0 +1,21 @@
+"""Matplotlib without a screen."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+
+from ltbench.processes import isolated
+
+
+def import_matplotlib() -> None:
+    """Import it whatever ``$MPLBACKEND`` names, as a notebook's backend of another environment: ours need none.
+
+    Otherwise ``import matplotlib`` raises a ValueError. A backend that it knows is in force afterwards.
+    """
+    if os.environ.get('MPLBACKEND') and 'matplotlib' not in sys.modules:
+        with isolated(MPLBACKEND='agg'):
+            import matplotlib as mpl
+        with suppress(ValueError):
+            mpl.rcParams['backend'] = os.environ['MPLBACKEND']
