@@ -27,6 +27,7 @@ from hypothesis import settings
 from ltbench import plugins
 from ltbench.benchmark import Benchmark
 from ltbench.evaluation import evaluate
+from ltbench.evaluation.metrics import describe_groups
 from ltbench.evaluation.predictions import Predictions, write_with_predictions
 from ltbench.fingerprint import fingerprint
 from ltbench.record import record_path, write_record
@@ -194,6 +195,7 @@ def recorded(sandbox):
             logits = np.random.default_rng(seed).normal(size=(len(labels), 10)).astype(np.float32)
             logits[np.arange(len(labels)), labels] += 1
         record['metrics'] = evaluate(logits, labels, record['class_counts'])
+        record['groups'] = describe_groups(record['class_counts'])
         if stored:
             Store().publish(
                 record['fingerprint'], {}, lambda folder: np.savez(folder / 'test.npz', logits=logits, labels=labels)

@@ -143,7 +143,7 @@ def test_claims_are_kept_as_they_are_typed(results, tmp_path, main):
 
 @pytest.mark.parametrize('suite', ['../theirs', '', '.', 'a/b', '/tmp/x'])
 def test_a_record_goes_nowhere_but_into_the_results(results, tmp_path, suite):
-    with pytest.raises(UsageError, match='a suite has a name that a folder can have'):
+    with pytest.raises(UsageError, match='a suite is called as its folder in'):
         score_file(as_npy(tmp_path / 'mine', LOGITS), BENCHMARK, 'mine', suite=suite)
     assert not list(tmp_path.rglob('*.json'))
 
