@@ -205,10 +205,11 @@ def _given(tree: Mapping[str, Any], options: Mapping[str, Any], name: str) -> di
     found: dict[str, Any] = {}
     for key, value in options.items():
         path = _full_path(tree, key, name)
-        if found.setdefault(path, value) != value:
+        if path in found and found[path] != value:
             raise UsageError(
                 f'{path} of {name} is set twice, to {shortened(found[path])} and to {shortened(value)}: give one'
             )
+        found[path] = value
     return found
 
 

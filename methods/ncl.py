@@ -63,12 +63,16 @@ class NestedCollaborativeLearning(Method):
     experts = Option(3, between=(2, 16), help='K')
     share = Option(0.3, between=(0, 1), help='of the classes that the nested terms keep')
     mutual = Option(0.6, between=(0, 100), help='factor of the divergences between networks')
-    cosine = Option(False, on=dict.fromkeys(('imagenet_lt', 'inat2018', 'places_lt'), True), help='classify by cosines')
-    scale = Option(16.0, between=(1, 1000), on={'inat2018': 32.0}, help='of the cosines')
+    scale = Option(
+        0.0,
+        between=(0, 1000),
+        on={'imagenet_lt': 16.0, 'inat2018': 32.0, 'places_lt': 16.0},
+        help='of the cosines that classify; 0: linear heads',
+    )
 
     def apply(self, plan: Plan) -> Plan:
         """Networks, their heads and loss."""
-        head = dict(type='CosineHead', scale=self.scale) if self.cosine else dict(type='LinearHead')
+        head = dict(type='CosineHead', scale=self.scale) if self.scale else dict(type='LinearHead')
         return plan.reshape(experts=self.experts, experts_from=0).replace(
             head=dict(type='HeadOfEach', experts=self.experts, head=head),
             loss=dict(type='NestedCollaborativeLoss', share=self.share, mutual=self.mutual),

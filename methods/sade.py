@@ -87,7 +87,6 @@ class SelfSupervisedAggregation(Method):
         help="channels of the experts' stages",
     )
     aggregate = Option('mean', choices=('mean', 'test_images'), help='test_images: transductive weights of experts')
-    lr = Option(0.1, between=(0, 10), on={'imagenet_lt': 0.025, 'inat2018': 0.2, 'places_lt': 0.01}, help='of weights')
 
     def apply(self, plan: Plan) -> Plan:
         """Experts, their heads and loss; then what aggregates them."""
@@ -96,5 +95,6 @@ class SelfSupervisedAggregation(Method):
             loss=dict(type='DiverseExpertsLoss', tau=self.tau),
         )
         view = 'contrastive' if plan.large_images else dict(policies=[dict(type='SimAugment', blurred=0.2)])
-        found = dict(views=[view, view], type='StableAggregation', lr=self.lr)
+        rates = {'imagenet_lt': 0.025, 'inat2018': 0.2, 'places_lt': 0.01}
+        found = dict(views=[view, view], type='StableAggregation', lr=rates.get(plan.benchmark.name, 0.1))
         return plan if self.aggregate == 'mean' else plan.posthoc(**found)

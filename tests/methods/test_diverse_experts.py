@@ -394,6 +394,12 @@ def test_a_step_on_views_of_one_network_is_told(tmp_path):
     assert 'several experts, not on those of one network' in store.read(stage.fingerprint, 'failure')['reason']
 
 
+@pytest.mark.parametrize(('benchmark', 'lr'), [('cifar100_lt', 0.1), ('imagenet_lt', 0.025), ('places_lt', 0.01)])
+def test_weights_of_experts_are_learned_at_the_rate_of_the_official_files(benchmark, lr):
+    plan = make_plan('sade(aggregate=test_images)', load_benchmark(benchmark), 'f' * 64, 0)
+    assert plan.stages()[-1].config['step']['lr'] == lr
+
+
 def test_the_weak_view_of_mdcs_is_weak_under_strong_augmentation_too():
     plan = make_plan('mdcs', load_benchmark('cifar100_lt', 'strong'), 'f' * 64, 0)
     weak, strong = (resolve(view, plan.settings['recipe']['augmentation']) for view in plan.settings['views'])

@@ -294,8 +294,6 @@ def test_parts_that_are_not_there_cannot_be_trained_along(tmp_path) -> None:
         ('cifar100_lt', 'ride', {'balance': 0.05}),
         ('imagenet_lt', 'ride', {'balance': 0.02}),
         ('inat2018', 'ride', {'balance': 0.015, 'max_margin': 0.5}),
-        ('cifar100_lt', 'sade', {'lr': 0.1}),
-        ('places_lt', 'sade', {'lr': 0.01}),
     ],
 )
 def test_values_of_the_official_files(benchmark: str, method: str, expected: dict[str, object]) -> None:
