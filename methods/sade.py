@@ -95,6 +95,5 @@ class SelfSupervisedAggregation(Method):
             loss=dict(type='DiverseExpertsLoss', tau=self.tau),
         )
         view = 'contrastive' if plan.large_images else dict(policies=[dict(type='SimAugment', blurred=0.2)])
-        rates = {'imagenet_lt': 0.025, 'inat2018': 0.2, 'places_lt': 0.01}
-        found = dict(views=[view, view], type='StableAggregation', lr=rates.get(plan.benchmark.name, 0.1))
-        return plan if self.aggregate == 'mean' else plan.posthoc(**found)
+        rate = {'imagenet_lt': 0.025, 'inat2018': 0.2, 'places_lt': 0.01}.get(plan.benchmark.name, 0.1)
+        return plan if self.aggregate == 'mean' else plan.posthoc(views=[view] * 2, type='StableAggregation', lr=rate)
