@@ -193,7 +193,8 @@ def _contents_of_ours() -> Contents:
     for registry in REGISTRIES:
         for module in registry.unread:  # else a plug-in would be the first to import it
             importlib.import_module(module)
-    parts = (part for registry in REGISTRIES for part in registry.module_dict.values() if inspect.isclass(part))
+    guarded = (registry for registry in REGISTRIES if registry is not DATASETS)  # data are named by what they hold
+    parts = (part for registry in guarded for part in registry.module_dict.values() if inspect.isclass(part))
     classes = {cls for part in parts for cls in inspect.getmro(part) if cls.__module__.partition('.')[0] in OURS}
     return {cls: dict(vars(cls)) for cls in classes}
 

@@ -99,16 +99,8 @@ def _is_plain(value: Any) -> bool:
 
 
 def parse_assignments(items: Iterable[str]) -> dict[str, Any]:
-    """Each as :func:`parse_assignment` reads it.
-
-    Raises:
-        UsageError: If one cannot be read, or two set the same to different values.
-    """
-    found: dict[str, Any] = {}
-    for key, value in map(parse_assignment, items):
-        if found.setdefault(key, value) != value:
-            raise UsageError(f'{key} is set twice, to {shortened(found[key])} and to {shortened(value)}: give one')
-    return found
+    """The last of those that set the same holds, see :func:`parse_assignment`."""
+    return dict(map(parse_assignment, items))
 
 
 def parse_seeds(typed: Iterable[str]) -> tuple[int, ...]:

@@ -154,12 +154,6 @@ def test_plain_data_are_read_at_any_depth() -> None:
     assert parse_assignment("x={'a': [1, (2.5, None)], 'b': True}") == ('x', {'a': [1, (2.5, None)], 'b': True})
 
 
-def test_the_same_key_has_one_value() -> None:
-    assert parse_assignments(['epochs=5', 'lr=0.1', 'epochs=5']) == {'epochs': 5, 'lr': 0.1}
-    with pytest.raises(UsageError, match='epochs is set twice, to 5 and to 6: give one'):
-        parse_assignments(['epochs=5', 'epochs=6'])
-
-
 # ------------------------------------------------------------------------------------------------ benchmarks
 
 
