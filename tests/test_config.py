@@ -15,7 +15,7 @@ from ltbench.benchmark import load_benchmark, table_of
 from ltbench.config import config_names, read_config
 from ltbench.errors import UsageError, unknown
 from ltbench.registry import METHODS
-from ltbench.spec import Spec, parse_assignment, parse_assignments, parse_seeds, parse_specs
+from ltbench.spec import Spec, parse_assignment, parse_seeds, parse_specs
 from ltbench.suite import load_suite
 from ltbench.verbs.new import METHOD
 
