@@ -29,8 +29,9 @@ def methods_in(path: Path) -> dict[str, Constants]:
         }
         for call in node.decorator_list:
             if isinstance(call, ast.Call) and ast.unparse(call.func).endswith('METHODS.register_module'):
-                named = (word.value.value for word in call.keywords if isinstance(word.value, ast.Constant))
-                found |= dict.fromkeys(map(str, named), constants)
+                given = {word.arg: word.value for word in call.keywords}
+                if isinstance(name := given.get('name'), ast.Constant):
+                    found[str(name.value)] = constants
     return found
 
 
