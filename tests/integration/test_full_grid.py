@@ -30,9 +30,14 @@ SMALL = {
 }  # fmt: skip
 ANY_FILES = """
 from ltbench.data import cifar
+from ltbench.registry import DATASETS
 
 for kind in (cifar.CIFAR10LT, cifar.CIFAR100LT):
     kind._nearest = classmethod(lambda cls: (cls.pickles, []))
+
+@DATASETS.register_module()
+class AnyFiles(cifar.CIFAR10LT):  # a plug-in registers something
+    pass
 """
 RUN = ('run', 'full', '--seeds', '0', '--plugin', 'any_files.py')
 

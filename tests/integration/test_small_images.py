@@ -20,6 +20,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from ltbench.data.cifar import CIFAR10LT
+from ltbench.registry import DATASETS
 
 md5 = json.loads((Path(__file__).parent / 'md5.json').read_text())
 CIFAR10LT.pickles = replace(
@@ -28,6 +29,10 @@ CIFAR10LT.pickles = replace(
     test={'test_batch': md5['test_batch']},
     meta={'batches.meta': md5['batches.meta']},
 )
+
+@DATASETS.register_module()
+class MadeHere(CIFAR10LT):  # a plug-in registers something
+    pass
 """
 
 
