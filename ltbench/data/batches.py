@@ -13,9 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ltbench.data.base import FileSplit, LongTailData, Split
-from ltbench.data.crops import PreparedImages, large_dataset
+from ltbench.data.crops import large_dataset
 from ltbench.data.large import SeededSampler, as_it_is, file_loader
-from ltbench.data.resident import ResidentImages, stays_on
 from ltbench.data.samplers import EpochSampler, Paired
 from ltbench.data.views import View, resolve
 from ltbench.errors import given
@@ -52,7 +51,6 @@ class Share:
 
 
 ALONE = Share()
-CPU = torch.device('cpu')
 
 
 class SharedDataset(Dataset[dict[str, Any]]):
@@ -104,26 +102,21 @@ def train_loader(
     workers: int = 0,
     share: Share = ALONE,
     views: Sequence[str | Mapping[str, Any]] | None = None,
-    device: torch.device = CPU,
 ) -> DataLoader[dict[str, Any]]:
     """Batches in the sampler's order, the last one shorter.
 
     Args:
-        split: Images in memory are gathered by this process; large ones are augmented by workers, or on a GPU that they
-            stay on, see :func:`~ltbench.data.resident.stays_on`.
+        split: Images in memory are gathered by this process; large ones are augmented by workers.
         sampler: Gives the order; its ``set_epoch`` also decides the workers' draws.
         batch_size: Images a batch.
         augmentation: As in a recipe.
         workers: Processes that decode; 0 is this one.
         share: Which images of each batch to load.
         views: Of each image, see :func:`~ltbench.data.views.resolve`; those of images in memory are made later.
-        device: Where the network is.
     """
     dataset: Any
     if isinstance(split, FileSplit):
         dataset = large_dataset(split, augmentation, True, views)
-        if isinstance(dataset, PreparedImages) and stays_on(dataset, device):
-            dataset, workers = ResidentImages(dataset, device), 0
     else:
         dataset = ResidentDataset(split)
     if share.size > 1:

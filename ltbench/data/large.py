@@ -164,18 +164,6 @@ class LargeView:
             seen = step(seen)
         return torch.from_numpy(np.array(seen))
 
-    def draw_colours(self) -> tuple[list[int], list[float]]:
-        """What :meth:`coloured` draws where there are no policies.
-
-        Returns:
-            The order in which brightness, contrast, saturation and hue change (-1: not), and the factors of these four,
-            of the hue the turn.
-        """
-        drawn: dict[str, Any] = self.jitter.make_params([]) if self.jitter else {'fn_idx': torch.arange(4)}
-        factors = [drawn.get(f'{name}_factor') for name in ('brightness', 'contrast', 'saturation', 'hue')]
-        order = [-1 if factors[change] is None else change for change in drawn['fn_idx'].tolist()]
-        return order, [factor or 0.0 for factor in factors]
-
 
 def check_shape(path: Path, image: Image.Image, shorter: int) -> None:
     """See that an image is not so long that its shorter side cannot be scaled to ``shorter`` pixels.

@@ -60,7 +60,7 @@ class SimAugment(Policy):
     def apply(self, images: Tensor, *draws: Tensor) -> Tensor:
         """Change colours in the order drawn, then make grey, then blur."""
         order, factors, grey, widths = (part.to(images.device) for part in draws)
-        result = recoloured(images, order, factors)
+        result = _recoloured(images, order, factors)
         rows = grey.nonzero().flatten()
         result[rows] = _grey(result[rows]).to(torch.uint8).expand(-1, result.shape[1], -1, -1)
         rows = (widths > 0).nonzero().flatten()
@@ -79,7 +79,7 @@ class SimAugment(Policy):
         return v2.Compose(steps)
 
 
-def recoloured(images: Tensor, order: Tensor, factors: Tensor) -> Tensor:
+def _recoloured(images: Tensor, order: Tensor, factors: Tensor) -> Tensor:
     """uint8 ``[B, channels, H, W]`` -> the same, with other colours.
 
     Args:

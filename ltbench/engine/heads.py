@@ -83,9 +83,7 @@ def _views(
     sampler = build(SAMPLERS, config['sampler'], labels=data.train.labels, seed=seed, epochs=config['epochs'])
     if isinstance(data.train, Split) and config['bn'] == 'eval' and not preprocess.has_policies:
         return _views_once(context, model, preprocess, sampler, data.train)
-    loader = train_loader(
-        data.train, sampler, config['batch_size'], config['augmentation'], context.loader_workers, device=context.device
-    )
+    loader = train_loader(data.train, sampler, config['batch_size'], config['augmentation'], context.loader_workers)
     views: list[Tensor] = []
     labels: list[Tensor] = []
     for epoch in range(config['epochs']):
@@ -202,14 +200,7 @@ def _train_with_backbone(context: StageContext) -> Artifact:
     if isinstance(data.train, Split):
         loader = ResidentLoader(data.train, sampler, config['batch_size'], preprocess)
     else:
-        loader = train_loader(
-            data.train,
-            sampler,
-            config['batch_size'],
-            config['augmentation'],
-            context.loader_workers,
-            device=context.device,
-        )
+        loader = train_loader(data.train, sampler, config['batch_size'], config['augmentation'], context.loader_workers)
     optimizer = build_optimizer(model, config['optimizer'], fused=can_fuse(context.precision))
     still: list[Hook] = [StillBackbone()] if config['bn'] == 'eval' else []
     curve, checkpoints = _fit_head(context, model, loader, optimizer, config['epochs'], still)

@@ -78,7 +78,7 @@ def _seen_anew(context: StageContext, stage: Stage, split: Split | FileSplit) ->
     network = network_of(context, stage).eval()
     preprocess = BatchPreprocessor(context.data, augmentation, config['seed'], views=declared).to(context.device)
     sampler = InstanceBalanced(np.zeros(len(split), dtype=np.int64), config['seed'])
-    loader = train_loader(split, sampler, size, augmentation, workers, views=declared, device=context.device)
+    loader = train_loader(split, sampler, size, augmentation, workers, views=declared)
     with torch.no_grad():
         features = predict(network.backbone, preprocess, split, augmentation, workers)
         experts = network.head(features.to(context.device)).cpu()

@@ -121,7 +121,7 @@ def _loader(
     if isinstance(split, Split) and context.share.size == 1:
         return ResidentLoader(split, sampler, batch_size, model.data_preprocessor)
     return train_loader(
-        split, sampler, batch_size, augmentation, context.loader_workers, context.share, config['views'], context.device
+        split, sampler, batch_size, augmentation, context.loader_workers, context.share, config['views']
     )
 
 

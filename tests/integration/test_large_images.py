@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 
 from ltbench.benchmark import load_benchmark
-from ltbench.data import batches, load_data
 from ltbench.data import large as files
+from ltbench.data import load_data
 from ltbench.data.batches import BatchPreprocessor, Share, train_loader
 from ltbench.data.crops import PreparedImages, large_dataset, prepare_all
 from ltbench.data.download import RemoteFile
@@ -218,22 +218,6 @@ def test_prepared_images_are_decoded_once_and_seen_by_every_worker_alike(imagene
     one_by_one = large_dataset(data.train, augmentation, True)
     seen += [one_by_one.__getitems__([item])['images'] for item in SeededSampler(sampler)]
     assert torch.equal(seen[0], torch.cat(seen[1:]))
-
-
-def test_images_that_stay_on_the_device_are_loaded_as_others_are(imagenet, monkeypatch):
-    data = load_data({'type': 'ImageNetLT', 'root': str(imagenet), 'verify': False})
-    pairs = Paired(InstanceBalanced(data.train.labels, seed=3), ClassAware(data.train.labels, seed=4))
-    augmentation, loaded = {**AUGMENTATION, 'prepared': 40}, []
-    for stays in (True, False):
-        monkeypatch.setattr(batches, 'stays_on', lambda dataset, device, stays=stays: stays)
-        for share in (Share(), Share(1, 2)):
-            loader = train_loader(data.train, pairs, 6, augmentation, 1, share, device=torch.device('cpu'))
-            assert loader.num_workers == (0 if stays else 1)
-            loaded.append(list(loader))
-    for one, other in zip(loaded[0] + loaded[1], loaded[2] + loaded[3], strict=True):
-        assert torch.equal(one['labels'], other['labels'])
-        assert (one['images'].int() - other['images'].int()).abs().max() <= 6
-        assert (one['partners'][0].int() - other['partners'][0].int()).abs().max() <= 6
 
 
 def test_test_images_are_the_same_pixels_prepared_or_decoded(imagenet):

@@ -76,7 +76,7 @@ def _write_records(examples: list[dict[str, Any]]) -> list[Path]:
             record = {**example, 'method': name, 'run_seed': seed, 'fingerprint': f'{number * SEEDS + seed:064x}'}
             record['computation'] = f'{number:064x}'
             record['methods'] = [{'name': name, 'options': {}}]
-            record['metrics'] = metrics[random.integers(len(metrics))]  # whole: a record's scores are those of its classes
+            record['metrics'] = metrics[random.integers(len(metrics))]  # whole: scores are those of the classes
             path = record_path(SUITE, record)
             write_record(path, record)
             paths.append(path)
