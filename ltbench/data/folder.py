@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,8 @@ class FolderLT(LongTailData):
     Without a test folder, test images are held out of each class, chosen by ``split_seed``: ``test_per_class`` of them,
     but at most a third of the class, and at least one of two. A class of one image is trained on and not tested.
 
-    ``notes`` say what was held out, what else lies in the folder and is not used, and what was left out.
+    ``notes`` say what was held out, what else lies in the folder and is not used, what was left out, and how many test
+    images are trained on, too.
 
     Args:
         root: The folder, from here or from the data folder (``$LTBENCH_DATA``).
@@ -107,6 +109,8 @@ class FolderLT(LongTailData):
         counts = self._counts(sizes - held_out, profile, imbalance_factor, n_max)
         self.train = images.take(select(images.labels, counts, split_seed, skip=held_out.tolist()))
         self.mean, self.std = mean_and_std(self.train.images)
+        if shared := _in_both(self.train, self.test):
+            notes.append(f'{shared:,} of {len(self.test):,} test images are trained on, too: the same pixels')
         self.notes = tuple(f'folder {printable(self.root.absolute().name)}: {note}' for note in notes)
 
     def _read(self, part: ClassFolders, notes: list[str]) -> Split:
@@ -186,6 +190,12 @@ def _relabelled(split: Split, before: list[str], after: list[str]) -> Split:
     """The same images; labels that count the names ``before`` count those ``after``."""
     ranks = {name: rank for rank, name in enumerate(after)}
     return Split(split.images, np.array([ranks[name] for name in before], dtype=np.int64)[split.labels])
+
+
+def _in_both(train: Split, test: Split) -> int:
+    """How many test images have the pixels of a training image."""
+    trained_on = {sha256(image).digest() for image in train.images}
+    return sum(sha256(image).digest() in trained_on for image in test.images)
 
 
 def _reason(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import unicodedata
 
 import numpy as np
@@ -19,7 +20,7 @@ from ltbench.method import make_plan
 
 def make(root, classes=('ant', 'bee', 'cat'), images=12, size=8, kind='png'):
     """Class folders of random images; ``images`` is a number, or one number a class."""
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(list(root.name.encode()))  # a test folder has other images than that to train on
     counts = [images] * len(classes) if isinstance(images, int) else images
     for name, count in zip(classes, counts, strict=True):
         (root / name).mkdir(parents=True, exist_ok=True)
@@ -98,6 +99,16 @@ def test_of_unequal_classes_as_many_are_taken_as_the_profile_allows(tmp_path):
         FolderLT(str(tmp_path), image_size=2, imbalance_factor=100, n_max=90)
     with pytest.raises(UsageError, match='n_max 100 takes 46 images of class bee, which has 40'):
         FolderLT(str(tmp_path), image_size=2, imbalance_factor=10, n_max=100)
+
+
+def test_test_images_that_are_trained_on_are_counted(tmp_path):
+    make(tmp_path / 'train', images=6)
+    make(tmp_path / 'test', images=4)
+    assert not FolderLT(str(tmp_path), image_size=8).notes
+    for number, name in enumerate(['ant', 'bee', 'bee']):  # once under another label
+        shutil.copy(tmp_path / 'train' / 'ant' / f'{number:03d}.png', tmp_path / 'test' / name / f'copy{number}.png')
+    (note,) = FolderLT(str(tmp_path), image_size=8).notes
+    assert note.endswith(': 3 of 15 test images are trained on, too: the same pixels')
 
 
 def test_one_tree_is_split_by_the_seed_without_overlap(tmp_path):
