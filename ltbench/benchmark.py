@@ -1,4 +1,4 @@
-"""A benchmark: its file, with a preset and what a person changes, resolved."""
+"""A benchmark: its file, a preset and the user's changes, resolved."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from ltbench.config import private, read_config
 from ltbench.errors import UsageError, unknown
-from ltbench.fingerprint import LOCATION_KEYS, PROTOCOL_VERSION, fingerprint, wherever_it_lies
+from ltbench.fingerprint import LOCATION_KEYS, PROTOCOL_VERSION, fingerprint, without_location
 from ltbench.recipe import WORDS, augmentation_of, check_contents, shortened
 from ltbench.spec import as_typed, parse_specs
 
@@ -28,10 +28,10 @@ class Benchmark:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     has_validation: bool = False
     doc: str = ''
-    caveat: str = ''  # what every table of its results must say
+    caveat: str = ''  # shown with every table of its results
 
     def private(self) -> Benchmark:
-        """A copy that shares nothing that could be written into."""
+        """A deep copy, which can be modified safely."""
         return replace(self, **{name: private(getattr(self, name)) for name in (*SECTIONS, 'overrides')})
 
     def computes_as(self, other: Benchmark) -> bool:
@@ -42,7 +42,7 @@ class Benchmark:
     def setting(self) -> str:
         """The preset and what was changed by hand: rows with different settings never share a table.
 
-        Where the data lie is not part of it: what they hold tells tables apart, see :func:`table_of`.
+        The location of the data is not part of it; tables are identified by their contents, see :func:`table_of`.
         """
         tree = {'data': self.data, 'backbone': self.backbone, 'recipe': self.recipe}
         last = [leaf.rpartition('.')[2] for leaf in _paths(tree)]
@@ -52,14 +52,14 @@ class Benchmark:
         return f'{self.preset}, {changed}' if changed else self.preset
 
     def table(self, data: str) -> str:
-        """What its results on data of this fingerprint have in common, see :func:`table_of`."""
+        """The table of its results on data with this fingerprint, see :func:`table_of`."""
         if data not in self._tables:
             self._tables[data] = table_of(PROTOCOL_VERSION, data, self.backbone, self.recipe, self.has_validation)
         return self._tables[data]
 
     @cached_property
     def _tables(self) -> dict[str, str]:
-        """By data: thousands of runs ask for the same."""
+        """Cache by data: thousands of runs ask for the same."""
         return {}
 
     @property
@@ -67,9 +67,9 @@ class Benchmark:
         """What a user should know about what was changed by hand."""
         notes = []
         if 'recipe.batch_size' in self.overrides:
-            is_other = 'recipe.optimizer.lr' in self.overrides
+            is_lr_set = 'recipe.optimizer.lr' in self.overrides
             size, lr = self.recipe['batch_size'], self.recipe['optimizer']['lr']
-            kept = '' if is_other else ' as before; --scale-lr scales it along'
+            kept = '' if is_lr_set else ' as before; --scale-lr scales it along'
             notes.append(f'{self.name}: batch size {size}, learning rate {lr:g}{kept}')
         crop, prepared = (self.recipe['augmentation'].get(name) for name in ('random_resized_crop', 'prepared'))
         if prepared is not None and prepared < crop:
@@ -97,16 +97,16 @@ class Benchmark:
 def table_of(
     protocol: int, data: str, backbone: Mapping[str, Any], recipe: Mapping[str, Any], has_validation: bool = False
 ) -> str:
-    """16 hex digits that all rows of a table share: what was computed before a method changed anything.
+    """16 hex digits that all rows of a table share: a hash of all that results depend on before a method is applied.
 
     Args:
         protocol: Version of the computation.
-        data: Fingerprint of the images and labels, wherever they lie and however the folder is called.
+        data: Fingerprint of the images and labels, which does not depend on their location.
         backbone: Of the resolved benchmark.
         recipe: Likewise.
         has_validation: Whether values are chosen on a validation part of the data.
     """
-    content = {'protocol': protocol, 'data': data, 'backbone': wherever_it_lies(backbone), 'recipe': recipe}
+    content = {'protocol': protocol, 'data': data, 'backbone': without_location(backbone), 'recipe': recipe}
     return fingerprint(content | ({'has_validation': True} if has_validation else {}))[:16]
 
 
@@ -135,8 +135,8 @@ def load_benchmark(
     name = Path(specs[0].name).stem
     if 'version' in contents:
         raise UsageError(
-            f'benchmark {name} has an entry version; remove it: results are told apart by what they were made from '
-            '(data, backbone and recipe), so versions are no longer needed'
+            f'benchmark {name} has an entry version; remove it: results are identified by their data, '
+            'backbone and recipe, so versions are no longer needed'
         )
     check_contents(contents, name)
     tree = {section: contents[section] for section in SECTIONS}
@@ -151,7 +151,7 @@ def load_benchmark(
     for path, value in {**_given(tree, specs[0].options, name), **_given(tree, overrides or {}, name)}.items():
         if _get(tree, path) != value:
             replaced[path] = _set(tree, path, value)
-            if path != 'data.imbalance_factor':  # has a column of its own in every table
+            if path != 'data.imbalance_factor':  # every table has a column for it
                 changed[path] = value
     check_contents({**contents, **tree}, name)
     for path, (old, new) in replaced.items():
@@ -161,7 +161,7 @@ def load_benchmark(
     try:
         fingerprint(tree)
     except (TypeError, ValueError, RecursionError) as error:
-        raise UsageError(f'benchmark {name} holds something else than plain finite data: {error}') from error
+        raise UsageError(f'benchmark {name} must hold only plain finite data: {error}') from error
     return Benchmark(
         name,
         preset or 'paper',
@@ -175,9 +175,9 @@ def load_benchmark(
 
 def _scale_lr(recipe: dict[str, Any], published: Mapping[str, Any], changed: dict[str, Any]) -> None:
     if 'recipe.batch_size' not in changed:
-        raise UsageError('the learning rate is scaled with the batch size, and that is not changed: -o batch_size=...')
+        raise UsageError('the learning rate is scaled with the batch size, which is not changed: -o batch_size=...')
     if 'recipe.optimizer.lr' in changed:
-        raise UsageError('give the learning rate or let it be scaled with the batch size, not both')
+        raise UsageError('set the learning rate or scale it with the batch size, not both')
     recipe['optimizer']['lr'] *= recipe['batch_size'] / published['batch_size']
     changed['recipe.optimizer.lr'] = recipe['optimizer']['lr']
 
@@ -186,14 +186,14 @@ def _merge(tree: dict[str, Any], changes: Mapping[str, Any], where: str, path: s
     for key, value in changes.items():
         if isinstance(value, Mapping) and isinstance(tree.get(key), dict) and 'type' not in value:
             _merge(tree[key], value, where, f'{path}.{key}')
-        elif key in tree or path == '.recipe.augmentation':  # all of its entries are optional, and it is checked whole
+        elif key in tree or path == '.recipe.augmentation':  # all its entries are optional; it is checked as a whole
             tree[key] = value
         else:
             raise unknown(f'key in {where}', key, tree)
 
 
 def _paths(tree: Mapping[str, Any], prefix: str = '') -> Iterator[str]:
-    """Also of entries that are dicts: a whole one can be set."""
+    """Paths of all entries, also of dicts, which can be set as a whole."""
     for key, value in tree.items():
         yield prefix + key
         if isinstance(value, Mapping):
@@ -201,7 +201,7 @@ def _paths(tree: Mapping[str, Any], prefix: str = '') -> Iterator[str]:
 
 
 def _given(tree: Mapping[str, Any], options: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Options by the whole paths of their entries; UsageError where two give one entry different values."""
+    """Options by the full paths of their entries; UsageError if two set one entry to different values."""
     found: dict[str, Any] = {}
     for key, value in options.items():
         path = _full_path(tree, key, name)
@@ -235,7 +235,7 @@ def _get(tree: Any, path: str) -> Any:
 
 
 def _set(tree: dict[str, Any], path: str, value: Any) -> tuple[Any, Any]:
-    """Put a value in its place; returns what was there and what is there now."""
+    """Set a value; return the old one and the new one."""
     *parents, last = path.split('.')
     for key in parents:
         tree = tree[key]
@@ -247,7 +247,7 @@ def _set(tree: dict[str, Any], path: str, value: Any) -> tuple[Any, Any]:
 
 
 def _refuse_another_kind(path: str, old: Any, value: Any, name: str) -> None:
-    """What no type is declared for is of the kind that the benchmark's file has."""
+    """Refuse a value of another type than in the benchmark's file; for entries without a declared type."""
     kinds = [float if type(item) is int else tuple if type(item) is list else type(item) for item in (old, value)]
     if old is not None and value is not None and kinds[0] is not kinds[1]:
         kind = WORDS.get(kinds[0], kinds[0].__name__)

@@ -1,4 +1,4 @@
-"""Claims: the right of one process to make one artifact, told from files alone."""
+"""Claims: the right of one process to make one artifact, kept in files only."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ltbench.sealed import contents_of, explained
+from ltbench.sealed import contents_of, explained, temporary
 
 HEARTBEAT_SECONDS = 5.0
 CLAIM_EXPIRES_SECONDS = 60.0
 UNHEARD_SECONDS = 40.0
-"""After so long without a renewal that reached the disk, an owner gives up, before anybody else may take over."""
+"""An owner gives up so long after its last renewal on disk, before another process may take over."""
 TRIES = 20
-"""To claim in a folder that others, who have finished, are removing."""
+"""To claim in a folder that other processes, which have finished, are removing."""
 
 
 class Claim:
     """The right to make one artifact.
 
-    Claims are numbered files and the highest number holds. A claim whose owner has let go, is dead or has not been
-    heard of for a minute is overtaken by creating the next number, which only one process can do. The owner renews its
-    file's time stamp and notices when it has been overtaken, or when its renewals no longer reach the disk.
+    Claims are numbered files and the highest number is valid. If its owner has released it, is dead or has not renewed
+    it for a minute, another process takes over by creating the next number, which only one process can do. The owner
+    renews its file's time stamp and notices if another has taken over, or if its renewals do not reach the disk.
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,7 +49,7 @@ class Claim:
                 path = work / f'claim.{int(last.suffix[1:]) + 1 if last else 1}'
                 try:
                     with path.open('x', encoding='utf-8') as file:
-                        file.write(json.dumps({**_own_process(), 'state': 'held'}))
+                        file.write(json.dumps({**own_process(), 'state': 'held'}))
                 except FileExistsError:
                     return None
                 except FileNotFoundError:  # whoever has just finished removed the folder
@@ -58,7 +58,7 @@ class Claim:
         return None
 
     def keep_alive(self, lost: Callable[[], None]) -> None:
-        """Renew the claim in the background; ``lost`` is called once if another has, or soon may have, overtaken it."""
+        """Renew the claim in the background; ``lost`` is called once if another process has taken over, or soon may."""
 
         def beat() -> None:
             renewed = time.monotonic()
@@ -66,10 +66,10 @@ class Claim:
                 try:
                     held = self.is_held()
                     renewed = time.monotonic()
-                except OSError:  # of the disk, which may recover
+                except OSError:  # a disk error, which may pass
                     held = time.monotonic() - renewed < UNHEARD_SECONDS
                 if not held:
-                    if not self._stop.is_set():  # let go while we looked: whatever holds it now is none of our business
+                    if not self._stop.is_set():  # released meanwhile: it does not matter who holds it now
                         lost()
                     return
 
@@ -85,14 +85,14 @@ class Claim:
         return _last_claim(self.path.parent) == self.path
 
     def release(self) -> None:
-        """Let go, so that the next process need not wait."""
+        """Release the claim, so that the next process need not wait."""
         self._stop.set()
         if self.path.exists():
             self.path.write_text(json.dumps({'state': 'released'}), encoding='utf-8')
 
 
 def claim_owner(work: Path) -> dict[str, Any] | None:
-    """Host and pid of whoever makes an artifact right now; None if nobody does."""
+    """Host and pid of the process that makes an artifact now; None if none does."""
     last = _last_claim(work)
     return _read_owner(last) if last is not None and _is_held(last) else None
 
@@ -107,7 +107,7 @@ def _last_claim(work: Path) -> Path | None:
 
 
 def _read_owner(path: Path) -> dict[str, Any]:
-    """What a claim says; nothing while it is being written, and of a damaged one: it is judged by its age then."""
+    """The content of a claim; empty while it is being written or if it is damaged: then only its age counts."""
     try:
         owner = json.loads(contents_of(path))
     except (OSError, ValueError, RecursionError):
@@ -117,24 +117,24 @@ def _read_owner(path: Path) -> dict[str, Any]:
 
 def _is_held(path: Path) -> bool:
     owner = _read_owner(path)
-    if owner.get('state') == 'released' or _is_dead(owner):
+    if owner.get('state') == 'released' or is_dead(owner):
         return False
     try:
-        # a time stamp far in the future is as dead as an old one: the clock has been set back since
+        # a time stamp far in the future is as invalid as an old one: the clock was set back later
         return abs(_file_clock(path.parent) - path.lstat().st_mtime) < CLAIM_EXPIRES_SECONDS
     except FileNotFoundError:
         return False
 
 
 def _file_clock(folder: Path) -> float:
-    """The file system's idea of now: this machine's clock may differ from the one that stamps the claims."""
-    probe = folder / f'.clock.{uuid.uuid4().hex[:8]}'
+    """The present time of the file system: this machine's clock may differ from the one that stamps the claims."""
+    probe = temporary(folder / 'clock')
     try:
         probe.touch()
         return probe.stat().st_mtime
     except FileNotFoundError:
         raise
-    except OSError:  # it can only be looked at, or is full: this machine's clock has to do
+    except OSError:  # read-only or full: use this machine's clock
         return time.time()
     finally:
         with suppress(OSError):
@@ -144,43 +144,33 @@ def _file_clock(folder: Path) -> float:
 # ---------------------------------------------------------------------------------------------- processes
 
 
-def _own_process() -> dict[str, Any]:
+def own_process() -> dict[str, Any]:
+    """What identifies this process to :func:`is_dead`, also in another process on a shared disk."""
     pid = os.getpid()
     return {'host': socket.gethostname(), 'machine': _machine(), 'pid': pid, 'began': _beginning(pid)}
 
 
 @cache
 def _machine() -> str:
-    """This boot of this machine and its space of process numbers: containers share a host's name, not its numbers."""
+    """This boot of this machine and its process namespace: containers share a host's name, not its process numbers."""
     try:
         boot = Path('/proc/sys/kernel/random/boot_id').read_text(encoding='ascii').strip()
         return f'{boot} {Path("/proc/self/ns/pid").readlink()}'
-    except OSError:  # not Linux: claims are judged by their age alone
+    except OSError:  # not Linux: only the age of claims counts
         return uuid.uuid4().hex
 
 
 def _beginning(pid: int) -> str:
-    """When a process began, in ticks since the boot; its number alone may be another's by now. '' if it is no more."""
+    """Start of a process in ticks since the boot, as process numbers are used again; '' if the process has ended."""
     try:
         state, *rest = Path(f'/proc/{pid}/stat').read_text(encoding='utf-8').rpartition(')')[2].split()
     except OSError:
         return ''
-    return '' if state == 'Z' else rest[18]  # a killed child that nobody has waited for yet is no more
+    return '' if state == 'Z' else rest[18]  # a killed child that is not reaped yet has ended
 
 
-def is_alive(pid: int) -> bool:
-    """Whether a process of this machine still runs."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return _beginning(pid) != '' or not Path('/proc/self/stat').exists()
-
-
-def _is_dead(owner: dict[str, Any]) -> bool:
-    """Whether the owner of a claim is a process of this very machine that has ended."""
+def is_dead(owner: dict[str, Any]) -> bool:
+    """Whether a process, given by :func:`own_process`, was one of this very machine and has ended."""
     if owner.get('machine') != _machine() or not isinstance(owner.get('pid'), int):
         return False
     return _beginning(owner['pid']) != owner.get('began')

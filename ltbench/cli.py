@@ -16,15 +16,15 @@ from ltbench.errors import EXIT_FAILED, LTBenchError, UsageError
 if TYPE_CHECKING:
     from ltbench.grid.selection import Selection
 
-OF_THE_DISK = (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EMFILE)
-"""Errors of files that somebody else has to mend, wherever they are met."""
+FILE_ERRORS = (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EMFILE)
+"""File errors that the user or an administrator has to fix: shown as one line, wherever they occur."""
 
 app = typer.Typer(
-    help='Train long-tailed recognition methods x benchmarks x seeds, and re-make every number with one command.',
+    help='Train long-tailed recognition methods x benchmarks x seeds, and reproduce every number with one command.',
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # boxes leave 20 of 80 columns to what is said, and cut it there
+    rich_markup_mode=None,  # boxes leave only 20 of 80 columns for the text, and cut it
     context_settings={'help_option_names': ['-h', '--help']},
 )
 data_app = typer.Typer(
@@ -32,7 +32,7 @@ data_app = typer.Typer(
 )
 app.add_typer(data_app, name='data')
 store_app = typer.Typer(
-    help='Look at what was trained: list, verify, clean up.', no_args_is_help=True, rich_markup_mode=None
+    help='Manage what was trained: list, verify, clean up.', no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(store_app, name='store')
 
@@ -77,16 +77,16 @@ SkipRecorded = Annotated[
     bool,
     typer.Option(
         '--skip-recorded',
-        help='Leave runs alone that have a record, whatever the store has: for grids '
-        'that several machines share through their results.',
+        help='Skip runs that already have a record, even if their artifacts are not in this store. For machines that '
+        'share results but no store.',
     ),
 ]
 SkipMissing = Annotated[
-    bool, typer.Option('--skip-missing', help='Leave out benchmarks whose data are not here, and say which.')
+    bool, typer.Option('--skip-missing', help='Skip benchmarks whose data are missing, and list them.')
 ]
-Figures = Annotated[bool, typer.Option('--figures/--no-figures', help='Draw, or only make the tables.')]
+Figures = Annotated[bool, typer.Option('--figures/--no-figures', help='Draw figures, or make only the tables.')]
 Plugins = Annotated[
-    list[str] | None, typer.Option('--plugin', metavar='FILE', help='A file with a method of yours; may be repeated.')
+    list[str] | None, typer.Option('--plugin', metavar='FILE', help='A file with your method; may be repeated.')
 ]
 
 
@@ -108,7 +108,7 @@ def about(
     try:
         Path.cwd()
     except FileNotFoundError:
-        raise UsageError('the working directory is gone: cd into one that is there') from None
+        raise UsageError('the working directory no longer exists: cd into another one') from None
 
 
 @app.command()
@@ -123,22 +123,19 @@ def run(
     scale_lr: ScaleLR = False,
     executor: Annotated[
         str,
-        typer.Option(
-            metavar='NAME', help='Who carries the stages out: local, ray (a Ray cluster) or slurm (Slurm jobs).'
-        ),
+        typer.Option(metavar='NAME', help='Where stages run: local, ray (a Ray cluster) or slurm (Slurm jobs).'),
     ] = 'local',
     workers: Annotated[
         int | None,
-        typer.Option(min=1, metavar='N', help='Stages at once; default: one a GPU, or one a core without GPUs.'),
+        typer.Option(min=1, metavar='N', help='Stages at once; default: one per GPU, or one per core without GPUs.'),
     ] = None,
     timeout: Annotated[
-        float | None, typer.Option(metavar='MINUTES', min=0, help='End a stage that takes longer, as failed.')
+        float | None,
+        typer.Option(metavar='MINUTES', min=0, help='Stop a stage that takes longer, and mark it as failed.'),
     ] = None,
     gpus_per_stage: Annotated[
         float | None,
-        typer.Option(
-            min=0, max=1, metavar='SHARE', help='With --executor ray: share of a GPU that a stage takes; default: 1.'
-        ),
+        typer.Option(min=0, max=1, metavar='SHARE', help='With --executor ray: share of a GPU per stage; default: 1.'),
     ] = None,
     slurm: Annotated[
         list[str] | None,
@@ -156,13 +153,15 @@ def run(
         typer.Option(
             min=1,
             metavar='EPOCHS',
-            help='Also score the network on the way, for training curves; default: after the last epoch alone.',
+            help='Also evaluate every N epochs, for training curves. Default: only after the last epoch.',
         ),
     ] = None,
     skip_recorded: SkipRecorded = False,
     skip_missing: SkipMissing = False,
     figures: Figures = True,
-    dry_run: Annotated[bool, typer.Option('--dry-run', help='Show what would be trained and what is found.')] = False,
+    dry_run: Annotated[
+        bool, typer.Option('--dry-run', help='Show what would be trained, and what is in the store.')
+    ] = False,
 ) -> None:
     """Plan, train what is missing, record, report."""
     from ltbench.grid.selection import Execution, Selection, check_names
@@ -188,11 +187,11 @@ def run(
         return
     question = None
     if executor == 'local' and not (plugin or track or eval_every):
-        question = _answered(selection, figures)
+        question = _show_if_cached(selection, figures)
     if executor == 'local':
         from ltbench.grid.executors.fork_server import fork_server
 
-        fork_server()  # imports torch while we do
+        fork_server()  # imports torch at the same time as this process
     from ltbench.console import meanwhile
 
     with meanwhile('importing torch'):
@@ -201,35 +200,36 @@ def run(
     raise typer.Exit(carry_out(selection, execution, question).code)
 
 
-@app.command(short_help='Score predictions that others made.')
+@app.command(short_help='Score predictions made outside ltbench.')
 def score(
     file: Annotated[
         Path, typer.Argument(metavar='FILE', help='Logits or predicted classes of the test images: .npz, .npy or .csv.')
     ],
     benchmark: Annotated[str, OF_ONE_BENCHMARK],
-    name: Annotated[str, typer.Option(metavar='TEXT', help='What the method is called.')],
+    name: Annotated[str, typer.Option(metavar='TEXT', help='Name of the method.')],
     seed: Annotated[int, typer.Option(min=0, metavar='N', help='Seed of its training.')] = 0,
     claim: Annotated[
         list[str] | None,
         typer.Option(
-            metavar='KEY=VALUE', help='What is said of the training: epochs=200, url=https://...; may be repeated.'
+            metavar='KEY=VALUE',
+            help='A fact about the training, stored unchecked: epochs=200, url=https://...; may be repeated.',
         ),
     ] = None,
     suite: Annotated[str, typer.Option(help='Suite that the record goes to.')] = 'submitted',
     preset: Preset = None,
 ) -> None:
-    """Score what others trained: their predictions become a record with a mark and a table of its own.
+    """Score networks trained elsewhere: their predictions become a record, marked as submitted, in a separate table.
 
-    `.npy`: logits [N, C] or classes [N]. `.npz`: `logits` or `predictions`, perhaps `labels` and `names`. `.csv`: a
-    header with `prediction`, or `0` to `C-1` for the logits; perhaps `label` and `name`. Rows are in the order of the
-    test images, or have their names.
+    `.npy`: logits [N, C] or classes [N]. `.npz`: `logits` or `predictions`, optionally `labels` and `names`. `.csv`: a
+    header with `prediction`, or `0` to `C-1` for the logits; optionally `label` and `name`. Rows are in the order
+    of the test images, or have their names.
     """
     from ltbench import plugins
     from ltbench.benchmark import load_benchmark
     from ltbench.spec import parse_assignments
     from ltbench.verbs.score import score as score_file
 
-    plugins.load()  # those of $LTBENCH_PLUGINS may have the data set
+    plugins.load()  # plug-ins in $LTBENCH_PLUGINS may define the data set
     score_file(file, load_benchmark(benchmark, preset), name, seed, parse_assignments(claim or ()), suite)
 
 
@@ -256,18 +256,20 @@ def evaluate(
         str | None,
         typer.Option(
             metavar='NUMBERS',
-            help="What its pixels (0 to 1) were normalised by: 0.49,0.48,0.45; default: the source's.",
+            help="Channel means used in its training (pixels 0 to 1): 0.49,0.48,0.45; default: the source's.",
         ),
     ] = None,
-    std: Annotated[str | None, typer.Option(metavar='NUMBERS', help='Likewise, with --mean.')] = None,
+    std: Annotated[
+        str | None, typer.Option(metavar='NUMBERS', help='Channel standard deviations; needs --mean.')
+    ] = None,
     suite: Annotated[
         str | None, typer.Option(help='Suite that the record of a checkpoint goes to; default: imported.')
     ] = None,
     everything: Annotated[
-        bool, typer.Option('--all', help='Add to all records what there was not when they were written.')
+        bool, typer.Option('--all', help='Add newer metrics and lost predictions to all records, from stored logits.')
     ] = False,
     predictions: Annotated[
-        bool, typer.Option('--predictions', help='Show what the run took its test images for, the surest mistakes.')
+        bool, typer.Option('--predictions', help="Show the run's most confident wrong predictions.")
     ] = False,
     table: Annotated[
         Path | None, typer.Option('--csv', metavar='FILE', help='With --predictions: write all test images to a file.')
@@ -277,28 +279,30 @@ def evaluate(
 
     `ltbench eval RUN` compares what it computes with the record; the exit code is 1 if they differ.
 
-    `ltbench eval RUN --predictions` shows its surest mistakes: true and predicted class with their probabilities.
+    `ltbench eval RUN --predictions` shows its most confident wrong predictions: true and predicted class
+    with their probabilities.
 
     `ltbench eval --checkpoint FILE --from SOURCE -b BENCHMARK` follows the same protocol and records the score as
     imported.
 
-    `ltbench eval --all` adds to all records what their stored logits tell and they do not hold yet: newer metrics, and
-    predictions.
+    `ltbench eval --all` adds newer metrics and missing predictions to all records, computed from their stored logits.
     """
     needed = {'--checkpoint': checkpoint, '--from': source, '-b': benchmark}
     given = needed | {'--preset': preset, '-o': option, '--mean': mean, '--std': std, '--suite': suite}
     extra = [name for name, value in given.items() if value]
     if table is not None and not predictions:
-        raise UsageError('--csv is of --predictions: ltbench eval RUN --predictions --csv FILE')
+        raise UsageError('--csv needs --predictions: ltbench eval RUN --predictions --csv FILE')
     if everything:
         if run is not None or extra or predictions:
-            raise UsageError('--all is of all records: give nothing beside it')
+            raise UsageError('--all takes no other argument')
         from ltbench.verbs.eval import complete_records
 
         raise typer.Exit(complete_records())
     if run is not None:
         if extra:
-            raise UsageError(f'{", ".join(extra)} belong to a checkpoint, not to the recorded run {run!r}; give one')
+            raise UsageError(
+                f'{", ".join(extra)} belong to a checkpoint, not to the recorded run {run!r}; give only one of them'
+            )
         if predictions:
             from ltbench.verbs.mistakes import show_predictions
 
@@ -308,7 +312,7 @@ def evaluate(
 
         raise typer.Exit(show_rescored(run))
     if predictions:
-        raise UsageError('--predictions is of a recorded run: ltbench eval RUN --predictions')
+        raise UsageError('--predictions needs a recorded RUN: ltbench eval RUN --predictions')
     if checkpoint is None or source is None or benchmark is None:
         missing = [name for name, value in needed.items() if value is None]
         raise UsageError(
@@ -318,7 +322,7 @@ def evaluate(
             'or --checkpoint FILE --from SOURCE -b BENCHMARK'
         )
     if (mean is None) != (std is None):
-        raise UsageError('--mean and --std belong together: give both, or none for those of the source')
+        raise UsageError('--mean and --std belong together: give both, or neither to use those of the source')
     from ltbench.spec import parse_assignments, parse_numbers
 
     pixels = (
@@ -328,7 +332,7 @@ def evaluate(
     from ltbench.benchmark import load_benchmark
     from ltbench.verbs.imported import score_checkpoint
 
-    plugins.load()  # those of $LTBENCH_PLUGINS may have the data set or the network
+    plugins.load()  # plug-ins in $LTBENCH_PLUGINS may define the data set or the network
     chosen = load_benchmark(benchmark, preset, parse_assignments(option or ()))
     for line in score_checkpoint(checkpoint, source, chosen, suite or 'imported', pixels):
         typer.echo(line)
@@ -358,16 +362,16 @@ def report(
         typer.Option(metavar='METHOD.OPTION', help='Also compare the values of an option; may be repeated.'),
     ] = None,
     leave_out: Annotated[
-        bool, typer.Option('--leave-out', help='Leave out records that are not valid or in conflict, and say which.')
+        bool, typer.Option('--leave-out', help='Leave out invalid or conflicting records, and list them.')
     ] = False,
     strict: Annotated[
-        bool, typer.Option('--strict', help='Refuse tables whose runs are of several environments, and left-out files.')
+        bool, typer.Option('--strict', help='Fail if a table mixes environments or a file was left out.')
     ] = False,
     into: Annotated[
         Path | None,
         typer.Option(
             metavar='FILE',
-            help='Also put figure and short table between <!-- ltbench SUITE/TABLE --> and <!-- /ltbench --> of a '
+            help='Also insert figure and short table between <!-- ltbench SUITE/TABLE --> and <!-- /ltbench --> of a '
             'Markdown file.',
         ),
     ] = None,
@@ -379,7 +383,7 @@ def report(
         str,
         typer.Option(
             metavar='METHOD,...',
-            help='Methods that figures show, in order; with erm, also what compares with it; default: all.',
+            help='Methods that figures show, in order; include erm to compare with it; default: all.',
         ),
     ] = '',
 ) -> None:
@@ -394,7 +398,7 @@ def report(
         console.print(printable(path), highlight=False, soft_wrap=True)
 
 
-@app.command(short_help='Show where every run stands, and why.')
+@app.command(short_help='Show the state of every run, and why.')
 def status(
     suite: SuiteName = None,
     benchmark: Benchmarks = None,
@@ -406,8 +410,8 @@ def status(
     scale_lr: ScaleLR = False,
     skip_recorded: SkipRecorded = False,
     skip_missing: SkipMissing = False,
-    watch: Annotated[bool, typer.Option('--watch', help='Draw it again every two seconds.')] = False,
-    as_json: Annotated[bool, typer.Option('--json', help='For programs.')] = False,
+    watch: Annotated[bool, typer.Option('--watch', help='Refresh every two seconds.')] = False,
+    as_json: Annotated[bool, typer.Option('--json', help='Print JSON, for programs.')] = False,
 ) -> None:
     """Show which runs are done, recorded, running, pending, stale, blocked or failed, with reasons."""
     from ltbench.console import machine_output
@@ -428,16 +432,16 @@ def status(
 @app.command('ls', short_help='List methods, benchmarks, suites, figures or runs.')
 def ls(
     what: Annotated[str, typer.Argument(metavar='methods|benchmarks|suites|figures|runs')],
-    suite: Annotated[str | None, typer.Argument(metavar='SUITE', help='Of runs: those of one suite.')] = None,
+    suite: Annotated[str | None, typer.Argument(metavar='SUITE', help='For runs: only those of one suite.')] = None,
     benchmark: Annotated[
-        list[str] | None, typer.Option('-b', '--benchmark', help='Of runs: NAME, or a pattern like "cifar*".')
+        list[str] | None, typer.Option('-b', '--benchmark', help='For runs: NAME, or a pattern like "cifar*".')
     ] = None,
     method: Annotated[
-        list[str] | None, typer.Option('-m', '--method', help='Of runs: as recorded, or a pattern like "nbn*".')
+        list[str] | None, typer.Option('-m', '--method', help='For runs: as recorded, or a pattern like "nbn*".')
     ] = None,
     seeds: Seeds = None,
     plugin: Plugins = None,
-    as_json: Annotated[bool, typer.Option('--json', help='For programs; all there is to know.')] = False,
+    as_json: Annotated[bool, typer.Option('--json', help='Print JSON with all details, for programs.')] = False,
 ) -> None:
     """List methods, benchmarks, suites, kinds of figures or recorded runs, one line each."""
     from ltbench.console import machine_output
@@ -454,10 +458,10 @@ def ls(
 def show(
     name: Annotated[str, typer.Argument(metavar='NAME', help='A method (also NAME+NAME), a benchmark or a suite.')],
     benchmark: Annotated[
-        str, typer.Option('-b', '--benchmark', help="On which a method's plan is compared with erm's.")
+        str, typer.Option('-b', '--benchmark', help="Benchmark on which a method's plan is compared with erm's.")
     ] = 'digits_lt',
     plugin: Plugins = None,
-    as_json: Annotated[bool, typer.Option('--json', help='For programs.')] = False,
+    as_json: Annotated[bool, typer.Option('--json', help='Print JSON, for programs.')] = False,
 ) -> None:
     """Show one method (paper, options, plan against erm, recorded results), benchmark or suite."""
     from ltbench.console import machine_output
@@ -482,12 +486,12 @@ def check(
 def bench(
     part: Annotated[str, typer.Argument(metavar='train|data|views|large|stage2|grid|start|report')],
     out: Annotated[Path | None, typer.Option(help='Also write the result to this JSON file.')] = None,
-    rounds: Annotated[int, typer.Option(help='Turns of each side, 5 or more.')] = 7,
+    rounds: Annotated[int, typer.Option(help='Measurements of each side, at least 5.')] = 7,
     threads: Annotated[
-        int | None, typer.Option(min=1, help='Of train, stage2 and grid, on both sides; default: 1, as a stage has.')
+        int | None, typer.Option(min=1, help='For train, stage2 and grid, on both sides; default: 1, as in a stage.')
     ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar='resnet32|digits', help='Of train; default: one after the other.')
+        str | None, typer.Option(metavar='resnet32|digits', help='For train; default: both, one after the other.')
     ] = None,
 ) -> None:
     """Measure this machine: our path against its reference, alternating in one run."""
@@ -519,7 +523,7 @@ def data_ls() -> None:
 
 @data_app.command('get', short_help='Download what is missing or damaged, and check it.')
 def data_get(benchmark: Annotated[str, typer.Argument(help='Name of a benchmark.')]) -> None:
-    """Download what is missing or damaged, from where it was cut, and check it; or say what to put where."""
+    """Download missing or damaged files, resuming partial ones, and check them; or say which files to put where."""
     from ltbench.verbs.data import get_data
 
     raise typer.Exit(get_data(benchmark))
@@ -539,13 +543,13 @@ def data_prepare(
     side: Annotated[
         int | None,
         typer.Option(
-            min=1, max=4096, metavar='PIXELS', help="Shorter side; default: the recipe's of test images, 256."
+            min=1, max=4096, metavar='PIXELS', help='Shorter side; default: that of test images in the recipe, 256.'
         ),
     ] = None,
 ) -> None:
     """Decode large images once into files of raw pixels, on which `ltbench run -o prepared=256` trains.
 
-    That run prepares what is not there yet, too. A preparation that was cut off goes on from where it was.
+    That run also prepares what is missing. An interrupted preparation resumes where it stopped.
     """
     from ltbench.verbs.data import prepare_data
 
@@ -554,7 +558,7 @@ def data_prepare(
 
 @store_app.command('ls', short_help='List the artifacts.')
 def store_ls() -> None:
-    """List the artifacts: kind, size, age, and how many records rest on each."""
+    """List the artifacts: kind, size, age, and how many records use each."""
     from ltbench.verbs.store import show_store
 
     show_store()
@@ -568,22 +572,22 @@ def store_verify() -> None:
     raise typer.Exit(verify_store())
 
 
-@store_app.command('gc', short_help='Remove artifacts that no record rests on.')
+@store_app.command('gc', short_help='Remove artifacts that no record uses.')
 def store_gc(
-    days: Annotated[float, typer.Option(min=0, help='Keep what is younger.')] = 7.0,
-    yes: Annotated[bool, typer.Option('--yes', help='Do not ask.')] = False,
+    days: Annotated[float, typer.Option(min=0, help='Keep what is younger than this.')] = 7.0,
+    yes: Annotated[bool, typer.Option('--yes', help='Do not ask for confirmation.')] = False,
 ) -> None:
-    """Remove artifacts that no record rests on, and what interrupted work left."""
+    """Remove artifacts that no record uses, and leftovers of interrupted work."""
     from ltbench.verbs.store import clean_store
 
     clean_store(days, yes)
 
 
 def main() -> None:
-    """Entry of the console script: errors a user can mend are one line, everything else is a traceback."""
+    """Entry of the console script: errors that a user can fix are one line, everything else is a traceback."""
     from ltbench.console import say, tolerant_streams
 
-    # much is made, little of it is garbage: of 10,000 records each look takes a second
+    # many objects, little garbage: with 10,000 records each collection takes a second
     gc.set_threshold(100_000, 50, 50)
     with tolerant_streams() as lost:
         code: object = 0
@@ -598,25 +602,25 @@ def main() -> None:
         except SystemExit as end:
             code = end.code
         if not code and (reason := lost()):
-            say(f'ltbench: standard output could not take all that was to be shown: {reason}')
+            say(f'ltbench: could not write everything to standard output: {reason}')
             code = EXIT_FAILED
     sys.exit(code)  # type: ignore[arg-type]
 
 
 def _run_app() -> None:
-    """Run a verb; what the operating system does not let us do with a file is one line, wherever it is met."""
+    """Run a verb; a file operation that the operating system refuses is one line, wherever it occurs."""
     try:
         app()
     except OSError as error:
-        if error.errno not in OF_THE_DISK or error.filename is None:
+        if error.errno not in FILE_ERRORS or error.filename is None:
             raise
         from ltbench.sealed import unreadable
 
         raise unreadable(Path(error.filename), error) from error
 
 
-def _answered(selection: Selection, figures: bool) -> str | None:
-    """The question that a selection is, to be answered; where nothing has changed since it was, the answer and end."""
+def _show_if_cached(selection: Selection, figures: bool) -> str | None:
+    """Show the cached output of a selection and exit, if nothing has changed since; else return its cache key."""
     from ltbench.console import make_console
     from ltbench.grid.answer import Answers, question_of, show
     from ltbench.store import Store

@@ -33,7 +33,7 @@ def config_names(kind: str) -> list[str]:
 def read_config(kind: str, name: str) -> tuple[dict[str, Any], str]:
     """The contents and the docstring of ``configs/KIND/NAME.py``, or of a file given by its path.
 
-    Its ``_base_`` may be the name of one of ours, as in ``_base_ = 'folder_lt'``, beside paths from the file itself.
+    Its ``_base_`` is a path relative to the file, or the name of a built-in config, as in ``_base_ = 'folder_lt'``.
 
     Raises:
         UsageError: If there is no such file (with near misses), or it does not load.
@@ -63,10 +63,10 @@ def read_config(kind: str, name: str) -> tuple[dict[str, Any], str]:
 def _why_not(path: Path, text: str, error: Exception) -> str:
     """Why a file does not load, and what to do about it where that is known."""
     if 'register_module' in text:
-        return f'{path} is no config, it holds a method: --plugin {path} -m NAME'
+        return f'{path} is not a config but a method: --plugin {path} -m NAME'
     if isinstance(error, OSError) and error.errno is not None and error.filename is None:
         return f'{path} cannot be loaded, as no temporary file can be written: {error}'
-    reason = str(error) or 'it gives no reason; a config cannot call what it imports'
+    reason = str(error) or 'no reason given; a config cannot call what it imports'
     return f'{path} does not load: {type(error).__name__}: {reason}'
 
 
@@ -80,7 +80,7 @@ def _base_by_name(tree: ast.Module) -> ast.Assign | None:
 
 
 def _on_top_of(kind: str, line: ast.Assign, text: str, path: Path) -> dict[str, Any]:
-    """The contents of ``text`` on top of those that its ``line`` names."""
+    """The contents of ``text``, merged into those of the config that its ``line`` names."""
     from mmengine.config import Config
 
     base = ast.literal_eval(line.value)
@@ -94,7 +94,7 @@ def _on_top_of(kind: str, line: ast.Assign, text: str, path: Path) -> dict[str, 
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:
-    """Dotted path and value of every entry of nested dicts that is no dict itself."""
+    """Dotted path and value of every entry of nested dicts that is not a dict."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from leaves(value, f'{prefix}{key}.')

@@ -1,4 +1,4 @@
-"""Where text for people goes."""
+"""Output for users: consoles, notes and progress."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.filesize import decimal
 
-WIDTH_ELSEWHERE = 300  # of pipes and files, which have none of their own
+WIDTH_ELSEWHERE = 300  # for pipes and files, which have no width
 STDOUT, STDERR = 1, 2  # descriptors
 LINE_EVERY_SECONDS = 60  # on a transfer of bytes, where there is no terminal
 
@@ -22,9 +22,9 @@ LINE_EVERY_SECONDS = 60  # on a transfer of bytes, where there is no terminal
 def make_console(stderr: bool = False) -> Console:
     """A console as wide as the terminal, or wide enough for every table where there is none.
 
-    In a notebook it writes plain text, in order, among what else is printed there. It takes all text as it is: brackets
-    in the error of a method or in a path are no markup, and neither a character that the terminal's encoding lacks nor
-    a full or closed stream ends what is being done.
+    In a notebook it writes plain text, in order with other output there. Text is printed as it is: brackets in an error
+    message or in a path are not markup. Characters that the terminal's encoding lacks, and a full or closed stream,
+    raise no error.
     """
     stream: Any = _Tolerant(sys.stderr if stderr else sys.stdout)
     plain: dict[str, Any] = {'markup': False, 'emoji': False, 'force_jupyter': False}
@@ -34,17 +34,17 @@ def make_console(stderr: bool = False) -> Console:
 
 @contextmanager
 def meanwhile(words: str) -> Iterator[None]:
-    """Say on a terminal what is being done before there is anything to show; nothing of it stays."""
+    """Show on a terminal what is being done until there is a result; the text then disappears."""
     console = make_console()
     with console.status(words) if console.is_terminal else nullcontext():
         yield
 
 
 class _Tolerant:
-    """A stream to which anything can be written: what it cannot encode is escaped, what it cannot take is lost.
+    """A stream that accepts all text: what it cannot encode is escaped, what it cannot write is lost.
 
     Attributes:
-        lost: Why something was lost; '' where nothing was, or nobody reads any more, as after ``| head``.
+        lost: Why text was lost; '' if none was, or if the reader has closed the pipe, as in ``| head``.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -75,10 +75,10 @@ class _Tolerant:
 
 @contextmanager
 def tolerant_streams() -> Iterator[Callable[[], str]]:
-    """Let standard output and standard error take anything, whoever writes to them, also where they are full or closed.
+    """Let standard output and standard error accept all text from all code, also if they are full or closed.
 
     Yields:
-        To be called for the reason why standard output could not take all; '' where it could.
+        A function that returns why standard output lost text; '' if it did not.
     """
     before = sys.stdout, sys.stderr
     out, err = (_Tolerant(stream if stream is not None else _nowhere()) for stream in before)
@@ -94,7 +94,7 @@ def tolerant_streams() -> Iterator[Callable[[], str]]:
     finally:
         for stream in streams:
             stream.flush()
-            if stream.lost:  # what is still in its buffer would be tried once more as Python ends
+            if stream.lost:  # otherwise Python would try to write its buffer again at exit
                 with suppress(OSError, ValueError), _nowhere() as nowhere:
                     os.dup2(nowhere.fileno(), stream.fileno())
                 stream.flush()
@@ -107,10 +107,10 @@ def _nowhere() -> TextIO:
 
 @contextmanager
 def machine_output() -> Iterator[Callable[[str], None]]:
-    """Keep standard output for what a program reads: all that foreign code prints meanwhile goes to standard error.
+    """Reserve standard output for machine-readable text: all that other code prints meanwhile goes to standard error.
 
     Yields:
-        To be called with the text, which is written at the end.
+        A function to call with the text, which is written at the end.
     """
     out, texts = sys.stdout, list[str]()
     out.flush()
@@ -125,7 +125,7 @@ def machine_output() -> Iterator[Callable[[str], None]]:
         yield texts.append
     finally:
         sys.stdout.flush()
-        out.flush()  # what was written to it by way of a reference
+        out.flush()  # text that was written through an older reference to it
         sys.stdout = out
         if own is not None:
             os.dup2(own, STDOUT)
@@ -137,7 +137,7 @@ def machine_output() -> Iterator[Callable[[str], None]]:
 
 
 def printable(name: str | bytes | os.PathLike[str]) -> str:
-    """A path or name that any terminal and file takes: bytes that are no UTF-8, and line breaks, as ``\\x`` escapes."""
+    """A path or name as text for any terminal or file: bytes that are no UTF-8, and line breaks, as ``\\x`` escapes."""
     try:
         text = os.fsencode(name).decode('utf-8', 'backslashreplace')
     except UnicodeEncodeError:  # half a character, as a pickle or JSON may hold
@@ -146,21 +146,21 @@ def printable(name: str | bytes | os.PathLike[str]) -> str:
 
 
 def say(line: str) -> None:
-    """Tell what is being done, beside the output proper: on stderr."""
+    """Print a message to stderr, separate from the output of the command."""
     make_console(stderr=True).print(line, highlight=False, soft_wrap=True)
 
 
 @contextmanager
 def transfer(what: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
-    """Show how many bytes have come: a bar on a terminal, one line and then one a minute elsewhere.
+    """Show the progress of a transfer: a bar on a terminal, elsewhere one line at the start and one per minute.
 
     Args:
-        what: What is done to what.
-        total: Bytes in all; 0 where nobody knows.
+        what: Description of the transfer.
+        total: Bytes in total; 0 if unknown.
         done: Bytes that were there before.
 
     Yields:
-        To be called with the number of bytes that have come since the last call.
+        A function to call with the number of bytes received since the last call.
     """
     console = make_console(stderr=True)
     if console.is_terminal:
@@ -178,7 +178,7 @@ def transfer(what: str, total: int, done: int = 0) -> Iterator[Callable[[int], N
             yield lambda count: bar.advance(task, count)
         return
     size = decimal(total) if total else 'unknown size'
-    say(f'{what} ({size}{f", {decimal(done)} of it are here already" if done else ""})')
+    say(f'{what} ({size}{f", {decimal(done)} already here" if done else ""})')
     began = last = time.monotonic()
     came = 0
 

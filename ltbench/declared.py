@@ -1,4 +1,4 @@
-"""Plain data read from files, and what is wrong with them in words: which entry, what it is declared as, what it is."""
+"""Parse plain data from files and check them; errors name the entry, its declared type and its value."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHOWN = 60  # characters of a value in a message
 
 
 def parse(text: bytes) -> Any:
-    """JSON, of which every number is finite and every text can be written down.
+    """Parse JSON in which every number is finite and every text is valid Unicode.
 
     Raises:
         ValueError: If it is not; the message names the entry, or the place in the file.
@@ -24,16 +24,16 @@ def parse(text: bytes) -> Any:
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError as error:
-        value = json.loads(text.decode())  # says better what is wrong, or reads what we do not allow
+        value = json.loads(text.decode())  # has a better message, or reads what we do not allow
         raise ValueError(next(_unwritable(value), str(error))) from error
 
 
 def check(value: Any, kind: Any) -> None:
-    """Raise ValueError, in the words of the declaration, unless plain data fit a type of msgspec.
+    """Raise ValueError, worded as the declaration, unless plain data fit a type of msgspec.
 
     Args:
         value: Plain data.
-        kind: A Struct, or what else may be an annotation of one; the ``description`` of a ``Meta`` says what is right.
+        kind: A Struct, or another type that is allowed in one; messages use the ``description`` of its ``Meta``.
     """
     try:
         msgspec.convert(value, kind)
@@ -43,7 +43,7 @@ def check(value: Any, kind: Any) -> None:
 
 def _explained(message: str, value: Any, kind: Any) -> str:
     """An error of msgspec in the words of the declaration: ``metrics.top1 is a number from 0 to 100, got null``."""
-    said, _, place = message.partition(' - at `$')
+    problem, _, place = message.partition(' - at `$')
     path = ''
     for key, index in re.findall(r'\.(\w+)|\[(\d+|\.\.\.)\]', place):
         kind = _arm(kind, value)
@@ -56,14 +56,14 @@ def _explained(message: str, value: Any, kind: Any) -> str:
             key = next((name for name, inner in value.items() if not _fits(inner, kind)), '')
             value, path = value.get(key), f'{path}.{key}'
     path = path.lstrip('.')
-    if named := re.fullmatch(r'Object (missing required|contains unknown) field `(.*)`', said, re.DOTALL):
-        what = 'is missing' if named[1] == 'missing required' else 'is no entry that is known'
+    if named := re.fullmatch(r'Object (missing required|contains unknown) field `(.*)`', problem, re.DOTALL):
+        what = 'is missing' if named[1] == 'missing required' else 'is not a known entry'
         return f'{path}.{named[2]} {what}'.lstrip('.')
     return f'{path} is {_words(kind)}, got {short(value)}'
 
 
 def _arm(kind: Any, value: Any) -> Any:
-    """Of what may stand in a place, that which the value is meant to be: an object or a list."""
+    """The alternative of a union that the value is meant to be: an object or a list."""
     if get_origin(kind) is Annotated:
         return _arm(get_args(kind)[0], value)
     if isinstance(kind, type) or get_origin(kind) in (list, dict):
@@ -93,17 +93,17 @@ def _words(kind: Any) -> str:
 
 
 def _unwritable(value: Any, path: str = '') -> Iterator[str]:
-    """The entries that no JSON of ours holds: numbers that are not finite, text with half of a surrogate pair."""
+    """Errors for entries that our JSON never holds: numbers that are not finite, text with half of a surrogate pair."""
     inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in inside:
         name = f'{path}[{key}]' if isinstance(key, int) else f'{path}.{_escaped(key)}'.lstrip('.')
         if isinstance(key, str) and _escaped(key) != key:
-            yield f'{name} is a name with characters that are no Unicode'
+            yield f'{name} is a name with invalid Unicode'
         yield from _unwritable(inner, name)
     if isinstance(value, float) and not math.isfinite(value):
-        yield f'{path} is {value}, no finite number'
+        yield f'{path} is {value}, not a finite number'
     if isinstance(value, str) and _escaped(value) != value:
-        yield f'{path} is text with characters that are no Unicode, got {short(value)}'
+        yield f'{path} is text with invalid Unicode, got {short(value)}'
 
 
 def _escaped(text: str) -> str:

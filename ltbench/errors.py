@@ -1,4 +1,4 @@
-"""Errors a user can mend. The command line prints them as one line and exits with their code."""
+"""Errors that a user can fix. The command line prints them as one line and exits with their code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _T = TypeVar('_T')
 EXIT_FAILED = 1
 """At least one stage failed."""
 EXIT_CLAIMED = 75
-"""A worker's: another process is making this artifact, or it was told to leave; ask again (sysexits' EX_TEMPFAIL)."""
+"""Of a worker: another process makes this artifact, or it was asked to stop; try again (sysexits' EX_TEMPFAIL)."""
 
 
 class LTBenchError(Exception):
@@ -21,7 +21,7 @@ class LTBenchError(Exception):
 
 
 class UsageError(LTBenchError):
-    """What was asked for does not exist or does not fit together."""
+    """The request names something unknown, or contradicts itself."""
 
     exit_code = 2
 
@@ -49,10 +49,10 @@ class InterruptedRunError(LTBenchError):
 
 
 class FailedRunsError(LTBenchError):
-    """Of the runs that were asked for in Python, some failed.
+    """Some of the runs that were started from Python failed.
 
     Attributes:
-        records: The data frame of those that did not, as :func:`ltbench.run` returns it where all is well.
+        records: The data frame of the other runs, as :func:`ltbench.run` returns it.
     """
 
     def __init__(self, message: str, records: Any) -> None:
@@ -61,14 +61,14 @@ class FailedRunsError(LTBenchError):
 
 
 def given(value: _T | None) -> _T:
-    """A value that is there unless ltbench itself is wrong, for which ``python -O`` would leave an assertion out."""
+    """``value``, or RuntimeError if it is None: an ``assert`` that ``python -O`` keeps."""
     if value is None:
-        raise RuntimeError('a value that has to be there is missing: a fault of ltbench')
+        raise RuntimeError('a required value is missing: a bug in ltbench')
     return value
 
 
 def unknown(noun: str, name: str, known: Iterable[str], hint: str = '') -> UsageError:
-    """The error for a name that is not known, with its near misses."""
+    """The error for an unknown name, with similar names."""
     known = sorted(known)
     if near := near_misses(name, known):
         advice = f'did you mean {" or ".join(near)}?'
@@ -78,7 +78,7 @@ def unknown(noun: str, name: str, known: Iterable[str], hint: str = '') -> Usage
 
 
 def near_misses(name: str, known: Iterable[str]) -> list[str]:
-    """The known names that are most like one, or contain it, whatever the case; three at most."""
+    """The known names that are most similar to ``name``, or contain it, ignoring case; three at most."""
     known = sorted(known)
     wanted, lower = name.lower(), {k.lower(): k for k in known}
     near = [lower[k] for k in get_close_matches(wanted, lower, n=3, cutoff=0.5)]

@@ -1,7 +1,7 @@
-"""The Python face: what `import ltbench` offers. Values to the words of the verbs, and what they find to data frames.
+"""The Python API: what `import ltbench` offers. It converts arguments for the commands, and results to data frames.
 
-It works in a script, a notebook, and a thread of either: no signal handler is set, processes do not run the script that
-calls, and what goes on is shown on standard output, a line for each run where there is no terminal.
+It works in a script, a notebook, and a thread of either: it sets no signal handler, its processes do not run the script
+that calls, and progress is shown on standard output, one line per run where there is no terminal.
 """
 
 from __future__ import annotations
@@ -67,29 +67,29 @@ def run(
         seeds: Run seeds, 0 or larger, in place of the suite's.
         preset: One of the benchmarks' presets; None: the plain recipe, or what the suite says.
         options: ``{'epochs': 5, 'nbn.normalize': 'weight'}``: of recipes, data, backbones and methods.
-        plugins: Files with methods of yours. A method may also be defined where you call from, if it is made of parts
-            that are registered elsewhere; a loss, sampler or head of your own needs a file.
+        plugins: Your files with methods. A method may also be defined where you call from, if all its parts are
+            registered elsewhere; your own loss, sampler or head needs a file.
         scale_lr: With another ``batch_size``: scale the learning rate in proportion.
-        skip_recorded: Leave runs alone that have a record, whatever the store has.
-        skip_missing: Leave out benchmarks whose data are not here, and say which.
-        executor: Who carries the stages out: ``'local'``, ``'ray'`` or ``'slurm'``.
-        workers: Stages at once; None: one a GPU, or one a core without GPUs.
-        timeout: Minutes after which a stage is ended, as failed.
+        skip_recorded: Skip runs that have a record, whatever the store has.
+        skip_missing: Skip benchmarks without data, and print which.
+        executor: Where stages are carried out: ``'local'``, ``'ray'`` or ``'slurm'``.
+        workers: Stages at once; None: one per GPU, or one per core without GPUs.
+        timeout: Minutes after which a stage is ended and counts as failed.
         gpus_per_stage: With Ray: share of a GPU that a stage takes, 0 to 1.
         slurm: With Slurm: ``{'partition': 'gpu', 'time': 120, 'mem': '16G'}``.
         track: Also write each run to ``'tensorboard'``, ``'wandb'`` or ``'mlflow'``.
-        eval_every: Epochs between test scores on the way, for training curves; they select nothing.
+        eval_every: Epochs between test scores during training, for curves; they select nothing.
         figures: Whether the report in ``results/SUITE/`` gets figures.
 
     Returns:
-        One row for each run that was asked for, also for those that were found done; columns as of :func:`records`.
+        One row for each requested run, also if it was done before; the columns of :func:`records`.
 
     Raises:
         UsageError: For anything unknown or contradictory, before anything is written.
         DataError: If data are missing or damaged.
         StoreError: If nothing can be written.
-        FailedRunsError: If a run, a tracker or the report failed, at the end; the frame of the others is its
-            ``records``.
+        FailedRunsError: At the end, if a run, a tracker or the report failed; its ``records`` are the frame of the
+            other runs.
         InterruptedRunError: On Ctrl-C, or an interrupted kernel; the same call continues from there.
     """
     with _plugins_noted():
@@ -172,7 +172,7 @@ def plan(
 
 
 def records(suite: str, *, leave_out: bool = False) -> pd.DataFrame:
-    """The recorded runs of a suite, one row each: for tests, tables and plots of your own. Imports no torch.
+    """The recorded runs of a suite, one row each: for your own tests, tables and plots. Imports no torch.
 
     Example::
 
@@ -181,14 +181,14 @@ def records(suite: str, *, leave_out: bool = False) -> pd.DataFrame:
 
     Args:
         suite: Its name, or the path of its file.
-        leave_out: Leave out records that are not valid or in conflict, and say which, instead of raising.
+        leave_out: Leave out invalid or conflicting records, and print which, instead of raising.
 
     Returns:
         The columns ``suite``, ``benchmark``, ``imbalance_factor``, ``setting``, ``method``, ``seed``; the metrics of
         :func:`evaluate` that are one number, NaN for an empty group; ``parameters``, ``flops`` (of an
         image; a multiply-add counts as two), ``wall_seconds``, ``cpu_seconds``, ``images_per_second`` and
-        ``peak_memory_mb`` of the network and all its stages; ``table``, a hash of what rows that may be compared have
-        in common, ``fingerprint`` and ``path``.
+        ``peak_memory_mb`` of the network and all its stages; ``table``, a hash that is equal for rows that may be
+        compared, ``fingerprint`` and ``path``.
 
     Raises:
         UsageError: If nothing is recorded under that name; near misses are named.
@@ -208,7 +208,7 @@ def records(suite: str, *, leave_out: bool = False) -> pd.DataFrame:
 def evaluate(
     logits: ArrayLike | Tensor, labels: ArrayLike | Tensor, class_counts: Sequence[int] | ArrayLike | Tensor
 ) -> dict[str, Any]:
-    """Score logits of your own under this protocol. Imports no torch.
+    """Score your own logits under this protocol. Imports no torch.
 
     Example::
 
@@ -263,9 +263,9 @@ def report(
         suite: Its name, or the path of its file.
         figures: Whether to draw.
         latex: Also write the leaderboard as LaTeX tables.
-        ablate: Options, ``METHOD.option``: compare the rows that are equal but for them.
-        leave_out: Leave out records that are not valid or in conflict, and say which, instead of raising.
-        strict: Refuse tables whose runs are of several environments, and files that are left out.
+        ablate: Options, ``METHOD.option``: compare the rows that differ only in these.
+        leave_out: Leave out invalid or conflicting records, and print which, instead of raising.
+        strict: Raise if the runs of a table are from several environments, or if files are left out.
         into: A Markdown file with places for figure and short table.
         paper: Also draw every figure as PDF and SVG at the widths of a column and of the text, without titles.
         show: Methods that the figures show, in this order.
@@ -283,11 +283,11 @@ def report(
     return rebuild(suite, figures, latex, _texts(ablate), leave_out, strict, place, paper, ','.join(_texts(show)))
 
 
-# ---------------------------------------------------------------------------------------------- values to words
+# ---------------------------------------------------------------------------------------------- arguments to text
 
 
 def _names(noun: str, given: Name | Iterable[Name] | None) -> tuple[str, ...]:
-    """Names as they are typed; none at all where nothing is given."""
+    """Names as they are typed; empty if none is given."""
     if given is None:
         return ()
     items = [given] if isinstance(given, str | Mapping) else _listed(noun, given)
@@ -324,7 +324,7 @@ def _seeds(given: int | Iterable[int] | None) -> tuple[int, ...]:
 
 
 def _options(given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Options with plain values: one that numpy has computed is a number as any other."""
+    """Options with plain values: scalars of numpy become Python's."""
     if given is not None and not isinstance(given, Mapping):
         raise UsageError(f"options are a dict, as {{'epochs': 5}}, got {given!r}")
     items = (given or {}).items()
@@ -336,7 +336,7 @@ def _texts(given: str | Path | Iterable[str | Path]) -> tuple[str, ...]:
 
 
 def _array(values: Any) -> np.ndarray:
-    """An array, also of a tensor, wherever that is and whatever its precision."""
+    """An array; also from a tensor, on any device and in any precision."""
     torch = sys.modules.get('torch')
     if torch is not None and isinstance(values, torch.Tensor):
         values = values.detach().cpu()
@@ -346,7 +346,7 @@ def _array(values: Any) -> np.ndarray:
 
 @contextmanager
 def _plugins_noted() -> Iterator[None]:
-    """An error comes with what could not be loaded: the name that is unknown may be in there."""
+    """Add a note to an error for each plug-in that was not loaded: an unknown name may be in one."""
     try:
         yield
     except LTBenchError as error:

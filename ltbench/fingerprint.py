@@ -16,14 +16,14 @@ move and this number does not.
 
 
 LOCATION_KEYS = ('root', 'file')
-"""Keys that say where files are: of a ``data`` section, whose contents have a fingerprint of their own, and of a
-backbone's weights, whose sha256 is beside it."""
+"""Keys that say where files are: in a ``data`` section, whose contents have their own fingerprint, and in a backbone's
+weights, beside their sha256."""
 WEIGHTS = 'weights'
-"""Argument of a backbone: what it begins with, see :mod:`ltbench.models.pretrained`."""
+"""Argument of a backbone: its initial weights, see :mod:`ltbench.models.pretrained`."""
 
 
-def wherever_it_lies(backbone: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The config of a backbone without the place of the file that its weights begin with."""
+def without_location(backbone: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config of a backbone without the location of the file with its initial weights."""
     if not isinstance(weights := backbone.get(WEIGHTS), Mapping):
         return backbone
     return {**backbone, WEIGHTS: {key: value for key, value in weights.items() if key not in LOCATION_KEYS}}
@@ -35,7 +35,7 @@ def fingerprint(value: Any) -> str:
     Key order, tuple against list, and ``1`` against ``1.0`` make no difference.
 
     Raises:
-        TypeError: If something else is inside; it could not be written down and re-made.
+        TypeError: If something else is inside; it could not be stored and rebuilt.
         ValueError: If a number is NaN or infinite.
     """
     return hashlib.sha256(_ENCODER.encode(canonical(value)).encode()).hexdigest()
@@ -43,8 +43,8 @@ def fingerprint(value: Any) -> str:
 
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(',', ':'), allow_nan=False)
 _AS_IT_IS = frozenset((str, int, bool, type(None)))
-"""Types of values with one spelling. Most of a config's are; a look at the type spares them a call."""
-_SCALARS, _LISTS, _MAPPINGS = (str, int), (list, tuple), (dict, Mapping)  # ``dict | Mapping`` is made anew at each test
+"""Types of values with one spelling. Most values of a config have one; checking the type saves a call."""
+_SCALARS, _LISTS, _MAPPINGS = (str, int), (list, tuple), (dict, Mapping)  # ``dict | Mapping`` is rebuilt at each test
 
 
 def canonical(value: Any) -> Any:
@@ -53,7 +53,7 @@ def canonical(value: Any) -> Any:
         return int(value) if value.is_integer() else value
     if isinstance(value, _LISTS):
         return [item if type(item) in _AS_IT_IS else canonical(item) for item in value]
-    if value is None or isinstance(value, _SCALARS):  # before mappings: asking for one takes ten times as long
+    if value is None or isinstance(value, _SCALARS):  # before mappings: testing for one takes ten times as long
         return value
     if isinstance(value, _MAPPINGS):
         plain = {}

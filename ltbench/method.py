@@ -1,4 +1,4 @@
-"""The shape of a method: it takes a plan and returns it changed. This is the file to read before adding one."""
+"""The interface of a method: it takes a plan and returns a changed copy. This is the file to read before adding one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Option:
     """One hyper-parameter of a method, declared in its class body.
 
     Args:
-        default: The value used where nothing else is said; its type is the option's type.
+        default: The value if no other is given; its type is the option's type.
         between: Lowest and highest allowed value, both included.
         choices: The allowed values.
         words: Words allowed in place of a number.
@@ -81,7 +81,7 @@ class Option:
         return value
 
 
-# read once a class: a grid of thousands of runs asks for each run
+# read once per class: a grid of thousands of runs needs them for each run
 _DECLARED: WeakKeyDictionary[type, dict[str, Option]] = WeakKeyDictionary()
 
 
@@ -89,19 +89,19 @@ class Method:
     """Base class of all methods: declared options, and one function from plan to plan.
 
     A method declares, as configs of registered parts, how the plain plan of a benchmark changes. It never trains, so
-    that what it says can be fingerprinted, written down and re-made; the engine builds the parts and hands each what
-    only the data know (``class_counts``).
+    its plan can be fingerprinted, stored and rebuilt; the engine builds the parts and gives each what only the data
+    provide (``class_counts``).
 
     Args:
         benchmark: The benchmark it will be applied to; decides the options' defaults.
         options: Values for the declared options.
 
     Attributes:
-        probes: Names of what is to be measured inside the networks of its runs, see :class:`ltbench.probes.Probe`; no
-            part of what trains them.
+        probes: Names of the probes that measure the networks of its runs, see :class:`ltbench.probes.Probe`; they do
+            not affect training.
         title: Its name in figures, as papers write it; '' is the name that it is registered under, spelled out.
-        family: The group of methods that it is of, whose colour and shape figures and the page give it; see
-            :data:`ltbench.report.families.FAMILIES`. '' or another one has those of no group.
+        family: The group of methods that it belongs to, which has its own colour and shape in figures and on the page;
+            see :data:`ltbench.report.families.FAMILIES`. '' or an unknown name means no group.
 
     Raises:
         UsageError: For an unknown option, or a value outside its range.
@@ -165,10 +165,10 @@ def make_plan(method: Specs | str, benchmark: Benchmark, data_fingerprint: str, 
             raise TypeError(f'apply of method {spec.name} returned {type(changed).__name__}, not a Plan')
         if plan != before or not given.computes_as(benchmark):
             raise UsageError(
-                f'method {spec.name} writes into the plan or the benchmark that it is given; use the verbs of the '
+                f'method {spec.name} modifies the plan or the benchmark that it is given; use the verbs of the '
                 'plan, which return a changed copy'
             )
-        plan = changed.private()  # a method may keep what it returned, and write into it for its next run
+        plan = changed.private()  # a method may keep what it returned, and modify it for its next run
     return plan
 
 
@@ -179,15 +179,15 @@ def build_method(spec: Spec, benchmark: Benchmark) -> Method:
 
 
 def probes_of(method: Specs) -> tuple[str, ...]:
-    """Names of the probes that the parts of a method ask for, each once.
+    """Names of the probes that the parts of a method request, each once.
 
     Raises:
         UsageError: If a class does not list names.
     """
-    asked: list[str] = []
+    requested: list[str] = []
     for spec in method:
         names = lookup(METHODS, spec.name).probes
         if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
             raise UsageError(f'probes of method {spec.name} is a list of names, got {shortened(names)}')
-        asked += names
-    return tuple(dict.fromkeys(asked))
+        requested += names
+    return tuple(dict.fromkeys(requested))

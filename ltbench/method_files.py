@@ -1,4 +1,4 @@
-"""What files with methods say of themselves: read, not imported, since methods bring torch."""
+"""What method files declare. They are read, not imported, since methods import torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def methods_in(path: Path) -> dict[str, Constants]:
 
     Raises:
         OSError: If it cannot be read.
-        ValueError: If it is no Python; a SyntaxError likewise.
+        ValueError: If it is not Python; in most cases a SyntaxError instead.
     """
     found: dict[str, Constants] = {}
     classes = [node for node in ast.parse(path.read_bytes()).body if isinstance(node, ast.ClassDef)]
@@ -37,8 +37,8 @@ def methods_in(path: Path) -> dict[str, Constants]:
 
 @cache
 def built_in_methods() -> Mapping[str, Constants]:
-    """Those of the package ``methods``; none where it is not found, or one of its files cannot be read: what is wrong
-    with that is told where it is imported."""
+    """The methods of the package ``methods``, by name; empty if it is not found or a file cannot be read: importing it
+    reports the problem later."""
     package = find_spec('methods')
     found: dict[str, Constants] = {}
     for folder in (package and package.submodule_search_locations) or ():

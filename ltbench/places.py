@@ -1,4 +1,4 @@
-"""Where things are: this package, its plug-ins, the folders that environment variables name, what is remembered."""
+"""Locations: this package, its plug-ins, the folders that environment variables name, the cache."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from ltbench.errors import DataError, UsageError
 
 ROOT_OF_PACKAGE = Path(__file__).resolve().parent
 ENTRY_POINT_GROUP = 'ltbench.methods'
-"""Where installed packages say which of their modules hold methods."""
+"""Entry points with which installed packages name their modules with methods."""
 
 
 def place(variable: str, default: str) -> Path:
     """The folder that ``variable`` names, else ``./default``.
 
     Raises:
-        UsageError: If the variable is set to nothing, as by ``LTBENCH_STORE=$SCRATCH`` where ``$SCRATCH`` is not set:
-            the default is not what was meant.
+        UsageError: If the variable is empty, as after ``LTBENCH_STORE=$SCRATCH`` without ``$SCRATCH``: the default is
+            not what the user meant.
     """
     chosen = os.environ.get(variable)
     if chosen is not None and not chosen.strip():
-        raise UsageError(f'{variable} is set, but to nothing: set it to a folder, or unset it to mean ./{default}')
+        raise UsageError(f'{variable} is set but empty: set it to a folder, or unset it to use ./{default}')
     return Path(chosen or default)
 
 
@@ -40,8 +40,8 @@ def with_home(path: str) -> Path:
 
 
 def cache_root() -> Path | None:
-    """Where what takes long to find out is remembered for this user; whatever is in it can be made again. None for a
-    user without a home, as in a container that is run under a number."""
+    """This user's cache of what takes long to compute; all of it can be rebuilt. None for a user without a home, as in
+    a container with a user number only."""
     try:
         return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'ltbench'
     except RuntimeError:

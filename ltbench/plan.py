@@ -1,4 +1,4 @@
-"""A plan: the stages of one run, still open to change. Its verbs are what a method can do."""
+"""A plan: the stages of one run, which methods can still change. Its verbs are what a method can do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ltbench.registry import MODELS, lookup
 from ltbench.stage import Stage
 
 CHANGEABLE = ('loss', 'class_weights', 'sampler', 'mixing')
-"""Slots that may change in the middle of training; the rest is the network itself."""
+"""Slots that may change during training; the others belong to the network."""
 
 PLAIN_SAMPLER = {'type': 'InstanceBalanced'}
 
@@ -22,10 +22,10 @@ _FAVOURING = {
     'class_weights': 'do class weights',
     'partner_sampler': 'does the sampler of the second stream',
 }
-"""Slots that favour rare classes if filled, in the words of a note."""
+"""Slots that favour rare classes if filled, with their words in a note."""
 
 _FAVOURING_NONE = (None, PLAIN_SAMPLER, {'type': 'PowerBalanced', 'power': 1})
-"""What fills such a slot and favours none."""
+"""Values of such a slot that favour no class."""
 
 SLOTS = (
     'head', 'normalization', 'rectification', 'views', 'objective', 'partner_sampler', 'update', 'average', *CHANGEABLE,
@@ -38,25 +38,25 @@ HOLDOUT_SHARE = 0.2
 
 @dataclass(frozen=True)
 class Plan:
-    """The stages of one run, still open to change.
+    """The stages of one run, which methods can still change.
 
     A benchmark gives the plain plan: one ``train`` stage with a linear head, cross-entropy and instance-balanced
-    sampling. Each verb returns a changed copy. A slot holds the config of a registered part, or None; one that a method
-    has filled is refused to the next, by name.
+    sampling. Each verb returns a changed copy. A slot holds the config of a registered part, or None; if two methods
+    fill the same slot, an error names both.
 
     Slots:
         head: features ``[B, F]`` -> logits ``[B, C]``.
         normalization: re-parametrises the backbone's BN layers.
         rectification: logits ``[B, C]`` -> logits ``[B, C]``, trained as part of the head.
-        views: of each image, a list of names or of what differs from the recipe's augmentation, see
+        views: of each image: a list of names, or of changes to the recipe's augmentation, see
             :func:`ltbench.data.views.resolve`.
         objective: from the network and a batch of views to a loss, see :class:`ltbench.models.objective.Objective`.
         partner_sampler: a second stream of images and labels beside each batch, for mixing or the objective.
         update: how a step is taken, see :class:`ltbench.models.objective.Update`.
         average: a running average of the weights that predicts, see :class:`ltbench.models.objective.Average`.
         loss: ``loss(logits [B, C], labels [B]) -> scalar``.
-        class_weights: one weight a class, for a weighted mean of whatever loss there is; with ``divide_by='batch'`` for
-            a weighted sum over the batch size.
+        class_weights: one weight per class, for a weighted mean of the loss; with ``divide_by='batch'`` for a weighted
+            sum divided by the batch size.
         sampler: which images an epoch sees, in which order.
         mixing: mixes the images and labels of a batch.
     """
@@ -72,7 +72,7 @@ class Plan:
 
     @classmethod
     def plain(cls, benchmark: Benchmark, data_fingerprint: str, seed: int) -> Plan:
-        """What a benchmark offers before any method is applied."""
+        """The plan of a benchmark before any method is applied."""
         settings = {
             'data': {**benchmark.data, 'fingerprint': data_fingerprint},
             'backbone': dict(benchmark.backbone),
@@ -95,12 +95,12 @@ class Plan:
         return cls(benchmark, seed, settings)
 
     def private(self) -> Plan:
-        """A copy that shares no config that could be written into."""
+        """A copy whose configs can be modified safely."""
         return replace(self, **{name: private(getattr(self, name)) for name in ('settings', 'changes', 'follow_ups')})
 
     @property
     def large_images(self) -> bool:
-        """Whether images are cropped while they are decoded; others lie in memory in one size."""
+        """Whether images are cropped while they are decoded; others are held in memory in one size."""
         return 'random_resized_crop' in self.settings['recipe']['augmentation']
 
     # ---- verbs for methods
@@ -123,7 +123,7 @@ class Plan:
     def reshape(self, **backbone: Any) -> Plan:
         """Change arguments of the backbone: ``plan.reshape(width=2.0)``.
 
-        Several ``experts`` have features of their own, so no single head can be retrained on them afterwards.
+        Several ``experts`` have separate features, so no single head can be retrained on them afterwards.
         """
         plan = self._claim('backbone')
         if backbone.get('experts', 1) > 1 and 'head stage' in self.claims:
@@ -176,11 +176,11 @@ class Plan:
             loss: Cross-entropy if None.
             class_weights: For a weighted mean of the loss.
             constraint: Called on the head before the first and after every step, to project its weights; with
-                ``every='epoch'`` after every epoch alone.
+                ``every='epoch'`` only after every epoch.
             bn: ``'eval'`` uses the frozen backbone's running BN statistics, ``'train'`` those of each batch, which also
                 keeps moving the running ones, as the reference implementations of cRT and LWS do.
             batch_size: The recipe's if None.
-            along: Parts of names of the backbone's parameters that are trained, too: ``['_scalar']``.
+            along: Parts of names of backbone parameters that are also trained: ``['_scalar']``.
         """
         views = {
             'epochs': epochs,
@@ -200,8 +200,8 @@ class Plan:
             'seed': self.seed,
         }
         plan = self._before_posthoc()._of_one_network()._claim('head stage')
-        apart = (('features', views), ('head', training))
-        stages = (('head', {**views, **training, 'along': list(along)}),) if along else apart
+        separate = (('features', views), ('head', training))
+        stages = (('head', {**views, **training, 'along': list(along)}),) if along else separate
         return replace(plan, follow_ups=(*self.follow_ups, *stages))
 
     def posthoc(
@@ -217,8 +217,8 @@ class Plan:
         Args:
             on: ``'logits'`` of the test images, or ``'features'``: also the features of test and training images and
                 the trained head. A step on features takes the place of a retrained head.
-            views: As of the slot. The step then learns from the test images, augmented so and without their labels;
-                runs of such a plan say that they are transductive.
+            views: As in the slot ``views``. The step then learns from the test images, with this augmentation and
+                without their labels; runs of such a plan are marked as transductive.
             choose: Arguments of the step and the values to try. The values with the best mean class accuracy on
                 validation images are taken: those of the benchmark's validation set, else of a part of the training
                 set (:data:`HOLDOUT_SHARE`) that a second model, trained without it, has not seen. Never test images.
@@ -295,7 +295,7 @@ class Plan:
         for number, (kind, declared) in enumerate(self.follow_ups):
             tuned_on = None
             config = {**declared}
-            for entry in ('batch_size', 'augmentation'):  # the recipe's as it is after all methods, where not declared
+            for entry in ('batch_size', 'augmentation'):  # where not declared: the recipe's, after all methods
                 if entry in config and config[entry] is None:
                     config[entry] = settings['recipe'][entry]
             if config.get('choose'):
@@ -305,7 +305,7 @@ class Plan:
         return stages
 
     def _check_devices(self) -> None:
-        """Refuse what one batch on several devices would compute otherwise than on one."""
+        """Refuse what would give other results for a batch on several devices than on one."""
         devices, objective = self.settings['recipe']['devices'], self.settings['objective']
         together = objective is not None and not lookup(MODELS, objective['type']).separable
         weighted = any(
@@ -314,7 +314,7 @@ class Plan:
         wanted_by = {
             'objective': together,
             'update': self.settings['update'] is not None,
-            # each part's share of the weights is not its share of the other stream's, nor of what is not weighted
+            # a device's share of the weights differs from its share of the second stream, and of unweighted terms
             'partner_sampler': weighted and self.settings['partner_sampler'] is not None,
             'teach': weighted and self.teacher is not None,
         }
@@ -338,7 +338,7 @@ class Plan:
         return self
 
     def _without(self, share: float) -> Plan:
-        """The same plan, trained without a held-out part of the training set; nor has its teacher seen that."""
+        """The same plan, trained without a held-out part of the training set; its teacher, too."""
         settings = {**self.settings, 'data': {**self.settings['data'], 'holdout': share}}
         if self.teacher is None:
             return replace(self, settings=settings)
@@ -356,20 +356,20 @@ class Plan:
 
 @dataclass(frozen=True)
 class Cut:
-    """A plan cut at a share of its epochs, waiting for what changes there."""
+    """A plan cut at a share of its epochs; :meth:`after` says what changes there."""
 
     plan: Plan
     at: float
 
     def after(self, **slots: Mapping[str, Any]) -> Plan:
-        """Put other parts in force from the cut on; optimizer and schedule state carry over."""
+        """Use other parts from the cut on; optimizer and schedule state carry over."""
         _only(slots, CHANGEABLE, 'slot that can change during training')
         plan = self.plan._claim(*(f'{slot} after the cut' for slot in slots))
         return replace(plan, changes=(*self.plan.changes, (self.at, slots)))
 
 
 def _stage_without(stage: Stage, share: float) -> Stage:
-    """The same stage and those that it rests on, trained without a held-out part of the training set."""
+    """The same stage and those that it depends on, trained without a held-out part of the training set."""
     config = stage.config
     others = {name: parent and _stage_without(parent, share) for name, parent in stage.named_parents().items()}
     if stage.kind == 'train':
@@ -382,7 +382,7 @@ def _stage_without(stage: Stage, share: float) -> Stage:
 def _no_single_head(step: str, owner: str, experts: int) -> UsageError:
     return UsageError(
         f'{step} and {owner} cannot be combined: {step} works on the features of one network, '
-        f'and the {experts} experts of {owner} have features of their own'
+        f'and the {experts} experts of {owner} have separate features'
     )
 
 
@@ -391,7 +391,7 @@ def _corrects_prior(loss: Mapping[str, Any]) -> bool:
 
 
 def _merged(old: Any, new: Any) -> Any:
-    """A dict with the entries of another, and so those of dicts inside of both; anything else is replaced."""
+    """A dict updated with another one, and likewise the dicts inside of both; other values are replaced."""
     if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
         return new
     return {**old, **{key: _merged(old.get(key), value) for key, value in new.items()}}

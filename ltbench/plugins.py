@@ -1,4 +1,4 @@
-"""Load methods: the built-in files, installed plug-ins, and single files. One that breaks never breaks the rest."""
+"""Load methods: the built-in files, installed plug-ins, and single files. A broken one does not affect the others."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ REGISTRIES = (METHODS, MODELS, SAMPLERS, POLICIES, DATASETS, PROBES)
 OURS = frozenset(('ltbench', 'methods'))
 INSTALLED = frozenset(('site-packages', 'dist-packages'))
 KEPT_BY_PYTHON = frozenset(('__annotations__', '__annotations_cache__', '__slotnames__'))
-"""Attributes that a class gets when somebody reads its annotations or copies one of its objects."""
+"""Attributes that Python adds to a class when its annotations are read or one of its objects is copied."""
 
 Contents = dict[type, dict[str, Any]]
 
 _broken: dict[str, Exception] = {}
 _loaded: dict[str, dict[Path, str]] = {}
-"""What was imported: files that were read for it -> their sha256 then."""
+"""Name of what was imported -> the files that were read for it -> their sha256 at that time."""
 _origins: dict[str, dict[str, str]] = {}
 
 
 def load(files: Iterable[str | Path] = ()) -> dict[str, Exception]:
     """Import every method once; return what could not be imported, by file or plug-in name.
 
-    Built-in files come first and stay as they are: a plug-in that registers a taken name, or changes a class of ours,
-    is reported, not obeyed. What could not be imported is tried again by the next call.
+    Built-in files come first and cannot be changed: a plug-in that registers an existing name, or changes a class of
+    ltbench, is rejected and reported. The next call tries again what could not be imported.
 
     Args:
         files: Plug-in files, beside those named in ``$LTBENCH_PLUGINS`` (separated like ``$PATH``).
@@ -62,10 +62,10 @@ def load(files: Iterable[str | Path] = ()) -> dict[str, Exception]:
 
 
 def check_unchanged() -> None:
-    """Before a command plans: that what this process has imported is what the files say now.
+    """Before a command plans: check that no imported file has changed since.
 
-    A module stays in memory as it was imported, so in a notebook an edited one would be planned by other code than it
-    says. Commands that are carrying out a plan go on with theirs.
+    A module stays in memory as it was imported, so in a notebook an edited file would be planned with its old code.
+    Commands that already carry out a plan continue with it.
 
     Raises:
         UsageError: If a file was edited.
@@ -77,7 +77,7 @@ def check_unchanged() -> None:
 
 
 def check_loaded(files: Iterable[str | Path]) -> None:
-    """After :func:`load`: that these files were imported.
+    """After :func:`load`: check that these files were imported.
 
     Raises:
         UsageError: With the reason, if one was not.
@@ -99,7 +99,7 @@ def plugin_files(files: Iterable[str | Path] = ()) -> list[Path]:
 
 
 def origins() -> list[dict[str, str]]:
-    """``plugin``, ``distribution`` and ``version`` of every plug-in that was found installed and loaded."""
+    """``plugin``, ``distribution`` and ``version`` of every plug-in that is installed and was loaded."""
     return [_origins[name] for name in sorted(_origins)]
 
 
@@ -119,9 +119,9 @@ def _methods_folder() -> Path:
     home = Path(__file__).resolve().parent
     if folder.parent != home.parent or methods.__file__ is None:
         raise LTBenchError(
-            f'a foreign package called "methods" is imported from {folder}; ltbench needs its own, '
+            f'another package called "methods" is imported from {folder}; ltbench needs its own, '
             f'{home.parent / "methods"}. '
-            'Remove the former from sys.path (working directory, PYTHONPATH) or uninstall it'
+            'Remove the other one from sys.path (working directory, PYTHONPATH) or uninstall it'
         )
     return folder
 
@@ -133,7 +133,7 @@ def _digest(path: Path) -> str:
 def _try(name: str, action: Callable[[], object], file: Path | None = None, is_plug_in: bool = False) -> None:
     if name in _loaded:
         return
-    contents = _contents_of_ours() if is_plug_in else {}
+    contents = _contents_of_classes() if is_plug_in else {}
     before = {registry: dict(registry.module_dict) for registry in REGISTRIES}
     modules = set(sys.modules)
     _loaded[name] = {}
@@ -145,16 +145,16 @@ def _try(name: str, action: Callable[[], object], file: Path | None = None, is_p
         finally:
             changed = _restore(contents)
         if changed:
-            raise LTBenchError(f'it changes {", ".join(changed)}; derive a class of your own')
+            raise LTBenchError(f'it changes {", ".join(changed)}; derive your own class')
         _check_registered(before, must_register=is_plug_in and file is not None)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in is foreign code: anything can be wrong with it
         _broken[name] = error if isinstance(error, Exception) else LTBenchError('it calls sys.exit')
         del _loaded[name]
         for registry, parts in before.items():
-            kept = parts | _own(registry)  # which may have been imported only now
+            kept = parts | _own(registry)  # these may have been imported only now
             registry.module_dict.clear()
             registry.module_dict.update(kept)
-        for module in _editable(modules):  # what it registered is gone, and comes again with the next import
+        for module in _editable(modules):  # its parts are no longer registered; the next import registers them again
             del sys.modules[module]
     else:
         _broken.pop(name, None)
@@ -162,11 +162,11 @@ def _try(name: str, action: Callable[[], object], file: Path | None = None, is_p
 
 
 def _check_registered(before: Mapping[Registry, Mapping[str, Any]], must_register: bool) -> None:
-    """Look at what is registered now and was not before.
+    """Check what is registered now and was not before.
 
     Raises:
-        LTBenchError: If a part of ours was replaced, the name of a method cannot be typed, or there is nothing where
-            there must be something.
+        LTBenchError: If a built-in part was replaced, the name of a method cannot be typed, or nothing is registered
+            although something must be.
     """
     if must_register and not any(
         registry.module_dict.keys() - {*parts, *_own(registry)} for registry, parts in before.items()
@@ -178,7 +178,7 @@ def _check_registered(before: Mapping[Registry, Mapping[str, Any]], must_registe
                 raise LTBenchError(f'it replaces the {registry.name} {taken!r}; choose another name')
     for name in METHODS.module_dict.keys() - before[METHODS].keys():
         if not _can_be_typed(name):
-            raise LTBenchError(f'the name of its method {name!r} cannot be typed; take letters, digits and _')
+            raise LTBenchError(f'the name of its method {name!r} cannot be typed; use letters, digits and _')
 
 
 def _can_be_typed(name: str) -> bool:
@@ -188,19 +188,19 @@ def _can_be_typed(name: str) -> bool:
         return False
 
 
-def _contents_of_ours() -> Contents:
-    """What the classes of ours hold that are registered, or that those derive from."""
+def _contents_of_classes() -> Contents:
+    """Attributes of our registered classes and of their base classes in ltbench."""
     for registry in REGISTRIES:
         for module in registry.unread:  # else a plug-in would be the first to import it
             importlib.import_module(module)
-    guarded = (registry for registry in REGISTRIES if registry is not DATASETS)  # data are named by what they hold
+    guarded = (registry for registry in REGISTRIES if registry is not DATASETS)  # data are identified by their contents
     parts = (part for registry in guarded for part in registry.module_dict.values() if inspect.isclass(part))
     classes = {cls for part in parts for cls in inspect.getmro(part) if cls.__module__.partition('.')[0] in OURS}
     return {cls: dict(vars(cls)) for cls in classes}
 
 
 def _restore(contents: Contents) -> list[str]:
-    """Give classes back what they held; return names of the attributes that were changed, as ``Class.attribute``."""
+    """Restore the attributes of classes; return names of those that were changed, as ``Class.attribute``."""
     changed = []
     for cls, held in contents.items():
         now = dict(vars(cls))
@@ -216,7 +216,7 @@ def _restore(contents: Contents) -> list[str]:
 
 
 def _editable(before: set[str]) -> dict[str, Path]:
-    """Modules that were imported since, and their files: not ltbench's, Python's own or what is installed."""
+    """Modules that were imported since, and their files; without those of ltbench, Python and installed packages."""
     known = sys.stdlib_module_names | {'ltbench'}
     found = {}
     for name, module in list(sys.modules.items()):  # other threads import meanwhile
@@ -236,10 +236,10 @@ def _own(registry: Registry) -> dict[str, Any]:
 def _import_file(path: Path) -> None:
     name = f'ltbench_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}'
     if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))  # what it imports may lie beside it; last, so that it shadows nothing
+        sys.path.append(str(path.parent))  # it may import files beside it; last, so that these shadow nothing
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise LTBenchError('it is no Python file: its name does not end in .py')
+        raise LTBenchError('it is not a Python file: its name does not end in .py')
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)

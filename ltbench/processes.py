@@ -1,4 +1,4 @@
-"""What a process that ltbench starts does not take over from the one that starts it, be that a script or a notebook."""
+"""Keep the processes that ltbench starts independent of the script or notebook that starts them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _ONE_AT_A_TIME = threading.RLock()
 
 @contextmanager
 def isolated(**variables: str) -> Iterator[None]:
-    """Processes started meanwhile do not run this process' main module, and see these environment variables.
+    """Processes started in this context do not run the main module of this one, and see these environment variables.
 
-    multiprocessing has every new process run the script that started it: one without ``if __name__ == '__main__'``
-    would start itself again and again. Ours need nothing of it, as all that they call lies in ltbench. Both main
-    module and variables are as before afterwards: what else the script starts is none of our business.
+    multiprocessing makes every new process run the script that started it: a script without
+    ``if __name__ == '__main__'`` would start itself again and again. Our processes do not need it: all that they call
+    is in ltbench. Main module and variables are restored afterwards: other processes of the script are not affected.
 
     Args:
-        variables: Set for the processes, beside those of this one.
+        variables: Set for the processes, in addition to those of this one.
     """
     with _ONE_AT_A_TIME:
         main, before = sys.modules['__main__'], {name: os.environ.get(name) for name in variables}
@@ -40,7 +40,7 @@ def isolated(**variables: str) -> Iterator[None]:
 
 
 class _Nowhere(ModuleType):
-    """The main module without the file and the name that it could be run by; other threads find all else in it."""
+    """The main module without the file and name by which it could be run; for other threads all else is in it."""
 
     def __init__(self, main: ModuleType) -> None:
         super().__init__('__main__')

@@ -1,4 +1,4 @@
-"""The declared shape of a benchmark: types and ranges of what its file, and a person on the command line, may say."""
+"""The declared form of a benchmark: types and ranges of entries in its file and on the command line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WORDS = {
 }
 PLAIN = frozenset((int, float, str, bool, type(None)))
 FAR = 1000
-"""A bound from here on is there to catch slips of the finger; it is named where it is passed."""
+"""Upper bounds from here on only catch typing errors; a message names them only if they are exceeded."""
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 Rate = Annotated[float, Meta(ge=0, le=1e6)]
@@ -40,7 +40,7 @@ class Part(Struct):
 
 
 class Optimizer(Struct):
-    """What is common to optimizers; the rest are arguments of the class of ``torch.optim``."""
+    """Arguments that optimizers share; the rest are arguments of the class of ``torch.optim``."""
 
     type: str
     lr: Rate
@@ -78,7 +78,7 @@ class LargeImages(Struct, forbid_unknown_fields=True):
     color_jitter: Annotated[list[Annotated[float, Meta(ge=0, le=100)]], Meta(min_length=4, max_length=4)] | None = None
     policies: list[Part] | None = None
     prepared: Pixels | None = None
-    pre_resize: Pixels | None = None  # always None; it stands in the names of all that was computed on large images
+    pre_resize: Pixels | None = None  # always None; it is part of the fingerprints of all stages on large images
 
 
 class Recipe(Struct, forbid_unknown_fields=True):
@@ -108,29 +108,29 @@ def check_contents(contents: Mapping[str, Any], name: str) -> None:
     """Refuse a benchmark that cannot be carried out.
 
     Args:
-        contents: Of its file, or what presets and options have made of them.
-        name: Of the benchmark.
+        contents: Those of its file, or as changed by presets and options.
+        name: Name of the benchmark.
 
     Raises:
-        UsageError: In one line that names the entry, what it may be and what it is.
+        UsageError: One line with the entry, its allowed values and its value.
     """
     _check(contents, Contents, name, '')
     recipe = contents['recipe']
     if recipe['augmentation'].get('pre_resize') is not None:
-        raise UsageError(f'{name}: pre_resize is gone; prepared=256 trains on images that are scaled once, not as JPEG')
+        raise UsageError(f'{name}: pre_resize was removed; use prepared=256, which scales images once, not as JPEG')
     sides = [recipe['augmentation'].get(side, 0) for side in ('resize', 'center_crop')]
     if sides[0] < sides[1]:
         raise UsageError(
-            f'{name}: test images with a shorter side of {sides[0]} (resize) have no part of {sides[1]} x {sides[1]} '
-            '(center_crop): they would be framed in black'
+            f'{name}: test images with a shorter side of {sides[0]} (resize) are too small for '
+            f'{sides[1]} x {sides[1]} (center_crop): they would get a black border'
         )
     if recipe['devices'] > recipe['batch_size']:
         raise UsageError(f'{name}: a batch of {recipe["batch_size"]} cannot be divided among more devices')
 
 
 def check_schedule(schedule: Mapping[str, Any], name: str) -> None:
-    """Refuse a step schedule without its steps, as is left where only the type of another one was changed, one with
-    another number of factors, and what would change nothing.
+    """Refuse a step schedule without steps, as when only the type was changed, or with a wrong number of factors, and
+    entries without effect.
 
     Raises:
         UsageError: With what to write.
@@ -144,19 +144,19 @@ def check_schedule(schedule: Mapping[str, Any], name: str) -> None:
     if isinstance(gamma, list | tuple) and (len(gamma) != len(at) or list(at) != sorted(at)):
         raise UsageError(
             f'the step schedule of {name} has steps at {list(at)} and the factors {list(gamma)}: gamma is one '
-            'number, or a list of one for each of the steps in order'
+            'number, or one for each step, with the steps in order'
         )
     if schedule.get('warmup_from_zero') and not schedule.get('warmup_epochs'):
         raise UsageError(f'warmup_from_zero of {name} changes nothing without warmup_epochs')
     if schedule.get('one_ahead') and schedule['type'] != 'cosine':
-        raise UsageError(f'one_ahead of {name} is of a cosine schedule, not of {schedule["type"]}')
+        raise UsageError(f'one_ahead of {name} is for a cosine schedule, not for {schedule["type"]}')
 
 
 def check_augmentation(augmentation: Mapping[str, Any], is_in_files: bool, name: str) -> None:
-    """Refuse the augmentation of images in memory for those that stay in files, and the other way round.
+    """Refuse the augmentation for images in memory if they stay in files, and the other way round.
 
     Raises:
-        UsageError: With what it may be.
+        UsageError: With the allowed entries.
     """
     if is_in_files != ('center_crop' in augmentation):
         known = ', '.join((LargeImages if is_in_files else SmallImages).__struct_fields__)
@@ -165,21 +165,21 @@ def check_augmentation(augmentation: Mapping[str, Any], is_in_files: bool, name:
 
 
 def augmentation_of(value: Any) -> type[SmallImages | LargeImages]:
-    """The shape that is meant by what stands under ``recipe.augmentation``."""
+    """The declared form for a value of ``recipe.augmentation``."""
     is_large = isinstance(value, Mapping) and value.keys() & {'random_resized_crop', 'resize', 'center_crop'}
     return LargeImages if is_large else SmallImages
 
 
 def check_arguments(part: Any, name: str, arguments: Mapping[str, Any]) -> None:
-    """Compare arguments with the plain types that a part declares; ranges are its own business.
+    """Compare arguments with the plain types that a part declares; the part itself checks ranges.
 
     Args:
         part: A class or function.
-        name: Of the part, for people.
+        name: Name of the part in messages.
         arguments: Name -> value.
 
     Raises:
-        UsageError: Naming the argument, what it may be and what it is.
+        UsageError: With the argument, its allowed values and its value.
     """
     for key, (kind, hint, default) in _declared(part).items():
         if key in arguments and arguments[key] is not default and not _fits(arguments[key], kind):
@@ -199,16 +199,16 @@ def _declared(part: Any) -> dict[str, tuple[Any, Any, Any]]:
 
 
 def shortened(value: Any) -> str:
-    """What was got, for one line."""
+    """A value as text for one line of a message."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # a number of thousands of digits
-        return 'what is too long to print'
+        return 'a value too long to print'
     return text if len(text) <= 60 else f'{text[:57]}...'
 
 
 def _check(value: Any, shape: type[Struct], name: str, path: str) -> None:
-    """Compare a dict with its shape, entry by entry, so that each error has its own words."""
+    """Compare a dict with its declared form, entry by entry, so that each error has its own message."""
     where = f'{path} of {name}' if path else f'benchmark {name}'
     if not isinstance(value, Mapping):
         raise UsageError(f'{where} is a dict, got {shortened(value)}')
@@ -258,7 +258,7 @@ def _without_range(hint: Any) -> Any:
 
 
 def _words(hint: Any, value: Any) -> str:
-    """What an entry may be; ``value`` is what it is instead."""
+    """Allowed values of an entry, as text; ``value`` is its wrong value."""
     origin, inner = get_origin(hint), get_args(hint)
     if _is_union(hint):
         return ' or '.join(sorted((_words(kind, value) for kind in inner), key='None'.__ne__))

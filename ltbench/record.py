@@ -1,8 +1,7 @@
 """One run's result: one JSON file, complete in itself, sealed by a checksum. Written once, read by the report.
 
-What it took each test image for is a file beside it (:mod:`ltbench.evaluation.predictions`), whose checksum it holds.
-
-A run that failed has no result; what is known of it is in a small file of its own, until it succeeds.
+The predictions for the test images are in a file beside it (:mod:`ltbench.evaluation.predictions`), whose checksum it
+holds. A run that failed has no result; a separate small file describes the failure until the run succeeds.
 """
 
 from __future__ import annotations
@@ -33,26 +32,26 @@ __all__ = [
 ]  # fmt: skip
 
 IDENTITY = ('benchmark', 'imbalance_factor', 'setting', 'table', 'method', 'run_seed', 'fingerprint')
-"""What tells a run apart from others."""
+"""Fields that identify a run."""
 SUITE = re.compile(r'[^/\\\x00-\x1f.][^/\\\x00-\x1f]*')
-"""What a suite may be called: whatever a folder may, if it is no path and not hidden."""
+"""Allowed names of suites: those of folders, without a path and not hidden."""
 
 
 class InvalidRecordError(StoreError, ValueError):
-    """A record or failure that does not fit its schema was to be written; the message names the entry."""
+    """A record or failure to be written does not fit its schema; the message names the entry."""
 
 
 def results_root() -> Path:
     """Where records and reports go: ``$LTBENCH_RESULTS``, default ``./results/local``, which git ignores.
 
-    What else lies in ``results`` of a checkout is what this software measured: a reference, which no run changes.
+    The other folders in ``results`` of a checkout are reference results of this software, which no run changes.
     """
     return place('LTBENCH_RESULTS', 'results/local')
 
 
 def reference_root() -> Path | None:
-    """Where a checkout has what this software measured; None in an installation, or where ``$LTBENCH_RESULTS`` says
-    which results count."""
+    """The reference results of a checkout; None in an installation, or if ``$LTBENCH_RESULTS`` says which results
+    count."""
     reference = ROOT_OF_PACKAGE.parent / 'results'
     return None if os.environ.get('LTBENCH_RESULTS') or not reference.is_dir() else reference
 
@@ -66,7 +65,7 @@ OF_TRAINING = ('wall_seconds', 'cpu_seconds', 'images_per_second')
 
 
 def cost_of(record: Mapping[str, Any], name: str) -> float | None:
-    """What a run took; of an imported checkpoint its training is not known, of submitted predictions nothing."""
+    """A cost of a run; None if unknown: all of submitted predictions, that of training of an imported checkpoint."""
     origin = origin_of(record)
     is_unknown = origin == 'submitted' or (origin == 'imported' and name in OF_TRAINING)
     return None if is_unknown else record['cost'][name]
@@ -76,7 +75,7 @@ def record_path(suite: str, record: Mapping[str, Any]) -> Path:
     """``results/SUITE/records/`` and :func:`record_name`.
 
     Raises:
-        UsageError: If that would be elsewhere.
+        UsageError: If that would be in another folder.
     """
     return results_root() / suite_name(suite) / 'records' / record_name(record)
 
@@ -85,23 +84,23 @@ def suite_name(text: str) -> str:
     """The name of a suite as typed, without the ``/`` that a shell adds to the name of a folder.
 
     Raises:
-        UsageError: If it is no name that a folder can have, or a path.
+        UsageError: If a folder cannot have this name, or it is a path.
     """
     name = text.rstrip('/')
     if not SUITE.fullmatch(name):
-        raise UsageError(f'a suite is called as its folder in {results_root()}, without a path; got {text!r}')
+        raise UsageError(f'a suite has the name of its folder in {results_root()}, without a path; got {text!r}')
     return name
 
 
 def predictions_path(path: Path) -> Path:
-    """Where the predictions are that were kept with a record, see :mod:`ltbench.evaluation.predictions`."""
+    """Path of the predictions that belong to a record, see :mod:`ltbench.evaluation.predictions`."""
     return path.with_suffix('.predictions.npz')
 
 
 def record_name(record: Mapping[str, Any]) -> str:
     """``BENCHMARK-ifN-METHOD-sSEED-HASH.json``.
 
-    The hash tells apart what the readable part does not: settings, tables, options and code.
+    The hash distinguishes what the readable part does not: settings, tables, options and code.
     """
     method = re.sub(r'[^A-Za-z0-9_+.=-]+', '_', record['method'])[:80].strip('_')
     identity = fingerprint([record['fingerprint'], record['method'], record['setting'], record['table']])[:8]
@@ -110,7 +109,7 @@ def record_name(record: Mapping[str, Any]) -> str:
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
-    """Check a record against the schema, seal it and write it; an earlier failure of the same run is forgotten.
+    """Check a record against the schema, seal it and write it; an earlier failure of the same run is removed.
 
     Raises:
         StoreError: If it cannot be written.
@@ -146,12 +145,12 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def checksum(record: Mapping[str, Any]) -> str:
-    """Sha256 over all fields but the checksum itself, however they are laid out in the file."""
+    """Sha256 over all fields but the checksum itself, whatever the layout of the file."""
     return _sum(record, _SORTED)
 
 
 def _is_sealed(record: Mapping[str, Any]) -> bool:
-    """Whether the checksum fits. The entries of our own files are in order as they are, which spares the sorting."""
+    """Whether the checksum is right. Entries of our own files are sorted: the order as read is tried first."""
     return record['checksum'] == _sum(record, _AS_READ) or record['checksum'] == checksum(record)
 
 
@@ -164,7 +163,7 @@ _SORTED, _AS_READ = json.JSONEncoder(sort_keys=True), json.JSONEncoder()
 
 
 def write_failure(suite: str, identity: Mapping[str, Any], stage: str, reason: str) -> None:
-    """Keep that a run failed, in ``results/SUITE/failed/``; ``identity`` as in a record.
+    """Record that a run failed, in ``results/SUITE/failed/``; ``identity`` as in a record.
 
     Raises:
         StoreError: If it cannot be written.
@@ -172,10 +171,10 @@ def write_failure(suite: str, identity: Mapping[str, Any], stage: str, reason: s
     """
     path = record_path(suite, identity)
     path = path.parent.parent / 'failed' / path.name
-    # foreign text: bytes that are no Unicode are kept as escapes
-    said = {'stage': stage, 'reason': reason.encode('utf-8', 'backslashreplace').decode()}
+    # foreign text: invalid Unicode is written as escapes
+    details = {'stage': stage, 'reason': reason.encode('utf-8', 'backslashreplace').decode()}
     try:
-        text = _as_json({name: identity[name] for name in IDENTITY} | said)
+        text = _as_json({name: identity[name] for name in IDENTITY} | details)
         check_failure(parse(text.encode()))
     except (TypeError, ValueError) as error:
         raise InvalidRecordError(f'no valid failure of {identity.get("method")}: {printable(str(error))}') from error
@@ -185,7 +184,7 @@ def write_failure(suite: str, identity: Mapping[str, Any], stage: str, reason: s
 
 
 def read_failures(suite: str) -> tuple[list[dict[str, Any]], dict[Path, str]]:
-    """The failed runs of a suite in order of file name, and the damaged files, with what is wrong with each."""
+    """The failed runs of a suite in order of file name, and the damaged files, each with its problem."""
     failures, wrong = [], {}
     for path in sorted((results_root() / suite / 'failed').glob('*.json')):
         try:
@@ -203,7 +202,7 @@ def _as_json(value: Any) -> str:
 
 
 def _failures_of(path: Path, record: Mapping[str, Any]) -> Iterator[Path]:
-    """Failures of the run of a record, made by whatever code. Their names are cut and simplified: two may share one."""
+    """Failures of the run of a record, by any code. Their file names are cut and simplified: two runs may share one."""
     for failure in (path.parent.parent / 'failed').glob(f'{glob.escape(_without_hash(path.name))}-*.json'):
         found = _glance(failure)
         if found is not None and all(found[key] == record[key] for key in GLANCED):
@@ -215,10 +214,10 @@ GLANCED = ('setting', 'table', 'method')
 
 
 def _glance(path: Path) -> dict[str, Any] | None:
-    """These fields of a record or failure, and its data and protocol where it has them; None where it has not these.
+    """These fields of a record or failure, and its data and protocol if it has them; None if a field is missing.
 
-    A whole file with the lines that we write is taken at its word: to parse ten thousand takes seconds. The report
-    names what cannot be read.
+    A complete file in our own layout is not parsed as a whole: ten thousand would take seconds. The report names
+    files that cannot be read.
     """
     try:
         text = contents_of(path).decode()
@@ -237,14 +236,14 @@ def _line(text: str, name: str) -> Any:
 
 
 ROW = ('benchmark', 'imbalance_factor', 'setting', 'table', 'method')
-"""What tells the rows of a leaderboard apart."""
+"""Fields that identify a row of a leaderboard."""
 
 
 def set_superseded_aside(path: Path, record: Mapping[str, Any]) -> list[Path]:
-    """Move earlier records of the same row that were made by other code, or are of the same seed, to ``superseded/``;
-    return where to.
+    """Move earlier records of the same row that were made by other code, or have the same seed, to ``superseded/``;
+    return their new paths.
 
-    Their predictions go with them.
+    Their predictions are moved with them.
     """
     moved = []
     for old in set(path.parent.glob(f'{glob.escape(path.stem.rpartition("-s")[0])}-s*.json')) - {path}:
@@ -252,19 +251,19 @@ def set_superseded_aside(path: Path, record: Mapping[str, Any]) -> list[Path]:
             other = read_record(old)
         except StoreError:
             continue  # the report names it
-        is_other = other['computation'] != record['computation'] or other['run_seed'] == record['run_seed']
-        if is_other and all(other[key] == record[key] for key in ROW):
+        is_superseded = other['computation'] != record['computation'] or other['run_seed'] == record['run_seed']
+        if is_superseded and all(other[key] == record[key] for key in ROW):
             target = path.parent.parent / 'superseded' / old.name
             with explained(f'superseded record {old.name}', path.parent, 'LTBENCH_RESULTS'):
                 target.parent.mkdir(exist_ok=True)
-                with suppress(FileNotFoundError):  # another driver has moved it; no predictions were kept
+                with suppress(FileNotFoundError):  # another driver has moved it; there are no predictions
                     moved.append(old.replace(target))
                     predictions_path(old).replace(predictions_path(target))
     return moved
 
 
 class RecordIndex:
-    """The records of a suite by what their names tell, for questions that do not need what is in them.
+    """The records of a suite by their file names, for questions that do not need their contents.
 
     Args:
         suite: Name of the suite.
@@ -281,15 +280,15 @@ class RecordIndex:
         return name in self.by_run.get(_without_hash(name), [])
 
     def instead_of(self, name: str, record: Mapping[str, Any]) -> tuple[Path | None, list[dict[str, Any]]]:
-        """What is recorded of a run where there is no record of its own.
+        """Similar records to use or mention if a run has no record.
 
         Args:
-            name: Of the record that it would have, :func:`record_name`.
-            record: What tells the run apart, see :data:`IDENTITY`.
+            name: Name that its record would have, :func:`record_name`.
+            record: The fields that identify the run, see :data:`IDENTITY`.
 
         Returns:
-            A record by other code; and ``table``, ``data`` and ``protocol`` of each record that is of another table,
-            since it is of other data, backbone, recipe or protocol.
+            A record made by other code; and ``table``, ``data`` and ``protocol`` of each record in another table, which
+            was made with other data, backbone, recipe or protocol.
         """
         if self.has(name):
             return None, []
@@ -318,10 +317,10 @@ def is_valid(path: Path) -> bool:
 
 
 def read_records(suite: str, root: Path | None = None) -> tuple[dict[Path, dict[str, Any]], dict[Path, str]]:
-    """The records of a suite in order of file name, and the files that are none, with what is wrong with each.
+    """The records of a suite in order of file name, and the invalid files, each with its problem.
 
-    A record under a name that is not its own is a copy of another one (or was renamed) and counts as wrong. ``root``
-    is where suites lie, by default :func:`results_root`.
+    A record under another name than its own is a copy (or was renamed) and counts as invalid. ``root`` is the folder of
+    suites, by default :func:`results_root`.
     """
     records, wrong = {}, {}
     for path in sorted(((root or results_root()) / suite / 'records').glob('*.json')):

@@ -1,8 +1,8 @@
 """What records and failures may hold: the type and range of every entry that anything reads, declared once.
 
-Checked when one is written and when it is read. Where methods, benchmarks or later versions add entries, a dict is
-open: its further entries are plain data of any shape, which are shown and compared as they are, and never computed
-with.
+Checked when one is written and when it is read. A dict to which methods, benchmarks or later versions add entries is
+open: its further entries are plain data of any form, which are shown and compared as they are, and never used in a
+computation.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ltbench.spec import parse_specs
 
 SCHEMA_VERSION = 4
 ROUNDING = 1e-9  # of a percentage: exp(log(100)) is a little more than 100
-SAME = 1e-6  # of a percentage: the same sum in another order, of thousands of classes
+SAME = 1e-6  # of a percentage: two orders of the same sum over thousands of classes
 DEEPEST = 16  # lists and objects within each other, of plain data
 
 # ---------------------------------------------------------------------------------------------- values
@@ -37,7 +37,7 @@ Hash = Annotated[str, Meta(pattern=r'\A[0-9a-f]{1,64}\Z', description='1 to 64 h
 HashIfKnown = Annotated[str, Meta(pattern=r'\A[0-9a-f]{0,64}\Z', description='hexadecimal digits, or empty')]
 Name = Annotated[str, Meta(pattern=r'\A[^/\x00-\x1f\x7f]{1,100}\Z', description='a name of 1 to 100 characters, no /')]
 Line = Annotated[str, Meta(max_length=1000, description='text of at most 1000 characters')]
-"""What figures show: of longer text they would be larger than a picture can be."""
+"""Text that figures show; with a longer one they would exceed the largest size of an image."""
 
 # ---------------------------------------------------------------------------------------------- parts of a record
 
@@ -63,7 +63,7 @@ class Bins(Closed):
 
 
 class Reliability(Closed):
-    """Of all images and of those of each group; none of a group without images."""
+    """For all images and for each group; None for a group without images."""
 
     all: Bins | None
     many: Bins | None
@@ -72,7 +72,7 @@ class Reliability(Closed):
 
 
 class Shares(Closed):
-    """Percent of a group's images that are taken for classes of each group, and that are right."""
+    """Percent of a group's images that are predicted as classes of each group, and that are correct."""
 
     many: Percent
     medium: Percent
@@ -103,7 +103,7 @@ class Metrics(Struct):
     macro: Percent
     geometric_mean: Percent
     balanced_error: Percent
-    nll: Amount | None  # none of predictions without probabilities
+    nll: Amount | None  # None for predictions without probabilities
     ece: Percent | None
     many: Percent | None
     medium: Percent | None
@@ -116,7 +116,7 @@ class Metrics(Struct):
     predicted: list[Images]
     reliability: Reliability
     confusion: Confusion
-    # older records do not have these; `ltbench eval --all` adds them where the logits are
+    # older records do not have these; `ltbench eval --all` adds them if the logits exist
     worst_class: Percent | UnsetType = UNSET
     harmonic_mean: Percent | UnsetType = UNSET
     top5: Percent | UnsetType | None = UNSET
@@ -132,7 +132,7 @@ class Part(Closed):
 
 
 class StageDone(Closed):
-    """A stage that the run was made from, and what it took."""
+    """A stage of the run, and its cost."""
 
     kind: Line
     fingerprint: Hash
@@ -141,7 +141,7 @@ class StageDone(Closed):
 
 
 class Cost(Closed):
-    """What a run took; of the network, and of all its stages."""
+    """Cost of a run: of its network, and of all its stages."""
 
     parameters: Count
     flops: Count
@@ -210,7 +210,7 @@ class Imported(Struct):
 
 
 class Submitted(Closed):
-    """What was trained elsewhere, of which predictions alone are known."""
+    """A model that was trained elsewhere; only its predictions are known."""
 
     name: Line
     file: str
@@ -220,8 +220,8 @@ class Submitted(Closed):
 
 
 class Config(Struct):
-    """Open: the resolved benchmark and the configs of all stages; ``imported`` of a checkpoint that was not trained
-    here, ``submitted`` of predictions; the ``probes`` that the method asks for."""
+    """Open: the resolved benchmark and the configs of all stages; ``imported`` for a checkpoint that was not trained
+    here, ``submitted`` for predictions; the ``probes`` that the method requests."""
 
     benchmark: ResolvedBenchmark
     stages: list[StageConfig]
@@ -272,7 +272,7 @@ class BN(Struct):
 
 
 class Channels(Struct):
-    """Channels of one kind: how many, and what they answer to images of rare classes."""
+    """Channels of one kind: how many, and their response to images of rare classes."""
 
     channels: Count
     mean: Real
@@ -288,7 +288,7 @@ class Strength(Struct):
 
 
 class FeatureNorms(Struct):
-    """By class, none of one without test images."""
+    """By class; None for a class without test images."""
 
     mean: list[Amount | None]
 
@@ -313,14 +313,14 @@ class Record(Closed):
     benchmark: Name
     imbalance_factor: Factor | None
     setting: Line  # preset, and what was overridden by hand, for people
-    table: Hash  # of what all its rows share: data, backbone, recipe and protocol, see ltbench.benchmark.table_of
+    table: Hash  # hash of what all its rows share: data, backbone, recipe and protocol, see ltbench.benchmark.table_of
     data: HashIfKnown  # fingerprint of the images and labels
     code: HashIfKnown  # of ltbench
     method: Line  # as typed, options included
     methods: Annotated[list[Part], Meta(min_length=1, description='a list of one part or more')]
     run_seed: Seed
     fingerprint: Hash  # of the last stage
-    computation: Hash  # the same without the seed: runs that differ here are of other code
+    computation: Hash  # the same without the seed: runs that differ here were made by other code
     stages: Annotated[list[StageDone], Meta(min_length=1, description='a list of one stage or more')]
     config: Config
     class_names: list[str]
@@ -330,7 +330,7 @@ class Record(Closed):
     curve: list[dict[str, Real | None]]  # by epoch: training loss, accuracy, learning rate, and scores where asked for
     analysis: Analysis
     chosen: dict[str, Any]  # values chosen on validation images
-    warnings: list[str]  # what parts had to say about themselves
+    warnings: list[str]  # notes on the run from its parts, plan and data
     cost: Cost
     environment: Environment
     checksum: Hash  # of all the rest
@@ -338,7 +338,7 @@ class Record(Closed):
 
 
 class Failure(Closed):
-    """What is kept of a run that failed; the first seven entries as in a record."""
+    """Description of a run that failed; the first seven entries as in a record."""
 
     benchmark: Name
     imbalance_factor: Factor | None
@@ -378,7 +378,7 @@ def check_failure(failure: Any) -> None:
 
 
 def _disagreements(record: Mapping[str, Any]) -> Iterator[str]:
-    """What does not fit together, or has no type of its own; nothing where all is well."""
+    """Contradictions between entries, and errors that types cannot express; empty if there are none."""
     metrics, classes = record['metrics'], len(record['class_counts'])
     for name in ('per_class', 'test_images', 'predicted'):
         if len(metrics[name]) != classes:
@@ -391,14 +391,14 @@ def _disagreements(record: Mapping[str, Any]) -> Iterator[str]:
         yield 'metrics.test_images has no image'
     for place, (accuracy, images) in enumerate(zip(metrics['per_class'], metrics['test_images'], strict=False)):
         if (accuracy is None) != (images == 0):
-            yield f'metrics.per_class[{place}] is {short(accuracy)}, of {images} test images'
+            yield f'metrics.per_class[{place}] is {short(accuracy)}, for {images} test images'
     members_of = _members_of(tuple(record['class_counts']))
     for name, members in members_of.items():
         if record['groups'][name] != len(members):
-            yield f'groups.{name} is {record["groups"][name]}, of class_counts it is {len(members)}'
+            yield f'groups.{name} is {record["groups"][name]}, from class_counts it is {len(members)}'
     for name, score in _of_classes(metrics['per_class'], metrics['test_images'], members_of).items():
         if not _is_same(found := metrics.get(name, score), score):
-            yield f'metrics.{name} is {short(found)}, of metrics.per_class it is {short(score)}'
+            yield f'metrics.{name} is {short(found)}, from metrics.per_class it is {short(score)}'
     last = record['analysis'].get('bn', {}).get('last')
     if last and (len(last['weight']) != len(last['bias']) or not last['weight']):
         yield f'analysis.bn.last has {len(last["weight"])} weights and {len(last["bias"])} biases'
@@ -435,7 +435,7 @@ def _members_of(class_counts: tuple[int, ...]) -> dict[str, list[int]]:
 def _of_classes(
     per_class: Sequence[float | None], images: Sequence[int], members_of: Mapping[str, Sequence[int]]
 ) -> dict[str, float | None]:
-    """The accuracies that those of the classes come to, see :func:`ltbench.evaluation.evaluate`."""
+    """The accuracies that result from those of the classes, see :func:`ltbench.evaluation.evaluate`."""
     seen = [accuracy for accuracy in per_class if accuracy is not None]
     macro = sum(seen) / len(seen)
     of_images = sum(accuracy * count for accuracy, count in zip(per_class, images, strict=True) if accuracy is not None)
@@ -458,7 +458,7 @@ def _is_same(found: float | None, score: float | None) -> bool:
 
 @cache
 def _parts_of(method: str) -> list[str] | None:
-    """Names of the parts of a method as typed; None where nothing can be read."""
+    """Names of the parts of a method as typed; None if it cannot be parsed."""
     try:
         return [spec.name for spec in parse_specs(method)]
     except (LTBenchError, ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # those of literal_eval

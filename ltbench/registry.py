@@ -21,8 +21,8 @@ from ltbench.recipe import check_arguments
 
 
 class Registry(PlainRegistry):
-    """A registry that knows in which module each part was registered: that of the part itself, or another that had it
-    made, with arguments that are part of what it computes.
+    """A registry that knows in which module each part was registered: that of the part itself, or another one that
+    created the part with arguments that affect what it computes.
 
     Args:
         locations: Modules that hold its parts, imported before a name is looked up.
@@ -30,7 +30,7 @@ class Registry(PlainRegistry):
     """
 
     def __init__(self, *args: Any, locations: Sequence[str] = (), beside_methods: bool = True, **options: Any) -> None:
-        self.registered_in: dict[tuple[str, Any], str] = {}  # by name and part: a name may be given back
+        self.registered_in: dict[tuple[str, Any], str] = {}  # by name and part: a name may be used again
         self.unread, self.beside_methods = list(locations), beside_methods
         super().__init__(*args, **options)
 
@@ -43,7 +43,7 @@ class Registry(PlainRegistry):
         self.registered_in |= {(name, module): frame.f_globals['__name__'] for name in names}
 
     def import_from_location(self) -> None:
-        """Once, whatever holds parts. mmengine's own way logs each module, and its logger brings torch along."""
+        """Import all modules with parts, once. mmengine's own method logs each module, and its logger imports torch."""
         while self.unread:
             importlib.import_module(self.unread.pop(0))
         if self.beside_methods:
@@ -54,7 +54,7 @@ class Registry(PlainRegistry):
         """What is registered under a name, here, in a parent, or as ``scope.name`` in another package's registry.
 
         Nothing else: mmengine would also import a module of that name, and so run a file of the working directory. A
-        plug-in imports the packages whose parts it wants to be found.
+        plug-in must import the packages whose parts it uses.
         """
         self.import_from_location()
         scope, name = self.split_scope_key(key)
@@ -109,7 +109,7 @@ def build(registry: Registry, config: Mapping[str, Any], **context: Any) -> Any:
     """Build the part that ``config`` declares.
 
     A config holds what a person chooses (``dict(type='LDAMLoss', max_margin=0.5)``); ``context`` holds what only
-    the data or the model know (``class_counts``, ``in_features``, ...). The part receives those of the context that
+    the data or the model provide (``class_counts``, ``in_features``, ...). The part receives those of the context that
     its constructor names, unless the config already sets them.
 
     Raises:

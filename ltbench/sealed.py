@@ -1,7 +1,7 @@
-"""Files that are written to be read back: each says what it is, whose it is, and the checksum of its contents.
+"""Sealed files: each states its kind, its owner, and the checksum of its contents.
 
-One way to write and one way to read: what was cut off, changed, put in another's place or written by another version is
-told from what cannot be read at the moment, and neither is ever taken for the real thing.
+There is one way to write and one way to read them. A file that was cut, changed, moved to another's place or written by
+another version is distinguished from one that cannot be read at the moment, and neither is ever used.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ltbench.errors import StoreError
 
 try:
     import fcntl
-except ImportError:  # of Windows
+except ImportError:  # on Windows
     fcntl = None  # type: ignore[assignment]
 
 BLOB = b'ltbench-blob-1'
@@ -36,12 +36,13 @@ BLOB = b'ltbench-blob-1'
 BLOCK = 1 << 20
 
 
-TEMPORARY = re.compile(r'\.(.+\.)?[0-9a-f]{8}')
-"""What files and folders are called until they are whole, here and wherever else something appears at once."""
+TEMPORARY = re.compile(r'\..+\.~[0-9a-f]{8}')
+"""Names of files and folders until they are complete, see :func:`temporary`. Nobody else names a file like this: a
+date, as in ``.config.20240115``, is eight hexadecimal digits, too."""
 ABANDONED_SECONDS = 3600.0
-"""A temporary file that nobody has written to for so long is of a process that was killed."""
+"""A temporary file that nobody has written to for so long is from a process that was killed."""
 SILENT_SECONDS, PATIENT_SECONDS = 3.0, 60.0
-"""How long a lock is waited for without a word, and in all."""
+"""How long to wait for a lock without a message, and in total."""
 
 
 class DamagedFileError(StoreError):
@@ -49,7 +50,7 @@ class DamagedFileError(StoreError):
 
 
 class UnreadableFileError(StoreError):
-    """A file is there and cannot be read just now; nothing is known of its contents."""
+    """A file exists but cannot be read at the moment; its contents are unknown."""
 
 
 def write_document(path: Path, kind: str, owner: str, content: Mapping[str, Any]) -> None:
@@ -58,7 +59,7 @@ def write_document(path: Path, kind: str, owner: str, content: Mapping[str, Any]
     Args:
         path: The file.
         kind: What it is, as ``'manifest'``.
-        owner: Whose it is: a fingerprint, or whatever else tells it from others of its kind.
+        owner: Its owner: a fingerprint, or another name that is unique for its kind.
         content: JSON data.
     """
     sealed = {'kind': kind, 'owner': owner, 'sha256': _seal(kind, owner, content), 'content': content}
@@ -77,7 +78,7 @@ def read_document(path: Path, kind: str, owner: str, shape: Any = dict[str, Any]
     Raises:
         FileNotFoundError: If there is none.
         UnreadableFileError: If it cannot be read.
-        DamagedFileError: If its contents are not whole, another's, or of another form.
+        DamagedFileError: If its contents are incomplete, have another owner or another form.
     """
     try:
         sealed = json.loads(_read(path))
@@ -104,23 +105,23 @@ def read_blob(path: Path, kind: str, owner: str) -> bytes:
     head, _, payload = _read(path).partition(b'\n')
     words = head.split(b' ')
     if len(words) != 4 or words[0] != BLOB:
-        raise DamagedFileError(f'{path} is damaged: it does not begin as this version of ltbench writes it')
+        raise DamagedFileError(f'{path} is damaged: it is not in the form that this version of ltbench writes')
     if words[1:3] != [kind.encode(), owner.encode()]:
-        theirs = ' of '.join(word.decode(errors='replace') for word in words[1:3])
-        raise DamagedFileError(f'{path} is damaged: it is the {theirs}, expected the {kind} of {owner}')
+        actual = ' of '.join(word.decode(errors='replace') for word in words[1:3])
+        raise DamagedFileError(f'{path} is damaged: it is the {actual}, expected the {kind} of {owner}')
     if words[3] != hashlib.sha256(payload).hexdigest().encode():
         raise DamagedFileError(f'{path} is damaged: its checksum does not fit')
     return payload
 
 
 def write_stream(path: Path, kind: str, owner: str, write: Callable[[Any], object]) -> Path:
-    """Write a file that is too large for memory, or that others read from its first byte: its seal is its end.
+    """Write a file that is too large for memory, or that others read from its first byte: its seal is at the end.
 
     Args:
         path: The file; returned.
-        kind: What it is.
-        owner: Whose it is.
-        write: Is given an open binary file.
+        kind: Its kind.
+        owner: Its owner.
+        write: Called with an open binary file.
     """
     with _replacing(path) as file:
         sealing = _Sealing(file)
@@ -130,7 +131,7 @@ def write_stream(path: Path, kind: str, owner: str, write: Callable[[Any], objec
 
 
 def is_stream(path: Path, kind: str, owner: str) -> bool:
-    """Whether a file is as :func:`write_stream` wrote it; it is not held in memory.
+    """Whether a file is as :func:`write_stream` wrote it. It is read block by block.
 
     Raises:
         OSError: If there is none, or it cannot be read.
@@ -180,11 +181,11 @@ def _read(path: Path) -> bytes:
 
 
 def unreadable(path: Path, error: OSError) -> UnreadableFileError:
-    """The error for a file or folder that the operating system does not let us read; its contents may well be whole."""
+    """The error for a file or folder that the operating system does not let us read; its contents may be intact."""
     advice = {
         errno.EACCES: 'permission denied; two users of one store need a common group and umask 002',
         errno.EMFILE: 'too many files are open; raise the limit (`ulimit -n 4096`) and run the same command again',
-    }.get(error.errno or 0, f'{error.strerror or error}; run the same command again when that has passed')
+    }.get(error.errno or 0, f'{error.strerror or error}; run the same command again later')
     if error.errno == errno.ENOTDIR:
         advice = _in_the_way(path, 'LTBENCH_STORE')
     return UnreadableFileError(f'{path} cannot be read: {advice}')
@@ -204,23 +205,28 @@ def write_atomically(path: Path, contents: str | bytes) -> None:
         file.write(contents.encode() if isinstance(contents, str) else contents)
 
 
+def temporary(path: Path) -> Path:
+    """A name beside ``path`` for a file or folder that becomes ``path`` once it is complete."""
+    return path.with_name(f'.{path.name}.~{uuid.uuid4().hex[:8]}')
+
+
 @contextmanager
 def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A new file that takes the place of ``path`` once it is whole."""
-    temporary = path.with_name(f'.{path.name}.{uuid.uuid4().hex[:8]}')
+    """A new file that replaces ``path`` once it is complete."""
+    unfinished = temporary(path)
     try:
-        with temporary.open('wb') as file:
+        with unfinished.open('wb') as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        unfinished.replace(path)
     finally:
         with suppress(OSError):  # its folder may be missing: the first error is the one to show
-            temporary.unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
 
 
 def contents_of(path: Path) -> bytes:
-    """The bytes of a regular file; nothing else is waited for, as one would for ever for those of a FIFO.
+    """The bytes of a regular file; others are refused, since reading a FIFO could wait for ever.
 
     Raises:
         OSError: If it cannot be read.
@@ -233,7 +239,7 @@ def contents_of(path: Path) -> bytes:
 def open_regular(path: Path) -> BufferedReader:
     """Open a file to read its bytes; raises as :func:`contents_of`."""
     try:
-        # a terminal must not become ours, and a FIFO that nobody writes to must not be waited for
+        # must neither take over a terminal nor wait for a FIFO without a writer
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError as error:
         if error.errno in (errno.ENXIO, errno.ELOOP):
@@ -248,12 +254,12 @@ def open_regular(path: Path) -> BufferedReader:
 
 
 KINDS = {stat.S_ISDIR: 'folder', stat.S_ISFIFO: 'FIFO', stat.S_ISSOCK: 'socket'}
-"""What may stand in a file's place."""
+"""What may be in the place of a file."""
 
 
 def remove_abandoned(folder: Path) -> None:
     """Remove what killed processes left in a folder: temporary files and folders that nobody writes to any more."""
-    with suppress(OSError):  # the folder is not there or not ours to write to; then nothing is lost but its room
+    with suppress(OSError):  # the folder is missing or not writable; then only disk space is wasted
         for path in folder.iterdir():
             if TEMPORARY.fullmatch(path.name) and time.time() - path.lstat().st_mtime > ABANDONED_SECONDS:
                 remove(path)
@@ -277,7 +283,7 @@ def sync(path: Path) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Sha256 of a file's contents; empty, as that of no file, for a FIFO, socket, device or folder."""
+    """Sha256 of a file's contents; empty, so equal to no sha256, for a FIFO, socket, device or folder."""
     try:
         with open_regular(path) as file:
             return hashlib.file_digest(file, 'sha256').hexdigest()
@@ -290,8 +296,8 @@ def explained(what: str, root: Path, variable: str = 'LTBENCH_STORE') -> Iterato
     """Turn the operating system's errors into one line that says what to do.
 
     Args:
-        what: What was to be written.
-        root: Where.
+        what: What is written.
+        root: The folder.
         variable: Environment variable that chooses another place.
     """
     try:
@@ -313,16 +319,16 @@ def explained(what: str, root: Path, variable: str = 'LTBENCH_STORE') -> Iterato
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock, as one process at a time does.
+    """Hold a lock; only one process can at a time.
 
-    The file ``path`` stays: a lock that is deleted is one that two may hold. A disk without ``flock`` has another file,
-    ``PATH.held``, as long as the lock is held.
+    The file ``path`` stays: if it were deleted, two processes could hold the lock. On a disk without ``flock`` there is
+    another file, ``PATH.held``, as long as the lock is held.
 
     Raises:
-        StoreError: If another process holds it all the time.
+        StoreError: If another process holds it for too long.
         OSError: If the file cannot be written.
     """
-    from filelock import FileLock, SoftFileLock, Timeout  # not needed by most
+    from filelock import FileLock, SoftFileLock, Timeout  # most commands do not need it
 
     lock = FileLock(path) if _has_flock(path) else SoftFileLock(path.with_name(f'{path.name}.held'))
     try:
@@ -338,8 +344,8 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _has_flock(path: Path) -> bool:
-    """Whether the disk has locks that end with their process. Makes the file."""
-    if fcntl is None:  # Windows has others that do
+    """Whether the disk has locks that end with their process. Creates the file."""
+    if fcntl is None:  # Windows has other locks, which do
         return True
     try:
         with path.open('a+b') as file:

@@ -1,4 +1,4 @@
-"""Every random draw derives from (run seed, epoch, purpose), so an interrupted run repeats an uninterrupted one."""
+"""Every random draw derives from (run seed, epoch, purpose), so an interrupted run equals an uninterrupted one."""
 
 from __future__ import annotations
 

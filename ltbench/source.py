@@ -1,4 +1,4 @@
-"""What the code of a computation says: hashes of syntax, for parts outside of ``ltbench`` and for the engine itself."""
+"""Hashes of the code of a computation: its syntax, for parts outside of ``ltbench`` and for the engine itself."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ COMPUTES_NOTHING = frozenset((
     'report', 'tracking', 'verbs', 'grid', 'cli', 'face', 'console', 'record', 'store', 'sealed', 'claims', 'places',
     'suite', 'errors', 'configs', 'processes', 'method_files', '__init__',
 ))  # fmt: skip
-"""Modules and folders of ``ltbench`` that no trained number goes through; all others are the engine.
+"""Modules and folders of ``ltbench`` that affect no trained number; all others are the engine.
 
-What configs say is in each stage's own config.
+The contents of configs are in each stage's own config.
 """
 
 
@@ -40,13 +40,13 @@ def foreign_code(config: Any) -> dict[str, str]:
     """Code hashes of the parts in ``config`` that live outside the ``ltbench`` package, by their names.
 
     A loss in a method file or a plug-in changes while its author works on it, so its code is part of what it computes,
-    wherever it is installed: that of its module, of its base classes' modules, and of what those import, other than the
-    standard library, our declared dependencies and ``ltbench`` (see :func:`engine_code`). Of a probe, which no golden
-    result watches over, it is also that of a module of ``ltbench``.
+    wherever it is installed: the code of its module, of its base classes' modules, and of what those import, except the
+    standard library, our declared dependencies and ``ltbench`` (see :func:`engine_code`). For a probe, which no golden
+    result checks, its module counts even if it is in ``ltbench``.
 
     Raises:
-        UsageError: If a part has no file that could be read, or is in the script that is running: the processes that
-            train do not run that.
+        UsageError: If a part has no readable file, or is in the running script, which the processes that train do not
+            run.
     """
     kind = 'probe' if isinstance(config, _MAPPINGS) and 'probe' in config else 'part'
     return dict(sorted({name: code for name in _types(config) if (code := _code(name, kind))}.items()))
@@ -54,7 +54,7 @@ def foreign_code(config: Any) -> dict[str, str]:
 
 @cache
 def engine_code() -> str:
-    """Hash (16 hex digits) of the syntax of everything in ``ltbench`` that a trained number goes through.
+    """Hash (16 hex digits) of the syntax of everything in ``ltbench`` that affects a trained number.
 
     Comments, docstrings, annotations and layout do not count. ``tests/lock.json`` ties it to golden results.
     """
@@ -74,7 +74,7 @@ def code_of(path: str) -> str:
 
 
 def forget() -> None:
-    """Read the files of parts again: in a notebook they are edited while this process goes on."""
+    """Clear the caches of files of parts: in a notebook they are edited while this process runs."""
     for cached in (_code_of_part, _file_of, _imports, _identifiers, _code_of_file):
         cached.cache_clear()
 
@@ -83,7 +83,7 @@ def forget() -> None:
 
 
 def _types(config: Any) -> set[str]:
-    """Names of the parts that a config speaks of, at whatever depth."""
+    """Names of the parts in a config, at any depth."""
     names, waiting = set(), [config]
     while waiting:
         value = waiting.pop()
@@ -97,12 +97,12 @@ def _types(config: Any) -> set[str]:
 
 
 _LEAVES = frozenset((str, int, bool, type(None), float))
-_LISTS, _MAPPINGS = (list, tuple), (dict, Mapping)  # ``dict | Mapping`` is made anew at each test, and takes long
+_LISTS, _MAPPINGS = (list, tuple), (dict, Mapping)  # ``dict | Mapping`` would be rebuilt at each test, which is slow
 
 
 @cache
 def _registries(kind: str) -> tuple[Registry, ...]:
-    from ltbench.registry import (  # brings mmengine, a second that the report need not wait
+    from ltbench.registry import (  # imports mmengine, which takes a second that the report need not wait
         DATASETS,
         MODELS,
         POLICIES,
@@ -115,7 +115,7 @@ def _registries(kind: str) -> tuple[Registry, ...]:
 
 def _code(type_name: str, kind: str) -> str | None:
     name = type_name.removeprefix('ltbench.')
-    found = set()  # one name may stand in several registries, and a config does not say in which it is looked up
+    found = set()  # a name may be in several registries, and a config does not say which one is meant
     for registry in _registries(kind):
         part = registry.module_dict.get(name)
         if part is None and registry.parent is not None:  # what another package has registered with mmengine
@@ -134,32 +134,32 @@ def _code_of_part(part: Any, site: str) -> str | None:
 
     Args:
         part: A class or function.
-        site: Module in which it was registered: what a function of another module made has its arguments there.
+        site: Module in which it was registered; if a function of another module made it, the arguments are there.
     """
     modules: dict[str, str] = {}
     owners = inspect.getmro(part) if inspect.isclass(part) else (part,)
     for owner in owners:
         if owner.__module__ == '__main__':
             raise UsageError(
-                f'{getattr(owner, "__qualname__", owner)} is defined in the script or notebook that is running, which '
-                'the processes that train do not run: put it into a file of its own, and name that as a plug-in'
+                f'{getattr(owner, "__qualname__", owner)} is defined in the running script or notebook, which the '
+                'processes that train do not run: put it into a separate file, and name that as a plug-in'
             )
         if not _is_known(owner.__module__) and _file_of(owner.__module__) is None:
             raise UsageError(
-                f'the code of {getattr(owner, "__qualname__", owner)} is in no file that can be read, so its results '
-                'could not be told from those of another version: put it into a file of its own'
+                f'the code of {getattr(owner, "__qualname__", owner)} is in no readable file, so its results could '
+                'not be distinguished from those of another version: put it into a separate file'
             )
         _gather(owner.__module__, modules)
     _gather(site, modules)
     if not modules:
         return None
     methods = {name: _methods_in(name) for name in modules}
-    # a Method class says what it has to say in the config; one that other code names may hold a constant of it
+    # a Method class acts through the config only; but other code that names one may use a constant of it
     named = frozenset().union(*(_identifiers(file, methods[name]) for name, file in modules.items()))
-    named |= {owner.__qualname__.partition('.')[0] for owner in owners}  # a part may stand in a Method class
+    named |= {owner.__qualname__.partition('.')[0] for owner in owners}  # a part may be defined in a Method class
     digest = hashlib.sha256()
     for name in sorted(modules):
-        called = '' if name in (part.__module__, site) else name  # a file may be called otherwise, and lie elsewhere
+        called = '' if name in (part.__module__, site) else name  # the file may have another name and place
         digest.update(f'{called} {_code_of_file(modules[name], methods[name], named)}\n'.encode())
     return digest.hexdigest()[:16]
 
@@ -192,13 +192,13 @@ def _file_of(name: str) -> str | None:
     parent = name.rpartition('.')[0]
     try:
         spec = importlib.machinery.PathFinder.find_spec(name, _folders_of(parent) if parent else None)
-    except (ImportError, ValueError, KeyError):  # the last of a folder without a file, in a package that is not loaded
+    except (ImportError, ValueError, KeyError):  # KeyError: a folder without a file, in a package that is not loaded
         return None
     return spec.origin if spec is not None and spec.has_location else None
 
 
 def _folders_of(package: str) -> list[str]:
-    """Where the modules of a package lie, loaded or not, with a file of its own or without."""
+    """Folders of the modules of a package, loaded or not, with or without an ``__init__.py``."""
     if package in sys.modules:
         return list(getattr(sys.modules[package], '__path__', ()))
     file = _file_of(package)
@@ -210,7 +210,7 @@ def _folders_of(package: str) -> list[str]:
     ]
 
 
-# ---------------------------------------------------------------------------------------------- what they say
+# ---------------------------------------------------------------------------------------------- their contents
 
 
 def _bytes_of(path: str) -> bytes:
@@ -218,8 +218,8 @@ def _bytes_of(path: str) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:  # moved since it was imported, or within a zip
         raise UsageError(
-            f'{path} was imported but cannot be read ({error.strerror}), so results could not be told from those of '
-            'another version: put it back, and unpack what is in a zip'
+            f'{path} was imported but cannot be read ({error.strerror}), so results could not be distinguished '
+            'from those of another version: put it back, and unpack what is in a zip'
         ) from error
 
 
@@ -228,7 +228,7 @@ def _tree(path: str) -> ast.Module | None:
     if not path.endswith('.py'):
         return None
     try:
-        return ast.parse(_bytes_of(path))  # bytes: the file says its own encoding
+        return ast.parse(_bytes_of(path))  # bytes: the file declares its encoding
     except (SyntaxError, ValueError):
         return None
 
@@ -289,20 +289,20 @@ def _names(nodes: Iterable[Any]) -> Iterator[str]:
             yield node.id
         elif isinstance(node, ast.Attribute):
             yield node.attr
-        elif isinstance(node, ast.alias):  # under another name, or to hand it on
+        elif isinstance(node, ast.alias):  # under another name, or to re-export it
             yield from (node.name, *([node.asname] if node.asname else []))
         if isinstance(node, ast.AST):
-            waiting += [item for name, item in ast.iter_fields(node) if name not in _SAYS_NOTHING]
+            waiting += [item for name, item in ast.iter_fields(node) if name not in _IGNORED_FIELDS]
         elif isinstance(node, list):
             waiting += node
 
 
 @cache
 def _code_of_file(path: str, methods: frozenset[str], named: frozenset[str]) -> str:
-    """Hash of what a file says, apart from the Method classes that nothing names.
+    """Hash of the code of a file, without the Method classes that no code names.
 
-    Comments, docstrings, annotations, layout, titles and families of methods do not count, nor does from which of our
-    modules a name is imported. The tree is written down field by field, because the text that ``ast.dump`` prints
+    Comments, docstrings, annotations, layout, titles and families of methods do not count, nor which of our modules
+    a name is imported from. The tree is written field by field, because the text that ``ast.dump`` prints
     differs between versions of Python. What cannot be parsed counts byte by byte.
     """
     tree = _tree(path)
@@ -313,41 +313,41 @@ def _code_of_file(path: str, methods: frozenset[str], named: frozenset[str]) -> 
         if isinstance(node, ast.ClassDef) and node.name in methods:
             node.body = [line for line in node.body if not _is_for_readers(line)]
     used = frozenset(_names(node for node in body if not isinstance(node, _IMPORT)))
-    said: list[str] = []
-    _write(body, said, used, 'dataclass' in used or 'NamedTuple' in used)
-    return hashlib.sha256(''.join(said).encode('utf-8', 'surrogatepass')).hexdigest()
+    spelling: list[str] = []
+    _write(body, spelling, used, 'dataclass' in used or 'NamedTuple' in used)
+    return hashlib.sha256(''.join(spelling).encode('utf-8', 'surrogatepass')).hexdigest()
 
 
 def _is_for_readers(line: ast.stmt) -> bool:
-    """What figures call a method, and whose colour they give it."""
+    """Whether a line only sets the title or family of a method, for figures."""
     return isinstance(line, ast.Assign) and [_last_name(target) for target in line.targets] in (['title'], ['family'])
 
 
 _IMPORT = (ast.Import, ast.ImportFrom)
-_SAYS_NOTHING = frozenset(('annotation', 'returns', 'type_comment', 'kind', 'ctx'))
+_IGNORED_FIELDS = frozenset(('annotation', 'returns', 'type_comment', 'kind', 'ctx'))
 
 
-def _write(value: Any, said: list[str], used: frozenset[str], fields_count: bool) -> None:
-    """Append the spelling of a syntax tree; ``repr`` tells 1 from 1.0 and True."""
+def _write(value: Any, spelling: list[str], used: frozenset[str], fields_count: bool) -> None:
+    """Append the spelling of a syntax tree; ``repr`` distinguishes 1, 1.0 and True."""
     if isinstance(value, ast.ImportFrom):
         ours = value.level == 0 and (value.module or '').partition('.')[0] == 'ltbench'
         kept = [(a.name, a.asname) for a in value.names if (a.asname or a.name) in used or a.name == '*']
         if kept:
-            said.append(repr(('from', 'ltbench' if ours else (value.level, value.module), sorted(kept, key=repr))))
+            spelling.append(repr(('from', 'ltbench' if ours else (value.level, value.module), sorted(kept, key=repr))))
     elif isinstance(value, ast.AST):
-        said.append(f'{type(value).__name__}(')
+        spelling.append(f'{type(value).__name__}(')
         for name, item in ast.iter_fields(value):
-            if item is not None and item != [] and name not in _SAYS_NOTHING:
-                said.append(f'{name}=')
-                _write(item, said, used, fields_count)
-        said.append(')')
+            if item is not None and item != [] and name not in _IGNORED_FIELDS:
+                spelling.append(f'{name}=')
+                _write(item, spelling, used, fields_count)
+        spelling.append(')')
     elif isinstance(value, list):
-        said.append('[')
+        spelling.append('[')
         for item in value:
             docstring = isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant)
             bare = isinstance(item, ast.AnnAssign) and item.value is None and not fields_count
             if not (docstring or bare):
-                _write(item, said, used, fields_count)
-        said.append(']')
+                _write(item, spelling, used, fields_count)
+        spelling.append(']')
     else:
-        said.append(f'{value!r},')
+        spelling.append(f'{value!r},')

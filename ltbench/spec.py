@@ -1,4 +1,4 @@
-"""What a person types: names with options, joined by +, and assignments."""
+"""What a user types: names with options, joined by +, and assignments."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Spec:
 
 
 class Specs(tuple[Spec, ...]):
-    """The parts of what is joined by +, in order: a method as it is carried from its suite to its record."""
+    """The parts of a method, joined by +, in order; this form is passed from its suite to its record."""
 
     __slots__ = ()
 
@@ -76,7 +76,7 @@ def parse_specs(text: str | Mapping[str, Any]) -> Specs:
 
 def parse_assignment(text: str) -> tuple[str, Any]:
     """``'recipe.epochs=5'`` -> ``('recipe.epochs', 5)``. A value that is no Python literal of plain finite data stays a
-    string, which no option takes for a number."""
+    string, which options for numbers refuse."""
     key, separator, value = text.partition('=')
     if not separator or not key.strip() or not value.strip():
         raise UsageError(f'cannot read {text!r}: expected key=value')
@@ -84,7 +84,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     as_text = words.get(value.strip().lower(), value.strip())
     try:
         read = ast.literal_eval(value.strip())
-    except (ValueError, SyntaxError, TypeError):  # {[]: 1} is an expression, and no value
+    except (ValueError, SyntaxError, TypeError):  # {[]: 1} is an expression, not a value
         return key.strip(), as_text
     return key.strip(), read if _is_plain(read) else as_text  # ... is a literal, as are {1, 2} and 1e999
 
@@ -99,12 +99,12 @@ def _is_plain(value: Any) -> bool:
 
 
 def parse_assignments(items: Iterable[str]) -> dict[str, Any]:
-    """The last of those that set the same holds, see :func:`parse_assignment`."""
+    """Parse assignments; the last one for a key counts, see :func:`parse_assignment`."""
     return dict(map(parse_assignment, items))
 
 
 def parse_seeds(typed: Iterable[str]) -> tuple[int, ...]:
-    """``['0,1', '5-7']`` -> 0, 1, 5, 6, 7; none where nothing was typed."""
+    """``['0,1', '5-7']`` -> 0, 1, 5, 6, 7; empty if nothing was typed."""
     seeds: dict[int, None] = {}
     for item in (item for text in typed for item in text.split(',')):
         match = re.fullmatch(r'\s*(\d{1,19})\s*(?:-\s*(\d{1,19})\s*)?', item, flags=re.ASCII)

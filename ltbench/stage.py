@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from ltbench.errors import given
-from ltbench.fingerprint import PROTOCOL_VERSION, fingerprint, wherever_it_lies
+from ltbench.fingerprint import PROTOCOL_VERSION, fingerprint, without_location
 from ltbench.source import foreign_code
 
 PARENTS = ('needs', 'starts_from', 'tuned_on', 'teacher')
@@ -50,13 +50,13 @@ class Stage:
 
     @cached_property
     def code(self) -> dict[str, str]:
-        """Hashes of the code that its parts have outside the package, see :func:`ltbench.source.foreign_code`."""
+        """Hashes of the code of its parts outside the package, see :func:`ltbench.source.foreign_code`."""
         return foreign_code(self.config)
 
     @property
     def parents(self) -> list[Stage]:
         """The stages whose artifacts must be there before this one can begin."""
-        named = (self.needs, self.starts_from, self.tuned_on, self.teacher)  # no dict: of thousands of stages
+        named = (self.needs, self.starts_from, self.tuned_on, self.teacher)  # no dict, as there are thousands of stages
         return [stage for stage in named if stage is not None]
 
     def named_parents(self) -> dict[str, Stage | None]:
@@ -70,7 +70,7 @@ class Stage:
 
     @property
     def begin(self) -> int:
-        """The epoch at which a ``train`` stage is taken up."""
+        """The epoch at which a ``train`` stage starts."""
         return self.starts_from.end if self.starts_from else 0
 
     @property
@@ -84,10 +84,10 @@ class Stage:
         return self.kind != 'train' or self.end == self.config['recipe']['epochs']
 
     def until(self, end: int) -> Stage:
-        """A ``train`` stage as it is at an earlier epoch, after it was taken up and in its last segment."""
+        """A ``train`` stage that ends at an earlier epoch, after its start and in its last segment."""
         *before, last = self.config['history']
         earlier = replace(self, config={**self.config, 'history': [*before, {**last, 'until': end}]})
-        earlier.__dict__['code'] = self.code  # that of the same parts, which takes a look at all of them
+        earlier.__dict__['code'] = self.code  # the parts are the same, and computing it looks at all of them
         return earlier
 
     def to_json(self) -> dict[str, Any]:
@@ -105,28 +105,28 @@ class Stage:
         return cls(data['kind'], data['config'], **parents)
 
     def known_as(self, fingerprint: str, code: dict[str, str]) -> Stage:
-        """Itself, with what was computed before: the code that it names need not be read again."""
+        """Itself, with values that were computed before, so that the code of its parts need not be read again."""
         self.__dict__.update(fingerprint=fingerprint, code=code)
         return self
 
 
 IDENTITY_OF_DATA = ('type', 'fingerprint', 'holdout')
-"""Of a ``data`` section: what it holds, the share that is held out of it, and whose code reads it.
+"""Entries of a ``data`` section that count: the code that reads the data, their contents, and the held-out share.
 
-The other entries say where the data lie and how they were chosen; the fingerprint of their contents has that already.
+The other entries say where the data are and how they were chosen, which the fingerprint of their contents covers.
 """
 
 
 def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a stage's config can change its result.
+    """The entries of a stage's config that can change its result.
 
-    An empty slot is left out, so that a slot which is new to the software names no earlier computation anew.
+    An empty slot is left out, so that a new slot in the software changes no earlier fingerprint.
     """
     kept = {key: value for key, value in config.items() if value is not None}
     if 'data' in kept:
         kept['data'] = {key: kept['data'][key] for key in IDENTITY_OF_DATA if key in kept['data']}
     if 'backbone' in kept:
-        kept['backbone'] = wherever_it_lies(kept['backbone'])
+        kept['backbone'] = without_location(kept['backbone'])
     if 'history' in kept:
         kept['history'] = [{k: v for k, v in part.items() if v is not None} for part in kept['history']]
     return kept

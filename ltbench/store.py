@@ -2,11 +2,11 @@
 
 ::
 
-    STORE/ltbench-store.json                     says that this folder is a store
+    STORE/ltbench-store.json                     marks this folder as a store
     STORE/artifacts/ab/abcdef.../manifest.json   and the files it lists
     STORE/work/abcdef.../                        claim, progress, checkpoints and log of a stage in the making
     STORE/damaged/                               artifacts that failed verification, set aside
-    STORE/answers/                               what was shown of grids that are finished, see ltbench.grid.answer
+    STORE/answers/                               cached output for finished grids, see ltbench.grid.answer
 
 It knows nothing of training.
 """
@@ -35,6 +35,7 @@ from ltbench.sealed import (
     remove_abandoned,
     sha256_of,
     sync,
+    temporary,
     unreadable,
     write_document,
 )
@@ -42,7 +43,7 @@ from ltbench.sealed import (
 MANIFEST = 'manifest.json'
 MARKER = 'ltbench-store.json'
 FINGERPRINT = re.compile('[0-9a-f]{64}')
-"""What artifacts and work folders are called. Nothing else below a store is ever ours to move or remove."""
+"""Names of artifacts and work folders. Nothing else below a store is ever moved or removed."""
 
 
 class DamagedArtifactError(StoreError):
@@ -50,21 +51,21 @@ class DamagedArtifactError(StoreError):
 
 
 class FileEntry(TypedDict):
-    """Of a manifest: one file of the artifact."""
+    """One file of the artifact, in its manifest."""
 
     size: int
     sha256: str
 
 
 class Manifest(TypedDict):
-    """What an artifact says of itself."""
+    """The description of an artifact."""
 
     meta: dict[str, Any]
     files: dict[str, FileEntry]
 
 
 class Progress(TypedDict):
-    """How far a stage in the making is; further numbers are what was measured last."""
+    """How far a stage in the making is; further numbers are the latest measurements."""
 
     done: int
     total: int
@@ -82,7 +83,7 @@ class Failure(TypedDict):
 
 
 class Worker(TypedDict):
-    """Who works on a stage, and since when."""
+    """The process that works on a stage, and since when."""
 
     host: str
     pid: int
@@ -114,7 +115,7 @@ class Artifact:
 
         Raises:
             DamagedArtifactError: If they differ from the manifest's; the artifact is set aside, so that the next run
-                makes it again.
+                rebuilds it.
             UnreadableFileError: If the file cannot be read at the moment.
         """
         path, expected = self.folder / name, self.files.get(name)
@@ -126,7 +127,7 @@ class Artifact:
             raise unreadable(path, error) from error
         if not whole:
             where = self.store.set_aside(self.fingerprint)
-            raise DamagedArtifactError(f'{path} is damaged (it is not what its manifest says); {where}')
+            raise DamagedArtifactError(f'{path} is damaged (it differs from its manifest); {where}')
         return path
 
 
@@ -145,7 +146,7 @@ class Store:
     def find(self, fingerprint: str) -> Artifact | None:
         """The artifact, if its stage has finished. Its files are verified when they are used.
 
-        One whose manifest is damaged is set aside and named, and is no more.
+        One whose manifest is damaged is set aside and reported, and counts as missing.
 
         Raises:
             UnreadableFileError: If its manifest cannot be read at the moment.
@@ -161,7 +162,7 @@ class Store:
         return Artifact(self, fingerprint, folder, manifest['meta'], manifest['files'])
 
     def has(self, fingerprint: str) -> bool:
-        """Whether the stage has finished; quicker than :meth:`find`, which reads the manifest."""
+        """Whether the stage has finished; faster than :meth:`find`, which reads the manifest."""
         return (self.folder(fingerprint) / MANIFEST).is_file()
 
     def fingerprints(self) -> list[str]:
@@ -179,36 +180,36 @@ class Store:
             StoreError: If the files cannot be written (disk full, read-only, ...).
         """
         target = self.folder(fingerprint)
-        temporary = target.with_name(f'.{target.name}.{uuid.uuid4().hex[:8]}')
+        unfinished = temporary(target)
         with explained(f'artifact {fingerprint[:12]}', self.root):
             self._mark()
             try:
-                temporary.mkdir(parents=True)
-                write(temporary)
+                unfinished.mkdir(parents=True)
+                write(unfinished)
                 files = {}
-                for path in sorted(temporary.iterdir()):
+                for path in sorted(unfinished.iterdir()):
                     sync(path)
                     files[path.name] = {'size': path.stat().st_size, 'sha256': sha256_of(path)}
-                write_document(temporary / MANIFEST, 'manifest', fingerprint, {'meta': meta, 'files': files})
-                sync(temporary)
+                write_document(unfinished / MANIFEST, 'manifest', fingerprint, {'meta': meta, 'files': files})
+                sync(unfinished)
                 try:
-                    temporary.rename(target)
+                    unfinished.rename(target)
                 except OSError as error:
                     if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                         raise
                     if self.find(fingerprint) is None and self.folder(fingerprint).exists():
-                        say(f'{target} is no artifact; {self.set_aside(fingerprint)}')
-                        temporary.rename(target)
+                        say(f'{target} is not an artifact; {self.set_aside(fingerprint)}')
+                        unfinished.rename(target)
                 sync(target.parent)
             finally:
-                shutil.rmtree(temporary, ignore_errors=True)
+                shutil.rmtree(unfinished, ignore_errors=True)
         artifact = self.find(fingerprint)
         if artifact is None:
             raise StoreError(f'{target} vanished as soon as it was written')
         return artifact
 
     def set_aside(self, fingerprint: str) -> str:
-        """Move a damaged artifact out of the way; return where to, in words."""
+        """Move a damaged artifact away; return a text that says where."""
         target = self.root / 'damaged' / f'{fingerprint}.{uuid.uuid4().hex[:8]}'
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -222,20 +223,20 @@ class Store:
     # ---- work in the making
 
     def check_writable(self) -> None:
-        """See that something can be written, before anything is worked on.
+        """Check that files can be written, before any work is started.
 
         Raises:
             StoreError: If not, with what to do.
         """
         with explained('anything', self.root):
-            probe = self.root / 'work' / f'.{uuid.uuid4().hex[:8]}'
+            probe = temporary(self.root / 'work' / 'probe')
             probe.parent.mkdir(parents=True, exist_ok=True)
             probe.touch()
             probe.unlink()
             self._mark()
 
     def is_marked(self) -> bool:
-        """Whether this folder says that it is a store, so that it may be cleaned up."""
+        """Whether this folder is marked as a store, so that it may be cleaned up."""
         try:
             read_document(self.root / MARKER, 'store', 'ltbench')
         except (FileNotFoundError, DamagedFileError):
@@ -252,13 +253,13 @@ class Store:
         return self.root / f'work/{fingerprint}'
 
     def finish_work(self, fingerprint: str) -> None:
-        """Remove the folder of a stage in the making, and what a process that was killed as it published has left."""
+        """Remove the folder of a stage in the making, and what a process left that was killed while publishing."""
         target = self.folder(fingerprint)
         for folder in (self.work(fingerprint), *target.parent.glob(f'.{target.name}.*')):
             shutil.rmtree(folder, ignore_errors=True)
 
     def tidy(self, fingerprints: Collection[str]) -> None:
-        """Remove what is left of finished stages whose process was killed before it could, and old temporary files."""
+        """Remove work folders of finished stages whose process was killed before it could, and old temporary files."""
         found = [path.name for path in self.root.glob('work/*') if path.name in fingerprints]
         for prefix in {fingerprint[:2] for fingerprint in fingerprints}:
             found += [path.name[1:65] for path in self.root.glob(f'artifacts/{prefix}/.*')]
@@ -271,7 +272,7 @@ class Store:
     def read(self, fingerprint: str, name: str) -> dict[str, Any] | None:
         """A small file of a stage in the making (one of :data:`SHAPES`); None if there is none.
 
-        A damaged one is removed, with a word: it is written again, or the stage is tried again without it.
+        A damaged one is reported and removed: it is written again, or the stage is tried again without it.
         """
         path = self.work(fingerprint) / f'{name}.json'
         try:
@@ -297,16 +298,16 @@ class Store:
             write_document(path, name, fingerprint, value)
 
     def claim(self, fingerprint: str) -> Claim | None:
-        """Claim the making of an artifact; None if somebody alive holds it."""
+        """Claim the right to make an artifact; None if a living process holds it."""
         return Claim.take(self.work(fingerprint), self.root)
 
     def owner(self, fingerprint: str) -> dict[str, Any] | None:
-        """Host and pid of whoever makes an artifact right now; None if nobody does."""
+        """Host and pid of the process that makes an artifact now; None if none does."""
         return claim_owner(self.work(fingerprint))
 
 
 def _names_in(folder: Path) -> list[str]:
-    """What is in a folder, nothing of one that is not there; not by glob, which passes over what cannot be read."""
+    """Names in a folder, none if it is missing. Not by glob, which ignores folders that cannot be read."""
     try:
         return [path.name for path in folder.iterdir()]
     except (FileNotFoundError, NotADirectoryError):

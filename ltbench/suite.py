@@ -20,14 +20,14 @@ class Suite:
 
     Attributes:
         benchmarks: As typed, options included.
-        methods: Of each benchmark that has none of its own.
+        methods: For each benchmark without separate ones.
         seeds: Likewise.
         preset: One that all benchmarks have.
         source: Its file, where that was given by a path.
-        probes: What is measured inside the network of every run, beside what methods ask for themselves.
+        probes: Probes of the network of every run, in addition to those that methods request.
         ablate: Options whose values its report compares.
-        own_methods: Of benchmarks that have their own.
-        own_seeds: Likewise.
+        own_methods: Benchmark -> its separate methods.
+        own_seeds: Benchmark -> its separate seeds.
     """
 
     name: str
@@ -43,16 +43,16 @@ class Suite:
     own_seeds: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def methods_on(self, benchmark: str) -> tuple[Specs, ...]:
-        """Those that are run on one of its benchmarks."""
+        """The methods for one of its benchmarks."""
         return self.own_methods.get(benchmark, self.methods)
 
     def seeds_on(self, benchmark: str) -> tuple[int, ...]:
-        """Likewise."""
+        """The seeds for one of its benchmarks."""
         return self.own_seeds.get(benchmark, self.seeds)
 
     @property
     def all_methods(self) -> tuple[Specs, ...]:
-        """Those of all benchmarks, each once, as typed."""
+        """The methods of all benchmarks, each once, as typed."""
         found = {str(method): method for each in self.benchmarks for method in self.methods_on(each)}
         return tuple(found.values())
 
@@ -65,7 +65,7 @@ class Suite:
 def load_suite(name: str) -> Suite:
     """Read ``configs/suites/NAME.py`` or a file given by its path.
 
-    A benchmark with methods or seeds of its own is ``dict(benchmark='inat2018', methods=['erm'], seeds=[0])``.
+    A benchmark with separate methods or seeds is ``dict(benchmark='inat2018', methods=['erm'], seeds=[0])``.
 
     Raises:
         UsageError: If it is unknown, lacks ``benchmarks``, ``methods`` or ``seeds``, or names a benchmark twice.
@@ -73,7 +73,7 @@ def load_suite(name: str) -> Suite:
     if name not in config_names('suites'):
         for kind, known in (('benchmark', config_names('benchmarks')), ('method', built_in_methods())):
             if name in known:
-                raise UsageError(f'{name} is a {kind}, and no suite: `ltbench run -{kind[0]} {name}`')
+                raise UsageError(f'{name} is a {kind}, not a suite: `ltbench run -{kind[0]} {name}`')
     contents, doc = read_config('suites', name)
     name = Path(name).stem
     _only_known(contents, ('benchmarks', 'methods', 'seeds', 'preset', 'ablate', 'probes'), f'entry of suite {name}')
@@ -106,12 +106,12 @@ def load_suite(name: str) -> Suite:
 
 
 def each_once(methods: Iterable[str | Mapping[str, Any]]) -> tuple[Specs, ...]:
-    """Methods as typed, without those that are there already."""
+    """Methods as typed, without repeats."""
     return tuple({str(method): method for method in map(parse_specs, methods)}.values())
 
 
 def _benchmarks_of(listed: Sequence[Any], suite: str) -> tuple[tuple[str, ...], dict[str, Mapping[str, Any]]]:
-    """Benchmarks as typed, and what those that have it hold of their own."""
+    """Benchmarks as typed, and the entry of each, which may have separate methods or seeds."""
     own: dict[str, Mapping[str, Any]] = {}
     for item in listed:
         if isinstance(item, Mapping) and not {'benchmark', 'type'} & item.keys():

@@ -14,7 +14,7 @@ class BalancedSoftmaxLoss(LogitAdjustedLoss):
     """Softmax cross-entropy on ``logits + log(n)``: the logit-adjusted loss at tau = 1.
 
     Args:
-        class_counts: Training images a class, all larger than 0.
+        class_counts: Training images per class, all larger than 0.
     """
 
     def __init__(self, class_counts: Sequence[int]) -> None:
@@ -23,7 +23,7 @@ class BalancedSoftmaxLoss(LogitAdjustedLoss):
 
 @METHODS.register_module(name='balanced_softmax')
 class BalancedSoftmax(Method):
-    """Softmax with each class multiplied by its training images while training.
+    """Softmax with each class multiplied by its number of training images while training.
 
     Ren et al., "Balanced meta-softmax for long-tailed visual recognition", NeurIPS 2020 (equation 3),
     https://arxiv.org/abs/2007.10740; official code jiawei-ren/BalancedMetaSoftmax-Classification@34a61e4.

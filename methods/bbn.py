@@ -26,7 +26,7 @@ class BilateralHead(nn.Linear):
         super().__init__(2 * in_features, num_classes)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Both branches count alike."""
+        """Both branches have equal weight."""
         return super().forward(features.flatten(1))
 
 
@@ -38,7 +38,7 @@ class CumulativeLearning(Objective):
     ``a = 1 - (epoch / epochs) ** power``.
 
     Args:
-        power: Of the share of the epochs that are done.
+        power: Exponent of the share of the epochs that are done.
     """
 
     def __init__(self, power: float) -> None:
@@ -64,10 +64,10 @@ class BilateralBranch(Method):
 
     Zhou et al., "BBN: bilateral-branch network with cumulative learning for long-tailed visual recognition", CVPR 2020,
     https://arxiv.org/abs/1912.02413; official code Megvii-Nanjing/BBN@7992e90.
-    The branches are the last residual block of the last stage. At test time both count alike.
+    The branches are the last residual block of the last stage. At test time both have equal weight.
     Differs: the benchmark's recipe (published: CIFAR x0.01 at 120 and 160 of 200 epochs; iNaturalist 180 epochs, where
     the code divides by 200, not by the epochs as here and in the paper). The last batch of an epoch is not dropped.
-    A step passes two images for each of the other methods. Another loss may take the place of the cross-entropy.
+    A step processes twice as many images as in other methods. Another loss may replace the cross-entropy.
     """
 
     title = 'BBN'

@@ -20,8 +20,8 @@ def balanced_contrastive_loss(projected: Tensor, labels: Tensor, prototypes: Ten
     Args:
         projected: Unit vectors of two views, one view after the other, ``[2B, D]``.
         labels: ``[B]``.
-        prototypes: A unit vector a class, ``[C, D]``; each is one more image of its class.
-        temperature: Of the similarities.
+        prototypes: A unit vector per class, ``[C, D]``; each counts as one more image of its class.
+        temperature: Temperature of the similarities.
     """
     anchors, classes = labels.repeat(2), torch.arange(len(prototypes), device=labels.device)
     others = torch.cat([anchors, classes])
@@ -36,12 +36,12 @@ def balanced_contrastive_loss(projected: Tensor, labels: Tensor, prototypes: Ten
 
 @MODELS.register_module()
 class BalancedContrast(Objective):
-    """The loss in force on the first view, and a balanced contrastive loss between the second and third.
+    """The current loss on the first view, and a balanced contrastive loss between the second and third.
 
     Args:
-        in_features, features: F, and D of the projections.
-        weight, classification: Of the contrastive loss and of the one in force.
-        temperature: Of the similarities.
+        in_features, features: F, and the size D of the projections.
+        weight, classification: Weights of the contrastive loss and of the current loss.
+        temperature: Temperature of the similarities.
     """
 
     views = 3
@@ -76,7 +76,7 @@ class BalancedContrastiveLearning(Method):
     Zhu et al., "Balanced contrastive learning for long-tailed visual recognition", CVPR 2022,
     https://arxiv.org/abs/2207.09052; official code FlamieZhu/Balanced-Contrastive-Learning@f72d070. Its CIFAR code was
     never released: weights, hidden layer and blur are as in ConCutMix and CUDA_LTR, whose heads are linear. Differs:
-    cosine head on CIFAR, too; benchmark's optimizer, epochs and batch (published: CIFAR lr 0.15, batch 256, weight
+    cosine head also on CIFAR; benchmark's optimizer, epochs and batch (published: CIFAR lr 0.15, batch 256, weight
     decay 5e-4). The recipe augments the first view; the published rows have AutoAugment or RandAugment there.
     """
 

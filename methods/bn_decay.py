@@ -10,7 +10,7 @@ from ltbench.registry import METHODS
 class BatchNormDecay(Method):
     """Control for NBN: strong weight decay on the affine parameters of all BN layers, and on nothing else.
 
-    Where NBN gains no more than this, its gain is a smaller norm and not the normalisation.
+    If NBN gains no more than this, its gain comes from a smaller norm, not from the normalisation.
     Compared with Bao et al., IEEE TIP 2024, https://arxiv.org/abs/2501.03122; the control is ours.
     """
 

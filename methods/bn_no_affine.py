@@ -10,7 +10,7 @@ from ltbench.registry import METHODS
 class NoAffineBatchNorm(Method):
     """Control for NBN: BN layers without weight and bias.
 
-    Where NBN gains no more than this, its gain is the missing freedom of the affine parameters.
+    If NBN gains no more than this, its gain comes from the missing freedom of the affine parameters.
     Compared with Bao et al., IEEE TIP 2024, https://arxiv.org/abs/2501.03122; the control is ours.
     """
 

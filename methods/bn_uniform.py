@@ -10,7 +10,7 @@ from ltbench.registry import METHODS
 class UniformBatchNorm(Method):
     """Control for NBN: the same weight in every channel, one learned scalar for all layers, no bias.
 
-    Where NBN gains no more than this, its gain is the tied scale and not the normalised direction.
+    If NBN gains no more than this, its gain comes from the shared scale, not from the normalised direction.
     Compared with Bao et al., IEEE TIP 2024, https://arxiv.org/abs/2501.03122; the control is ours.
     """
 

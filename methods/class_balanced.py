@@ -14,7 +14,7 @@ class ClassBalancedLoss(CrossEntropyLoss):
     """Cross-entropy as a mean weighted by effective number; the same as ``class_balanced`` on plain cross-entropy.
 
     Args:
-        class_counts: Training images a class, all larger than 0.
+        class_counts: Training images per class, all larger than 0.
         beta: 0 is cross-entropy, towards 1 the weights are proportional to ``1 / n_c``.
     """
 
@@ -30,8 +30,8 @@ class ClassBalanced(Method):
     Cui et al., "Class-balanced loss based on effective number of samples", CVPR 2019 (equation 12, softmax form),
     https://arxiv.org/abs/1901.05555; official code richardaecn/class-balanced-loss@1d78572.
     Differs: a weighted mean (divided by the batch's weights) as in LDAM's code; the original divides by the batch size
-    (``divide_by='batch'``). It weights whatever loss there is: ``focal+class_balanced`` is the paper's CB-focal
-    (softmax form), for which LDAM's code divides by the batch size, too.
+    (``divide_by='batch'``). It weights any loss: ``focal+class_balanced`` is the paper's CB-focal (softmax form), for
+    which LDAM's code also divides by the batch size.
     """
 
     title = 'Class-balanced loss'

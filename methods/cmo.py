@@ -15,16 +15,16 @@ from ltbench.registry import METHODS, MODELS
 
 @MODELS.register_module()
 class PastePartners(BatchMixing):
-    """CutMix with the images of a second stream: one box a batch is cut out of the partners and pasted.
+    """CutMix with the images of a second stream: one box per batch is cut out of the partners and pasted.
 
     Args:
-        class_counts: Training images a class.
+        class_counts: Training images per class.
         seed: The run seed; draws derive from (seed, epoch).
-        epochs: Of the whole training.
-        alpha: Of the Beta distribution of the share that is kept.
+        epochs: Number of epochs of the whole training.
+        alpha: Parameter of the Beta distribution of the share that is kept.
         probability: Share of batches that are mixed.
-        first: Share of the epochs at the beginning without.
-        last: Share of the epochs at the end without.
+        first: Share of the epochs at the beginning without mixing.
+        last: Share of the epochs at the end without mixing.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class ContextRichOversampling(Method):
     Park et al., "The majority can help the minority: context-rich minority over-sampling for long-tailed
     classification", CVPR 2022, https://arxiv.org/abs/2112.00412; official code naver-ai/cmo@10d2d09.
     Differs: off in the first 2 % and last 1.5 % of the epochs (4 and 3 of 200, as in the code), so that short presets
-    keep it. The published rows have it on top of other losses: ``cmo+balanced_softmax``, ``cmo+ldam_drw``.
+    keep it. The published rows combine it with other losses: ``cmo+balanced_softmax``, ``cmo+ldam_drw``.
     """
 
     title = 'CMO'

@@ -11,7 +11,7 @@ class CosineClassifier(Method):
     """Logits are scaled cosines between features and class weights, without bias.
 
     The head alone raises cross-entropy a lot on ImageNet-LT (Zhang et al., "Distribution alignment", CVPR 2021, table
-    10, https://arxiv.org/abs/2103.16370), so it is an option of its own and never part of another method in silence.
+    10, https://arxiv.org/abs/2103.16370), so it is a separate option and never a hidden part of another method.
     """
 
     title = 'Cosine head'

@@ -13,13 +13,13 @@ class ClassifierRetraining(Method):
     Kang et al., "Decoupling representation and classifier for long-tailed recognition", ICLR 2020 (section 4.1),
     https://arxiv.org/abs/1910.09217; official code facebookresearch/classifier-balancing@f162ade.
     Differs: ``bn='eval'`` is the default here. The official code leaves the frozen backbone in training mode, so that
-    its BN statistics move towards the balanced sampling; ``bn='train'`` does as it does. Its sampler goes on across
+    its BN statistics move towards the balanced sampling; ``bn='train'`` does the same. Its sampler continues across
     epochs (``across_epochs=True``; after 4 epochs 1 % of the head's images are unseen, else 32 %). Under torch 1.1 and
-    later the cosines of both its stages are one epoch ahead, so that the last epoch has rate 0 (of the first stage:
-    ``-o "schedule={'type': 'cosine', 'one_ahead': True}"``), and it leaves out the last, shorter batch of an epoch.
-    Its head begins with torch's default values, ours with those of the network's own (on CIFAR 2.4 times as wide).
+    later the cosines of both its stages are one epoch ahead, so that the last epoch has rate 0 (for the first stage:
+    ``-o "schedule={'type': 'cosine', 'one_ahead': True}"``), and it drops the last, shorter batch of an epoch.
+    Its head starts from torch's default values, ours like the first head (on CIFAR 2.4 times as wide a distribution).
     Kang et al. have no CIFAR: epochs, rate and weight decay there are those of zhangyongshun/BagofTricks-LT@ce7859a,
-    which drops the rate twice, with Nesterov momentum. ``places_lt`` with ``pretrained`` wants ``lr=0.1``.
+    which drops the rate twice, with Nesterov momentum. ``places_lt`` with ``pretrained`` needs ``lr=0.1``.
     """
 
     title = 'cRT'

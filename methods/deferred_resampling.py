@@ -11,9 +11,9 @@ class DeferredResampling(Method):
     """Plain sampling first, class-balanced sampling late in training.
 
     Cao et al., "Learning imbalanced datasets with label-distribution-aware margin loss", NeurIPS 2019 (section 3.3),
-    https://arxiv.org/abs/1906.07413; official code kaidic/LDAM-DRW@2536330 (its ``Resample`` rule is never reached).
+    https://arxiv.org/abs/1906.07413; official code kaidic/LDAM-DRW@2536330 (its ``Resample`` rule never runs).
     Differs: the exactly balanced, class-aware sampler of Kang et al. (ICLR 2020), and a start that is a share of the
-    epochs, see ``drw``; each epoch begins anew, see ``resample_class_balanced``.
+    epochs, see ``drw``; each epoch is sampled separately, see ``resample_class_balanced``.
     """
 
     title = 'Deferred resampling'

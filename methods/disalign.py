@@ -24,7 +24,7 @@ class AlignedHead(nn.Module):
         in_features: F.
         num_classes: C.
         start: ``'paper'``: a = 1, so that training begins with the frozen head's logits; ``'code'``: the official
-            code's ``(1 + s * a_c) * z_c + s * b_c`` with a = 1 (the paper's a = 2), so that weight decay draws towards
+            code's ``(1 + s * a_c) * z_c + s * b_c`` with a = 1 (the paper's a = 2), so that weight decay pulls towards
             the frozen head's logits, and 0.1 for the weights of the linear layer.
 
     Raises:
@@ -66,7 +66,7 @@ class DisAlign(Method):
     Zhang et al., "Distribution alignment: a unified framework for long-tail visual recognition", CVPR 2021
     (equations 7 and 10), https://arxiv.org/abs/2103.16370; official code Megvii-BaseDetection/DisAlign@a2fc350.
     Differs: the frozen backbone's BN uses its running statistics by default, see ``crt``; the batch size is the
-    benchmark's (the paper's is 256). The layer of the official code (``DisAlignLinear`` of cvpods) begins with other
+    benchmark's (the paper's is 256). The layer of the official code (``DisAlignLinear`` of cvpods) starts with other
     logits than the paper's equation, 1.5 to 2 times as large: ``start='code'``.
     """
 

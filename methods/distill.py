@@ -18,8 +18,8 @@ class Distillation(Objective):
     """``(1 - weight) * loss + weight * T^2 * KL(teacher || student)``, both softmaxes at temperature T.
 
     Args:
-        weight: Of what the teacher says.
-        temperature: T.
+        weight: Weight of the teacher's predictions.
+        temperature: The temperature T.
     """
 
     separable = True
@@ -40,12 +40,12 @@ class Distillation(Objective):
 
 @METHODS.register_module(name='distill')
 class Distill(Method):
-    """Train a network on labels and on what a trained one says of the same images.
+    """Train a network on labels and on the predictions of a trained network for the same images.
 
     Hinton et al., "Distilling the knowledge in a neural network", NeurIPS 2015 (workshop),
-    https://arxiv.org/abs/1503.02531 (with hard labels beside soft ones).
-    The teacher is any method that ends with a network, on the same benchmark and seed: ``distill(teacher=crt)``;
-    itself for born-again networks. It is trained once and shared.
+    https://arxiv.org/abs/1503.02531 (with both hard and soft labels).
+    The teacher is any method that ends with a network, on the same benchmark and seed: ``distill(teacher=crt)``; the
+    same method gives born-again networks. The teacher is trained once and shared.
     """
 
     title = 'Distillation'
@@ -55,7 +55,7 @@ class Distill(Method):
     temperature = Option(2.0, between=(1e-3, 100))
 
     def apply(self, plan: Plan) -> Plan:
-        """Train the teacher, then learn from it."""
+        """Train the teacher, then the student."""
         data = plan.settings['data']['fingerprint']
         taught = plan.teach(make_plan(self.teacher, plan.benchmark, data, plan.seed))
         learnt = dict(type='Distillation', weight=self.weight, temperature=self.temperature)

@@ -14,8 +14,8 @@ class DeferredReweighting(Method):
     Cao et al., "Learning imbalanced datasets with label-distribution-aware margin loss", NeurIPS 2019 (section 3.3),
     https://arxiv.org/abs/1906.07413; official code kaidic/LDAM-DRW@2536330.
     Differs: the start is a share of the epochs (0.8 is epoch 160 of 200, 0-based), so that short presets keep it. As
-    there the loss is a weighted mean, whatever the loss; ``divide_by='batch'`` divides by the batch size instead, as
-    that code's ``FocalLoss`` (``focal+drw``) and the mixup and Remix of ntucllab/imbalanced-DL do.
+    in that code, every loss is a weighted mean; ``divide_by='batch'`` divides by the batch size instead, as its
+    ``FocalLoss`` (``focal+drw``) and the mixup and Remix of ntucllab/imbalanced-DL do.
     """
 
     title = 'DRW'

@@ -16,7 +16,7 @@ class ExponentialAverage(Average):
     """``a <- decay * a + (1 - decay) * w`` after every step; statistics of BN are averaged alike.
 
     Args:
-        epochs: Of the whole training.
+        epochs: Number of epochs of the whole training.
         decay: Share of the average that is kept; less in the first steps, ``(1 + step) / (10 + step)``.
     """
 
@@ -25,20 +25,20 @@ class ExponentialAverage(Average):
         self.decay = decay
 
     def weight(self, count: int) -> float:
-        """Of the newest weights."""
+        """Share of the newest weights."""
         return 1 - min(self.decay, (1 + count) / (10 + count))
 
     def after_step(self, values: Sequence[tuple[str, Tensor]]) -> None:
-        """Take the weights in."""
+        """Add the weights."""
         self.add(values)
 
 
 @METHODS.register_module(name='ema')
 class ExponentialMovingAverage(Method):
-    """Predict with an exponential moving average of the weights, which training does not see.
+    """Predict with an exponential moving average of the weights, which does not change training.
 
     Tarvainen and Valpola, "Mean teachers are better role models", NeurIPS 2017, https://arxiv.org/abs/1703.01780
-    (the average alone); the warm-up of the decay is TensorFlow's.
+    (only the average); the warm-up of the decay is TensorFlow's.
     """
 
     title = 'EMA'

@@ -18,7 +18,7 @@ class FocalLoss(Loss):
     """``-(1 - p_y) ** gamma * log p_y`` of the softmax probability.
 
     Args:
-        class_counts: Training images a class, all larger than 0.
+        class_counts: Training images per class, all larger than 0.
         gamma: 0 is cross-entropy.
     """
 
@@ -35,7 +35,7 @@ class FocalLoss(Loss):
 
 @METHODS.register_module(name='focal')
 class Focal(Method):
-    """Weight down images that are classified well already.
+    """Give less weight to images that are already classified well.
 
     Lin et al., "Focal loss for dense object detection", ICCV 2017, https://arxiv.org/abs/1708.02002; in softmax form
     and with gamma 1 as in kaidic/LDAM-DRW@2536330.

@@ -18,13 +18,13 @@ from ltbench.registry import METHODS, MODELS
 
 @MODELS.register_module()
 class MixtureConsistency(Objective):
-    """Classify one view mixed with its partners by mixup and one by CutMix, and let them agree.
+    """Classify one view mixed with its partners by mixup and one by CutMix, and make their features agree.
 
-    At first a plain head counts, at last the network's own, whose losses are weighted by class.
+    At first only a plain head counts, at the end only the network's own, whose losses are weighted by class.
 
     Args:
-        backbone, in_features, num_classes: The network's, F and C.
-        weight: Of the agreement.
+        backbone, in_features, num_classes: The network's backbone, F and C.
+        weight: Weight of the agreement.
     """
 
     views = 2
@@ -33,7 +33,7 @@ class MixtureConsistency(Objective):
         super().__init__()
         self.weight, self.progress = weight, 0.0
         self.plain_head = LinearHead(in_features, num_classes, getattr(backbone, 'head_init', 'default'))
-        size = 128 if in_features <= 256 else 256  # of CIFAR's networks and of large ones, as in the official code
+        size = 128 if in_features <= 256 else 256  # for CIFAR's and for large networks, as in the official code
         self.project, self.predict = nn.Linear(in_features, size), nn.Linear(size, size)
 
     def set_epoch(self, epoch: int, epochs: int) -> None:
@@ -70,7 +70,7 @@ def cut_and_paste(images: Tensor, partners: Tensor, share: float) -> Tensor:
 
 @METHODS.register_module(name='glmc')
 class GlobalLocalMixtureConsistency(Method):
-    """Two mixtures of an image with a partner's agree; the loss moves from a plain head to a re-weighted one.
+    """Two mixtures of an image and a partner should agree; the loss moves from a plain head to a re-weighted one.
 
     Du et al., "Global and local mixture consistency cumulative learning for long-tailed visual recognitions", CVPR
     2023, https://arxiv.org/abs/2305.08661; official code ynu-yangpeng/GLMC@2c0261c. Differs: benchmark's network and

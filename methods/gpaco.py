@@ -21,10 +21,10 @@ def parametric_contrastive_losses(
     """Weighted mean of ``-log p`` over an anchor's class and its other images, in one softmax with all; ``[N]``.
 
     Args:
-        centres: Logits of the N anchors, log prior added, ``[N, C]``.
-        similarity: Of anchors and images, ``[N, M]``; the first N images are the anchors.
-        labels, others: ``[N]`` of the anchors, ``[M]`` of the images; -1 for an empty place.
-        weight: Of an image; that of the class is 1.
+        centres: Logits of the N anchors with log prior added, ``[N, C]``.
+        similarity: Between anchors and images, ``[N, M]``; the first N images are the anchors.
+        labels, others: Classes of the anchors, ``[N]``, and of the images, ``[M]``; -1 for an empty place.
+        weight: Weight of an image; that of the class is 1.
     """
     is_self = torch.eye(*similarity.shape, dtype=torch.bool, device=similarity.device)
     compared = similarity.masked_fill(is_self | (others < 0), -torch.inf)
@@ -41,8 +41,8 @@ class ParametricContrast(Objective):
 
     Args:
         in_features: F.
-        weight, temperature: See :func:`parametric_contrastive_losses`; of the similarities.
-        features, queue: D, of the projections; places for images of earlier batches.
+        weight, temperature: See :func:`parametric_contrastive_losses`; temperature of the similarities.
+        features, queue: Size D of the projections; number of places for images of earlier batches.
     """
 
     views = 2

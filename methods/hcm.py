@@ -18,9 +18,9 @@ class HardCategoryLoss(Loss):
     """Balanced softmax over all classes plus balanced softmax over the hardest ones.
 
     Args:
-        class_counts: Training images a class, ``[C]``.
-        share: Of the classes, those with the largest logits, that the second term keeps, the label's among them; the
-            adjusted logits of the others are 0 there, as in the official code (not minus infinity).
+        class_counts: Training images per class, ``[C]``.
+        share: Share of the classes that the second term keeps: those with the largest logits, including the label's; it
+            sets the adjusted logits of the others to 0, as in the official code (not to minus infinity).
     """
 
     corrects_prior = True
@@ -40,12 +40,12 @@ class HardCategoryLoss(Loss):
 
 @METHODS.register_module(name='hcm')
 class HardCategoryMining(Method):
-    """Balanced softmax, and once more over the classes that an image is most easily taken for.
+    """Balanced softmax over all classes, plus balanced softmax over the classes most easily confused with an image.
 
     A loss of the code of Bao et al., "Normalizing batch normalization for long-tailed recognition", IEEE TIP
     2024, https://arxiv.org/abs/2501.03122, after Li et al., "Nested collaborative learning", CVPR 2022; official code
     yuxiangbao/NBN@7365e21, ``loss/HCMLoss.py`` (300 of ImageNet-LT's 1000 classes).
-    Differs: nothing. Which published rows it is of, if any, is not known.
+    Differs: nothing. It is not known which published rows use it, if any.
     """
 
     title = 'HCM'

@@ -18,7 +18,7 @@ class LogitAdjustedLoss(Loss):
     """Softmax cross-entropy on ``logits + tau * log(prior)``; the raw logits are used at test time.
 
     Args:
-        class_counts: Training images a class, all larger than 0.
+        class_counts: Training images per class, all larger than 0.
         tau: Strength of the adjustment; 0 is cross-entropy, 1 is balanced softmax.
     """
 

@@ -18,8 +18,8 @@ class PostHocLogitAdjustment(PostHoc):
     """``logits - tau * log(prior)``.
 
     Args:
-        class_counts: Training images a class, all larger than 0.
-        tau: Strength; 0 leaves the logits alone.
+        class_counts: Training images per class, all larger than 0.
+        tau: Strength; 0 does not change the logits.
     """
 
     def __init__(self, class_counts: Sequence[int], tau: float = 1.0) -> None:
@@ -37,7 +37,7 @@ class PostHocLogitAdjustmentMethod(Method):
 
     Menon et al., "Long-tail learning via logit adjustment", ICLR 2021 (equation 9), https://arxiv.org/abs/2007.07314;
     official code google-research/google-research, folder logit_adjustment.
-    Differs: the paper's log(prior), where the code has log(prior ** tau + 1e-12), which is another at tau 3 on
+    Differs: the paper's log(prior), where the code has log(prior ** tau + 1e-12), which differs at tau 3 on
     ImageNet-LT. The prior is that of the training images, never of the test set.
     """
 

@@ -19,7 +19,7 @@ class LDAMLoss(Loss):
     ``margin_c = max_margin * (n_c / n_min) ** (-1/4)``, so the rarest class has exactly ``max_margin``.
 
     Args:
-        class_counts: Training images a class, all larger than 0.
+        class_counts: Training images per class, all larger than 0.
         max_margin: Margin of the rarest class, in units of the cosine.
         scale: The scale that the cosine head has multiplied its logits by.
     """

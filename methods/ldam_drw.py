@@ -20,5 +20,5 @@ class LDAMDRW(LDAM, DeferredReweighting):
     family = 're-weighting'
 
     def apply(self, plan: Plan) -> Plan:
-        """Apply the one, then the other."""
+        """Apply LDAM, then the weights."""
         return DeferredReweighting.apply(self, LDAM.apply(self, plan))

@@ -17,8 +17,8 @@ class SmoothedCrossEntropyLoss(Loss):
     """Softmax cross-entropy to ``(1 - smoothing) * one-hot + smoothing / C``.
 
     Args:
-        class_counts: Training images a class.
-        smoothing: 0 is cross-entropy; at 1 labels say nothing.
+        class_counts: Training images per class.
+        smoothing: 0 is cross-entropy; at 1 labels have no effect.
     """
 
     def __init__(self, class_counts: Sequence[int], smoothing: float = 0.98) -> None:
@@ -32,12 +32,12 @@ class SmoothedCrossEntropyLoss(Loss):
 
 @METHODS.register_module(name='los')
 class LabelOverSmoothing(Method):
-    """Train plainly, then go on with the classifier alone towards labels that are almost uniform.
+    """Train plainly, then train the classifier alone with labels that are almost uniform.
 
     Sun et al., "Rethinking classifier re-training in long-tailed recognition: label over-smooth can balance", ICLR
     2025, https://openreview.net/forum?id=OeKp3AdiVO; official code bilibili/LOS@50652c0 (CIFAR-100-LT).
     Differs: the benchmark's recipe trains the first stage (published: a ResNet-34, lr 0.01, batch 64, weight decay
-    5e-3, cosine, whose features alone gain much) and says the batch size of the second. ``bn='eval'`` is the default
+    5e-3, cosine, whose features alone gain much) and sets the batch size of the second. ``bn='eval'`` is the default
     here, see ``crt``; the code leaves the frozen backbone in training mode and keeps the best epoch on the test set.
     """
 

@@ -12,7 +12,7 @@ from ltbench.registry import METHODS, MODELS
 
 @MODELS.register_module()
 class ScaledHead(nn.Module):
-    """``scale_c * base(features)_c`` with one learnable scale a class; the scale multiplies the bias too.
+    """``scale_c * base(features)_c`` with one learnable scale per class; the scale also multiplies the bias.
 
     Args:
         base: The trained head, frozen unless ``train_base``.
@@ -37,13 +37,13 @@ class ScaledHead(nn.Module):
 
 @METHODS.register_module(name='lws')
 class LearnableWeightScaling(Method):
-    """Train plainly, then learn one factor a class for the trained classifier, with class-balanced sampling.
+    """Train plainly, then learn one factor per class for the trained classifier, with class-balanced sampling.
 
     Kang et al., "Decoupling representation and classifier for long-tailed recognition", ICLR 2020 (section 4.1),
     https://arxiv.org/abs/1910.09217; official code facebookresearch/classifier-balancing@f162ade.
-    Differs: ``bn='eval'`` and samplers that begin anew each epoch are the defaults here, the cosine begins at the full
-    rate, and on CIFAR the values are those of another code, see ``crt``. As in the official code the factor scales the
-    bias too, and weight decay pulls the factors towards 0. ``train_classifier`` also trains the classifier (not in the
+    Differs: ``bn='eval'`` and samplers that restart each epoch are the defaults here, the cosine starts at the full
+    rate, and on CIFAR the values are those of another code, see ``crt``. As in the official code the factor also scales
+    the bias, and weight decay pulls the factors towards 0. ``train_classifier`` also trains the classifier (not in the
     paper).
     """
 

@@ -20,8 +20,8 @@ class PoweredPriorsLoss(AdjustedExpertsLoss):
     """For experts 1, 2, 3 softmax cross-entropy on ``logits + power * log(n)``.
 
     Args:
-        class_counts: Training images a class, ``[C]``.
-        spread: The powers are ``1 - spread``, 1 and ``1 + spread``, drawn to frequent, all and rare classes.
+        class_counts: Training images per class, ``[C]``.
+        spread: The powers are ``1 - spread``, 1 and ``1 + spread``, for frequent, all and rare classes.
     """
 
     def __init__(self, class_counts: Sequence[int], spread: float = 1.5) -> None:
@@ -31,13 +31,13 @@ class PoweredPriorsLoss(AdjustedExpertsLoss):
 
 @MODELS.register_module()
 class ConsistentExperts(Objective):
-    """The loss in force on both views, and each expert learns on the second what it says of the first.
+    """The current loss on both views; and each expert learns for the second view what it predicts for the first.
 
-    Where it is right there: ``KL(first || second)`` of adjusted softmaxes, a mean over those images, summed over
-    experts.
+    Only for images whose first view it classifies correctly: ``KL(first || second)`` of adjusted softmaxes, a mean over
+    those images, summed over experts.
 
     Args:
-        weight: Of the divergences.
+        weight: Weight of the divergences.
         warmup: Share of the epochs in which that weight rises: 20 of 400 as published.
     """
 
@@ -65,13 +65,13 @@ class ConsistentExperts(Objective):
 
 @METHODS.register_module(name='mdcs')
 class MoreDiverseExperts(Method):
-    """Three experts, for frequent, all and rare classes, that stay with what they rightly say when an image is changed.
+    """Three experts, for frequent, all and rare classes, that keep correct predictions when an image is changed.
 
     Zhao et al., "MDCS: more diverse experts with consistency self-distillation for long-tailed recognition", ICCV
     2023, https://arxiv.org/abs/2308.09922; official code fistyee/MDCS@1a1d54e.
     Differs: the benchmark's recipe (published: CIFAR 400 epochs, batch 64, weight decay 5e-4, warm-up 20; ImageNet-LT
-    180 and 400 epochs), and its crop and flip as the weak view (on CIFAR there also turned by up to 15 degrees).
-    The code has the powers of CIFAR-100 alone. A step passes two images for each of the other methods.
+    180 and 400 epochs), and its crop and flip as the weak view (published on CIFAR also with rotations of up to 15
+    degrees). The code has only the powers of CIFAR-100. A step processes twice as many images as in other methods.
     """
 
     title = 'MDCS'

@@ -21,7 +21,7 @@ class LabelAwareSmoothingLoss(Loss):
     ``e_y = tail + (head - tail) * sin(pi / 2 * (n_y - n_min) / (n_max - n_min))``
 
     Args:
-        class_counts: Training images a class, all larger than 0.
+        class_counts: Training images per class, all larger than 0.
         head, tail: Smoothing of the largest and of the smallest class.
     """
 
@@ -51,15 +51,15 @@ LARGE = ('imagenet_lt', 'inat2018', 'places_lt')
 
 @METHODS.register_module(name='mislas')
 class MiSLAS(Method):
-    """mixup first; then scale and classifier trained with label-aware smoothing and shifted BN statistics.
+    """mixup first; then scale and classifier are trained with label-aware smoothing and shifted BN statistics.
 
     Zhong et al., "Improving calibration for long-tailed recognition", CVPR 2021, https://arxiv.org/abs/2104.00466;
     official code dvlab-research/MiSLAS@0fc381e.
     Differs: smoothed mass is spread over all classes, as in the code (paper: over the others). The benchmark's recipe
     trains the first stage (published: 180 epochs on ImageNet-LT, 200 on iNaturalist, batch 256; on CIFAR drops to a
     tenth, ``-o schedule.gamma=0.1``). Shifted BN is ``bn='train'``; values on other sets are ours. Weight decay on
-    CIFAR is that of the code's files, 2e-4; its README finds 5e-4 better. Its sampler goes on across epochs, one step
-    longer; ours begins anew.
+    CIFAR is that of the code's files, 2e-4; its README reports 5e-4 as better. Its sampler continues across epochs, one
+    step longer; ours restarts.
     """
 
     title = 'MiSLAS'

@@ -13,10 +13,10 @@ class MixupDRW(Mixup, DeferredReweighting):
     """``mixup+drw``: mixed images throughout, class weights late in training.
 
     Zhang et al., ICLR 2018, https://arxiv.org/abs/1710.09412, and Cao et al., NeurIPS 2019,
-    https://arxiv.org/abs/1906.07413; joined in ntucllab/imbalanced-DL@caa43d9.
-    Differs: as ``mixup`` and ``drw``. The joined code divides weighted losses by the batch size
-    (``divide_by='batch'``; a weighted mean is 5.9 times as large on CIFAR-10-LT 100 late in training), and passes clean
-    images through the network in training mode, too, for the accuracy it prints, which moves BN statistics; its
+    https://arxiv.org/abs/1906.07413; combined in ntucllab/imbalanced-DL@caa43d9.
+    Differs: as ``mixup`` and ``drw``. That code divides weighted losses by the batch size
+    (``divide_by='batch'``; a weighted mean is 5.9 times as large on CIFAR-10-LT 100 late in training), and also passes
+    clean images through the network in training mode, for the accuracy it prints, which moves BN statistics; its
     classifier has no bias.
     """
 
@@ -24,5 +24,5 @@ class MixupDRW(Mixup, DeferredReweighting):
     family = 'mixing'
 
     def apply(self, plan: Plan) -> Plan:
-        """Apply the one, then the other."""
+        """Apply mixup, then the weights."""
         return DeferredReweighting.apply(self, Mixup.apply(self, plan))

@@ -14,15 +14,15 @@ class NBN(Method):
     https://arxiv.org/abs/2501.03122; official code yuxiangbao/NBN@7365e21 (no licence: written from the formulas).
     Differs: the official code has no CIFAR network; there the last stage is ``layer3`` and each block's last BN is
     ``bn2``. The defaults are those of the code's ResNet-50 and ResNeXt-50: last stage, one scalar for the network, bias
-    from zeros, weight decay on everything, no rectification of the logits. Its network of three experts is
+    from zeros, weight decay on everything, no rectification of the logits. Its network with three experts is
     ``nbn(scope=whole_last_stage, scalar=expert, rectify_logits=True)+ride(expert_width=1.0, heads=linear, loss=free)``.
-    The code's vector of scalars has one for each BN layer, of which only the first (in each expert its own) act. Its
-    ResNeXt-50 begins with PyTorch's own convolutions (``conv_init='default'`` of the backbone); its CIFAR schedule is
+    The code's vector of scalars has one for each BN layer, of which only the first (in each expert) is used. Its
+    ResNeXt-50 starts with PyTorch's own convolutions (``conv_init='default'`` of the backbone); its CIFAR schedule is
     ``dict(type='step', warmup_epochs=5, warmup_from_zero=True, at=[0.805, 0.905], gamma=[0.01, 0.1])``.
-    From zeros the first step throws the bias vector so far that its direction never changes again (the gradient of
-    ``b / (|b| + 1e-6)`` is a million times too large there); other values of ``bias_init`` let it learn: ``normal``
-    from length 1, so that its direction turns C times as fast at first as from ``ones``, of length sqrt(C). A head
-    retrained afterwards (``nbn+crt``) replaces a rectified one whole.
+    From zeros the first step moves the bias vector so far that its direction never changes again (the gradient of
+    ``b / (|b| + 1e-6)`` is a million times too large there). With other values of ``bias_init`` it can learn:
+    ``normal`` starts at length 1, so that the direction first turns C times as fast as from ``ones``, of length
+    sqrt(C). A head retrained afterwards (``nbn+crt``) replaces a rectified head completely.
     """
 
     title = 'NBN'

@@ -1,4 +1,4 @@
-"""NBN whose classifier and scalars are trained once more."""
+"""NBN whose classifier and scalars are trained a second time."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class NBNRetrained(NBN):
 
     Bao et al., "Normalizing Batch Normalization for Long-Tailed Recognition", IEEE TIP 2024,
     https://arxiv.org/abs/2501.03122; official code yuxiangbao/NBN@7365e21, ``train_all: False`` in ``main.py`` (no
-    licence: written from what it does).
-    Differs: no configuration of the official code takes this way, so epochs, learning rate and sampling are those of
-    ``crt``. ``bn='train'`` is as there: frozen layers go on to follow the statistics of the batches.
+    licence: written from its behaviour).
+    Differs: no configuration of the official code uses this, so epochs, learning rate and sampling are those of
+    ``crt``. ``bn='train'`` does as that code: frozen layers still follow the batch statistics.
     """
 
     title = 'NBN (retrained)'

@@ -18,9 +18,9 @@ class NestedCollaborativeLoss(Loss):
     """For each expert balanced softmax over all classes and over the hardest; divergences between experts on both.
 
     Args:
-        class_counts: Training images a class, ``[C]``.
-        share: Of the classes, those with the largest logits of the first expert, that the nested terms keep, the
-            label's among them; the adjusted logits of the others are 0 there, as in the official code.
+        class_counts: Training images per class, ``[C]``.
+        share: Share of the classes that the nested terms keep: those with the largest logits of the first expert,
+            including the label's; they set the adjusted logits of the others to 0, as in the official code.
         mutual: Factor of the divergences: the sum over pairs of experts of ``KL(other || one)``, divided by K - 1.
     """
 
@@ -53,7 +53,7 @@ class NestedCollaborativeLearning(Method):
     Li et al., "Nested collaborative learning for long-tailed visual recognition", CVPR 2022,
     https://arxiv.org/abs/2203.15359; official code Bazinga699/NCL@f64fddb.
     Differs: without the self-supervised term, as in the code's CIFAR and ImageNet-LT settings; no 1e-9 inside the
-    logarithm; cosine heads without a bias; linear ones begin as in LDAM, not by PyTorch's default; the benchmark's
+    logarithm; cosine heads without a bias; linear ones start as in LDAM, not by PyTorch's default; the benchmark's
     recipe (published: CIFAR 400 epochs, batch 64, AutoAugment and Cutout). It has K times the parameters and FLOPs of
     the other methods; ``wide(width=1.73)`` has as many FLOPs on CIFAR.
     """

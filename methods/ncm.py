@@ -45,7 +45,7 @@ class NCM(Method):
     Kang et al., "Decoupling representation and classifier for long-tailed recognition", ICLR 2020 (section 4.1),
     https://arxiv.org/abs/1910.09217; official code facebookresearch/classifier-balancing@f162ade.
     Differs: in ``'cosine'`` the means are scaled to unit length too. Logits are similarities without a trained scale,
-    so NLL and ECE of this method say little.
+    so NLL and ECE of this method have little meaning.
     """
 
     title = 'NCM'

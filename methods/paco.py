@@ -18,13 +18,13 @@ from methods.gpaco import LARGE, GeneralizedParametricContrast, ParametricContra
 
 @MODELS.register_module()
 class MomentumContrast(ParametricContrast):
-    """PaCo's: the second views pass through a running average of the network and are no anchors.
+    """PaCo's loss: the second views pass through a running average of the network and are not anchors.
 
     Args:
-        backbone: Of the network.
+        backbone: The network's backbone.
         in_features: F.
         momentum: Share of the average that a step keeps.
-        features: D.
+        features: Size D of the projections.
         others: As for :class:`ParametricContrast`.
     """
 
@@ -54,16 +54,16 @@ class ParametricContrastiveLearning(GeneralizedParametricContrast):
     Cui et al., "Parametric contrastive learning", ICCV 2021, https://arxiv.org/abs/2107.12028; official code
     dvlab-research/Parametric-Contrastive-Learning@fe56535, ``PaCo/LT``.
     Differs: the benchmark's recipe (published: CIFAR 400 epochs, lr 0.05, batch 128, weight decay 5e-4); the first view
-    is augmented as it says (there AutoAugment and Cutout, or RandAugment). On one device, images need not be shuffled
-    for BN. The queue begins empty (there with random vectors of random classes). For the same weights, queue and
-    batches, eight steps of SGD in float64 give the losses of the official code to 3e-7.
+    is augmented as the recipe says (published: AutoAugment and Cutout, or RandAugment). On one device, images need not
+    be shuffled for BN. The queue starts empty (published: with random vectors of random classes). For the same weights,
+    queue and batches, eight steps of SGD in float64 give the losses of the official code to 3e-7.
 
     The published temperature is too low for few images and classes. On ``digits_lt`` (5 seeds) 0.05 has top-1 91.0 +-
     0.9, and 0.2, the value of the large sets, 95.4 +- 0.6, like ``la_loss`` (95.4 +- 1.4); with 240 epochs in place of
     60 these are 93.4 +- 1.7, 95.8 +- 1.5 and 96.1 +- 1.3. Similarities of up to 1 / 0.05 outweigh the classes in the
-    first epochs (3 % of the softmax is theirs; 33 % at 0.2), and projections end alike: their mean cosine is 0.76
-    within and 0.65 between classes, at 0.2 0.69 and 0.24. It is not the momentum (90.4 +- 2.7 at 0), and the queue in
-    part (93.3 +- 1.5 with one place).
+    first epochs (classes get 3 % of the softmax; 33 % at 0.2), and projections become alike: their mean cosine is 0.76
+    within and 0.65 between classes, at 0.2 0.69 and 0.24. The momentum is not the cause (90.4 +- 2.7 at 0); the queue
+    is in part (93.3 +- 1.5 with one place).
     """
 
     title = 'PaCo'

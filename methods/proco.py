@@ -16,12 +16,12 @@ from ltbench.registry import METHODS, MODELS
 
 @MODELS.register_module()
 class ProbabilisticContrast(Objective):
-    """The loss in force on the first view, and on logits that compare the others with the distributions of classes.
+    """The current loss on the first view, and on logits that compare the other views with the class distributions.
 
     A class is a von Mises-Fisher distribution, estimated in this epoch and the one before.
 
     Args:
-        in_features, num_classes: F and C; weight, temperature: of the contrastive loss, t; features: p.
+        in_features, num_classes: F, C; weight, temperature: of the contrastive loss, t; features: p, of projections.
     """
 
     views = 3
@@ -37,7 +37,7 @@ class ProbabilisticContrast(Objective):
         self.register_buffer('counts', torch.zeros(2, num_classes))
 
     def set_epoch(self, epoch: int, epochs: int) -> None:
-        """Statistics are those of the images since the last epoch began, and since this one did."""
+        """Keep two statistics: since the start of the epoch before, and since the start of this one."""
         self.means.copy_(torch.stack([self.means[1], _anywhere(*self.means[1].shape).to(self.means)]))
         self.counts.copy_(torch.stack([self.counts[1], torch.zeros_like(self.counts[1])]))
 
@@ -69,13 +69,13 @@ class ProbabilisticContrast(Objective):
 
 
 def _anywhere(classes: int, features: int) -> Tensor:
-    """What a class that no image was seen of is taken for, as in the official code."""
+    """Means of classes of which no image was seen yet, as in the official code."""
     return 0.9 * functional.normalize(torch.randn(classes, features))
 
 
 @METHODS.register_module(name='proco')
 class ProbabilisticContrastiveLearning(Method):
-    """Contrast with the estimated distribution of each class in the place of its images, logit-adjusted.
+    """Contrast with the estimated distribution of each class instead of with its images, logit-adjusted.
 
     Du et al., "Probabilistic contrastive learning for long-tailed visual recognition", TPAMI 2024,
     https://arxiv.org/abs/2403.06726; official code LeapLabTHU/ProCo@af9e78e.

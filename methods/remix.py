@@ -14,14 +14,14 @@ from ltbench.registry import METHODS, MODELS
 
 @MODELS.register_module(name='Remix')
 class RemixMixing(BatchMixing):
-    """mixup of the images; the label goes to the rarer class where the two differ enough.
+    """mixup of the images; the rarer class gets the label if the class sizes differ enough.
 
     Args:
-        class_counts: Training images a class.
+        class_counts: Training images per class.
         seed: The run seed.
-        alpha: Of the Beta distribution.
-        kappa: How many times larger one class must be.
-        tau: The larger class loses its label where its share of the pixels is below this.
+        alpha: Parameter of the Beta distribution.
+        kappa: How many times larger the other class must be.
+        tau: The larger class loses its label if its share of the pixels is below this.
     """
 
     def __init__(
@@ -45,8 +45,8 @@ class Remix(Method):
 
     Chou et al., "Remix: rebalanced mixup", ECCV 2020 workshops (equations 4 to 6), https://arxiv.org/abs/2007.03943;
     code zhangyongshun/BagofTricks-LT@ce7859a.
-    Differs: shares act on the loss of each image, as in ntucllab/imbalanced-DL@caa43d9; that code multiplies them onto
-    batch means, which undoes them. imbalanced-DL's Remix-DRW is ``remix+drw(divide_by=batch)``, apart from the clean
+    Differs: shares act on the loss of each image, as in ntucllab/imbalanced-DL@caa43d9; that code multiplies them with
+    batch means, which cancels them. imbalanced-DL's Remix-DRW is ``remix+drw(divide_by=batch)``, apart from the clean
     images that it also passes through the network, see ``mixup_drw``.
     """
 

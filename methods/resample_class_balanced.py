@@ -12,10 +12,10 @@ class ClassBalancedResampling(Method):
 
     Kang et al., "Decoupling representation and classifier for long-tailed recognition", ICLR 2020 (section 3),
     https://arxiv.org/abs/1910.09217; official code facebookresearch/classifier-balancing@f162ade.
-    The exactly balanced, class-aware form: classes are cycled in shuffled order, images without replacement inside
-    each class. An epoch keeps the length of the training set, as in the official code.
-    Differs: each epoch begins anew; with ``across_epochs=True`` it goes on where the one before it ended, as there, so
-    that all images of large classes have their turn.
+    The exactly balanced, class-aware form: classes take turns in shuffled order, images of a class without replacement.
+    An epoch keeps the length of the training set, as in the official code.
+    Differs: each epoch restarts; with ``across_epochs=True`` it continues where the one before it ended, as in that
+    code, so that all images of large classes are used.
     """
 
     title = 'Class-balanced sampling'

@@ -21,8 +21,8 @@ class ProgressivelyBalanced(ClassProbability):
         epochs: T.
         seed: The run seed.
         length: Indices an epoch; None is N.
-        across_epochs: Images of a class without replacement until it is used up, an epoch going on where the one before
-            it ended; else independently, with replacement.
+        across_epochs: Draw images of a class without replacement until all are used; each epoch continues where the one
+            before it ended. Otherwise draw independently, with replacement.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class ProgressivelyBalanced(ClassProbability):
         return random.choice(len(counts), self.length, p=self.class_probability(counts))
 
     def _before(self, epoch: int) -> np.ndarray:
-        """How many images of each class the earlier epochs have drawn."""
+        """Number of images of each class drawn in earlier epochs."""
         classes = self.labels.max() + 1
         self.drawn = self.drawn or [np.zeros(classes, dtype=np.int64)]
         for earlier in range(len(self.drawn) - 1, epoch):
@@ -77,9 +77,9 @@ class ProgressiveResampling(Method):
 
     Kang et al., "Decoupling representation and classifier for long-tailed recognition", ICLR 2020 (section 3),
     https://arxiv.org/abs/1910.09217; official code facebookresearch/classifier-balancing@f162ade.
-    As in the code both ends are reached (``l = (e - 1) / (T - 1)``, e from 1); the paper has t / T.
-    Differs: images are drawn with replacement; with ``across_epochs=True`` those of a class without, going on from
-    epoch to epoch, as the code's ``feat_shift.yaml`` has it.
+    As in the code, both ends are reached (``l = (e - 1) / (T - 1)``, e from 1); the paper has t / T.
+    Differs: images are drawn with replacement; with ``across_epochs=True`` without, and each epoch continues where the
+    one before it ended, as in the code's ``feat_shift.yaml``.
     """
 
     title = 'Progressive sampling'

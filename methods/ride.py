@@ -18,10 +18,10 @@ class RIDELoss(LDAMLoss):
     """Each expert's LDAM loss, and ``diversity * T^2 * KL(mean || expert)``; summed over experts.
 
     Args:
-        class_counts: Training images a class, all larger than 0.
+        class_counts: Training images per class, all larger than 0.
         max_margin: As in LDAM.
         scale: As in LDAM.
-        diversity: Factor of the divergence; negative drives the experts apart.
+        diversity: Factor of the divergence; a negative one makes the experts differ.
         balance: The temperature of class c is proportional to ``C * prior_c * balance + 1 - balance``, at most 1.
     """
 
@@ -54,15 +54,15 @@ class RIDELoss(LDAMLoss):
 
 @METHODS.register_module(name='ride')
 class RIDE(Method):
-    """K experts on shared early stages, driven apart; their mean logits classify. Re-weighted late.
+    """K diverse experts on shared early stages; their mean logits classify. Re-weighting late in training.
 
     Wang et al., "Long-tailed recognition by routing diverse distribution-aware experts", ICLR 2021,
     https://arxiv.org/abs/2010.01809; official code frank-xwang/RIDE-LongTailRecognition@ab8be5c.
     Differs: no router and no distillation; deferred class weights act on the divergence too; the benchmark's recipe
     (published: CIFAR weight decay 5e-4, Nesterov momentum, rotations of up to 15 degrees); narrower experts everywhere.
-    Experts are the last two stages, as in the code's networks of either size.
+    Experts are the last two stages, as in the code's small and large networks.
     The record holds parameters and FLOPs; ``wide`` is an ERM of about the same FLOPs.
-    With ``loss='free'`` each expert has the loss of the method beside it (cross-entropy if there is none), nothing is
+    With ``loss='free'`` each expert has the loss of the method combined with it (cross-entropy if none), nothing is
     re-weighted, and the temperature is 1: ``ride(heads=linear, loss=free)+balanced_softmax`` is
     ``RIDE_BalancedSoftmaxLoss`` of yuxiangbao/NBN@7365e21, whose experts are as wide as the network
     (``expert_width=1.0``).

@@ -21,8 +21,8 @@ class DiverseExpertsLoss(AdjustedExpertsLoss):
     The inverse prior gives the most frequent class the share of the rarest one, and so on.
 
     Args:
-        class_counts: Training images a class, ``[C]``.
-        tau: How far the third expert is drawn to the rare classes.
+        class_counts: Training images per class, ``[C]``.
+        tau: How strongly the third expert prefers rare classes.
     """
 
     def __init__(self, class_counts: Sequence[int], tau: float = 2.0) -> None:
@@ -34,12 +34,12 @@ class DiverseExpertsLoss(AdjustedExpertsLoss):
 
 @MODELS.register_module()
 class StableAggregation(PostHoc):
-    """Weights of experts under which the predictions for two views of an image are most alike (by their cosine).
+    """Weights of experts for which the predictions for two views of an image are most similar (by cosine).
 
-    By SGD on the weights' logits, as in the official code, in batches of the size of the recipe.
+    Found by SGD on the weights' logits, as in the official code, with the batch size of the recipe.
 
     Args:
-        epochs: Passes over the images; fewer where a weight falls below 0.045 (the official code rounds, to 0.05).
+        epochs: Passes over the images; stops if a weight falls below 0.045 (the official code rounds it, to 0.05).
         lr: Learning rate.
     """
 
@@ -71,7 +71,8 @@ class SelfSupervisedAggregation(Method):
     Zhang et al., "Self-supervised aggregation of diverse experts for test-agnostic long-tailed recognition", NeurIPS
     2022, https://arxiv.org/abs/2107.09249; official code Vanint/SADE-AgnosticLT@cba11b8.
     Its test-time aggregation, ``aggregate=test_images``, is transductive: the experts' weights are learned from the
-    test *images*, without labels, which no other method sees. Records say so and hold them (``expert_weights``).
+    test *images*, without labels, which no other method uses. Records state this and hold the weights
+    (``expert_weights``).
     Differs: the benchmark's recipe (published: CIFAR drops to a tenth, weight decay 5e-4, Nesterov momentum, rotations
     of up to 15 degrees, and lr 0.05 on CIFAR-10, by the author in issue 11; ImageNet-LT 180 epochs); no 1e-9 in
     logarithms.
@@ -89,7 +90,7 @@ class SelfSupervisedAggregation(Method):
     aggregate = Option('mean', choices=('mean', 'test_images'), help='test_images: transductive weights of experts')
 
     def apply(self, plan: Plan) -> Plan:
-        """Experts, their heads and loss; then what aggregates them."""
+        """Experts, their heads and loss; then the aggregation."""
         plan = plan.reshape(experts=3, expert_width=self.expert_width).replace(
             head=dict(type='HeadOfEach', experts=3, head=dict(type='CosineHead', scale=30.0)),
             loss=dict(type='DiverseExpertsLoss', tau=self.tau),

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 @MODELS.register_module()
 class SharpnessAware(Update):
-    """Step by the gradient at the place, ``radius`` away, to which the gradient of the loss points.
+    """Step by the gradient at the point, ``radius`` away, in the direction of the gradient of the loss.
 
     Args:
-        class_counts: Training images a class, ``[C]``.
-        radius: Of the ball that is searched, in the norm of all parameters together.
-        eta: Only the losses of classes with fewer training images count there, twice as much as in the mean over the
-            batch; the gradient of the others is that of the place itself. None: all classes are alike.
+        class_counts: Training images per class, ``[C]``.
+        radius: Radius of the ball that is searched, in the norm of all parameters together.
+        eta: Only the losses of classes with fewer training images count there, with twice their weight in the batch
+            mean; other classes use the gradient at the original point. None: all classes are treated alike.
     """
 
     def __init__(self, class_counts: Sequence[int], radius: float = 0.05, eta: float | None = None) -> None:
@@ -67,7 +67,7 @@ class SharpnessAware(Update):
 
 
 def _of_classes(chosen: Tensor, outputs: dict[str, Tensor], labels: Tensor, model: nn.Module) -> Tensor:
-    """The part of a batch's mean loss that is of the classes where ``chosen [C]`` is 1."""
+    """The part of a batch's mean loss that belongs to the classes where ``chosen [C]`` is 1."""
     loss = model.loss
     if not isinstance(loss, Loss):
         raise UsageError(f'{type(loss).__name__} has no part of the tail; derive it from ltbench.models.losses.Loss')
@@ -76,15 +76,15 @@ def _of_classes(chosen: Tensor, outputs: dict[str, Tensor], labels: Tensor, mode
 
 @METHODS.register_module(name='sam')
 class SharpnessAwareMinimisation(Method):
-    """Look for flat minima: every step uses the gradient of the worst place nearby, at twice the cost.
+    """Look for flat minima: every step uses the gradient at the worst point nearby, at twice the cost.
 
     Foret et al., "Sharpness-aware minimization for efficiently improving generalization", ICLR 2021,
     https://arxiv.org/abs/2010.01412; official code google-research/sam (JAX).
-    With ``eta`` it is ImbSAM, for the tail alone, whose losses count twice as in the code: Zhou et al., ICCV 2023,
+    With ``eta`` it is ImbSAM, only for the tail, whose losses count twice as in the code: Zhou et al., ICCV 2023,
     https://arxiv.org/abs/2308.07815; official code cool-xuan/Imbalanced_SAM@c65f41e (eta 20).
-    Differs: what is searched is without weight decay, as in ImbSAM's code (in the JAX code it is part of the loss);
-    statistics of BN move in the first pass alone, as there (in ImbSAM's in both). It joins any method: ``sam+la_loss``;
-    with ``eta``, any whose loss is that of single images with one label.
+    Differs: the search excludes weight decay, as in ImbSAM's code (in the JAX code it is part of the loss); BN
+    statistics change only in the first pass, as in the JAX code (in ImbSAM's in both). It combines with any method:
+    ``sam+la_loss``; with ``eta``, only if the loss is of single images with one label.
     """
 
     title = 'SAM'
@@ -93,7 +93,7 @@ class SharpnessAwareMinimisation(Method):
     eta = Option('all', between=(1, 1e6), words=('all',), help='only for classes with fewer training images (ImbSAM)')
 
     def apply(self, plan: Plan) -> Plan:
-        """Take steps so."""
+        """Set the update."""
         update = dict(type='SharpnessAware', radius=self.radius)
         if self.eta == 'all':
             return plan.replace(update=update)

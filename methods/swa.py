@@ -13,11 +13,11 @@ from ltbench.registry import METHODS, MODELS
 
 @MODELS.register_module()
 class PlainAverage(Average):
-    """The plain mean of the weights after each of the last epochs; statistics of BN are computed anew for it.
+    """The plain mean of the weights after each of the last epochs; BN statistics are recomputed for it.
 
     Args:
-        epochs: Of the whole training.
-        start: Share of the epochs from which on they are averaged.
+        epochs: Number of epochs of the whole training.
+        start: Share of the epochs after which averaging starts.
     """
 
     renews_statistics = True
@@ -27,11 +27,11 @@ class PlainAverage(Average):
         self.first = min(round(start * epochs), epochs - 1)
 
     def weight(self, count: int) -> float:
-        """Of the newest weights."""
+        """Share of the newest weights."""
         return 1 / (count + 1)
 
     def after_epoch(self, values: Sequence[tuple[str, Tensor]], epoch: int) -> None:
-        """Take the weights in."""
+        """Add the weights."""
         if epoch >= self.first:
             self.add(values)
 

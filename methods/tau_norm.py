@@ -34,10 +34,10 @@ class TauNorm(Method):
 
     Kang et al., "Decoupling representation and classifier for long-tailed recognition", ICLR 2020 (section 4.1),
     https://arxiv.org/abs/1910.09217; official code facebookresearch/classifier-balancing@f162ade.
-    Differs: tau is chosen by mean class accuracy among 0, 0.1, ..., 2 on the benchmark's validation set; where it has
-    none, on a fifth of the training images that a second model, trained without them, has not seen (the official code
-    tunes on iNaturalist's test images). A number given for ``tau`` is taken as it is.
-    Of a cosine or rectified head only the weight is used: no scale, no normalised features, no rectification.
+    Differs: tau is chosen by mean class accuracy among 0, 0.1, ..., 2 on the benchmark's validation set; if it has
+    none, on a fifth of the training images, with a second model that is trained without them (the official code tunes
+    on iNaturalist's test images). A number given for ``tau`` is used as it is.
+    For a cosine or rectified head only the weight is used: no scale, no normalised features, no rectification.
     """
 
     title = 'τ-norm'

@@ -17,9 +17,9 @@ class VSLoss(Loss):
     """Cross-entropy on ``logits * (n_c / n_max) ** gamma + tau * log(prior)``.
 
     Args:
-        class_counts: Training images a class, all larger than 0.
-        gamma: Of the factor; 0 leaves logit adjustment.
-        tau: Of the addend; 0 leaves CDT.
+        class_counts: Training images per class, all larger than 0.
+        gamma: Exponent of the factor; at 0 only logit adjustment remains.
+        tau: Strength of the addend; at 0 only CDT remains.
     """
 
     corrects_prior = True

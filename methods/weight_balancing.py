@@ -47,15 +47,15 @@ class SoftmaxBinaryLoss(Loss):
 
 @METHODS.register_module(name='weight_balancing')
 class WeightBalancing(Method):
-    """Strong weight decay first; then the classifier alone with a maximal norm, weight decay and class weights.
+    """Strong weight decay first; then only the classifier, with a maximal norm, weight decay and class weights.
 
     Alshammari et al., "Long-tailed recognition via weight balancing", CVPR 2022, https://arxiv.org/abs/2203.14197;
     official code ShadeAlsha/LTR-weight-balancing@e89f292.
     Differs: the benchmark's own network (published CIFAR rows: a torchvision ResNet-34, flips at test time) and its
     batch size and epochs (the code's 64 and 320). The defaults: class weights on softmax cross-entropy, projection
-    before the second stage and after each of its steps, the benchmark's schedule in the first stage. The code's habits,
-    which change accuracy: ``loss='bce'`` (a gradient 80 to 780 times smaller at 100 classes), ``project='epoch'``, and
-    ``schedule='code'``: cosines in both stages, one epoch ahead.
+    before the second stage and after each of its steps, the benchmark's schedule in the first stage. The code's own
+    choices, which change accuracy: ``loss='bce'`` (a gradient 80 to 780 times smaller at 100 classes),
+    ``project='epoch'``, and ``schedule='code'``: cosines in both stages, one epoch ahead.
     """
 
     title = 'Weight balancing'

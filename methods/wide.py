@@ -10,9 +10,9 @@ from ltbench.registry import METHODS
 class Wide(Method):
     """Plain training of a wider network: ERM at the cost of a method that has more parameters.
 
-    Control for ``ride`` and its like: a gain that more parameters alone would give (question raised in
+    Control for ``ride`` and similar methods: the gain that more parameters alone would give (question raised in
     frank-xwang/RIDE-LongTailRecognition, issue 18). At the default a CIFAR ResNet has about the FLOPs of ``ride``, and
-    so has a ResNet-50 (5.87 against 5.77 GMACs). ResNeXt takes multiples of 0.25 (1.25: 6.57 against 6.05).
+    so does a ResNet-50 (5.87 against 5.77 GMACs). ResNeXt takes multiples of 0.25 (1.25: 6.57 against 6.05).
     """
 
     title = 'Wide network'

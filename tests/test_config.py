@@ -235,7 +235,7 @@ def test_a_table_is_all_that_a_benchmark_computes_from() -> None:
 
 def test_a_version_is_refused_and_the_mend_is_said(configs: Path) -> None:
     (configs / 'benchmarks' / 'toy_lt.py').write_text(f'version = 2\n{BENCHMARK}')
-    refused('benchmark toy_lt has an entry version; remove it: results are told apart by what they were', 'toy_lt')
+    refused('benchmark toy_lt has an entry version; remove it: results are identified by their data', 'toy_lt')
 
 
 def test_settings_differ_where_benchmarks_do() -> None:
@@ -420,13 +420,13 @@ def test_a_method_in_place_of_a_suite_is_told_from_one(configs: Path) -> None:
     file.write_text(METHOD.format(name='mine', cls='Mine'), encoding='utf-8')
     with pytest.raises(UsageError) as error:
         load_suite(str(file))
-    assert str(error.value) == f'{file} is no config, it holds a method: --plugin {file} -m NAME'
+    assert str(error.value) == f'{file} is not a config but a method: --plugin {file} -m NAME'
 
 
 def test_no_reason_is_empty(configs: Path) -> None:
     file = configs / 'mine.py'
     file.write_text('from torch import nn\n\nbenchmarks = nn.Linear(3, 3)\n', encoding='utf-8')
-    with pytest.raises(UsageError, match='does not load: RuntimeError: it gives no reason; a config cannot call'):
+    with pytest.raises(UsageError, match='does not load: RuntimeError: no reason given; a config cannot call'):
         load_suite(str(file))
 
 

@@ -125,5 +125,5 @@ def test_a_file_may_begin_with_a_benchmark_of_ours(tmp_path):
 
 @pytest.mark.parametrize(('name', 'said'), [('digits_lt', '-b digits_lt'), ('erm', '-m erm')])
 def test_what_is_no_suite_but_something_else_is_said(name, said):
-    with pytest.raises(UsageError, match=f'{name} is a .*, and no suite: `ltbench run {said}`'):
+    with pytest.raises(UsageError, match=f'{name} is a .*, not a suite: `ltbench run {said}`'):
         load_suite(name)

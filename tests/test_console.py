@@ -26,7 +26,7 @@ def test_elsewhere_one_line_and_then_one_a_minute(monkeypatch, capsys):
         for _ in range(5):
             advance(610_000)
     assert capsys.readouterr().err.splitlines() == [
-        'downloading x (10.0 MB, 4.0 MB of it are here already)',
+        'downloading x (10.0 MB, 4.0 MB already here)',
         '  5.8 MB of 10.0 MB, 30.0 kB/s, 2 min left',  # 1,830,000 bytes in 61 s, 4,170,000 to come
         '  7.0 MB of 10.0 MB, 25.0 kB/s, 2 min left',
     ]

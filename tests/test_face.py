@@ -78,7 +78,7 @@ def test_run_takes_what_the_command_line_takes():
         (dict(seeds=-1), 'cannot read seeds -1'),
         (dict(seeds=True), 'cannot read seeds True'),
         (dict(seeds=[0, 2**63]), r'cannot read seeds \[0, 9223372036854775808\]: expected whole numbers from 0 to'),
-        (dict(seeds=10**5000), 'cannot read seeds what is too long to print: expected whole numbers'),
+        (dict(seeds=10**5000), 'cannot read seeds a value too long to print: expected whole numbers'),
         (dict(seeds='0,1'), "cannot read seeds '0,1'"),
         (dict(seeds=[]), r'cannot read seeds \[\]'),
         (dict(methods=[]), 'methods is empty: name at least one, or leave it out'),

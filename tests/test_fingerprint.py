@@ -598,7 +598,7 @@ def test_code_that_is_in_no_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, 'a_notebook', notebook)
     exec('class Typed:\n    pass\nTyped.__module__ = "a_notebook"', notebook.__dict__)
     MODELS.register_module(name='Typed', module=notebook.Typed)
-    with pytest.raises(UsageError, match='Typed is in no file'):
+    with pytest.raises(UsageError, match='Typed is in no readable file'):
         foreign_code({'type': 'Typed'})
 
 
@@ -607,7 +607,7 @@ def test_a_part_in_the_running_script_is_refused_since_workers_do_not_run_it(mon
     main = sys.modules['__main__']
     monkeypatch.setattr(main, 'Typed', type('Typed', (), {'__module__': '__main__'}), raising=False)
     MODELS.register_module(name='Typed', module=main.Typed)
-    with pytest.raises(UsageError, match='Typed is defined in the script or notebook .* name that as a plug-in'):
+    with pytest.raises(UsageError, match='Typed is defined in the running script or notebook.* name that as a plug-in'):
         foreign_code({'type': 'Typed'})
 
 

@@ -457,7 +457,7 @@ def test_a_method_that_writes_into_what_it_is_given_is_refused_and_changes_no_ot
             return plan
 
     before = make_plan('drw', benchmark, '', 0).stages()[-1].fingerprint
-    with pytest.raises(UsageError, match='method writes writes into the plan or the benchmark'):
+    with pytest.raises(UsageError, match='method writes modifies the plan or the benchmark'):
         make_plan('drw+writes', benchmark, '', 0)
     assert make_plan('drw', benchmark, '', 0).stages()[-1].fingerprint == before
     assert benchmark.recipe['epochs'] == 200

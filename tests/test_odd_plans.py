@@ -206,10 +206,10 @@ def test_what_a_benchmark_cannot_be_is_refused_with_what_it_may_be(option, messa
     ('root', 'message'),
     [
         ('None', 'root of FolderLT is text, got None'),
-        ('x' * 300, 'is no folder, neither here nor in the data folder'),
+        ('x' * 300, 'is not a folder, neither here nor in the data folder'),
         ('/proc/1', '/proc/1/'),
-        ('/dev/null', '/dev/null is no folder'),
-        ("''", 'name one: -b "folder_lt(root=/path/to/images)"'),
+        ('/dev/null', '/dev/null is not a folder'),
+        ("''", 'pass one: -b "folder_lt(root=/path/to/images)"'),
     ],
     ids=['None', 'too long', 'proc', 'device', 'empty'],
 )

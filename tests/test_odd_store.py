@@ -110,12 +110,12 @@ def made(tmp_path_factory) -> Iterator[Whole]:
         whole = Whole(root)
         benchmark = load_benchmark(whole.benchmark)
         whole.data, store = load_data(benchmark.data), Store()
-        told_to_leave = threading.Event()
-        told_to_leave.set()
+        stop_requested = threading.Event()
+        stop_requested.set()
         for method in METHODS:
             for stage in make_plan(method, benchmark, whole.data.fingerprint, 0).stages():
                 job = Job(stage, str(store.root), Runtime(checkpoint_seconds=0.0))
-                code = carry_out(job, told_to_leave if method == 'ldam' else None)
+                code = carry_out(job, stop_requested if method == 'ldam' else None)
                 assert code == (EXIT_CLAIMED if method == 'ldam' else 0)
         whole.unfinished = stage.fingerprint
         store.write(stage.fingerprint, 'failure', {'reason': 'it was tried', 'time': 1.0})

@@ -160,7 +160,7 @@ def test_a_file_that_was_named_and_does_not_load_ends_what_plans(write, monkeypa
 def test_a_part_of_ours_stays_as_it_is(write, line: str, cls: Any, attribute: str, said: str):
     before = dict(vars(cls))
     path = write(f'{PLUG_IN}\n{line}\n')
-    assert (f'it changes {said}.{attribute}; derive a class' if said else 'not today') in reason(path)
+    assert (f'it changes {said}.{attribute}; derive your own class' if said else 'not today') in reason(path)
     assert dict(vars(cls)) == before
     assert 'edited' not in METHODS.module_dict
 

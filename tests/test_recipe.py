@@ -54,13 +54,13 @@ def test_shipped_benchmarks_are_taken_as_they_are(name):
         (
             'recipe.augmentation.pre_resize',
             320,
-            'x: pre_resize is gone; prepared=256 trains on images that are scaled once, not as JPEG',
+            'x: pre_resize was removed; use prepared=256, which scales images once, not as JPEG',
         ),
         (
             'recipe.augmentation.resize',
             200,
-            'x: test images with a shorter side of 200 (resize) have no part of 224 x 224 (center_crop): they would be '
-            'framed in black',
+            'x: test images with a shorter side of 200 (resize) are too small for 224 x 224 (center_crop): '
+            'they would get a black border',
         ),
         ('recipe.schedule.warmup_epochs', 0.5, 'schedule.warmup_epochs of x is a whole number, 0 or larger, got 0.5'),
         ('recipe.schedule', [], 'recipe.schedule of x is a dict, got []'),
@@ -75,7 +75,7 @@ def test_shipped_benchmarks_are_taken_as_they_are(name):
         ),
         ('data.type', None, 'data.type of x is text, got None'),
         ('backbone', {'name': 'resnet10'}, 'backbone of x does not define type'),
-        pytest.param('caveat', 10**5000, 'caveat of x is text, got what is too long to print', id='digits'),
+        pytest.param('caveat', 10**5000, 'caveat of x is text, got a value too long to print', id='digits'),
     ],
 )
 def test_a_wrong_entry_is_named_with_what_it_may_be(path, value, message):
@@ -94,10 +94,10 @@ def test_a_wrong_entry_is_named_with_what_it_may_be(path, value, message):
     ('schedule', 'message'),
     [
         (dict(type='step', at=[0.5], gamma=[0.1, 0.1]), r'steps at \[0.5\] and the factors \[0.1, 0.1\]'),
-        (dict(type='step', at=[0.9, 0.5], gamma=[0.1, 0.2]), 'a list of one for each of the steps in order'),
+        (dict(type='step', at=[0.9, 0.5], gamma=[0.1, 0.2]), 'one for each step, with the steps in order'),
         (dict(type='step', at=[0.5, 0.9]), 'a step schedule of x needs at'),
         (dict(type='cosine', warmup_from_zero=True), 'warmup_from_zero of x changes nothing without warmup_epochs'),
-        (dict(type='constant', one_ahead=True), 'one_ahead of x is of a cosine schedule, not of constant'),
+        (dict(type='constant', one_ahead=True), 'one_ahead of x is for a cosine schedule, not for constant'),
     ],
 )
 def test_schedules_that_cannot_be_meant_are_refused(schedule, message):

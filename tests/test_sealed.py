@@ -81,7 +81,7 @@ def test_streams_take_no_memory(tmp_path):
 def test_a_blob_is_no_stream_and_the_other_way_round(tmp_path):
     write_blob(tmp_path / 'blob', 'array', 'a', b'body')
     assert not is_stream(tmp_path / 'blob', 'array', 'a')
-    with pytest.raises(DamagedFileError, match='does not begin as this version'):
+    with pytest.raises(DamagedFileError, match='is not in the form that this version'):
         read_blob(stream(tmp_path / 'x'), 'array', 'a')
 
 

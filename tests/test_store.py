@@ -146,7 +146,7 @@ def test_a_damaged_progress_or_failure_is_not_used(tmp_path, damage, capsys):
 def test_a_store_that_is_named_by_nothing_is_refused(monkeypatch):
     """`LTBENCH_STORE=$SCRATCH` where that is not set: ./store is not what was meant."""
     monkeypatch.setenv('LTBENCH_STORE', '')
-    with pytest.raises(UsageError, match='LTBENCH_STORE is set, but to nothing'):
+    with pytest.raises(UsageError, match='LTBENCH_STORE is set but empty'):
         Store()
 
 
@@ -272,14 +272,15 @@ def test_what_killed_processes_left_is_removed_once_it_can_be_no_ones(tmp_path):
     store, unfinished, foreign = Store(tmp_path), 'cd' * 32, 'ef' * 32
     publish(store)
     publish(store, key=foreign)
-    kept = [store.work(unfinished) / 'claim.1', store.work(foreign) / 'claim.1', tmp_path / '.new.0123abcd']
-    kept += [store.folder(unfinished).with_name(f'.{unfinished}.0123abcd') / 'a.txt', tmp_path / '.git' / 'config']
-    gone = [store.work(KEY) / 'claim.1', store.folder(KEY).with_name(f'.{KEY}.0123abcd') / 'a.txt']
-    gone += [tmp_path / '.ltbench-store.json.0123abcd', tmp_path / 'work' / '.89abcdef']
+    kept = [store.work(unfinished) / 'claim.1', store.work(foreign) / 'claim.1', tmp_path / '.new.~0123abcd']
+    kept += [store.folder(unfinished).with_name(f'.{unfinished}.~0123abcd') / 'a.txt', tmp_path / '.git' / 'config']
+    gone = [store.work(KEY) / 'claim.1', store.folder(KEY).with_name(f'.{KEY}.~0123abcd') / 'a.txt']
+    gone += [tmp_path / '.ltbench-store.json.~0123abcd', tmp_path / 'work' / '.probe.~89abcdef']
+    kept.append(tmp_path / '.config.20240115' / 'of_somebody_else')  # a date is hexadecimal, too
     for path in (*kept, *gone):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text('{"state": "released"}')
-    for path in (*gone[2:], tmp_path / '.git'):
+    for path in (*gone[2:], tmp_path / '.git', tmp_path / '.config.20240115'):
         os.utime(path, (time.time() - 3700,) * 2)
     store.tidy({KEY, unfinished})
     assert [path for path in kept if not path.exists()] == []
@@ -304,7 +305,8 @@ def test_an_artifact_that_lost_its_manifest_can_be_made_again(tmp_path, capsys):
     (store.folder(KEY) / 'manifest.json').unlink()
     assert store.find(KEY) is None
     assert publish(store, 'second').path('a.txt').read_text() == 'second'
-    assert f'{store.folder(KEY)} is no artifact; set aside in {tmp_path}/damaged/' in ''.join(capsys.readouterr().err)
+    printed = ''.join(capsys.readouterr().err)
+    assert f'{store.folder(KEY)} is not an artifact; set aside in {tmp_path}/damaged/' in printed
 
 
 @pytest.mark.parametrize('what', ['fifo', 'folder', 'circle', 'device'])

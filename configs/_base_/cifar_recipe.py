@@ -1,10 +1,10 @@
 """ResNet-32 as LDAM trains it (kaidic/LDAM-DRW@2536330): 200 epochs, warm-up 5, times 0.01 at epochs 160 and 180.
 
-Preset `strong` has the AutoAugment and Cutout that papers since 2021 compare under: 200 epochs, cosine, batch 64. On
-CIFAR-100-LT, imbalance 100: ERM 44.6, LDAM-DRW 49.0, balanced softmax 49.4 (as quoted by DBM, AAAI 2025). `strong_400`
-is near the recipe of NCL (Bazinga699/NCL@f64fddb): 400 epochs, times 0.1 at epochs 320 and 360 (there an epoch earlier,
-with Nesterov momentum, warm-up from a third of the rate, and without the last, shorter batch). What a move leaves free
-is black here and grey in their code.
+Preset `strong` has the AutoAugment and Cutout that papers since 2021 use for comparisons: 200 epochs, cosine, batch 64.
+On CIFAR-100-LT, imbalance 100: ERM 44.6, LDAM-DRW 49.0, balanced softmax 49.4 (as quoted by DBM, AAAI 2025).
+`strong_400` is near the recipe of NCL (Bazinga699/NCL@f64fddb): 400 epochs, times 0.1 at epochs 320 and 360 (there an
+epoch earlier, with Nesterov momentum, warm-up from a third of the rate, and without the last, shorter batch). Pixels
+that a move leaves empty are black here and grey in their code.
 """
 
 backbone = dict(type='CIFARResNet', depth=32)

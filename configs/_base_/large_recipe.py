@@ -1,8 +1,8 @@
 """ResNet-50 as Decoupling trains it on ImageNet-LT (facebookresearch/classifier-balancing@f162ade): cosine, lr 0.2.
 
-RandAugment in presets `strong` is what BCL and PaCo call `rand-n2-m10`: their 10 is the most that an operation does, 30
-here, and each of the two operations happens to half of the images. Operations and scales are torchvision's; theirs have
-Invert and SolarizeAdd beside these, and at full strength only increase brightness, colour, contrast and sharpness.
+RandAugment in presets `strong` is what BCL and PaCo call `rand-n2-m10`: their 10 is the largest strength, 30 here, and
+each of the two operations is applied to half of the images. Operations and scales are torchvision's; theirs also have
+Invert and SolarizeAdd, and at full strength only increase brightness, colour, contrast and sharpness.
 """
 
 backbone = dict(type='TorchvisionResNet', name='resnet50')

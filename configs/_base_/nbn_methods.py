@@ -1,4 +1,4 @@
-"""Weight only, bias only and both, by scope, start of the bias and scalar, with and without balanced softmax."""
+"""Weight only, bias only and both, by scope, initial bias and scalar, with and without balanced softmax."""
 
 methods = [
     'erm',

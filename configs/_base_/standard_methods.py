@@ -1,4 +1,4 @@
-"""What the large suites compare: re-sampling, re-weighting, margins, decoupling, adjusted logits, NBN."""
+"""The methods of the large suites: re-sampling, re-weighting, margins, decoupling, adjusted logits, NBN."""
 
 methods = [
     'erm',

@@ -2,7 +2,7 @@
 
 `ltbench run -b cifar100_lt`; ERM 38.3 (LDAM paper, table 2), LDAM-DRW 42.0.
 The recipe is that of LDAM (kaidic/LDAM-DRW@2536330): warm-up 5, times 0.01 at epochs 160 and 180.
-Per epoch it has seven images where CIFAR-10-LT has eight, and takes so much less. Data: `ltbench data get cifar100_lt`.
+An epoch has 7/8 of the images of CIFAR-10-LT, and takes 7/8 of its time. Data: `ltbench data get cifar100_lt`.
 """
 
 _base_ = '../_base_/cifar_recipe.py'

@@ -2,7 +2,7 @@
 
 `ltbench run -b cifar10_lt`; ERM 70.4 to 73.2 (LDAM paper table 2 and re-runs of it; see results/published.csv).
 The recipe is that of LDAM (kaidic/LDAM-DRW@2536330): warm-up 5, times 0.01 at epochs 160 and 180. The few-shot group is
-empty at every published imbalance. A run takes 1.7 to 5 hours of one core, 1.4 to 2.1 with `-o precision=bf16` where
+empty at every published imbalance. A run takes 1.7 to 5 hours of one core, 1.4 to 2.1 with `-o precision=bf16` if
 the core has instructions for it.
 Data: `ltbench data get cifar10_lt`.
 """

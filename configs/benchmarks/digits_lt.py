@@ -1,7 +1,7 @@
-"""digits_lt: scikit-learn's 8x8 digits, imbalance 40, ResNet-8. The embedded benchmark; nothing to download.
+"""digits_lt: scikit-learn's 8x8 digits, imbalance 40, ResNet-8. The built-in benchmark; nothing to download.
 
-`ltbench run -b digits_lt`; about 4 seconds a run on one core. ERM reaches about 91 (many 100, few 83).
-Groups 1 / 4 / 5: small enough for a laptop, long-tailed enough to tell methods apart. No published rows.
+`ltbench run -b digits_lt`; about 4 seconds per run on one core. ERM reaches about 91 (many 100, few 83).
+Groups 1 / 4 / 5: small enough for a laptop, long-tailed enough to show differences between methods. No published rows.
 """
 
 data = dict(type='DigitsLT', imbalance_factor=40, profile='exp', n_max=120, test_per_class=50, split_seed=0)

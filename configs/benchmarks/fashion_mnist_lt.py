@@ -1,6 +1,6 @@
 """fashion_mnist_lt: Fashion-MNIST, imbalance 100 (14,886 images, groups 8 / 2 / 0), ResNet-20 on 32x32.
 
-`ltbench run -b fashion_mnist_lt`; real images that train on a plain machine. No published rows.
+`ltbench run -b fashion_mnist_lt`; real images that an ordinary machine can train on. No published rows.
 The few-shot group is empty for n_max 6000; `-b "fashion_mnist_lt(n_max=500)"` has one (groups 3 / 4 / 3).
 """
 

@@ -1,9 +1,9 @@
-"""folder_lt: any folder of class folders, small images, with the counts that are there, ResNet-32, 200 epochs.
+"""folder_lt: any folder of class folders, small images, with the counts of the folder, ResNet-32, 200 epochs.
 
 `ltbench run -b "folder_lt(root=/path/to/images)"`, with ROOT/train/CLASS/* and ROOT/test/CLASS/* (or ROOT/val/CLASS/*),
-or ROOT/CLASS/*, of which up to `test_per_class` images of each class, at most a third, are held out to test on.
+or ROOT/CLASS/*, where up to `test_per_class` images of each class, at most a third, are held out as test images.
 `imbalance_factor=100` re-samples the classes (profile exp, or step). Images of another size than `image_size` are
-scaled to it. The recipe is that of cifar10_lt, and so is the cost of an image. No published rows.
+scaled to it. The recipe, and the cost per image, are those of cifar10_lt. No published rows.
 """
 
 _base_ = '../_base_/cifar_recipe.py'

@@ -1,10 +1,10 @@
 """plankton_lt: plankton in grey, a natural long tail (24,374 images, 121 classes, groups 51 / 52 / 18), ResNet-10.
 
 `ltbench run -b plankton_lt`; needs a folder `plankton/all` in the data folder, with `CLASS/*.jpg` of the training part
-of Kaggle's National Data Science Bowl (PlanktonSet 1.0: 30,336 images of 121 classes, 1,979 to 9 images a class). They
-are scaled from 21 to 428 pixels to 64x64. A third of each class, 100 images at most, is held out to test on (5,962
-images), so top-1 counts common classes more, and macro all alike. Preset `short`: 8 epochs in bfloat16, about 13
-minutes a run on one core with its instructions.
+of Kaggle's National Data Science Bowl (PlanktonSet 1.0: 30,336 images of 121 classes, 1,979 to 9 images per class).
+They are scaled from 21 to 428 pixels to 64x64. A third of each class, 100 images at most, is held out as test images
+(5,962 images), so top-1 gives common classes more weight, and macro all classes the same. Preset `short`: 8 epochs in
+bfloat16, about 13 minutes per run on one core with instructions for it.
 No published rows.
 """
 

@@ -1,6 +1,6 @@
 """The NBN paper's ablation on its benchmarks: weight only, bias only and both, at the published recipes.
 
-`ltbench run nbn_paper`; by scope, start of the bias and scalar, with and without balanced softmax; three seeds on
+`ltbench run nbn_paper`; by scope, initial bias and scalar, with and without balanced softmax; three seeds on
 CIFAR, one on the large sets: 256 runs, no two of which share a network.
 """
 

@@ -1,8 +1,8 @@
-"""What is compared since 2021, under strong augmentation: AutoAugment with Cutout on CIFAR, RandAugment on ImageNet-LT.
+"""Methods since 2021 under strong augmentation: AutoAugment with Cutout on CIFAR, RandAugment on ImageNet-LT.
 
 `ltbench run strong`; 200 epochs on CIFAR, three seeds; 180 epochs on ImageNet-LT, one seed. `--preset strong_400` is
-the longer schedule. On CIFAR, GLMC is published with a network four times as wide: `wide(width=4)+glmc`, beside ERM as
-wide.
+the longer schedule. On CIFAR, GLMC is published with a network four times as wide: `wide(width=4)+glmc`, next to ERM
+with the same width.
 """
 
 methods = [

@@ -68,14 +68,14 @@ class FileSplit:
 
 
 class Size(NamedTuple):
-    """How much a data set holds.
+    """Size of a data set.
 
     Attributes:
         classes: C.
         train: Training images.
         test: Test images.
-        channels: Of an image.
-        side: Of an image in memory, in pixels; None where the recipe says how large a crop is.
+        channels: Channels of an image.
+        side: Height and width of an image in memory, in pixels; None for large images, whose crop the recipe sets.
     """
 
     classes: int
@@ -90,13 +90,13 @@ class LongTailData:
 
     Attributes:
         train: The long-tailed training images.
-        validation: Images to choose values on; None where the data set has none.
-        test: What is reported on. Never used to choose anything.
-        class_names: One name a class.
-        mean: Pixel mean a channel, in units of 0..1.
-        std: Pixel standard deviation a channel, in units of 0..1.
-        notes: What a user should know about how they were read; shown, and kept in every record.
-        files: The files that decide what it holds; None where their number or names are not known beforehand.
+        validation: Images for choosing values; None where the data set has none.
+        test: Images that results are reported on. Never used to choose anything.
+        class_names: One name per class.
+        mean: Pixel mean per channel, in units of 0..1.
+        std: Pixel standard deviation per channel, in units of 0..1.
+        notes: What a user should know about how the images were read; printed, and stored in every record.
+        files: The files that the contents depend on; None where their number or names are not known in advance.
     """
 
     title: ClassVar[str] = ''
@@ -121,14 +121,14 @@ class LongTailData:
 
     @property
     def class_counts(self) -> list[int]:
-        """Training images a class."""
+        """Training images per class."""
         return np.bincount(self.train.labels, minlength=self.num_classes).tolist()
 
     @cached_property
     def contents(self) -> str:
-        """Sha256 of all images and labels of all parts, in order, wherever they are.
+        """Sha256 of all images and labels of all parts, in order, independent of where they are stored.
 
-        Of images in memory the pixels count, of files their names under the root, sizes and contents.
+        For images in memory it covers the pixels; for image files their names relative to the root, sizes and contents.
 
         Raises:
             DataError: If an image file is missing or cannot be read.
@@ -150,7 +150,7 @@ class LongTailData:
 
     @property
     def fingerprint(self) -> str:
-        """Sha256 of what a network is shown: the contents, and the mean and deviation that pixels are normalised by."""
+        """Sha256 of what a network sees: the contents, and the mean and deviation that normalise the pixels."""
         normalised_by = [[float(value) for value in values] for values in (self.mean, self.std)]
         seen = max((int(split.labels.max()) for split in (self.train, self.test) if len(split)), default=-1) + 1
         more = f' of {self.num_classes} classes' if self.num_classes != seen else ''  # some without an image
@@ -158,13 +158,13 @@ class LongTailData:
 
     @property
     def size(self) -> Size:
-        """How much it holds."""
+        """Its size."""
         side = self.train.images.shape[1] if isinstance(self.train, Split) else None
         return Size(self.num_classes, len(self.train), len(self.test), self.channels, side)
 
     @classmethod
     def published_size(cls, **options: Any) -> Size | None:
-        """How much it holds with some arguments, known before its files are there; None where only they tell."""
+        """Its size for given arguments, known without its files; None where it depends on them."""
         return None
 
     @classmethod
@@ -174,12 +174,12 @@ class LongTailData:
 
     @classmethod
     def glance(cls) -> list[FileStatus]:
-        """What ``check`` says, without what takes more than a moment."""
+        """Like ``check``, without anything that takes more than a moment."""
         return cls.check()
 
     @classmethod
     def sources(cls) -> dict[str, RemoteFile]:
-        """What each file of ``check`` is unpacked from; empty if nothing can be downloaded."""
+        """The archive of each file of ``check``; empty if nothing can be downloaded."""
         return {}
 
     @classmethod
@@ -187,13 +187,13 @@ class LongTailData:
         """Download what is missing or damaged, and check it.
 
         Raises:
-            DataError: If something cannot be had; the message says what to do.
+            DataError: If a file cannot be obtained; the message says what to do.
         """
         complete(cls.check, cls.sources(), data_root())
 
 
 def _contents_of_files(splits: Sequence[FileSplit]) -> Iterator[Contents]:
-    """Of each split in turn; those of one root are looked up together."""
+    """The contents of each split, in order; splits with the same root are looked up together."""
     roots = {split.root for split in splits}
     names = {root: [name for s in splits if s.root == root for name in s.names.tolist()] for root in roots}
     found = {root: contents_of(root, names[root]) for root in roots}
@@ -207,16 +207,17 @@ def _contents_of_files(splits: Sequence[FileSplit]) -> Iterator[Contents]:
 def load_data(config: Mapping[str, Any]) -> LongTailData:
     """Build the data set of a benchmark's ``data`` section (a recorded fingerprint in it is ignored).
 
-    With ``holdout``, that share of each class's training images (at least one of two) becomes the validation part.
+    With ``holdout``, that share of each class's training images becomes the validation part: at least one image of a
+    class that has two or more.
 
     Raises:
-        DataError: If files are missing or damaged; the message says how to mend it.
+        DataError: If files are missing or damaged; the message says how to fix it.
     """
     return _load(json.dumps({key: value for key, value in config.items() if key != 'fingerprint'}, sort_keys=True))
 
 
 def forget_data() -> None:
-    """Read data sets again from here on: a command plans with what is on disk now."""
+    """Clear the cache of loaded data sets, so that a command plans with what is on disk now."""
     _load.cache_clear()
 
 

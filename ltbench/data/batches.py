@@ -1,4 +1,4 @@
-"""Batches of images that live in memory: one gather a batch, augmentation on the whole batch."""
+"""Batches of images in memory: one gather per batch, augmentation on the whole batch."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from ltbench.errors import given
 from ltbench.seeding import derive_seed
 
 PREPARED_BYTES = 4 << 20
-"""Of images as floats that are prepared at once. On Zen 4, 3 to 8 MB took 17 % less time than single batches of 32x32
-images, and 32 MB took as long as those."""
+"""Bytes of float images that are prepared together. On Zen 4, 3 to 8 MB took 17 % less time than single batches of
+32x32 images, and 32 MB took as long as single batches."""
 POLICY_TIMES = 4
-"""As much at once where policies are applied: the more images draw the same operation, the less each one takes."""
+"""Factor on these bytes where policies are applied: the more images draw one operation, the less time each takes."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """Which images of every batch this process works on: each ``size``-th one, from ``rank`` on.
+    """Which images of every batch this process works on: every ``size``-th one, starting at ``rank``.
 
-    All processes draw the whole epoch and the augmentation of whole batches alike, and keep what is theirs. So together
-    they see what one process would see, and neither repeat nor leave out an image.
+    All processes draw the same epoch and the same augmentation of whole batches, and each keeps its own part. So
+    together they see what a single process would see: no image is repeated or left out.
     """
 
     rank: int = 0
@@ -41,7 +41,7 @@ class Share:
     def of(self, batch: Any) -> Any:
         """The part of ``batch`` (a list or tensor) for this process.
 
-        Where a batch has fewer images than there are processes, the first image stands in; it must not be counted.
+        If a batch has fewer images than there are processes, its first image is a placeholder; it must not be counted.
         """
         return batch[self.rank :: self.size] if self.counts(len(batch)) else batch[:1]
 
@@ -54,14 +54,14 @@ ALONE = Share()
 
 
 class SharedDataset(Dataset[dict[str, Any]]):
-    """A data set of which one process loads its share of every batch; ``whole`` is the size of the whole batch."""
+    """A data set that loads the share of one process of every batch; ``whole`` is the size of the whole batch."""
 
     metainfo: Mapping[str, Any] = {}
 
     def __init__(self, dataset: Any, share: Share) -> None:
         self.dataset, self.share = dataset, share
         if hasattr(dataset, 'image_bytes'):
-            self.image_bytes = dataset.image_bytes  # the processes of a run have one shared memory for all their parts
+            self.image_bytes = dataset.image_bytes  # all processes of a run use one shared memory
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -108,11 +108,11 @@ def train_loader(
     Args:
         split: Images in memory are gathered by this process; large ones are augmented by workers.
         sampler: Gives the order; its ``set_epoch`` also decides the workers' draws.
-        batch_size: Images a batch.
+        batch_size: Images per batch.
         augmentation: As in a recipe.
         workers: Processes that decode; 0 is this one.
         share: Which images of each batch to load.
-        views: Of each image, see :func:`~ltbench.data.views.resolve`; those of images in memory are made later.
+        views: Views of each image, see :func:`~ltbench.data.views.resolve`; for images in memory they are made later.
     """
     dataset: Any
     if isinstance(split, FileSplit):
@@ -127,15 +127,15 @@ def train_loader(
 
 
 class ResidentLoader(DataLoader[dict[str, Any]]):
-    """Batches of images in memory as the network takes them: augmented, normalised, on its device.
+    """Batches of images in memory, ready for the network: augmented, normalised, on its device.
 
-    Small batches are prepared several at a time, because to start the operations on one takes longer than to carry
-    them out. The draws, and so the bits, are those of one batch after the other.
+    Small batches are prepared several at a time, because starting the operations on one takes longer than running
+    them. The random draws, and so all bits, are the same as for one batch after the other.
 
     Args:
         split: The images.
         sampler: Gives the order.
-        batch_size: Images a batch; the last one is shorter.
+        batch_size: Images per batch; the last one is shorter.
         preprocess: Augments and normalises.
     """
 
@@ -147,7 +147,7 @@ class ResidentLoader(DataLoader[dict[str, Any]]):
 
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         preprocess, device, size = self.preprocess, self.preprocess.mean.device, given(self.batch_size)
-        torch.empty((), dtype=torch.int64).random_()  # as any DataLoader does: others go on with the global generator
+        torch.empty((), dtype=torch.int64).random_()  # as any DataLoader does: later draws use the global generator
         for indices in torch.tensor(list(self.sampler)).split(size * self.at_once):
             streams = indices.unbind(1) if indices.dim() == 2 else [indices]  # of images, and of their partners
             draws: list[list[list[Tensor]]] = [[] for _ in streams]
@@ -165,7 +165,7 @@ class ResidentLoader(DataLoader[dict[str, Any]]):
 
 
 def named(main: Sequence[Tensor], partners: Sequence[Tensor] = ()) -> dict[str, Any]:
-    """The views of a batch and its labels under the names that the network takes them by.
+    """The views of a batch and its labels, under the argument names of the network.
 
     Args:
         main: Views, then labels.
@@ -180,14 +180,14 @@ def named(main: Sequence[Tensor], partners: Sequence[Tensor] = ()) -> dict[str, 
 
 
 class BatchPreprocessor(BaseDataPreprocessor):
-    """uint8 batches to normalised float batches; augmented while training.
+    """Turns uint8 batches into normalised float batches; augmented while training.
 
     Args:
         data: Gives mean and standard deviation.
-        augmentation: Of images in memory, see :class:`~ltbench.data.views.View`; large images come augmented from the
-            processes that decode them.
+        augmentation: Of images in memory, see :class:`~ltbench.data.views.View`; large images are already
+            augmented by the processes that decode them.
         seed: The run seed; draws derive from (seed, epoch).
-        share: Which images of each batch it is given while training.
+        share: Which images of each batch it receives while training.
         views: What differs from ``augmentation`` in each view of an image.
 
     Raises:
@@ -217,7 +217,7 @@ class BatchPreprocessor(BaseDataPreprocessor):
 
     @property
     def has_policies(self) -> bool:
-        """Whether more than crop and flip happens to an image."""
+        """Whether images are changed by more than crop and flip."""
         return any(view.policies for view in self.views)
 
     def set_epoch(self, epoch: int) -> None:
@@ -230,8 +230,8 @@ class BatchPreprocessor(BaseDataPreprocessor):
         Float images are returned as they are: :class:`ResidentLoader` has prepared them.
 
         Args:
-            data: ``images`` uint8 ``[B, H, W, channels]`` and ``labels [B]``; ``others``, further views, and
-                ``partners`` (all views) with ``partner_labels``, where there are such.
+            data: ``images`` uint8 ``[B, H, W, channels]`` and ``labels [B]``; optionally ``others`` (further views),
+                and ``partners`` (all views) with ``partner_labels``.
             training: Whether to augment images in memory.
         """
         data = self.cast_data(data)
@@ -256,7 +256,7 @@ class BatchPreprocessor(BaseDataPreprocessor):
         return [part for view in self.views for part in view.draw(batch_size, self.random)]
 
     def augment(self, images: Tensor, draws: Sequence[Tensor]) -> list[Tensor]:
-        """uint8 ``[B, H, W, channels]`` -> float ``[B, channels, H, W]``, one a view, for given draws."""
+        """uint8 ``[B, H, W, channels]`` -> float ``[B, channels, H, W]``, one per view, for given draws."""
         views, rest = [], list(draws)
         for view in self.views:
             views.append(self.normalize(view.apply(images, rest)))

@@ -1,4 +1,4 @@
-"""Decoded images as one uint8 array on disk, memory-mapped; named by the contents of what they were decoded from."""
+"""Decoded images as one memory-mapped uint8 array on disk; its name holds a hash of the source files' contents."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ def cached_array(
     decoder: str = '',
     unreadable_ok: bool = False,
 ) -> np.ndarray:
-    """The array that ``make`` decodes from ``files``, from the cache if it is there.
+    """The array that ``make`` decodes from ``files``, loaded from the cache if it is there.
 
-    The cache stands beside the source, or under the data folder where the source cannot be written to. Its name holds
-    the hash of all files' contents, see :func:`~ltbench.data.contents.contents_of`, so a changed byte makes another
-    cache. It is sealed with that hash: what was cut off, changed, renamed or put there by others is made again.
+    The cache is stored beside the source, or under the data folder if the source is not writable. Its name holds the
+    hash of all files' contents, see :func:`~ltbench.data.contents.contents_of`, so one changed byte gives another
+    cache. It is sealed with that hash: a cache that was truncated, changed, renamed or written by others is rebuilt.
 
     Args:
         source: Folder the files are in.
-        name: Tells several arrays of one source apart.
+        name: Distinguishes several arrays of one source.
         files: What the array depends on, in order.
         make: Decodes them.
         decoder: What else the array depends on, such as the decoder's version.
-        unreadable_ok: ``make`` copes with files that are missing or cannot be read.
+        unreadable_ok: ``make`` accepts files that are missing or cannot be read.
 
     Returns:
-        A memory-mapped array; what is written to it does not reach the file.
+        A memory-mapped array; writing to it does not change the file.
 
     Raises:
-        DataError: If a file is missing or cannot be read, files change all the time, or the cache cannot be written.
+        DataError: If a file is missing or cannot be read, files keep changing, or the cache cannot be written.
     """
     names = [os.fsencode(path.relative_to(source)) for path in files]
 
@@ -65,9 +65,9 @@ def cached_array(
         made = make()
         if key_now() == key:
             break
-        say(f'files in {source} changed while they were decoded: they are decoded again')
+        say(f'files in {source} changed while they were decoded: decoding them again')
     else:
-        raise DataError(f'files in {source} change all the time; wait until they are complete')
+        raise DataError(f'files in {source} keep changing; wait until they are complete')
     file_name = f'{name}-{key}.npy'
 
     def write(folder: Path) -> Path:
@@ -81,14 +81,14 @@ def cached_array(
 
 
 def _load(path: Path, key: str) -> np.ndarray | None:
-    """The array at ``path``; None, with a word, if it is not as it was written."""
+    """The array at ``path``; None if it is missing, or, with a message, if it is damaged."""
     try:
         if is_stream(path, KIND, key):
             return np.load(path, mmap_mode='c', allow_pickle=False)
-        reason = 'damaged, or of another version'
+        reason = 'damaged, or from another version'
     except FileNotFoundError:
         return None
     except OSError as error:
         reason = f'not readable ({error})'
-    say(f'{path} is {reason}: the images are decoded again')
+    say(f'{path} is {reason}: decoding the images again')
     return None

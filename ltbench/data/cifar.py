@@ -20,14 +20,15 @@ PUBLISHED = 'https://www.cs.toronto.edu/~kriz'
 
 
 class _CIFARLT(LongTailData):
-    """What the two have in common.
+    """Common to CIFAR-10-LT and CIFAR-100-LT.
 
     Cao et al., "Learning imbalanced datasets with label-distribution-aware margin loss", NeurIPS 2019,
-    https://arxiv.org/abs/1906.07413: counts by truncation, images by one legacy ``RandomState(0)``, classes ascending,
-    the first of each shuffled class; kaidic/LDAM-DRW@2536330. Subsets of different imbalance nest.
+    https://arxiv.org/abs/1906.07413: class counts are truncated; one legacy ``RandomState(0)`` shuffles the images of
+    each class, classes ascending, and the first of each are kept; kaidic/LDAM-DRW@2536330. Subsets of different
+    imbalance are nested.
 
-    The official pickles are read where all of them are whole, else the official binary version where that is; both
-    give the same arrays and the same fingerprint.
+    The official pickles are read if all of them are whole, otherwise the official binary version; both give the same
+    arrays and the same fingerprint.
 
     Args:
         imbalance_factor: Largest over smallest class before truncation; 10, 20, 50, 100 and 200 are published.
@@ -38,7 +39,7 @@ class _CIFARLT(LongTailData):
         DataError: If neither version is whole: a file is missing or not the published one.
     """
 
-    # of the LDAM lineage, for both data sets; the true pixel deviation of CIFAR-10 is (0.2470, 0.2435, 0.2616)
+    # as in LDAM and its successors, for both data sets; the true deviation of CIFAR-10 is (0.2470, 0.2435, 0.2616)
     mean = (0.4914, 0.4822, 0.4465)
     std = (0.2023, 0.1994, 0.2010)
     benchmark: ClassVar[str]
@@ -72,28 +73,28 @@ class _CIFARLT(LongTailData):
 
     def _labels(self, version: Version, file: str) -> np.ndarray:
         labels = version.labels(file)
-        strange = np.flatnonzero((labels < 0) | (labels >= self.num_classes))
-        if len(strange):
+        invalid = np.flatnonzero((labels < 0) | (labels >= self.num_classes))
+        if len(invalid):
             raise DataError(
-                f'{version.place / file}: image {strange[0]} has label {labels[strange[0]]}, expected 0 to '
+                f'{version.place / file}: image {invalid[0]} has label {labels[invalid[0]]}, expected 0 to '
                 f'{self.num_classes - 1}; delete the file and run `ltbench data get {self.benchmark}`'
             )
         return labels
 
     @classmethod
     def _nearest(cls) -> tuple[Version, list[FileStatus]]:
-        """The version that is whole, or else the one of which most is there, and the state of its files."""
+        """The version to read: a whole one, else the one with the most files present; and the state of its files."""
         pickles = cls.pickles.check()
         if all(status.state == 'whole' for status in pickles):
             return cls.pickles, pickles
         binary = cls.binary.check()
-        if all(status.state == 'whole' for status in binary) or _there(binary) > _there(pickles):
+        if all(status.state == 'whole' for status in binary) or _present(binary) > _present(pickles):
             return cls.binary, binary
         return cls.pickles, pickles
 
     @classmethod
     def check(cls) -> list[FileStatus]:
-        """Compare the official files with their published md5: those of the version that is read, or nearest to it."""
+        """Compare the official files of the version to read with their published md5."""
         return cls._nearest()[1]
 
     @classmethod
@@ -105,11 +106,11 @@ class _CIFARLT(LongTailData):
     def get(cls) -> None:
         """Download what is missing or damaged, and check it: the pickles, or the binary version.
 
-        The binary version comes first where more of it is there, and an archive that was brought by hand before all.
-        Where the first archive cannot be had, the other one is asked for.
+        An archive that was copied here by hand is used first, otherwise the version with more files present. If the
+        first archive cannot be obtained, the other one is tried.
 
         Raises:
-            DataError: If neither can be had; the message says what to do.
+            DataError: If neither can be obtained; the message says what to do.
         """
         nearest, statuses = cls._nearest()
         if all(status.state == 'whole' for status in statuses):
@@ -125,7 +126,7 @@ class _CIFARLT(LongTailData):
                 complete(second.check, cls.sources(), data_root())
             except DownloadError as other_problem:
                 raise DownloadError(f'{problem}. The same images in another form: {other_problem}') from problem
-            say(f'{problem.__cause__}; {second.archive.name} was taken, which holds the same images')
+            say(f'{problem.__cause__}; used {second.archive.name} instead, which holds the same images')
 
 
 def _images(version: Version, files: Mapping[str, str]) -> np.ndarray:
@@ -134,8 +135,8 @@ def _images(version: Version, files: Mapping[str, str]) -> np.ndarray:
     return np.ascontiguousarray(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
 
 
-def _there(statuses: list[FileStatus]) -> tuple[int, int]:
-    """Files that are whole, and files that are there at all."""
+def _present(statuses: list[FileStatus]) -> tuple[int, int]:
+    """Number of whole files, and of files that exist."""
     states = [status.state for status in statuses]
     return states.count('whole'), len(states) - states.count('missing')
 
@@ -181,8 +182,9 @@ class CIFAR10LT(_CIFARLT):
 class CIFAR100LT(_CIFARLT):
     """100 classes of 32x32 colour images, at most 500 each to train on; 10,000 balanced test images.
 
-    The md5 of the two binary files come from the only list of them that was found, rai-project/dldataset@6dfb67e
-    (vision/cifar100.go), and have not been compared with the files; what that project lists for CIFAR-10 is right.
+    The md5 of the two binary files come from the only list that was found, rai-project/dldataset@6dfb67e
+    (vision/cifar100.go). They have not been compared with the files; those that the project lists for CIFAR-10 are
+    right.
     """
 
     __doc__ = f'{__doc__}\n\n{_CIFARLT.__doc__}'

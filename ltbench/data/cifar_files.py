@@ -21,8 +21,8 @@ class Version:
     """One published form of a data set; all forms hold the same images in the same order.
 
     Attributes:
-        archive: What it is unpacked from.
-        folder: Where its files are, under the data folder.
+        archive: The archive that holds it.
+        folder: Folder of its files, under the data folder.
         train: Name -> md5 of the files of the training part, in order.
         test: Likewise of the test part.
     """
@@ -60,8 +60,8 @@ class Pickles(Version):
     """The "python version": pickled dictionaries.
 
     Attributes:
-        label_key: What holds the labels in these.
-        meta: Name -> md5 of the file of class names. Its md5 says that they are ours.
+        label_key: Key of the labels in these dictionaries.
+        meta: Name -> md5 of the file of class names. The md5 shows that they equal ours.
     """
 
     label_key: str
@@ -90,7 +90,7 @@ class Binary(Version):
     """The "binary version": records of one length, labels first.
 
     Attributes:
-        label_bytes: Labels before the pixels, one byte each; the last is the class (CIFAR-100: superclass, class).
+        label_bytes: Number of label bytes before the pixels; the last is the class (CIFAR-100: superclass, class).
     """
 
     label_bytes: int

@@ -1,4 +1,4 @@
-"""What lies in a tree of class folders: the images of each class, and whatever else there is, by name."""
+"""Contents of a tree of class folders: the images of each class, and all other files, by name."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ltbench.data.derived import FOLDER as CACHE
 from ltbench.data.images import suffixes
 from ltbench.errors import DataError
 
-SHOWN = 5  # of many names
+SHOWN = 5  # names listed in a message
 TRAIN = ('train', 'training')
-TEST = ('test', 'testing', 'val', 'valid', 'validation')  # the first that is there
+TEST = ('test', 'testing', 'val', 'valid', 'validation')  # the first one that exists is used
 SYSTEM = ('__macosx', 'thumbs.db', 'desktop.ini', '@eadir', '$recycle.bin', 'system volume information', 'lost+found')
 
-# what a name stands for; any other text is the reason why it cannot be read
-IMAGE, OTHER, HIDDEN = 'image', 'files that are no images by their names', 'hidden or system files'
-OUTSIDE = 'images outside of the class folders'
+# kinds of files; any other text is the reason why a file cannot be read
+IMAGE, OTHER, HIDDEN = 'image', 'files without an image suffix', 'hidden or system files'
+OUTSIDE = 'images outside the class folders'
 
 
 @dataclass
@@ -28,10 +28,10 @@ class ClassFolders:
     """One part of a data set.
 
     Attributes:
-        folder: Holds one folder a class.
-        images: Name of each class folder -> its images, also those in folders further down, in order of their names.
+        folder: Holds one folder per class.
+        images: Name of each class folder -> its images, including those in subfolders, sorted by name.
         unreadable: Files and folders that cannot be read, with the reason.
-        left_out: Kind -> names of what is not used.
+        left_out: Kind -> names of files that are not used.
         deeper: Names of images that are not directly in their class folder.
     """
 
@@ -51,7 +51,7 @@ class ClassFolders:
         """What is not used, and what is read in a way that may surprise."""
         notes = [f'not used, {kind}: {len(names):,} ({some(names)})' for kind, names in self.left_out.items()]
         if self.deeper:
-            notes.append(f'images in folders below a class folder, read as that class: {_counted(self.deeper)}')
+            notes.append(f'images in subfolders of a class folder, read as that class: {_counted(self.deeper)}')
         return notes
 
 
@@ -67,14 +67,14 @@ class Parts:
 def read_parts(root: Path) -> Parts:
     """Find the images of the training part and of the test part below ``root``.
 
-    ``root/train`` is the training part and ``root/test`` (else ``root/val``) the test part, if they hold folders; upper
-    or lower case makes no difference. A ``train`` that holds images only is a class of that name. Without a training
-    part of its own ``root`` holds the class folders. Names that differ in how their accents are written alone, as those
-    copied from macOS, are of one class.
+    ``root/train`` is the training part and ``root/test`` (else ``root/val``) the test part, if they contain folders;
+    upper or lower case makes no difference. A ``train`` folder with images but without folders is a class of that name.
+    If there is no training part, ``root`` itself contains the class folders. Names that differ only in the Unicode form
+    of their accents, as after copying from macOS, are the same class.
 
     Raises:
         DataError: If the training part has fewer than two classes or a class without images, or the test part has a
-            class that the training part has not.
+            class that the training part does not have.
     """
     folders = {path.name.lower(): path for path in _folders(root)}
     train, test = (
@@ -82,8 +82,8 @@ def read_parts(root: Path) -> Parts:
     )
     if train is None:
         if test is not None:
-            text = f'{printable(test)} holds folders, but there is no train/ beside it'
-            raise DataError(f'{text}: move the other classes into one, or give that class another name')
+            text = f'{printable(test)} contains folders, but there is no train/ next to it'
+            raise DataError(f'{text}: move the training classes into train/, or rename that folder if it is a class')
         part = _read(root, '')
         _check_classes(part)
         return Parts(part, None, tuple(part.notes))
@@ -94,13 +94,13 @@ def read_parts(root: Path) -> Parts:
         _compare(training, testing)
         notes += testing.notes
         if testing.folder.name.lower() not in TEST[:2]:
-            notes.append(f'there is no test/: {testing.folder.name}/ is the test part')
+            notes.append(f'there is no test/: {testing.folder.name}/ is used as the test part')
         if lacking := [name for name in training.images if not testing.images.get(name)]:
             notes.append(f'classes without test images: {_counted(lacking)}; their accuracy is not measured')
     beside = [path for path in sorted(root.iterdir()) if path not in (train, test) and path.name != CACHE]
     if beside:
         parts = ' and '.join(f'{path.name}/' for path in (train, test) if path)
-        notes.append(f'not used, beside {parts}: {some([_with_count(path) for path in beside])}')
+        notes.append(f'not used, next to {parts}: {some([_with_count(path) for path in beside])}')
     return Parts(training, testing, tuple(notes))
 
 
@@ -125,10 +125,10 @@ def _folders(folder: Path | None) -> list[Path]:
 
 
 def _is_folder(path: Path) -> bool:
-    """Whether it is one. A stray link to where one may not look is none; what stands for a part is looked at or fails.
+    """Whether it is one. A link to a place without permission counts as none, unless it is named like a part.
 
     Raises:
-        OSError: If the folder that it is in does not let its files be looked at.
+        OSError: If there is no permission to look at it.
     """
     try:
         return path.is_dir()
@@ -158,12 +158,12 @@ def _read(folder: Path, prefix: str) -> ClassFolders:
 
 
 def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, str]]:
-    """Names below a folder in their order, each with what it is. ``above`` are the folders on the way to this one."""
+    """Sorted names below a folder, each with its kind. ``above`` identifies the folders that contain this one."""
     try:
         found = folder.stat()
         here = found.st_dev, found.st_ino
         if here in above:
-            yield prefix.rstrip('/'), 'a link to a folder that it lies in itself'
+            yield prefix.rstrip('/'), 'a link to a folder that contains it'
             return
         with os.scandir(folder) as entries:
             ordered = sorted(entries, key=lambda entry: entry.name)
@@ -179,20 +179,20 @@ def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iter
 
 
 def _kind(entry: os.DirEntry[str]) -> str:
-    """What a name stands for; empty for a folder."""
+    """The kind of a file; empty for a folder."""
     if _is_hidden(entry.name):
         return HIDDEN
     try:
         if entry.is_symlink():
-            entry.stat()  # is_dir() and is_file() do not say why not
+            entry.stat()  # raises the reason; is_dir() and is_file() would return False
         if entry.is_dir():
             return ''
         if os.path.splitext(entry.name)[1].lower() not in suffixes():  # noqa: PTH122 - a Path for each takes longer
             return OTHER
         if not entry.is_file():
-            return 'no regular file'
+            return 'not a regular file'
     except FileNotFoundError:
-        return 'a link to what is not there'
+        return 'a broken link'
     except OSError as error:
         return str(error.strerror)
     return IMAGE if os.access(entry.path, os.R_OK) else 'no permission to read it'
@@ -202,17 +202,17 @@ def _check_classes(part: ClassFolders) -> None:
     where, classes = printable(part.folder), list(part.images)
     if len(classes) < 2:
         inner = _folders(part.folder / classes[0]) if classes else []
-        hint = f'; {printable(classes[0])}/ holds {len(inner)} folders itself: name that one' if len(inner) > 1 else ''
-        raise DataError(f'{where} needs two or more class folders, and has {some(classes) or "none"}{hint}')
+        hint = f'; {printable(classes[0])}/ contains {len(inner)} folders: use it as root' if len(inner) > 1 else ''
+        raise DataError(f'{where} needs two or more class folders, but has {some(classes) or "none"}{hint}')
     empty = [name for name, images in part.images.items() if not images]
     if empty and not part.unreadable:  # those are reported first
         others = part.left_out.get(OTHER, [])
-        hint = f'; {len(others):,} files are no images by their names: {some(others)}' if others else ''
-        raise DataError(f'{where}: class folders without images, empty: {some(empty)}; fill or remove them{hint}')
+        hint = f'; {len(others):,} files have no image suffix: {some(others)}' if others else ''
+        raise DataError(f'{where}: class folders without images: {some(empty)}; fill or remove them{hint}')
 
 
 def _compare(train: ClassFolders, test: ClassFolders) -> None:
-    """See that all test classes are trained on; they get the names that these have in the training part."""
+    """Check that all test classes are training classes, and give them the names of these."""
     alike = {_composed(name): name for name in train.images if name not in test.images}
     test.images = {
         name if name in train.images else alike.pop(_composed(name), name): images
@@ -227,7 +227,7 @@ def _compare(train: ClassFolders, test: ClassFolders) -> None:
 
 
 def _composed(name: str) -> str:
-    """With each accent and its letter as one character; macOS writes two."""
+    """The name with each accented letter as one character; macOS writes two."""
     return unicodedata.normalize('NFC', name)
 
 

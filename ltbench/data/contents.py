@@ -1,4 +1,4 @@
-"""What files hold, by sha256: read once, remembered beside them, read again where something changed."""
+"""Sha256 of files: computed once, stored in an index beside them, computed again for files that changed."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from ltbench.sealed import DamagedFileError, UnreadableFileError, read_blob, wri
 
 INDEX = 'contents.index'
 KIND, OWNER = 'index', 'files'
-WORKERS = 16  # threads: on network disks each look and each read waits for an answer
+WORKERS = 16  # threads: on network disks each look-up and each read waits for an answer
 LOOKS_AT_ONCE = 2000
 READS_AT_ONCE = 16
 SAVE_EVERY_SECONDS = 30.0
-SHOWN_FROM_BYTES, SHOWN_FROM_FILES = 100_000_000, 10_000  # what takes less than about a second is not talked about
+SHOWN_FROM_BYTES, SHOWN_FROM_FILES = 100_000_000, 10_000  # no progress bar for less than about a second
 SETTLED_NS = 2_000_000_000
-"""Time stamps are coarse: a file that changed less than this ago may change again and keep them, so its hash is not
-remembered."""
+"""Time stamps are coarse: a file that changed less than this ago may change again without a new one, so its hash is not
+stored."""
 ATTEMPTS = 3
 _BLOCK = 1 << 20
 _Stamp = tuple[int, int, int, int]
@@ -38,7 +38,7 @@ _Stamp = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Contents:
-    """What files hold, in the order in which they were asked for.
+    """Sizes and hashes of files, in the order in which they were requested.
 
     Attributes:
         sizes: Bytes of each, int64 ``[N]``; -1 for one that cannot be read.
@@ -52,18 +52,17 @@ class Contents:
 def contents_of(root: Path, names: Sequence[bytes], unreadable_ok: bool = False) -> Contents:
     """Sizes and sha256 of the files ``names`` under ``root``.
 
-    Every file's size, mtime, ctime and inode are looked at; those that are as they were when its hash was taken vouch
-    for the hash. All others are read, in parallel. The hashes are kept in a sealed index, see
-    :func:`~ltbench.data.derived.cache_places`, which is saved on the way: a killed call is continued by the next.
+    A stored hash is reused if the file's size, mtime, ctime and inode are the same as when it was computed. All other
+    files are read, in parallel. The hashes are stored in a sealed index, see
+    :func:`~ltbench.data.derived.cache_places`, which is also saved in between: the next call continues a killed one.
 
     Args:
         root: Folder.
         names: Paths relative to it, as the file system has them.
-        unreadable_ok: Take files that are missing or cannot be read for what they are, where they are an error
-            otherwise.
+        unreadable_ok: Accept files that are missing or cannot be read; otherwise they are an error.
 
     Raises:
-        DataError: If a file is missing, cannot be read or changes all the time, or the index cannot be written.
+        DataError: If a file is missing, cannot be read or keeps changing, or the index cannot be written.
     """
     names = list(names)
     prefix = os.fsencode(root) + b'/'
@@ -85,7 +84,7 @@ def contents_of(root: Path, names: Sequence[bytes], unreadable_ok: bool = False)
 
 
 def _stamp(status: os.stat_result) -> _Stamp:
-    """What changes when a file is written to, or another takes its place."""
+    """What changes when a file is written to or replaced by another."""
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino & 0x7FFF_FFFF_FFFF_FFFF
 
 
@@ -99,21 +98,21 @@ class _Index:
 
     @classmethod
     def load(cls, path: Path) -> _Index | None:
-        """The index at ``path``; None, with a word, if it is not one or damaged."""
+        """The index at ``path``; None if it is missing, or, with a message, if it is damaged."""
         try:
             with np.load(io.BytesIO(read_blob(path, KIND, OWNER)), allow_pickle=False) as arrays:
                 return cls(arrays['names'].tobytes().split(b'\0'), arrays['stamps'], arrays['hashes'])
         except FileNotFoundError:
             return None
         except DamagedFileError:
-            reason = 'damaged, or of another version'
+            reason = 'damaged, or from another version'
         except UnreadableFileError as error:
             reason = f'not readable ({error.__cause__})'
-        say(f'{path} is {reason}: the files are hashed again')
+        say(f'{path} is {reason}: hashing the files again')
         return None
 
     def save(self, root: Path) -> None:
-        """Put it where the index of ``root`` belongs."""
+        """Write it to the place of the index of ``root``."""
         arrays = io.BytesIO()
         joined = np.frombuffer(b'\0'.join(self.names), np.uint8)
         np.savez_compressed(arrays, names=joined, stamps=self.stamps, hashes=self.hashes)
@@ -145,13 +144,13 @@ def _look_at_all(prefix: bytes, names: Sequence[bytes]) -> tuple[np.ndarray, dic
                 status = os.stat(prefix + name)  # noqa: PTH116 - a Path a file would take three times as long
                 found.append(_stamp(status))
                 if not stat.S_ISREG(status.st_mode):
-                    problems[position] = 'is no file'
+                    problems[position] = 'is not a file'
             except OSError as error:
                 found.append((-1, -1, -1, -1))
                 problems[position] = _problem(error)
             except ValueError:  # a zero byte in it
                 found.append((-1, -1, -1, -1))
-                problems[position] = 'is no possible name of a file'
+                problems[position] = 'is not a valid file name'
         return np.array(found, dtype=np.int64)
 
     with ThreadPoolExecutor(WORKERS) as pool:
@@ -160,7 +159,7 @@ def _look_at_all(prefix: bytes, names: Sequence[bytes]) -> tuple[np.ndarray, dic
 
 
 def _recall(indexes: Sequence[_Index], names: list[bytes], stamps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Hashes ``[N, 32]`` of the files that are as they were, and which those are."""
+    """Hashes ``[N, 32]`` of unchanged files, and a mask ``[N]`` of these."""
     hashes = np.zeros((len(names), 32), np.uint8)
     is_known = np.zeros(len(names), bool)
     for index in indexes:
@@ -176,7 +175,7 @@ def _recall(indexes: Sequence[_Index], names: list[bytes], stamps: np.ndarray) -
 
 
 def _others(prefix: bytes, indexes: Sequence[_Index], names: Sequence[bytes]) -> _Index:
-    """What the indexes know of files that are not asked for now but are still there."""
+    """Index entries of files that are not requested now but still exist."""
     seen = set(names)
     others = _Index([], np.empty((0, 4), np.int64), np.empty((0, 32), np.uint8))
     for index in indexes:
@@ -191,10 +190,10 @@ def _read_all(root: Path, index: _Index, lacking: list[int], is_known: np.ndarra
 
     Args:
         root: Folder.
-        index: Of all files that are asked for; filled in and saved, also on the way.
+        index: Of all requested files; filled in and saved, also in between.
         lacking: Positions of those without a hash.
         is_known: Which rows of the index may be saved; filled in.
-        others: To be saved along.
+        others: Entries of other files, which are saved, too.
     """
     prefix, problems, is_saved = os.fsencode(root) + b'/', {}, True
 
@@ -229,7 +228,7 @@ def _read_all(root: Path, index: _Index, lacking: list[int], is_known: np.ndarra
 class _Reading(NamedTuple):
     stamp: _Stamp = (-1, -1, -1, -1)
     digest: bytes = b''
-    is_settled: bool = False  # may be remembered
+    is_settled: bool = False  # its hash may be stored
     problem: str = ''
 
 
@@ -261,7 +260,7 @@ def _progress(root: Path, files: int, total: int) -> Iterator[Callable[[int], No
     if total < SHOWN_FROM_BYTES and files < SHOWN_FROM_FILES:
         yield lambda count: None
         return
-    with transfer(f'hashing {files:,} files in {root}, once', total) as advance:
+    with transfer(f'hashing {files:,} files in {root}, only once', total) as advance:
         yield advance
 
 

@@ -15,16 +15,16 @@ from ltbench.data.large import FileDataset, scaled
 from ltbench.data.prepared import prepare
 
 TRIES = 10
-NUMBERS = 2 * TRIES + 3  # that a crop and its flip are drawn from
+NUMBERS = 2 * TRIES + 3  # random numbers for a crop and its flip
 LEAST, SHAPE = 0.08, math.log(4 / 3)
-"""Of the area, at least so much; width to height lies between 3/4 and 4/3."""
+"""Smallest share of the area; log of the largest ratio of width to height, which lies between 3/4 and 4/3."""
 
 
 class PreparedImages(FileDataset):
     """Images of a :class:`FileSplit` that are decoded and scaled once, see :func:`~ltbench.data.prepared.prepare`.
 
-    Their crops and flips are drawn as torchvision draws them, by draws of their own. Test images are cut out: their
-    shorter side is that of ``resize``.
+    Crops and flips have torchvision's distribution, from separate draws. Test images are only center-cropped, because
+    their shorter side is already that of ``resize``.
 
     Args:
         split: Paths and labels.
@@ -74,9 +74,9 @@ def large_dataset(
     training: bool,
     views: Sequence[str | Mapping[str, Any]] | None = None,
 ) -> FileDataset:
-    """Large images, see :class:`~ltbench.data.large.FileDataset`: prepared where the augmentation says so, or decoded.
+    """Large images, see :class:`~ltbench.data.large.FileDataset`: prepared if the augmentation says so, else decoded.
 
-    Test images are decoded, too, where those that are prepared are of another shorter side than they are scaled to.
+    Test images are decoded if the prepared ones have another shorter side than ``resize``.
     """
     side = augmentation.get('prepared')
     is_prepared = side is not None and (training or side == augmentation['resize'])
@@ -84,14 +84,14 @@ def large_dataset(
 
 
 def prepare_all(data: LongTailData, augmentation: Mapping[str, Any]) -> None:
-    """Prepare all large images that a run will see, where it asks for that: a full disk ends it at its start."""
+    """Prepare all large images that a run will see, if it asks for that, so that a full disk stops it at the start."""
     for split in (data.train, data.validation, data.test):
         if isinstance(split, FileSplit):
             large_dataset(split, augmentation, training=split is data.train)
 
 
 def uniform(seeds: np.ndarray, count: int) -> np.ndarray:
-    """Numbers ``[B, count]`` in [0, 1) that hang on nothing but each seed, uint64 ``[B]``.
+    """Numbers ``[B, count]`` in [0, 1) that depend only on each seed, uint64 ``[B]``.
 
     SplitMix64: Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014, figure 13.
     """
@@ -108,8 +108,8 @@ def _mixed(values: np.ndarray) -> np.ndarray:
 def random_boxes(sizes: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """Tops, lefts, heights and widths ``[B, 4]`` of crops as torchvision's ``RandomResizedCrop`` has them.
 
-    Of ten areas and shapes the first that fits; if none does, the largest part in the centre that has a shape between
-    the bounds.
+    The first of ten areas and shapes that fits; if none does, the largest central part whose shape is within the
+    bounds.
 
     Args:
         sizes: Heights and widths ``[B, 2]``.

@@ -1,4 +1,4 @@
-"""Where files that are derived from data are kept; :mod:`ltbench.sealed` writes and reads them."""
+"""Where files that are derived from data are stored; :mod:`ltbench.sealed` writes and reads them."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def data_root() -> Path:
 
 
 def cache_places(source: Path) -> tuple[Path, Path]:
-    """Where files derived from ``source`` may be: beside it, or in a folder of their own under the data folder."""
+    """Where files derived from ``source`` may be: beside it, or in a separate folder under the data folder."""
     name = hashlib.sha256(os.fsencode(source.resolve())).hexdigest()[:16]
     return source / FOLDER, data_root() / 'cache' / name
 
 
 def in_first_place(source: Path, what: str, act: Callable[[Path], Written]) -> Written:
-    """Write a file derived from ``source`` where that is possible; returns what ``act`` returns.
+    """Write a file derived from ``source`` to the first place that works; returns what ``act`` returns.
 
     Args:
         source: Folder of the data.
-        what: The file's name, for people.
+        what: The file's name, for messages.
         act: Writes it into the folder that it is given: the first of :func:`cache_places`, and if that raises an
             OSError the second.
 
@@ -52,7 +52,7 @@ def in_first_place(source: Path, what: str, act: Callable[[Path], Written]) -> W
     failures = []
     for folder in (beside, elsewhere):
         try:
-            folder.mkdir(parents=folder is elsewhere, exist_ok=True)  # a source that is not there is not created
+            folder.mkdir(parents=folder is elsewhere, exist_ok=True)  # a missing source is not created
             remove_abandoned(folder)
             return act(folder)
         except OSError as error:
@@ -61,5 +61,5 @@ def in_first_place(source: Path, what: str, act: Callable[[Path], Written]) -> W
             failures.append(f'{folder} ({_REASONS.get(error.errno or 0, str(error))})')
     raise DataError(
         f'{what} of {source} cannot be written: neither in {failures[0]} nor in {failures[1]}; free some space there, '
-        'or set LTBENCH_DATA to a folder with room that can be written'
+        'or set LTBENCH_DATA to a writable folder with enough space'
     )

@@ -15,7 +15,7 @@ from ltbench.registry import DATASETS
 
 @DATASETS.register_module()
 class DigitsLT(LongTailData):
-    """8x8 grey digits: ``test_per_class`` balanced test images a class, a long tail of the others to train on.
+    """8x8 grey digits: ``test_per_class`` test images per class, and a long tail of the others to train on.
 
     Each class is shuffled by ``RandomState(split_seed)``; its first images are the test part, the next ones train.
 
@@ -27,7 +27,7 @@ class DigitsLT(LongTailData):
         split_seed: Chooses the images.
 
     Raises:
-        DataError: If scikit-learn, or the file of its digits, is not there.
+        DataError: If scikit-learn, or its file of digits, is missing.
     """
 
     title = "scikit-learn's digits (UCI optical recognition of handwritten digits)"
@@ -55,22 +55,22 @@ class DigitsLT(LongTailData):
 def read_digits() -> tuple[np.ndarray, np.ndarray]:
     """All 1,797 digits: pixels uint8 ``[N, 64]`` of 0 to 16 and labels int64 ``[N]``.
 
-    They are what ``sklearn.datasets.load_digits`` gives, out of the file that it reads: every process of ltbench would
-    wait two seconds for the import.
+    The same as ``sklearn.datasets.load_digits``, but read from its file: the import would cost every process of ltbench
+    two seconds.
     """
     rows = np.loadtxt(digits_file(), delimiter=',', dtype=np.uint8)
     return rows[:, :-1], rows[:, -1].astype(np.int64)
 
 
 def digits_file() -> Path:
-    """Where scikit-learn keeps its digits.
+    """The file of digits that scikit-learn contains.
 
     Raises:
-        DataError: If it does not.
+        DataError: If scikit-learn or the file is missing.
     """
     package = find_spec('sklearn')
     if package is None or package.origin is None:
-        raise DataError('scikit-learn, which digits_lt is a part of, is not installed')
+        raise DataError('digits_lt needs scikit-learn, which is not installed: pip install scikit-learn')
     file = Path(package.origin).parent / 'datasets' / 'data' / 'digits.csv.gz'
     if not file.is_file():
         raise DataError(f'{file} is missing: install scikit-learn again, or another version of it')

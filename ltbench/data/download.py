@@ -1,4 +1,4 @@
-"""Downloads that a broken line does not spoil: resumed, checked before they get their name, unpacked whole."""
+"""Downloads that survive a broken connection: resumed, checked before they get their name, unpacked completely."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from ltbench.errors import DataError, InterruptedRunError
 
 CHUNK = 1 << 20
 TIMEOUT = 30  # seconds without a byte
-WAITS = (1, 3, 10, 30, 60)  # seconds before a server is asked again; from the first on whenever it has given something
-# what another try will not mend, as long as a server has given nothing
+WAITS = (1, 3, 10, 30, 60)  # seconds between attempts; from the first on again after any progress
+# errors that another attempt will not fix, if the server has sent nothing
 HOPELESS = (socket.gaierror, ConnectionRefusedError, ssl.SSLCertVerificationError, FileNotFoundError, str)
 RETRIED = {408, 429, 500, 502, 503, 504}
-LEAST_ROOM = 1_000_000_000  # bytes that stay free on the disk where a server does not say how much it sends
+LEAST_ROOM = 1_000_000_000  # bytes to keep free on the disk if a server does not report how much it sends
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,9 @@ class RemoteFile:
         url: Where it is published.
         md5: Its published checksum.
         size: Bytes; 0 where it is not published.
-        folder: What it is unpacked in, under the data folder.
-        md5_of_contents: Whether ``md5`` is that of what is compressed, as where distributors compress it anew.
+        folder: Folder to unpack it in, under the data folder.
+        md5_of_contents: Whether ``md5`` is that of the decompressed contents, which may be compressed in different
+            ways.
     """
 
     url: str
@@ -64,44 +65,44 @@ class RemoteFile:
 
     @property
     def name(self) -> str:
-        """Of the file."""
+        """File name."""
         return self.url.rpartition('/')[2]
 
 
 class DownloadError(DataError):
-    """No address has given the published file."""
+    """No address provides the published file."""
 
 
 def complete(check: Callable[[], list[FileStatus]], sources: Mapping[str, RemoteFile], root: Path) -> None:
-    """Download and unpack what ``check`` does not find whole; an archive is deleted once it finds the contents whole.
+    """Download and unpack what ``check`` does not find whole; an archive is deleted once its contents are whole.
 
     Args:
-        check: Tells the state of each file.
-        sources: What each of them is unpacked from; those that ought to be there first come first.
+        check: Returns the state of each file.
+        sources: The archive of each file, in the order of download.
         root: The data folder.
 
     Raises:
-        DownloadError: If an archive cannot be had; the message says how to go on.
-        DataError: If something is not what it should be; likewise.
-        InterruptedRunError: On Ctrl-C; nothing that has come is lost.
+        DownloadError: If an archive cannot be obtained; the message says how to continue.
+        DataError: If a file or archive is damaged, or the disk fails; likewise.
+        InterruptedRunError: On Ctrl-C; what has been downloaded is kept.
     """
     unpacked: dict[RemoteFile, Path] = {}
     try:
-        # checked again after each archive: what a list names can be told only when the list is there
+        # checked again after each archive: the files that a list names are known only when the list is there
         while True:
             lacking = {status.name: status.detail for status in check() if status.state != 'whole'}
             wanted = list(dict.fromkeys(remote for name, remote in sources.items() if name in lacking))
             for remote in unpacked.keys() - wanted:
                 archive = unpacked.pop(remote)
                 archive.unlink()
-                say(f'its contents are whole: deleted {archive}')
+                say(f'deleted {archive}: its contents are whole')
             if not lacking:
                 return
             details = '; '.join(lacking.values())
             if lacking.keys() - sources.keys():
-                raise DataError(f'{details}; delete what is damaged and run the same command again')
+                raise DataError(f'{details}; delete the damaged files and run the same command again')
             if wanted[0] in unpacked:
-                raise DataError(f'{unpacked[wanted[0]]} is the published file, yet lacks what was expected: {details}')
+                raise DataError(f'{unpacked[wanted[0]]} is the published file, but lacks expected files: {details}')
             folder = root / wanted[0].folder
             try:
                 unpacked[wanted[0]] = fetch(wanted[0], folder)
@@ -110,12 +111,12 @@ def complete(check: Callable[[], list[FileStatus]], sources: Mapping[str, Remote
             unpack(unpacked[wanted[0]], folder)
     except KeyboardInterrupt:
         raise InterruptedRunError(
-            f'interrupted; what has been downloaded is kept in {root.absolute()}, and the same command goes on '
+            f'interrupted; what has been downloaded is kept in {root.absolute()}, and the same command continues '
             'from there'
         ) from None
     except OSError as error:
         raise DataError(
-            f'data in {root.absolute()} cannot be read or written: {error}; mend that, or set LTBENCH_DATA to another '
+            f'data in {root.absolute()} cannot be read or written: {error}; fix that, or set LTBENCH_DATA to another '
             'folder, and run the same command again'
         ) from error
 
@@ -123,7 +124,7 @@ def complete(check: Callable[[], list[FileStatus]], sources: Mapping[str, Remote
 def fetch(remote: RemoteFile, folder: Path) -> Path:
     """The whole, checked file in ``folder``: found there, or downloaded through ``NAME.part``.
 
-    ``$LTBENCH_MIRROR`` is the address of a folder that is asked for the same file name first.
+    ``$LTBENCH_MIRROR`` is the address of a folder that is tried first, with the same file name.
 
     Raises:
         DownloadError: If no address gives the published file.
@@ -134,7 +135,7 @@ def fetch(remote: RemoteFile, folder: Path) -> Path:
         wrong = _difference(path, remote)
         if not wrong:
             return path
-        say(f'{path} is not the published file, and is replaced: {wrong}')
+        say(f'{path} is not the published file and will be replaced: {wrong}')
     folder.mkdir(parents=True, exist_ok=True)
     problems = []
     for url in _addresses(remote):
@@ -142,7 +143,7 @@ def fetch(remote: RemoteFile, folder: Path) -> Path:
             _download(url, part, remote.size)
             if wrong := _difference(part, remote):
                 part.unlink()
-                raise _UselessError(f'not the published file, and deleted: {wrong}')
+                raise _UselessError(f'not the published file, so deleted: {wrong}')
         except _UselessError as error:
             problems.append(f'{url}: {error}')
         else:
@@ -188,17 +189,17 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 class _UselessError(Exception):
-    """An address does not give the file."""
+    """An address does not provide the file."""
 
 
 class _BrokenError(Exception):
-    """A connection broke or never stood; asking again may help, unless it is ``lasting``."""
+    """A connection failed; another attempt may help, unless the failure is ``lasting``."""
 
     lasting = False
 
 
 class _Metered:
-    """A file that tells how much of it has been read."""
+    """A file that reports how much of it has been read."""
 
     def __init__(self, file: IO[bytes], advance: Callable[[int], None]) -> None:
         self.file, self.advance = file, advance
@@ -219,7 +220,7 @@ def _addresses(remote: RemoteFile) -> list[str]:
 
 
 def _download(url: str, part: Path, size: int) -> None:
-    """Bring ``part`` to its full length, with as many requests as that takes."""
+    """Download the rest of ``part``, with as many requests as needed."""
     at_first = furthest = _size_of(part)
     waits = iter(WAITS)
     while not size or _size_of(part) != size:
@@ -237,7 +238,7 @@ def _download(url: str, part: Path, size: int) -> None:
 
 
 def _request(url: str, part: Path, size: int) -> None:
-    """Ask once for what ``part`` lacks, and append what comes."""
+    """Request the rest of ``part`` once, and append what arrives."""
     have = _size_of(part)
     if size and have > size:
         part.unlink()
@@ -245,23 +246,22 @@ def _request(url: str, part: Path, size: int) -> None:
     if url.startswith('file:'):
         local = Path(urllib.request.url2pathname(urllib.parse.urlsplit(url).path))
         if local.exists() and not local.is_file():
-            raise _UselessError('no regular file')  # a named pipe would be waited for, for ever
+            raise _UselessError('no regular file')  # reading a named pipe would wait for ever
     headers = {'User-Agent': 'ltbench', **({'Range': f'bytes={have}-'} if have else {})}
     try:
         response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         error.close()
-        if (
-            error.code == 416 and have
-        ):  # nothing comes after what is here: either that is all, or it is not of this file
+        # no bytes follow ours: either the file is complete, or ours are from another file
+        if error.code == 416 and have:
             if error.headers.get('Content-Range') in (None, f'bytes */{have}'):
                 return
             part.unlink()
-            raise _BrokenError(f'{part.name} does not belong to the file there, and is deleted') from error
+            raise _BrokenError(f'{part.name} does not belong to the file on the server, so it was deleted') from error
         kind = _BrokenError if error.code in RETRIED else _UselessError
-        raise kind(f'the server says {error.code} {printable(error.reason)}') from error
+        raise kind(f'the server answered {error.code} {printable(error.reason)}') from error
     except (ValueError, http.client.InvalidURL) as error:
-        raise _UselessError(f'it is, or leads to, no address that can be asked ({printable(str(error))})') from error
+        raise _UselessError(f'it is, or redirects to, an invalid address ({printable(str(error))})') from error
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, 'reason', error)
         broken = _BrokenError(f'cannot be reached ({printable(str(reason))})')
@@ -271,27 +271,27 @@ def _request(url: str, part: Path, size: int) -> None:
         if response.status == 206:
             sent = re.fullmatch(r'bytes (\d+)-\d+/(\d+)', response.headers.get('Content-Range', ''))
             if sent is None or int(sent[1]) != have:
-                raise _UselessError('the server answers with another part of the file than it was asked for')
+                raise _UselessError('the server sent another part of the file than requested')
             total = int(sent[2])
         else:
-            have = 0  # it knows no ranges: all comes once more
+            have = 0  # the server does not support ranges and sends the whole file again
             total = _length(response.headers.get('Content-Length')) or size
         if size and total != size:
-            raise _UselessError(f'the file there has {total} bytes, expected {size}')
+            raise _UselessError(f'the file on the server has {total} bytes, expected {size}')
         # contents take at least as much as the archive, which stays until they have been checked
         _need_room(part.parent, 2 * total - have, f'{part.stem} ({decimal(total)}) and what is unpacked from it')
-        came = have
+        received = have
         with (
             part.open('ab' if have else 'wb') as file,
             transfer(f'downloading {part.stem}', total, have) as advance,
         ):
             for chunk in _chunks(response):
-                came += len(chunk)
-                if total and came > total:
+                received += len(chunk)
+                if total and received > total:
                     part.unlink()
-                    raise _UselessError(f'it sends more than the {total} bytes of the file, and is not read to its end')
+                    raise _UselessError(f'the server sends more than the {total} bytes of the file')
                 if not total:
-                    _need_room(part.parent, LEAST_ROOM, f'{part.stem}, of which nobody says how long it is')
+                    _need_room(part.parent, LEAST_ROOM, f'{part.stem}, whose size the server does not report')
                 file.write(chunk)
                 advance(len(chunk))
     if _size_of(part) < total:
@@ -299,12 +299,12 @@ def _request(url: str, part: Path, size: int) -> None:
 
 
 def _length(text: str | None) -> int:
-    """Bytes that a server announces; 0 where it does not, or announces nonsense."""
+    """Bytes that a server announces; 0 if it is missing or invalid."""
     return int(text) if text and re.fullmatch(r'\s*\d{1,18}\s*', text, re.ASCII) else 0
 
 
 def _chunks(response: Any) -> Iterator[bytes]:
-    """What comes, as it comes. Errors of the network become one kind, so that those of the disk stand out."""
+    """The answer in chunks. Network errors become one kind, so that they differ from disk errors."""
     while True:
         try:
             chunk = response.read1(CHUNK)
@@ -316,7 +316,7 @@ def _chunks(response: Any) -> Iterator[bytes]:
 
 
 def _difference(path: Path, remote: RemoteFile) -> str:
-    """What tells a file from the published one; empty if nothing does."""
+    """How a file differs from the published one; empty if it does not."""
     size = path.stat().st_size
     if remote.size and size != remote.size:
         return f'it has {size} bytes, expected {remote.size}'
@@ -351,8 +351,8 @@ def _by_hand(remotes: list[RemoteFile], root: Path) -> str:
         for remote in remotes
     )
     return (
-        'Run the same command again when that has changed. Or set LTBENCH_MIRROR to the address of a folder that has '
-        f'what is missing; or bring it here by other means and run the same command then: {files}'
+        'Run the same command again later. Or set LTBENCH_MIRROR to the address of a folder with the missing files; '
+        f'or copy them here by other means and run the same command again: {files}'
     )
 
 

@@ -29,40 +29,40 @@ from ltbench.places import with_home
 from ltbench.registry import DATASETS
 
 PROFILES = ('natural', 'exp', 'step')
-NAMED = 50  # of the images that are left out
-LARGEST = 4096  # pixels a side of images that are held in memory, all of them
+NAMED = 50  # names of left-out images in a note
+LARGEST = 4096  # largest image size in pixels: all images are held in memory
 
 
 @DATASETS.register_module()
 class FolderLT(LongTailData):
     """``ROOT/train/CLASS/*`` and ``ROOT/test/CLASS/*`` (or ``val``), or ``ROOT/CLASS/*``; decoded once.
 
-    Classes are ranked by their training images before any re-sampling, the largest first (the head), equal ones by
-    name. Images in folders further down count for their class. Files are read as :func:`ltbench.data.images.decode`
-    says. Pixels are normalised by the training part's own mean and standard deviation.
+    Classes are ordered by their number of training images before any re-sampling, the largest first (the head), and
+    classes of equal size by name. Images in subfolders count for their class. :func:`ltbench.data.images.decode` says
+    how files are read. Pixels are normalised by the mean and standard deviation of the training part.
 
-    Without a test folder, test images are held out of each class, chosen by ``split_seed``: ``test_per_class`` of them,
-    but at most a third of the class, and at least one of two. A class of one image is trained on and not tested.
+    Without a test folder, test images are held out of each class, chosen by ``split_seed``: ``test_per_class`` images,
+    but at most a third of the class, and at least one if the class has two or more. A class with one image is trained
+    on but not tested.
 
-    ``notes`` say what was held out, what else lies in the folder and is not used, what was left out, and how many test
-    images are trained on, too.
+    ``notes`` report what was held out, which files in the folder are not used, which images were left out, and how many
+    test images are also training images.
 
     Args:
-        root: The folder, from here or from the data folder (``$LTBENCH_DATA``).
+        root: The folder, relative to the working directory or to the data folder (``$LTBENCH_DATA``).
         image_size: Height and width; images of another size are scaled to it (bilinear, antialiased).
-        imbalance_factor: Largest over smallest class, to which the classes are re-sampled; None: the counts that are
-            there.
-        profile: ``'natural'``, the counts that are there; with an imbalance factor ``'exp'`` (which ``'natural'`` then
-            stands for) or ``'step'``.
-        n_max: Training images of the first class, with an imbalance factor; None is as many as all classes have enough
-            images for.
-        test_per_class: Images of each class that are held out to test on, at most.
+        imbalance_factor: Re-sample the classes to this ratio of largest to smallest; None keeps the folder's counts.
+        profile: ``'natural'`` keeps the folder's counts; with an imbalance factor ``'exp'`` (``'natural'`` then means
+            the same) or ``'step'``.
+        n_max: Training images of the first class, only with an imbalance factor; None is the largest number for which
+            all classes have enough images.
+        test_per_class: Largest number of images of each class that are held out as test images.
         split_seed: Chooses the images.
-        skip_unreadable: Leave out what cannot be read or decoded, and note it, where it is an error otherwise.
+        skip_unreadable: Leave out images that cannot be read or decoded, and note it; otherwise they are an error.
 
     Raises:
-        UsageError: If an argument is out of its range; before anything is read.
-        DataError: If the folder or its classes are not as they should be, or images cannot be decoded.
+        UsageError: If an argument is out of range; before anything is read.
+        DataError: If the folder or its classes are not as required, or images cannot be decoded.
     """
 
     title = 'a folder of images'
@@ -92,7 +92,7 @@ class FolderLT(LongTailData):
         sizes = np.bincount(images.labels, minlength=len(names))
         if not sizes.all():
             empty = some([name for name, size in zip(names, sizes, strict=True) if not size])
-            raise DataError(f'{printable(root)}: classes without a readable image: {empty}; mend or remove them')
+            raise DataError(f'{printable(root)}: classes without a readable image: {empty}; repair or remove them')
         order = np.argsort(-sizes, kind='stable')  # head first
         names, sizes = [names[position] for position in order], sizes[order]
         self.class_names = tuple(map(printable, names))
@@ -110,11 +110,11 @@ class FolderLT(LongTailData):
         self.train = images.take(select(images.labels, counts, split_seed, skip=held_out.tolist()))
         self.mean, self.std = mean_and_std(self.train.images)
         if shared := _in_both(self.train, self.test):
-            notes.append(f'{shared:,} of {len(self.test):,} test images are trained on, too: the same pixels')
+            notes.append(f'{shared:,} of {len(self.test):,} test images are also training images: the same pixels')
         self.notes = tuple(f'folder {printable(self.root.absolute().name)}: {note}' for note in notes)
 
     def _read(self, part: ClassFolders, notes: list[str]) -> Split:
-        """The images of a part; labels count its class folders."""
+        """The images of a part; a label is the position of its class folder."""
         paths = part.paths
         labels = np.repeat(np.arange(len(part.images)), [len(images) for images in part.images.values()])
         size = self.image_size
@@ -124,8 +124,8 @@ class FolderLT(LongTailData):
         unreadable = part.unreadable + [_reason(paths[number]) for number in np.flatnonzero(~rows['readable'])]
         if unreadable and not self.skip_unreadable:
             raise DataError(
-                f'{len(unreadable):,} images or folders cannot be read: {some(unreadable)}; mend or remove them, or '
-                'leave them out with skip_unreadable=True'
+                f'{len(unreadable):,} images or folders cannot be read: {some(unreadable)}; repair or remove them, '
+                'or leave them out with skip_unreadable=True'
             )
         split = Split(rows['image'], labels.astype(np.int64))
         if unreadable:
@@ -136,23 +136,23 @@ class FolderLT(LongTailData):
     def _counts(
         self, available: np.ndarray, profile: str, imbalance_factor: float | None, n_max: int | None
     ) -> list[int]:
-        """Training images of each class, of those that are available."""
+        """Number of training images of each class, out of those available."""
         if imbalance_factor is None:
             return available.tolist()
         n_max = n_max or largest_fit(profile, imbalance_factor, available.tolist())
-        there = f'{available.max():,} to {available.min():,} images a class are there to train on'
+        present = f'classes have {available.max():,} to {available.min():,} training images'
         try:
             counts = class_counts(profile, n_max, imbalance_factor, self.num_classes)
         except UsageError as error:
-            raise UsageError(f'{error}; {there}: choose a smaller one, or none to take them as they are') from error
+            raise UsageError(f'{error}; {present}: choose a smaller factor, or none to keep them') from error
         for name, wanted, found in zip(self.class_names, counts, available, strict=True):
             if wanted > found:
-                raise UsageError(f'n_max {n_max} takes {wanted:,} images of class {name}, which has {found:,}')
+                raise UsageError(f'n_max {n_max} needs {wanted:,} images of class {name}, which has {found:,}')
         return counts
 
 
 def _profile(profile: str, imbalance_factor: float | None, n_max: int | None) -> str:
-    """The profile that is meant, checked with what goes with it."""
+    """The profile to use, checked together with the other arguments."""
     if profile not in PROFILES:
         raise unknown('profile', str(profile), PROFILES)
     if imbalance_factor is not None:
@@ -161,33 +161,33 @@ def _profile(profile: str, imbalance_factor: float | None, n_max: int | None) ->
     if profile != 'natural':
         raise UsageError(f'profile {profile} needs an imbalance factor: write imbalance_factor=100')
     if n_max is not None:
-        raise UsageError('n_max goes with an imbalance_factor; without one all images are taken')
+        raise UsageError('n_max needs an imbalance_factor; without one all images are used')
     return profile
 
 
 def find_folder(root: str) -> Path:
-    """Where a folder of images is: from here, or in the data folder.
+    """Path of a folder of images: relative to the working directory, or in the data folder.
 
     Raises:
-        DataError: If it is in neither, has no plain name, or is of a user who is not there.
+        DataError: If it is in neither, its name is not printable, or it is in the home of an unknown user.
     """
     if not isinstance(root, str) or not root:
-        raise DataError(f'folder_lt: {root!r} is no folder; name one: -b "folder_lt(root=/path/to/images)"')
-    if printable(root) != root:  # it stands in every record and table
-        raise DataError(f'{printable(root)} is no plain text; rename the folder, or link it under another name')
+        raise DataError(f'folder_lt: {root!r} is not a folder; pass one: -b "folder_lt(root=/path/to/images)"')
+    if printable(root) != root:  # it is in every record and table
+        raise DataError(f'{printable(root)} is not printable; rename the folder, or link it under another name')
     here, there = with_home(root), data_root() / root
     for path in (here, there):
         with suppress(OSError):  # a name that is too long for any file, say
             if path.is_dir():
                 return path
     raise DataError(
-        f'{printable(root)} is no folder, neither here nor in the data folder ({printable(there)}); name one: '
+        f'{printable(root)} is not a folder, neither here nor in the data folder ({printable(there)}); pass one: '
         'root=/path/to/images'
     )
 
 
 def _relabelled(split: Split, before: list[str], after: list[str]) -> Split:
-    """The same images; labels that count the names ``before`` count those ``after``."""
+    """The same images; labels are positions in ``after`` instead of ``before``."""
     ranks = {name: rank for rank, name in enumerate(after)}
     return Split(split.images, np.array([ranks[name] for name in before], dtype=np.int64)[split.labels])
 
@@ -199,23 +199,23 @@ def _in_both(train: Split, test: Split) -> int:
 
 
 def _reason(path: Path) -> str:
-    """Why an image could not be decoded, which a cache does not hold."""
+    """Why an image could not be decoded; caches do not store the reason."""
     try:
         decode(path)
     except ImageError as error:
         return f'{printable(path)} ({error.reason})'
-    return f'{printable(path)} (it could not be read before; touch it)'
+    return f'{printable(path)} (it could not be read when it was cached; run touch on it)'
 
 
 def _held_out_note(
     names: tuple[str, ...], sizes: np.ndarray, held_out: np.ndarray, test_per_class: int, split_seed: int
 ) -> str:
     note = (
-        f'{held_out.sum():,} of {sizes.sum():,} images are held out to test on, chosen by split_seed {split_seed}: '
-        f'{test_per_class} of each class, but at most a third of it and at least one of two'
+        f'{held_out.sum():,} of {sizes.sum():,} images are held out as test images, chosen by split_seed {split_seed}: '
+        f'{test_per_class} of each class, but at most a third of it and at least one if it has two'
     )
     if fewer := int((held_out < test_per_class).sum()):
-        note += f'; {fewer:,} of {len(names):,} classes give fewer, {names[-1]} {held_out[-1]} of {sizes[-1]}'
+        note += f'; {fewer:,} of {len(names):,} classes give fewer: {names[-1]} {held_out[-1]} of {sizes[-1]}'
     if alone := [name for name, number in zip(names, held_out, strict=True) if not number]:
-        note += f'; classes of one image are not tested: {some(alone)}'
+        note += f'; classes with one image are not tested: {some(alone)}'
     return note

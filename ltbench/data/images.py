@@ -1,4 +1,4 @@
-"""Image files as RGB pixels, by the same rules for small and for large images; and pixels' mean and deviation."""
+"""Image files as RGB pixels, by the same rules for small and large images; mean and deviation of pixels."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What sets an image upright, by its EXIF orientation."""
+"""The operation that turns an image upright, by its EXIF orientation."""
 
 
 class ImageError(DataError):
@@ -66,7 +66,7 @@ def decode(path: Path) -> Image.Image:
     """
     whole = 'put a whole copy in its place'
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a named pipe would be waited for, for ever
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a named pipe would wait for ever
             raise _error(path, 'no regular file', 'remove it')
         with Image.open(path, formats=formats()) as image:
             _check_size(path, image)
@@ -82,19 +82,19 @@ def decode(path: Path) -> Image.Image:
         raise _error(path, 'in no format that Pillow reads', whole) from error
     except Image.DecompressionBombError as error:
         raise _error(path, str(error), 'scale it down') from error
-    except Exception as error:  # on damaged files Pillow's decoders raise whatever their parsing comes to
+    except Exception as error:  # on damaged files Pillow's decoders raise errors of any kind
         raise _error(path, printable(str(error)) or type(error).__name__, whole) from error
 
 
 def decode_jpeg(path: Path) -> Tensor | None:
-    """What :func:`decode` gives, bit by bit, as uint8 ``[H, W, 3]``: of a common JPEG file, by OpenCV's decoder.
+    """A common JPEG file decoded by OpenCV: bit for bit what :func:`decode` gives, as uint8 ``[H, W, 3]``.
 
-    Both decoders are libjpeg-turbo. This one makes none of Pillow's copies, a sixth of the time, and torch crops and
-    scales its pixels in a quarter of the time that Pillow takes.
+    Both use libjpeg-turbo. This one avoids Pillow's copies, which saves a sixth of the time, and torch crops and scales
+    its pixels in a quarter of the time that Pillow takes.
 
     Returns:
-        None for other formats, colours other than RGB and grey, orientations other than upright, and files that are not
-        as they should be: those are left to :func:`decode`.
+        None for other formats, colours other than RGB and grey, orientations other than upright, and damaged files:
+        these are left to :func:`decode`.
     """
     import cv2
     import torch
@@ -110,13 +110,13 @@ def decode_jpeg(path: Path) -> Tensor | None:
             if not is_common or image.getexif().get(ExifTags.Base.Orientation, 1) in TURNS:
                 return None
         return torch.from_numpy(cv2.imdecode(np.frombuffer(encoded, np.uint8), flags))
-    except Exception:  # noqa: BLE001 - whatever it is, the other decoder meets it too, copes with it or says what it is
+    except Exception:  # noqa: BLE001 - the other decoder meets the same error, and handles or reports it
         return None
 
 
 @cache
 def decoder() -> str:
-    """A hash of these rules, for what is kept of decoded images: what was decoded by others is decoded again."""
+    """Hash of these rules, for caches of decoded images: images decoded by other rules are decoded again."""
     return code_of(__file__)
 
 
@@ -152,7 +152,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     top = 2 ** int(tags.get(ExifTags.Base.BitsPerSample, (16,))[0]) - 1
     values = np.asarray(image).astype(np.uint32)
     grey = (255 * values + top // 2) // top
-    if tags.get(ExifTags.Base.PhotometricInterpretation) == 0:  # white is zero: Pillow turns 8 bits round, 16 not
+    if tags.get(ExifTags.Base.PhotometricInterpretation) == 0:  # white is zero: Pillow inverts 8 bits, but not 16
         grey = 255 - grey
     if (hidden := image.info.get('transparency')) is not None:
         grey[values == hidden] = 255
@@ -162,7 +162,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 def _upright(picture: Image.Image, image: Image.Image) -> Image.Image:
     try:
         turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # noqa: BLE001 - damaged EXIF raises whatever its parsing comes to; the pixels are whole
+    except Exception:  # noqa: BLE001 - damaged EXIF raises errors of any kind; the pixels are whole
         turn = None
     return picture if turn is None else picture.transpose(turn)
 
@@ -206,7 +206,7 @@ def decode_all(paths: Sequence[Path], size: int) -> np.ndarray:
         rows['readable'][number] = True
 
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
-        warnings.filterwarnings('ignore', module=r'PIL\.')  # on odd EXIF and large images, thousands of them
+        warnings.filterwarnings('ignore', module=r'PIL\.')  # thousands of warnings about odd EXIF and large images
         list(pool.map(fill, range(len(paths)), chunksize=256))
     return rows
 
@@ -214,10 +214,10 @@ def decode_all(paths: Sequence[Path], size: int) -> np.ndarray:
 def mean_and_std(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Pixel mean and standard deviation of uint8 images ``[N, H, W, channels]`` by channel, in units of 0..1.
 
-    A channel that is the same everywhere has the deviation 1: divided by it, it is 0 and not NaN.
+    A constant channel gets the deviation 1, so that normalising it gives 0 and not NaN.
 
     Raises:
-        DataError: If that is so of all channels.
+        DataError: If all channels are constant.
     """
     values = np.arange(256) / 255
     means, deviations = [], []

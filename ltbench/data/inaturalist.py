@@ -55,7 +55,7 @@ class INaturalist2018(ListedLT):
 
     @classmethod
     def sources(cls) -> dict[str, RemoteFile]:
-        """The official annotations; one archive holds the images of both lists, of either kind."""
+        """The official annotations; one archive holds the images of both lists, in either format."""
         lists = [*(published.name for published in cls.lists.values()), *cls.json_files.values()]
         return cls.annotations | {f'images of {name}': cls.photographs for name in lists}
 

@@ -1,4 +1,4 @@
-"""Large images: decoded and cropped in worker processes, each with draws of its own."""
+"""Large images: decoded and cropped in worker processes, each with its own random draws."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from ltbench.seeding import derive_seed
 
 AUGMENTATIONS = LargeImages.__struct_fields__
 SHARED_MEMORY = Path('/dev/shm')
-BATCHES_A_WORKER = 3  # two that wait to be used, as is torch's default, and one in the making
+BATCHES_A_WORKER = 3  # two that wait to be used (torch's default), and one being built
 STALL_SECONDS = 600
-"""Without a batch, after which a stage fails: its images are on a disk that no longer answers, say."""
+"""Time without a batch after which a stage fails, for example because the disk no longer responds."""
 LOGGER = logging.getLogger('ltbench')
-PARTNER = 0x5DEECE66D  # a partner's draws are not those of the image it is paired with
+PARTNER = 0x5DEECE66D  # gives a partner other draws than its image
 
 
 class FileDataset(Dataset[Any]):
@@ -42,10 +42,10 @@ class FileDataset(Dataset[Any]):
     Args:
         split: Paths and labels.
         augmentation: ``random_resized_crop`` (pixels), ``flip``, ``color_jitter`` (brightness, contrast, saturation,
-            hue) and ``policies`` (configs of registered parts, in turn) while training; ``resize`` (shorter side) and
+            hue) and ``policies`` (configs of registered parts, in order) while training; ``resize`` (shorter side) and
             ``center_crop`` otherwise. ``prepared`` (shorter side) trains on images that are decoded and scaled once,
             see :class:`~ltbench.data.crops.PreparedImages`.
-        training: Which of the two.
+        training: Whether to augment.
         views: Of each image while training, see :func:`~ltbench.data.views.resolve`; None is the augmentation alone.
 
     Raises:
@@ -75,7 +75,7 @@ class FileDataset(Dataset[Any]):
         For items whose index is a pair also ``partners``, the views of the second, and ``partner_labels``.
 
         Args:
-            items: Index (or a pair of them) and seed of each; its draws hang on that alone.
+            items: Index (or a pair of them) and seed of each; the seed alone decides its draws.
 
         Raises:
             DataError: If a file is missing or cannot be decoded; the message names it.
@@ -102,7 +102,7 @@ class FileDataset(Dataset[Any]):
             if self.training:
                 pixels = decode_jpeg(path)
                 image = decode(path) if pixels is None else pixels
-            else:  # whole test images are scaled by Pillow, to the bit
+            else:  # test images are scaled whole by Pillow, exact to the bit
                 image = decode(path)
                 check_shape(path, image, self.views[0].shorter)
             torch.default_generator.manual_seed(seed)
@@ -151,11 +151,11 @@ class LargeView:
         return self.coloured(torch.from_numpy(np.array(self.flip(seen) if self.flip else seen)))
 
     def centre(self, pixels: Tensor) -> Tensor:
-        """The part of pixels ``[H, W, 3]`` that is tested on, where they have the size for that."""
+        """The center crop of pixels ``[H, W, 3]`` that already have the right shorter side."""
         return self.crop(pixels.permute(2, 0, 1)).permute(1, 2, 0)
 
     def coloured(self, pixels: Tensor) -> Tensor:
-        """What becomes of a crop ``[side, side, 3]`` after its flip; draws from torch's generator."""
+        """Colour jitter and policies on a flipped crop ``[side, side, 3]``; draws from torch's generator."""
         steps = [*([self.jitter] if self.jitter else []), *self.policies]
         if not steps:
             return pixels
@@ -166,23 +166,23 @@ class LargeView:
 
 
 def check_shape(path: Path, image: Image.Image, shorter: int) -> None:
-    """See that an image is not so long that its shorter side cannot be scaled to ``shorter`` pixels.
+    """Check that an image is not too long for scaling its shorter side to ``shorter`` pixels.
 
     Raises:
-        DataError: If it would have more than ``PIL.Image.MAX_IMAGE_PIXELS`` then; the message names it.
+        DataError: If it would then have more than ``PIL.Image.MAX_IMAGE_PIXELS``; the message names it.
     """
     limit, pixels = Image.MAX_IMAGE_PIXELS, shorter * shorter * max(image.size) // min(image.size)
     if limit is not None and pixels > limit:
         raise DataError(
-            f'{printable(path)} is too long: {image.width:,} x {image.height:,} pixels, of which scaling to a shorter '
-            f'side of {shorter} makes {pixels // shorter:,} x {shorter}; cut off its ends'
+            f'{printable(path)} is too long: {image.width:,} x {image.height:,} pixels, scaled to a shorter side of '
+            f'{shorter}, become {pixels // shorter:,} x {shorter}; crop it'
         )
 
 
 def scaled(pixels: Tensor, box: Sequence[int], side: int) -> Tensor:
     """A part of an image, scaled (bilinear, antialiased): uint8 ``[side, side, 3]``.
 
-    By torch's operation, which takes a quarter of the time of Pillow's and is of the same definition: at 224 pixels
+    Uses torch's operation, which takes a quarter of the time of Pillow's and has the same definition: at 224 pixels
     0.2 % of the values differ, by 1 of 255.
 
     Args:
@@ -199,7 +199,7 @@ def scaled(pixels: Tensor, box: Sequence[int], side: int) -> Tensor:
 class SeededSampler(Sampler[tuple[Any, int]]):
     """The indices of another sampler, each with a seed for its augmentation that derives from (seed, epoch, position).
 
-    So the draws do not hang on the number of workers, and an epoch taken up again repeats them.
+    So the draws do not depend on the number of workers, and a resumed epoch repeats them.
     """
 
     def __init__(self, sampler: EpochSampler | Paired) -> None:
@@ -219,7 +219,7 @@ class SeededSampler(Sampler[tuple[Any, int]]):
 
 
 class FileLoader(DataLoader[dict[str, Any]]):
-    """A data loader that says in words why it ends when no batch comes.
+    """A data loader that raises a clear error when no batch arrives.
 
     Raises:
         DataError: While it is iterated, once no process has decoded a batch for ``STALL_SECONDS``.
@@ -232,15 +232,15 @@ class FileLoader(DataLoader[dict[str, Any]]):
             if 'timed out' not in str(error):
                 raise
             raise DataError(
-                f'no batch of images has come for {STALL_SECONDS:g} s; look whether the disk with the images still '
-                'answers, then run the same command again'
+                f'no batch of images has arrived for {STALL_SECONDS:g} s; check that the disk with the images still '
+                'responds, then run the same command again'
             ) from error
 
 
 def file_loader(
     dataset: Any, sampler: SeededSampler | None, batch_size: int, workers: int
 ) -> DataLoader[dict[str, Any]]:
-    """Batches of decoded images, in the sampler's order or in the data set's own."""
+    """Batches of decoded images, in the sampler's order; without one, in that of the data set."""
     is_paired = sampler is not None and isinstance(sampler.sampler, Paired)
     workers = workers_that_fit(workers, batch_size * dataset.image_bytes * (2 if is_paired else 1))
     context = 'fork' if workers and 'fork' in multiprocessing.get_all_start_methods() else None
@@ -252,16 +252,16 @@ def file_loader(
         persistent_workers=workers > 0 and sampler is not None,
         timeout=STALL_SECONDS if workers else 0,
         collate_fn=as_it_is,
-        generator=torch.Generator(),  # for what the loader draws itself; our draws come from the sampler
+        generator=torch.Generator(),  # for the loader's own draws; ours come from the sampler
         multiprocessing_context=context,
     )
 
 
 def workers_that_fit(workers: int, batch_bytes: int) -> int:
-    """As many of the wanted workers as have room for their batches in shared memory; 0 decodes in this process.
+    """The largest number of workers whose batches fit in shared memory; 0 decodes in this process.
 
-    A worker whose batch does not fit would wait for ever: containers often have 64 MB there, less than one batch of
-    512 images of 224 x 224 pixels.
+    A worker whose batch does not fit would wait for ever: containers often have 64 MB, less than one batch of 512
+    images of 224 x 224 pixels.
     """
     if not workers or not SHARED_MEMORY.is_dir():
         return workers
@@ -277,5 +277,5 @@ def workers_that_fit(workers: int, batch_bytes: int) -> int:
 
 
 def as_it_is(batch: Any) -> Any:
-    """The collate function of data sets that give whole batches."""
+    """The collate function of data sets that return whole batches."""
     return batch

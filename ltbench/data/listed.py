@@ -1,4 +1,4 @@
-"""Official lists of images under official trees; ImageNet-LT and Places-LT, which are fetched by hand."""
+"""Official lists of images in official folder trees; ImageNet-LT and Places-LT, which are downloaded by hand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ltbench.errors import DataError, MethodWarning
 from ltbench.registry import DATASETS
 from ltbench.sealed import sha256_of
 
-SHOWN = 3  # missing images named in a line
+SHOWN = 3  # missing images named in a message
 LABEL_DIGITS = 9
 
 
@@ -27,10 +27,10 @@ class ListFile:
     """A published list file.
 
     Attributes:
-        name: Of the file.
-        sha256: Of each published version; empty where none is known.
-        size: Bytes of the first version; 0 where it is not known.
-        images: How many it names; 0 where it is not known.
+        name: File name.
+        sha256: Of each published version; empty if none is known.
+        size: Bytes of the first version; 0 if unknown.
+        images: Number of images that it lists; 0 if unknown.
     """
 
     name: str
@@ -44,11 +44,11 @@ class ListedLT(LongTailData):
 
     Args:
         root: Folder of images and lists; empty is ``$LTBENCH_DATA/NAME``.
-        verify: Compare the lists with the published checksums and totals. Without it anything in the official form is
-            taken, and the setting says so.
+        verify: Compare the lists with the published checksums and totals. Without it any list in the official format is
+            accepted, and the recorded setting shows that.
 
     Raises:
-        DataError: If a list is missing or not the published one, or the first image of a list is not there.
+        DataError: If a list is missing or not the published one, or the first image of a list is missing.
     """
 
     folder: ClassVar[str]
@@ -58,7 +58,7 @@ class ListedLT(LongTailData):
     train_images: ClassVar[int]
     groups: ClassVar[tuple[int, int, int] | None] = None
     getting: ClassVar[str] = 'says what to put where'
-    by_hand: ClassVar[str] = ''  # what belongs into {root}, where nothing can be downloaded
+    by_hand: ClassVar[str] = ''  # what to put into {root}, for data that cannot be downloaded
     mean = (0.485, 0.456, 0.406)
     std = (0.229, 0.224, 0.225)
 
@@ -88,7 +88,7 @@ class ListedLT(LongTailData):
         for name in names.tolist():
             if name.startswith(b'/') or (b'..' in name and b'..' in name.split(b'/')):
                 raise DataError(
-                    f'{path} names {printable(name)}; all images must be under {self.root}, named from there'
+                    f'{path} lists {printable(name)}; all paths must be relative to {self.root} and inside it'
                 )
         split = self._place(FileSplit(self.root, names, labels))
         if verify and (wrong := self._miscount(split, part)):
@@ -100,7 +100,7 @@ class ListedLT(LongTailData):
 
     @classmethod
     def _list(cls, root: Path, part: str) -> Path:
-        """The file that names the images of a part, whether or not it is there."""
+        """The file that lists the images of a part, whether or not it exists."""
         return root / cls.lists[part].name
 
     @classmethod
@@ -122,12 +122,12 @@ class ListedLT(LongTailData):
 
     @classmethod
     def _place(cls, split: FileSplit) -> FileSplit:
-        """The images where they are, in trees of more than one published style."""
+        """The split with paths that exist, for trees of more than one published layout."""
         return split
 
     @classmethod
     def _difference(cls, path: Path, part: str) -> str:
-        """What tells a list from the published one by its bytes; empty if nothing does or nothing is known."""
+        """How the bytes of a list differ from the published one; empty if they do not, or nothing is known."""
         published = cls.lists[part]
         if not published.sha256 or path.name != published.name:
             return ''
@@ -140,9 +140,9 @@ class ListedLT(LongTailData):
 
     @classmethod
     def _miscount(cls, split: FileSplit, part: str) -> str:
-        """What tells a list from the published one by its length; empty if nothing does or nothing is known."""
+        """How the length of a list differs from the published one; empty if it does not, or nothing is known."""
         published = cls.lists[part].images
-        return f'it names {len(split)} images, expected {published}' if published not in (0, len(split)) else ''
+        return f'it lists {len(split)} images, expected {published}' if published not in (0, len(split)) else ''
 
     @classmethod
     def _mend(cls) -> str:
@@ -171,17 +171,17 @@ class ListedLT(LongTailData):
 
     @classmethod
     def home(cls) -> Path:
-        """Folder of images and lists, unless the benchmark names another one."""
+        """Folder of images and lists, unless the benchmark sets another one."""
         return data_root() / cls.folder
 
     @classmethod
     def check(cls) -> list[FileStatus]:
-        """State of the lists under ``$LTBENCH_DATA``, and of every image they name."""
+        """State of the lists under ``$LTBENCH_DATA``, and of every image that they list."""
         found = []
         for part in cls.lists:
             path = cls._list(cls.home(), part)
             status = cls._state(path, part)
-            images = FileStatus(f'images of {path.name}', 'missing', f'not counted before {path.name} is whole')
+            images = FileStatus(f'images of {path.name}', 'missing', f'not counted until {path.name} is whole')
             if status.state != 'missing':
                 try:
                     split = cls._place(FileSplit(cls.home(), *cls._entries(path)))
@@ -211,10 +211,10 @@ class ListedLT(LongTailData):
 
     @classmethod
     def get(cls) -> None:
-        """Download what is missing; where that takes an account, say what to put where.
+        """Download what is missing; if that needs an account, print what to put where.
 
         Raises:
-            DataError: If something cannot be had, or has to be put there by hand.
+            DataError: If something cannot be obtained, or has to be downloaded by hand.
         """
         if not cls.by_hand:
             return super().get()
@@ -222,7 +222,7 @@ class ListedLT(LongTailData):
         if not lacking:
             return
         root = cls.home().resolve()
-        lines = [f'{cls.title} has to be fetched by hand. What belongs into {root}:', '']
+        lines = [f'{cls.title} has to be downloaded by hand. What to put into {root}:', '']
         for published in cls.lists.values():
             known = [f'{published.size:,} bytes'] if published.size else []
             known += [f'sha256 {" or ".join(published.sha256)}'] if published.sha256 else []
@@ -231,14 +231,14 @@ class ListedLT(LongTailData):
         lines += [f'  {status.state:8} {status.name}  {status.detail}' for status in lacking]
         make_console().print('\n'.join(lines), highlight=False, soft_wrap=True)
         raise DataError(
-            f'{cls.title} is not complete in {root}: put there what is said above, then run '
+            f'{cls.title} is not complete in {root}: put the files listed above there, then run '
             f'`ltbench data check {cls.benchmark}`'
         )
 
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Name a list that cannot be read."""
+    """Turn an OSError into a DataError that names the list."""
     try:
         yield
     except OSError as error:
@@ -246,7 +246,7 @@ def readable(path: Path) -> Iterator[None]:
 
 
 def _count(name: str, split: FileSplit) -> FileStatus:
-    """Whether the images are there. Each folder is read once: a look a file would take minutes on a network disk."""
+    """Whether the images exist. Each folder is read once: one look-up per file takes minutes on a network disk."""
     folders: dict[bytes, list[bytes]] = {}
     for listed in split.names.tolist():
         folder, _, file = listed.rpartition(b'/')
@@ -303,15 +303,15 @@ class ImageNetLT(ListedLT):
   train/WNID/*.JPEG       ILSVRC 2012's training images: 1,281,167 (or those listed), 148 GB,
                           such as train/n01440764/n01440764_190.JPEG
   val/WNID/*.JPEG         its validation images: 50,000, 7 GB,
-                          such as val/n01440764/ILSVRC2012_val_00000293.JPEG; val/*.JPEG without folders will do
+                          such as val/n01440764/ILSVRC2012_val_00000293.JPEG; val/*.JPEG without folders also works
 
 The three lists are in https://github.com/facebookresearch/classifier-balancing under data/ImageNet_LT.
 For the images, register at https://image-net.org and download
   ILSVRC2012_img_train.tar  147,897,477,120 bytes, md5 1d675b47d978889d74fa0da5fadfb00e
   ILSVRC2012_img_val.tar      6,744,924,160 bytes, md5 29b22e2961454d5413ddabcf34fc5622
-The first holds one archive a class, such as n01440764.tar: unpack each in a folder of its name,
+The first holds one archive per class, such as n01440764.tar: unpack each in a folder of its name,
 {root}/train/n01440764. Unpack the second in {root}/val.
-Images that are on this machine already need no copy:
+Images that are already on this machine need no copy:
   mkdir -p {root} && ln -s /path/to/ILSVRC2012/train {root}/train
 """
 
@@ -360,6 +360,6 @@ Lists of the other published style (data_256/a/airfield/00004851.jpg, val_256/..
 in the same place:
   train_256_places365standard.tar  24 GB, md5 53ca1c756c3d1e7809517cc47c5561c5
   val_256.tar                      0.5 GB, md5 e27b17d8d44f4af9a78502beb927f808
-Images that are on this machine already need no copy:
+Images that are already on this machine need no copy:
   mkdir -p {root} && ln -s /path/to/places365_standard/train {root}/train
 """

@@ -1,4 +1,4 @@
-"""Noise with a long tail: for measuring speed where no images are."""
+"""Noise with a long tail: for measuring speed without images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ltbench.registry import DATASETS
 
 @DATASETS.register_module()
 class NoiseLT(LongTailData):
-    """Random pixels in the shape of CIFAR with a long tail: they train as fast as images, and need no download.
+    """Random pixels in the shape of CIFAR with a long tail: training is as fast as on images, without a download.
 
     Args:
         n_max: Training images of class 0.

@@ -1,10 +1,10 @@
 """Strong augmentation: named policies that change images after crop and flip, on whole batches and on single images.
 
-torchvision's policies draw for one image at a time, and small images cost more to start the operations on than to work
-on. Here a batch is drawn first; then the images that drew the same operation with the same strength go through it
-together. Operations that move pixels are looked up in a map, those that change single values in a table of 256; both
-are made by torchvision's own functions, once for each strength. So each image becomes what torchvision makes of it for
-the same draw, bit by bit.
+torchvision's policies draw for one image at a time, and for small images starting an operation takes longer than
+running it. Here the draws of a whole batch come first; then the images that drew the same operation with the same
+strength go through it together. Operations that move pixels use a map of positions, operations that change single
+values a table of 256; both are computed by torchvision's own functions, once for each strength. So for the same draw
+each image is bit for bit the result of torchvision.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from ltbench.errors import UsageError, unknown
 from ltbench.registry import POLICIES
 
 Draws = tuple[Tensor, ...]
-"""What was drawn for a batch: tensors ``[B, ...]``."""
+"""The random draws for a batch: tensors ``[B, ...]``."""
 
 
 class Policy:
-    """Base of all policies: what is drawn for a batch, and what is made of it.
+    """Base of all policies: random draws for a batch, and the change of its images by them.
 
-    Draws come from the generator that they are given alone, so that an epoch taken up again repeats them.
+    Draws come only from the given generator, so that a resumed epoch repeats them.
     """
 
     drawn: ClassVar[int]
-    """How many tensors :meth:`draw` gives."""
+    """Number of tensors that :meth:`draw` returns."""
 
     def draw(self, batch_size: int, side: tuple[int, int], random: torch.Generator) -> Draws:
-        """What happens to each image of a batch.
+        """Draw what happens to each image of a batch.
 
         Args:
             batch_size: B.
             side: Height and width of the images.
-            random: Where to draw from.
+            random: Generator to draw from.
         """
         raise NotImplementedError
 
@@ -53,7 +53,7 @@ class Policy:
         raise NotImplementedError
 
 
-# ---------------------------------------------------------------------------- operations of AutoAugment and its kin
+# ---------------------------------------------------------------------------- operations of AutoAugment and others
 
 MOVES = ('ShearX', 'ShearY', 'TranslateX', 'TranslateY', 'Rotate')
 TONES = ('Brightness', 'Posterize', 'Solarize', 'Invert')
@@ -96,19 +96,19 @@ def operate(images: Tensor, name: str, strength: float) -> Tensor:
 
 @lru_cache(maxsize=4096)
 def _pixel_map(name: str, strength: float, height: int, width: int) -> Tensor:
-    """From which pixel each one comes: ``[H * W]``, 1-based row by row; 0 where there is none, which is black."""
+    """Source pixel of each pixel: ``[H * W]``, 1-based, row by row; 0 for none, which is black."""
     numbered = torch.arange(1, height * width + 1, dtype=torch.float32).view(1, 1, height, width)
     return operate(numbered, name, strength).flatten().long()
 
 
 @lru_cache(maxsize=1024)
 def _tone_curve(name: str, strength: float) -> Tensor:
-    """What becomes of each value: uint8 ``[256]``."""
+    """New value of each value: uint8 ``[256]``."""
     return operate(torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16), name, strength).flatten()
 
 
 def operate_on_groups(images: Tensor, operations: Tensor, strengths: Tensor) -> Tensor:
-    """Each image through its own operation.
+    """Apply to each image its own operation.
 
     Args:
         images: uint8 ``[B, channels, H, W]``.
@@ -139,12 +139,12 @@ def operate_on_groups(images: Tensor, operations: Tensor, strengths: Tensor) -> 
 
 
 class _Steps(Policy):
-    """A policy of one operation after the other, each out of :data:`OPERATIONS`."""
+    """Base of policies that apply several of :data:`OPERATIONS`, one after the other."""
 
     drawn = 2
 
     def apply(self, images: Tensor, *draws: Tensor) -> Tensor:
-        """Operations ``[B, K]`` and their strengths ``[B, K]``, in turn."""
+        """Apply operations ``[B, K]`` with strengths ``[B, K]``, in order."""
         operations, strengths = draws
         for step in range(operations.shape[1]):
             images = operate_on_groups(images, operations[:, step], strengths[:, step])
@@ -152,7 +152,7 @@ class _Steps(Policy):
 
 
 def _scale(name: str, bins: int, side: tuple[int, int], wide: bool = False) -> Tensor:
-    """Strengths ``[bins]`` of an operation from none to most, as torchvision has them; ``wide`` is TrivialAugment's."""
+    """Strengths ``[bins]`` of an operation from none to most, as in torchvision; ``wide`` is TrivialAugment's scale."""
     most = {
         'ShearX': 0.99 if wide else 0.3,
         'ShearY': 0.99 if wide else 0.3,
@@ -170,7 +170,7 @@ def _scale(name: str, bins: int, side: tuple[int, int], wide: bool = False) -> T
 
 
 def _signed(strengths: Tensor, operations: Tensor, random: torch.Generator) -> Tensor:
-    """Half of the strengths of operations that have two directions turned round."""
+    """Strengths with a random sign for operations that have two directions."""
     has_two = torch.tensor([name in SIGNED for name in OPERATIONS])[operations]
     turned = (torch.rand(operations.shape, generator=random) < 0.5) & has_two
     return torch.where(turned, -strengths, strengths)
@@ -181,11 +181,11 @@ class AutoAugment(_Steps):
     """One of 25 pairs of operations, found by search; each of the two with a probability and strength of its own.
 
     Cubuk et al., "AutoAugment: learning augmentation strategies from data", CVPR 2019, https://arxiv.org/abs/1805.09501;
-    the tables are torchvision's. Differs from the code that long-tail repositories use: what a move leaves free is
-    black, there it is grey.
+    the tables are torchvision's. Differs from the code that long-tail repositories use: pixels that a move leaves
+    empty are black here and grey there.
 
     Args:
-        table: ``'cifar10'``, ``'imagenet'`` or ``'svhn'``: the data that it was searched on.
+        table: ``'cifar10'``, ``'imagenet'`` or ``'svhn'``: the data that it was searched for.
 
     Raises:
         UsageError: For another table.
@@ -194,14 +194,14 @@ class AutoAugment(_Steps):
     BINS = 10
 
     def __init__(self, table: str = 'cifar10') -> None:
-        from torchvision.transforms import AutoAugment as Theirs
+        from torchvision.transforms import AutoAugment as TorchvisionAutoAugment
         from torchvision.transforms import AutoAugmentPolicy
 
         known = {policy.value: policy for policy in AutoAugmentPolicy}
         if table not in known:
             raise unknown('table of AutoAugment', str(table), known)
         self.table = known[table]
-        pairs = Theirs(self.table).policies
+        pairs = TorchvisionAutoAugment(self.table).policies
         self.operations = torch.tensor([[OPERATIONS.index(name) for name, _, _ in pair] for pair in pairs])
         self.probabilities = torch.tensor([[probability for _, probability, _ in pair] for pair in pairs])
         self.bins = torch.tensor([[bin_ or 0 for _, _, bin_ in pair] for pair in pairs])
@@ -229,9 +229,9 @@ class RandAugment(_Steps):
     https://arxiv.org/abs/1909.13719; operations and scales are torchvision's.
 
     Args:
-        operations: How many, one after the other.
+        operations: Number of operations, one after the other.
         strength: 0 .. 30.
-        probability: With which each of them happens, above 0.
+        probability: Of each operation to happen, above 0.
 
     Raises:
         UsageError: If a value is out of range.
@@ -302,7 +302,7 @@ class Cutout(Policy):
     https://arxiv.org/abs/1708.04552.
 
     Args:
-        side: Of the square in pixels; None is half of that of the image, as published for CIFAR.
+        side: Of the square in pixels; None is half of the image's side, as published for CIFAR.
 
     Raises:
         UsageError: If it is smaller than 1.
@@ -331,7 +331,7 @@ class Cutout(Policy):
         return images.masked_fill(hole, 0)
 
     def on_single(self) -> Any:
-        """On one image by the same code."""
+        """The same code for one image."""
         from torchvision.transforms import v2
         from torchvision.transforms.v2 import functional as F
 

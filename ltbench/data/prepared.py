@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import threading
-import uuid
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -28,29 +27,29 @@ from ltbench.data.derived import cache_places, in_first_place
 from ltbench.data.images import decode, decoder
 from ltbench.data.large import check_shape
 from ltbench.errors import DataError
-from ltbench.sealed import remove_abandoned, sha256_of
+from ltbench.sealed import remove_abandoned, sha256_of, temporary
 
 try:
     import fcntl
-except ImportError:  # of Windows; then several processes may prepare the same images, each file of them whole
+except ImportError:  # Windows: several processes may prepare the same images; each file is still whole
     fcntl = None  # type: ignore[assignment]
 
 IMAGES_A_FILE = 1000
-"""A killed preparation loses what it has of as many images in each thread: 260 MB of a shorter side of 256, a few
-seconds. Each file stays open, and a process may often have 1,024 of them: iNaturalist 2018 has 465."""
+"""A killed preparation loses at most this many images per thread: 260 MB at a shorter side of 256, a few seconds.
+Each file stays open, and the limit of a process is often 1,024 files: iNaturalist 2018 has 465."""
 NAMED = re.compile(r'([0-9a-f]{64})\.images')
 LOCK = 'lock'
 ENTRY = np.dtype([('sha256', np.uint8, 32), ('height', '<i4'), ('width', '<i4')])
 COUNT = np.dtype('<i8')
-SAMPLED = 32  # images that tell how much room all of them take
+SAMPLED = 32  # images from which the space of all is estimated
 ROOM_TO_SPARE = 1.05
 
 
 class Pixels:
-    """A file of pixels, which may be cut, replaced or lost with its disk while a run uses it.
+    """A file of pixels that may be truncated, replaced or lost with its disk while a run uses it.
 
-    It is read, not mapped into memory: then that is an error with a name, and no signal that ends the process. A crop
-    to 224 pixels takes a seventh longer for it (6,900 a second of a core mapped, 5,900 read).
+    It is read, not memory-mapped: then such a loss raises an error with the file's name instead of a signal that ends
+    the process. A crop to 224 pixels takes a seventh longer (per core 6,900 a second mapped, 5,900 read).
 
     Args:
         path: The file; stays open.
@@ -68,20 +67,20 @@ class Pixels:
             raise self._error(error.strerror or str(error)) from error
 
     def read(self, start: int, length: int) -> np.ndarray:
-        """uint8 ``[length]`` from a byte on."""
+        """uint8 ``[length]``, starting at a byte."""
         found = np.empty(length, np.uint8)
         try:
             count = os.preadv(self.file.fileno(), [found.data], start)  # forked processes share one position
         except OSError as error:
             raise self._error(error.strerror or str(error)) from error
         if count < length:
-            raise self._error('it was cut')
+            raise self._error('it is truncated')
         return found
 
     def _error(self, reason: str) -> DataError:
         return DataError(
-            f'the prepared images in {self.path} cannot be read ({reason}); run the same command again: those that are '
-            'damaged are prepared again'
+            f'the prepared images in {self.path} cannot be read ({reason}); run the same command again: damaged files '
+            'are rebuilt'
         )
 
 
@@ -90,7 +89,7 @@ class Prepared:
 
     Args:
         files: Pixels of many images, one after the other.
-        places: In which of the files each image is, at which of its bytes, its height and its width: int64 ``[N, 4]``.
+        places: Of each image the number of its file, its first byte there, its height and width: int64 ``[N, 4]``.
 
     Attributes:
         sizes: Heights and widths, int64 ``[N, 2]``.
@@ -113,23 +112,23 @@ class Prepared:
 
 
 def prepare(split: FileSplit, side: int) -> Prepared:
-    """The images of a split with a shorter side of ``side`` pixels; those that are not there yet are made.
+    """The images of a split with a shorter side of ``side`` pixels; missing ones are prepared.
 
-    Each is the decoded image scaled (bilinear, antialiased) to the size that torchvision's ``Resize`` gives it, up or
-    down: cut from it, a test image is equal to one that was decoded, bit by bit.
+    Each is the decoded image, scaled up or down (bilinear, antialiased) to the size that torchvision's ``Resize`` gives
+    it. A test image that is cropped from it is bit for bit equal to one that was decoded.
 
-    The files stand beside the images, or under the data folder where nothing can be written there. An image is found in
-    them by the sha256 of its file, so one that changed is made again, and one that is in several parts or folders of
-    the set is made once. A file is named by its own sha256, which is compared whenever its size or a time stamp is not
-    as it was: what was cut off or changed is removed and made again. A preparation that was killed is continued by the
-    next; a second process waits for the first.
+    The files are stored beside the images, or under the data folder if that place is not writable. An image is found by
+    the sha256 of its file: an image that changed is prepared again, and one that is in several parts or folders of the
+    set is prepared once. A file is named by its own sha256, which is compared whenever its size or a time stamp has
+    changed: a truncated or changed file is removed and rebuilt. The next preparation continues one that was killed; a
+    second process waits for the first.
 
     Args:
         split: The images.
         side: Shorter side in pixels.
 
     Raises:
-        DataError: If an image is missing, changes or cannot be decoded, or there is no room for all of them.
+        DataError: If an image is missing, changes or cannot be decoded, or the disk has no room for all of them.
     """
     contents = contents_of(split.root, split.names.tolist())
     name = f'shorter-side-{side}-{decoder()}'
@@ -143,19 +142,19 @@ def prepare(split: FileSplit, side: int) -> Prepared:
         place.mkdir(exist_ok=True)
         remove_abandoned(place)
         with _alone(place):
-            _, lacking = _find(split, contents.hashes, name)  # another process may have made them meanwhile
+            _, lacking = _find(split, contents.hashes, name)  # another process may have prepared them meanwhile
             if len(lacking):
                 if shutil.disk_usage(place).free < needed:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 _make(split, side, contents, lacking, place)
         for other in folder.glob(f'shorter-side-{side}-*'):
-            if other != place:  # by another decoder, which gives other pixels
+            if other != place:  # from another decoder, which gives other pixels
                 shutil.rmtree(other, ignore_errors=True)
 
     in_first_place(split.root, f'{len(lacking):,} images of shorter side {side} ({decimal(needed)})', make)
     found, lacking = _find(split, contents.hashes, name)
     if found is None:
-        raise DataError(f'{len(lacking):,} prepared images of {split.root} were changed or removed at once; try again')
+        raise DataError(f'{len(lacking):,} prepared images of {split.root} were changed or removed; try again')
     return found
 
 
@@ -175,7 +174,7 @@ def _shrunk_file(path: Path, side: int) -> np.ndarray:
 
 
 def _find(split: FileSplit, hashes: np.ndarray, name: str) -> tuple[Prepared | None, np.ndarray]:
-    """The images of a split if all are there, and the positions ``[M]`` of those that are not."""
+    """The images of a split if all are prepared, and the positions ``[M]`` of those that are not."""
     files: list[Pixels] = []
     known, places = [np.empty((0, 32), np.uint8)], [np.empty((0, 4), np.int64)]
     for folder in cache_places(split.root):
@@ -197,7 +196,7 @@ def _find(split: FileSplit, hashes: np.ndarray, name: str) -> tuple[Prepared | N
 
 
 def _whole_files(folder: Path) -> Iterator[Path]:
-    """The files of a folder that hold what they were written with; others are removed, with a word."""
+    """The undamaged files of a folder; damaged ones are removed, with a message."""
     if not folder.is_dir():
         return
     names = sorted(path.name for path in folder.iterdir() if NAMED.fullmatch(path.name))
@@ -206,13 +205,13 @@ def _whole_files(folder: Path) -> Iterator[Path]:
         if sha256.tobytes().hex() == name.partition('.')[0]:
             yield folder / name
             continue
-        say(f'{folder / name} is damaged: its images are prepared again')
-        with suppress(OSError):  # not ours to remove; it is not read either
+        say(f'{folder / name} is damaged: preparing its images again')
+        with suppress(OSError):  # no permission to remove it; it is not read either
             (folder / name).unlink()
 
 
 def _bytes_of(split: FileSplit, side: int, rows: np.ndarray) -> int:
-    """About how much room images take, by some of them."""
+    """Estimated bytes of the images at ``rows``, from some of them."""
     some = rows[np.linspace(0, len(rows) - 1, min(len(rows), SAMPLED)).astype(int)]
     return int(ROOM_TO_SPARE * len(rows) * np.mean([_shrunk_file(split.path(row), side).nbytes for row in some]))
 
@@ -221,14 +220,14 @@ def _bytes_of(split: FileSplit, side: int, rows: np.ndarray) -> int:
 def _alone(folder: Path) -> Iterator[None]:
     """Wait for other processes that prepare images in a folder.
 
-    Where a file system has no locks they all do the same work, which spoils nothing.
+    On a file system without locks they all do the same work, which does no harm.
     """
     with (folder / LOCK).open('w') as file:
         if fcntl is not None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                say(f'another process prepares images in {folder}: waiting for it')
+                say(f'another process is preparing images in {folder}: waiting for it')
                 fcntl.flock(file, fcntl.LOCK_EX)
             except OSError as error:
                 if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
@@ -237,17 +236,17 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _make(split: FileSplit, side: int, contents: Contents, rows: np.ndarray, folder: Path) -> None:
-    """Write the images at ``rows`` into files of a folder, one a thread at a time."""
+    """Write the images at ``rows`` into files of a folder, one file per thread at a time."""
     _, first = np.unique(contents.hashes[rows], axis=0, return_index=True)
     rows = rows[np.sort(first)]
     parts = np.split(rows, range(IMAGES_A_FILE, len(rows), IMAGES_A_FILE))
-    is_quick = len(rows) <= IMAGES_A_FILE  # not talked about
-    what, stopped = f'preparing {len(rows):,} images, shorter side {side}, in {folder}, once', threading.Event()
+    is_quick = len(rows) <= IMAGES_A_FILE  # no progress bar
+    what, stopped = f'preparing {len(rows):,} images, shorter side {side}, in {folder}, only once', threading.Event()
     pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count())
     try:
         showing = nullcontext(lambda count: None) if is_quick else transfer(what, int(contents.sizes[rows].sum()))
         with showing as advance, warnings.catch_warnings():
-            warnings.filterwarnings('ignore', module=r'PIL\.')  # on odd EXIF and large images, thousands of them
+            warnings.filterwarnings('ignore', module=r'PIL\.')  # thousands of warnings about odd EXIF and large images
             written = [pool.submit(_write, split, side, contents, part, folder, stopped) for part in parts]
             for future in as_completed(written):
                 advance(future.result())
@@ -262,12 +261,12 @@ def _write(
     """Write a file of images: their pixels, one after the other, an :data:`ENTRY` for each, and their number.
 
     Returns:
-        Bytes of the images' own files; nothing is left of a file that was not finished.
+        Bytes of the source files of the images. An unfinished file is removed.
     """
-    temporary, digest = folder / f'.{uuid.uuid4().hex[:8]}', hashlib.sha256()
+    unfinished, digest = temporary(folder / 'images'), hashlib.sha256()
     entries = np.empty(len(rows), ENTRY)
     try:
-        with temporary.open('wb') as file:
+        with unfinished.open('wb') as file:
 
             def write(block: bytes | memoryview) -> None:
                 digest.update(block)
@@ -286,8 +285,8 @@ def _write(
             write(np.array([len(rows)], COUNT).tobytes())
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(folder / f'{digest.hexdigest()}.images')
+        unfinished.replace(folder / f'{digest.hexdigest()}.images')
     finally:
         with suppress(OSError):  # its folder may be gone: the first error is the one to show
-            temporary.unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
     return int(contents.sizes[rows].sum())

@@ -1,4 +1,4 @@
-"""How many images each class keeps, and which."""
+"""How many images each class keeps, and which ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Seed = Annotated[int, Meta(ge=0, le=LARGEST_SEED)]
 
 
 def class_counts(profile: str, n_max: int, imbalance_factor: float, num_classes: int) -> list[int]:
-    """Training images a class, head first.
+    """Training images per class, head first.
 
     Args:
         profile: ``'exp'``: ``int(n_max * IF ** (-i / (C - 1)))``, truncated as in Cui et al. (2019) and Cao et al.
@@ -44,7 +44,7 @@ def class_counts(profile: str, n_max: int, imbalance_factor: float, num_classes:
 
 
 def largest_fit(profile: str, imbalance_factor: float, sizes: Sequence[int]) -> int:
-    """The largest ``n_max`` of which classes of these sizes (head first) have enough images; at least 1."""
+    """The largest ``n_max`` for which classes of these sizes (head first) have enough images; at least 1."""
 
     def too_many(n_max: int) -> bool:
         counts = _counts(profile, n_max, imbalance_factor, len(sizes))
@@ -54,10 +54,10 @@ def largest_fit(profile: str, imbalance_factor: float, sizes: Sequence[int]) -> 
 
 
 def check_profile(imbalance_factor: float, n_max: int | None = None) -> None:
-    """Refuse what is no imbalance factor, or no number of images.
+    """Check an imbalance factor and a number of images.
 
     Raises:
-        UsageError: In words that say what to write.
+        UsageError: If one is invalid; the message says what to write.
     """
     if isinstance(imbalance_factor, bool) or not isinstance(imbalance_factor, int | float):
         raise UsageError(f'imbalance_factor is a number, 1 or larger, got {imbalance_factor!r}')
@@ -66,7 +66,7 @@ def check_profile(imbalance_factor: float, n_max: int | None = None) -> None:
         raise UsageError(
             f'imbalance_factor is largest over smallest class, at least 1, got {imbalance_factor:g}: write {meant}'
         )
-    if not imbalance_factor >= 1 or imbalance_factor == math.inf:  # also what is not a number
+    if not imbalance_factor >= 1 or imbalance_factor == math.inf:  # also NaN
         raise UsageError(f'imbalance_factor is at least 1, got {imbalance_factor}')
     if imbalance_factor > LARGEST_FACTOR:
         raise UsageError(f'imbalance_factor is at most {LARGEST_FACTOR:g}')
@@ -75,10 +75,10 @@ def check_profile(imbalance_factor: float, n_max: int | None = None) -> None:
 
 
 def check_whole(name: str, value: object, least: int, most: int | None = None) -> None:
-    """Refuse what is no whole number of a range.
+    """Check that a value is a whole number within a range.
 
     Raises:
-        UsageError: Naming the argument.
+        UsageError: If it is not; the message names the argument.
     """
     if isinstance(value, int) and not isinstance(value, bool) and value >= least and (most is None or value <= most):
         return
@@ -87,7 +87,7 @@ def check_whole(name: str, value: object, least: int, most: int | None = None) -
 
 def _counts(profile: str, n_max: int, imbalance_factor: float, num_classes: int) -> list[int]:
     if profile == 'exp':
-        # (1 / IF) ** x, not IF ** -x: the published counts come from this form, and truncation sees the last bit
+        # (1 / IF) ** x, not IF ** -x: the published counts use this form, and truncation depends on the last bit
         return [int(n_max * (1 / imbalance_factor) ** (i / max(num_classes - 1, 1))) for i in range(num_classes)]
     if profile == 'step':
         half = num_classes // 2
@@ -96,16 +96,16 @@ def _counts(profile: str, n_max: int, imbalance_factor: float, num_classes: int)
 
 
 def select(labels: np.ndarray, counts: list[int], split_seed: int = 0, skip: int | Sequence[int] = 0) -> np.ndarray:
-    """Positions of the images that make the long tail, class by class in ascending label.
+    """Positions of the images that form the long tail, class by class in ascending label.
 
-    One legacy ``RandomState`` shuffles the positions of each class in turn and the first of each are kept, as in Cao
-    et al. (kaidic/LDAM-DRW@2536330); so subsets of different imbalance nest.
+    One legacy ``RandomState`` shuffles the positions of one class after the other, and the first of each are kept, as
+    in Cao et al. (kaidic/LDAM-DRW@2536330); so subsets of different imbalance are nested.
 
     Args:
         labels: ``[N]``.
         counts: Images to keep of each class.
-        split_seed: Chooses the images; apart from the run seed.
-        skip: Shuffled images of each class to pass over first (they form a held-out part); one number, or one a class.
+        split_seed: Chooses the images; independent of the run seed.
+        skip: Shuffled images of each class to skip first (they form a held-out part); one number, or one per class.
 
     Raises:
         UsageError: If a class has too few images.
@@ -118,6 +118,6 @@ def select(labels: np.ndarray, counts: list[int], split_seed: int = 0, skip: int
         positions = np.flatnonzero(labels == label)
         random.shuffle(positions)
         if passed + count > len(positions):
-            raise UsageError(f'class {label} has {len(positions)} images, {passed + count} are asked for')
+            raise UsageError(f'class {label} has {len(positions)} images, but {passed + count} are needed')
         chosen.append(positions[passed : passed + count])
     return np.concatenate(chosen)

@@ -17,7 +17,7 @@ class EpochSampler(Sampler[int]):
     Args:
         labels: Class of each training image, ``[N]``.
         seed: The run seed.
-        length: Indices an epoch; None is N, so that every sampler takes the same number of steps.
+        length: Indices per epoch; None is N, so that every sampler takes the same number of steps.
     """
 
     def __init__(self, labels: Sequence[int] | np.ndarray, seed: int = 0, length: int | None = None) -> None:
@@ -42,11 +42,11 @@ class EpochSampler(Sampler[int]):
 
 
 class Paired(Sampler[tuple[int, int]]):
-    """Two samplers side by side: each image with a partner.
+    """Two samplers in parallel: each image with a partner.
 
     Args:
-        main: Decides the length of an epoch.
-        partners: As long.
+        main: Sampler of the images; decides the length of an epoch.
+        partners: Sampler of their partners, of the same length.
     """
 
     def __init__(self, main: EpochSampler, partners: EpochSampler) -> None:
@@ -80,17 +80,17 @@ class InstanceBalanced(EpochSampler):
 
 @SAMPLERS.register_module()
 class ClassAware(EpochSampler):
-    """Exactly class-balanced: classes in shuffled turns, images of a class without replacement until it is used up.
+    """Exactly class-balanced: classes take turns in shuffled order; no image repeats before all of its class are used.
 
     Kang et al. (ICLR 2020), ``ClassAwareSampler`` of facebookresearch/classifier-balancing@f162ade.
 
     Args:
         labels: Class of each training image, ``[N]``.
         seed: The run seed.
-        length: Indices an epoch; None is N.
-        images_per_turn: Consecutive images of a class each time its turn comes.
-        across_epochs: An epoch goes on where the one before it ended, among classes and among the images of each, as in
-            the official code; else it begins anew.
+        length: Indices per epoch; None is N.
+        images_per_turn: Consecutive images of a class at each of its turns.
+        across_epochs: Each epoch continues where the one before it ended, in the order of the classes and of the images
+            of each class, as in the official code; otherwise each epoch starts with new shuffles.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class ClassAware(EpochSampler):
         self.members = [np.flatnonzero(self.labels == label) for label in np.unique(self.labels)]
 
     def draw(self, random: np.random.Generator) -> np.ndarray:
-        """Turns of ``images_per_turn`` images, cut to length."""
+        """Turns of ``images_per_turn`` images each, cut to length."""
         turns, classes = -(-self.length // self.images_per_turn), np.arange(len(self.members))
         before = np.zeros(len(classes), dtype=np.int64)  # turns of each class in earlier epochs
         if self.across_epochs:
@@ -118,14 +118,14 @@ class ClassAware(EpochSampler):
             order = cycle(classes, turns, random)
         indices = np.empty((turns, self.images_per_turn), dtype=np.int64)
         for label, members in enumerate(self.members):
-            mine = np.flatnonzero(order == label)
-            count = len(mine) * self.images_per_turn
+            turns_of_class = np.flatnonzero(order == label)
+            count = len(turns_of_class) * self.images_per_turn
             if self.across_epochs:
                 start, seed = before[label] * self.images_per_turn, derive_seed(self.seed, label, 'order')
                 images = endless(members, int(start), count, seed)
             else:
                 images = cycle(members, count, random)
-            indices[mine] = images.reshape(len(mine), self.images_per_turn)
+            indices[turns_of_class] = images.reshape(len(turns_of_class), self.images_per_turn)
         return indices.reshape(-1)[: self.length]
 
 
@@ -151,8 +151,8 @@ class PowerBalanced(ClassProbability):
     Args:
         labels: Class of each training image, ``[N]``.
         seed: The run seed.
-        length: Indices an epoch; None is N.
-        power: q.
+        length: Indices per epoch; None is N.
+        power: The exponent q.
     """
 
     def __init__(
@@ -178,9 +178,9 @@ def cycle(items: np.ndarray, length: int, random: np.random.Generator) -> np.nda
 
 
 def endless(items: np.ndarray, start: int, count: int, seed: int) -> np.ndarray:
-    """``count`` items from place ``start`` on of shuffles of ``items`` that follow one another without end.
+    """``count`` items, starting at place ``start``, of an endless sequence of shuffles of ``items``.
 
-    Each shuffle derives from (seed, its number), so that any part can be drawn without those before it.
+    Each shuffle derives from (seed, its number), so that any part can be drawn without drawing those before it.
     """
     size = len(items)
     rounds = range(start // size, -(-(start + count) // size)) if count else range(0)

@@ -1,7 +1,7 @@
 """The views of contrastive learning: random crops enlarged, colours changed, grey, blur; on whole batches.
 
-Strengths are continuous, so every image goes by its own in operations on the whole batch, equal to torchvision's on
-single images to one part in 255 a step.
+Strengths are continuous, so operations on the whole batch use a separate strength for each image. They equal
+torchvision's on single images up to one part in 255 per step.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ class SimAugment(Policy):
     """Colours changed at random, sometimes grey or blurred: the views of contrastive learning.
 
     Chen et al., "A simple framework for contrastive learning of visual representations", ICML 2020,
-    https://arxiv.org/abs/2002.05709, with the strengths of the code of BCL, and of PaCo on CIFAR (on large images there
-    without hue, for all): jitter 0.4 of brightness, contrast and saturation and 0.1 of hue for 80 % of images, in
-    random order; 20 % grey; some blurred by a Gaussian of 0.1 to 2 pixels: on CIFAR half in the code of PaCo, a fifth
-    in GPaCo's, none in ProCo's, nor in BCL's on large images.
+    https://arxiv.org/abs/2002.05709, with the strengths of the code of BCL, and of PaCo on CIFAR (on large images PaCo
+    has no hue and changes all images): jitter 0.4 of brightness, contrast and saturation and 0.1 of hue for 80 % of
+    images, in random order; 20 % grey; some blurred by a Gaussian of 0.1 to 2 pixels: on CIFAR half in the code of
+    PaCo, a fifth in GPaCo's, none in ProCo's, and on large images none in BCL's.
 
     Args:
         jitter: Brightness, contrast and saturation: factors lie in [1 - jitter, 1 + jitter].
-        hue: The hue is turned by up to this share of the circle, 0 .. 0.5.
+        hue: The hue is rotated by up to this share of the circle, 0 .. 0.5.
         grey: Share of images that lose their colour.
         blurred: Share of images that are blurred.
     """
@@ -69,7 +69,7 @@ class SimAugment(Policy):
         return result
 
     def on_single(self) -> Any:
-        """The same out of torchvision's transforms."""
+        """The same, built from torchvision's transforms."""
         from torchvision.transforms import v2
 
         colour = v2.ColorJitter(self.jitter, self.jitter, self.jitter, self.hue)
@@ -84,8 +84,8 @@ def _recoloured(images: Tensor, order: Tensor, factors: Tensor) -> Tensor:
 
     Args:
         images: The images.
-        order: In which brightness, contrast, saturation and hue (0 .. 3) change, ``[B, 4]``; -1 is no change.
-        factors: Of each of the four, ``[B, 4]``; the hue is turned by a share of the circle.
+        order: Order in which brightness, contrast, saturation and hue (0 .. 3) change, ``[B, 4]``; -1 is no change.
+        factors: Strength of each of the four, ``[B, 4]``; the hue is rotated by a share of the circle.
     """
     result = images.clone()
     for step in range(4):
@@ -121,7 +121,7 @@ def _more_colour(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def _turned(images: Tensor, turn: Tensor) -> Tensor:
-    """The hue turned by a share of the circle, saturation and value as they were."""
+    """The hue rotated by a share of the circle; saturation and value are unchanged."""
     if images.shape[1] == 1:
         return images
     channels = images.float().div_(255).split(1, dim=1)
@@ -146,7 +146,7 @@ def _turned(images: Tensor, turn: Tensor) -> Tensor:
 
 
 def _blurred(images: Tensor, widths: Tensor) -> Tensor:
-    """Each image by a Gaussian of its own standard deviation in pixels, within its borders mirrored."""
+    """Each image blurred by a Gaussian with its own standard deviation in pixels; borders are mirrored."""
     batch, channels, height, width = images.shape
     radius = min(11, (min(height, width) - 1) // 2)
     places = torch.arange(-radius, radius + 1, dtype=torch.float32, device=images.device)
@@ -168,7 +168,7 @@ def _padded(images: Tensor, radius: int) -> Sequence[int]:
 class RandomResizedCrop(Policy):
     """A part of the image of random area and shape, enlarged to the image's size (bilinear), as torchvision draws it.
 
-    For images in memory; large ones are cropped so by the recipe's ``random_resized_crop`` while they are decoded.
+    For images in memory; for large ones the recipe's ``random_resized_crop`` does the same while they are decoded.
 
     Args:
         least: Smallest share of the area, above 0; the largest is 1. Width to height lies between 3/4 and 4/3.
@@ -186,7 +186,7 @@ class RandomResizedCrop(Policy):
         self.least = least
 
     def draw(self, batch_size: int, side: tuple[int, int], random: torch.Generator) -> Draws:
-        """Top, left, height and width ``[B, 4]``: of ten tries the first that lies within the image, else all of it."""
+        """Top, left, height and width ``[B, 4]``: the first of ten tries that fits into the image, else all of it."""
         area = (
             side[0] * side[1] * (self.least + (1 - self.least) * torch.rand(batch_size, self.TRIES, generator=random))
         )
@@ -200,7 +200,7 @@ class RandomResizedCrop(Policy):
         return (torch.cat([corners, sizes], dim=1).long(),)
 
     def apply(self, images: Tensor, *draws: Tensor) -> Tensor:
-        """Cut and enlarge: rows and columns of each image by its own weights."""
+        """Crop and enlarge: rows and columns of each image with its own weights."""
         (boxes,) = draws
         height, width = images.shape[-2:]
         down = _enlarging(boxes[:, 0], boxes[:, 2], height).to(images.device)
@@ -209,14 +209,14 @@ class RandomResizedCrop(Policy):
         return enlarged.round_().clamp_(0, 255).to(torch.uint8)
 
     def on_single(self) -> Any:
-        """torchvision's, to the size that the image has."""
+        """torchvision's, to the size of the image."""
         from torchvision.transforms import v2
 
         return v2.Lambda(lambda image: v2.RandomResizedCrop(image.size[::-1], scale=(self.least, 1.0))(image))
 
 
 def _enlarging(first: Tensor, length: Tensor, size: int) -> Tensor:
-    """Weights ``[B, size, size]`` of the pixels of a line from which ``length`` ones are enlarged to ``size``."""
+    """Weights ``[B, size, size]`` of the pixels of a line, of which ``length`` pixels are enlarged to ``size``."""
     centres = (torch.arange(size) + 0.5)[None] * (length / size)[:, None] - 0.5
-    centres = centres.clamp(min=0).minimum(length[:, None] - 1.0) + first[:, None]  # beyond the edge is the edge
+    centres = centres.clamp(min=0).minimum(length[:, None] - 1.0) + first[:, None]  # beyond the edge, its pixels
     return (1 - (centres[:, :, None] - torch.arange(size)).abs()).clamp(min=0)

@@ -13,7 +13,7 @@ from ltbench.errors import unknown
 from ltbench.registry import POLICIES, build
 
 SMALL = ('crop_padding', 'flip', 'policies')
-"""Entries of an augmentation for images in memory."""
+"""Keys of an augmentation for images in memory."""
 
 NAMED = ('plain', 'strong', 'contrastive')
 
@@ -24,7 +24,7 @@ def resolve(view: str | Mapping[str, Any], augmentation: Mapping[str, Any]) -> d
     Args:
         view: Entries that differ from the recipe's augmentation, or a name: ``'plain'`` is the recipe's own;
             ``'strong'`` adds AutoAugment and Cutout (images in memory) or RandAugment (large ones); ``'contrastive'``
-            has a random resized crop, colours and grey, and half of large images are blurred, or the share of a
+            has a random resized crop, changed colours and grey; half of large images are blurred, or the share given by
             ``{'name': 'contrastive', 'blurred': 0.2}``.
         augmentation: The recipe's.
 
@@ -63,7 +63,7 @@ class View:
 
     Args:
         augmentation: ``crop_padding`` (pixels, 0 for none), ``flip`` (bool) and ``policies`` (configs of registered
-            parts, in turn).
+            parts, in order).
         side: Height and width of the images.
 
     Raises:
@@ -80,7 +80,7 @@ class View:
 
     @property
     def size(self) -> int:
-        """How many tensors :meth:`draw` gives."""
+        """Number of tensors that :meth:`draw` returns."""
         return 3 + sum(policy.drawn for policy in self.policies)
 
     def draw(self, batch_size: int, random: torch.Generator) -> list[Tensor]:
@@ -118,14 +118,14 @@ def crop_and_flip(images: Tensor, padding: int, rows: Tensor, columns: Tensor, f
     device = images.device
     padded = images.new_zeros(batch, height + 2 * padding, width + 2 * padding, channels)
     padded[:, padding : padding + height, padding : padding + width] = images
-    # each line of a window is `width * channels` bytes in a row: gather those, from their first byte on
+    # each line of a window is `width * channels` consecutive bytes: gather them, starting at their first byte
     line, per_row, per_image = width * channels, padded.stride(1), padded.stride(0)
     first = torch.arange(batch, device=device) * per_image + rows.to(device) * per_row + columns.to(device) * channels
     starts = (first[:, None] + torch.arange(height, device=device) * per_row).flatten()
     windows = padded.flatten().as_strided((padded.numel() - line + 1, line), (1, 1))
     cropped = torch.index_select(windows, 0, starts).view(batch, height, width, channels)
-    # mirror those images alone and gather whole ones: choosing pixel by pixel between all and their mirrors is four
-    # times as slow
+    # mirror only those images, then gather whole images: choosing pixel by pixel between images and mirrored images is
+    # four times as slow
     mirrored = flips.nonzero().flatten()
     if not len(mirrored):
         return cropped

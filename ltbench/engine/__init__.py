@@ -1,1 +1,1 @@
-"""A stage carried out: mmengine's Runner trains networks and heads (:mod:`ltbench.engine.fit`)."""
+"""Runs stages: mmengine's Runner trains networks and heads (:mod:`ltbench.engine.fit`)."""

@@ -1,7 +1,7 @@
-"""One ``train`` stage over several processes, one a device: each batch is divided among them.
+"""One ``train`` stage over several processes, one per device: each batch is divided among them.
 
 Every step sees the images, augmentation and effective batch that one process would see, and its gradient is that of the
-mean loss over the whole batch, also where the parts differ in size. What differs from one process:
+mean loss over the whole batch, even if the parts differ in size. What differs from one process:
 
 - BN normalises by the statistics of each process' own part, as the published multi-GPU recipes do; the running
   statistics are those of the first process.
@@ -46,7 +46,7 @@ class DataParallel(MMDistributedDataParallel):
         self.share: Share = cast(BatchPreprocessor, module.data_preprocessor).share
 
     def train_step(self, data: dict[str, Any], optim_wrapper: OptimWrapper) -> dict[str, Any]:
-        """One step; ``images`` in what it returns is how many images of this process count."""
+        """One step; ``images`` in the result is the number of images of this process that count."""
         counts, labels = self.share.counts(data['whole']), data['labels']
         batch = self.module.data_preprocessor(data, training=True)
         with optim_wrapper.optim_context(self):
@@ -66,27 +66,27 @@ class DataParallel(MMDistributedDataParallel):
 
 
 def bare(model: nn.Module) -> Any:
-    """The model without what wraps it for several processes."""
+    """The model without the wrapper for several processes."""
     return model.module if is_model_wrapper(model) else model
 
 
 def join(share: Share, port: int, device: torch.device) -> None:
-    """Become one of several processes that train together: the environment is that of ``torchrun``."""
+    """Join the processes that train together, with the same environment variables as ``torchrun``."""
     os.environ.update(
         RANK=str(share.rank), LOCAL_RANK=str(share.rank), WORLD_SIZE=str(share.size),
         MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port),
     )  # fmt: skip
-    # without a limit of its own: the others wait while the first one scores or saves, and Peers sees who is gone
+    # no short timeout: the others wait while the first one scores or saves, and Peers notices a process that ended
     torch.distributed.init_process_group('nccl' if device.type == 'cuda' else 'gloo', timeout=timedelta(days=1))
 
 
 def leave() -> None:
-    """Train alone again."""
+    """Leave the group of processes that train together."""
     torch.distributed.destroy_process_group()
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A port that no process listens on."""
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         return probe.getsockname()[1]
@@ -100,20 +100,20 @@ class Peers:
             that closes when the first process ends.
         job: As JSON.
         size: Number of processes, the first one included.
-        lost: Called once, in a thread, with what became of a process that ended before its work was done.
+        lost: Called once, in a thread, with how a process ended that had not finished its work.
     """
 
     def __init__(self, work: Callable[..., None], job: dict[str, Any], size: int, lost: Callable[[str], None]) -> None:
         self.port, self.lost = free_port(), lost
         context = multiprocessing.get_context('spawn')
-        theirs, self._pipe = context.Pipe(duplex=False)
+        child_end, self._pipe = context.Pipe(duplex=False)
         self.processes = [
-            context.Process(target=work, args=(job, Share(rank, size), self.port, theirs), daemon=True)
+            context.Process(target=work, args=(job, Share(rank, size), self.port, child_end), daemon=True)
             for rank in range(1, size)
         ]
         for process in self.processes:
             process.start()
-        theirs.close()
+        child_end.close()
         self._watch = threading.Thread(target=self._look, daemon=True)
         self._watch.start()
 
@@ -131,5 +131,5 @@ class Peers:
                     return
 
     def settle(self, seconds: float) -> None:
-        """Give a failed process the time to be noticed: what went wrong in it is the reason, not that it is gone."""
+        """Wait until a failed process is noticed, so that its own error is reported and not only that it ended."""
         self._watch.join(seconds)

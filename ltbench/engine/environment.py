@@ -1,4 +1,4 @@
-"""What a stage costs and where it ran."""
+"""The cost of a stage, and the machine and software it ran on."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ import ltbench
 from ltbench import plugins
 from ltbench.source import engine_code
 
-# of mallopt: M_MMAP_MAX (no block is mapped alone), M_TRIM_THRESHOLD (nothing is given back), M_TOP_PAD
+# of mallopt: M_MMAP_MAX (no block is mapped separately), M_TRIM_THRESHOLD (no memory is returned), M_TOP_PAD
 MALLOC = {-4: 0, -1: 2**31 - 1, -2: 64 << 20}
 
 
 class Meter:
-    """Wall and CPU seconds since it was made, on top of those spent before an interruption."""
+    """Wall and CPU seconds since its creation, plus those spent before an interruption."""
 
     def __init__(self, spent: dict[str, float] | None = None) -> None:
         self._before = spent or {'wall_seconds': 0.0, 'cpu_seconds': 0.0}
@@ -39,7 +39,7 @@ class Meter:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """What is done meanwhile does not count."""
+        """Time within this context does not count."""
         wall, cpu = time.perf_counter(), time.process_time()
         yield
         self._wall += time.perf_counter() - wall
@@ -54,9 +54,10 @@ class Meter:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep freed memory for the next step: giving it back and taking it again costs 2 to 8 % of training.
+    """Let glibc keep freed memory for the next step: returning and requesting it again costs 2 to 8 % of training.
 
-    The same bits. ``LTBENCH_MALLOC=default`` leaves the allocator as it is; other C libraries are left alone.
+    Results stay the same bit for bit. ``LTBENCH_MALLOC=default`` keeps the allocator as it is. Other C libraries are
+    not changed.
     """
     if os.environ.get('LTBENCH_MALLOC') == 'default' or platform.libc_ver()[0] != 'glibc':
         return
@@ -68,17 +69,17 @@ def keep_freed_memory() -> None:
 def compute_exactly() -> None:
     """Let a GPU compute float32 as float32, and the same bits every time: no TF32, no algorithm chosen by timing.
 
-    To be called before anything is computed on a GPU. What has no exact variant warns in the log.
+    Call it before anything is computed on a GPU. Operations without a deterministic variant warn in the log.
     """
-    os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # cuBLAS is else free to choose, see its manual
+    os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # otherwise cuBLAS may choose, see its manual
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # to debug; costs time
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # only for debugging; costs time
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Peak memory of this process in MB: of the GPU where there is one, else resident."""
+    """Peak memory of this process in MB: of the GPU if there is one, otherwise resident memory."""
     if device.type == 'cuda':
         return round(torch.cuda.max_memory_allocated(device) / 1e6, 1)
     return round(

@@ -1,18 +1,18 @@
 """mmengine's Runner for everything that is trained, networks and heads alike.
 
-Used as they are: the Runner, its order of events and priorities of hooks, the loop over epochs and batches,
-``train_step`` of its BaseModel and the OptimWrapper that steps. Put in their place, and why:
+Used unchanged: the Runner, its order of events and priorities of hooks, the loop over epochs and batches,
+``train_step`` of its BaseModel and the OptimWrapper that steps. Replaced, with the reason:
 
-- ``register_default_hooks``: our hooks (:mod:`ltbench.engine.hooks`) take the place of all six. mmengine's read every
-  loss from the device at every step, write checkpoints that a crash can cut, and keep state of schedules where ours is
-  a pure function of the epoch.
-- :class:`StageLoop`: begins after any epoch, as a state says that was saved by our hook.
+- ``register_default_hooks``: our hooks (:mod:`ltbench.engine.hooks`) replace all six. mmengine's read every loss from
+  the device at every step, write checkpoints that a crash can truncate, and keep state of schedules where ours is a
+  pure function of the epoch.
+- :class:`StageLoop`: starts after any epoch, as recorded in a state that our hook saved.
 - ``wrap_model``: with several devices the gradient is that of the whole batch, whatever the sizes of its parts.
-- ``build_visualizer``, ``build_logger``, ``dump_config``, ``_log_env``: nothing is drawn or written beside the artifact
-  and the stage's log; mmengine's own import matplotlib and ask for compilers, seconds at every start.
+- ``build_visualizer``, ``build_logger``, ``dump_config``, ``_log_env``: nothing is drawn or written except the artifact
+  and the stage's log; mmengine's own import matplotlib and look for compilers, seconds at every start.
 
-mmengine's AmpOptimWrapper wants a GPU; what is computed in 16 bits is a matter of the network's parts here
-(:mod:`ltbench.models.precision`), the same on every device, and what scales the loss is an OptimWrapper of ours.
+mmengine's AmpOptimWrapper needs a GPU. Here the network's parts decide what is computed in 16 bits
+(:mod:`ltbench.models.precision`), the same on every device, and our own OptimWrapper scales the loss.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ from ltbench.seeding import derive_seed
 
 
 class StageLoop(EpochBasedTrainLoop):
-    """Epochs of a stage; :meth:`go_on_from` begins after any of them."""
+    """Epochs of a stage; :meth:`resume_from` starts after any of them."""
 
-    def go_on_from(self, epoch: int, iteration: int) -> None:
-        """Go on as if so many epochs and iterations were done."""
+    def resume_from(self, epoch: int, iteration: int) -> None:
+        """Continue as if this many epochs and iterations were done."""
         self._epoch, self._iter = epoch, iteration
 
 
-class NothingDrawn:
-    """What mmengine's Runner asks of a visualizer."""
+class NoVisualizer:
+    """The part of a visualizer that mmengine's Runner needs; draws nothing."""
 
     dataset_meta: Any = None
 
@@ -55,30 +55,30 @@ class NothingDrawn:
 
 
 class StageRunner(Runner):
-    """mmengine's Runner with what the module's docstring says in place of its own parts."""
+    """mmengine's Runner with the parts replaced that the module's docstring names."""
 
     train_loop: StageLoop
 
     def register_default_hooks(self, hooks: Any = None) -> None:
-        """None: all hooks are given."""
+        """Registers none: all hooks are passed explicitly."""
 
     def wrap_model(self, model_wrapper_cfg: Any, model: nn.Module) -> nn.Module:
-        """One of several processes computes its part; one alone needs no wrapper."""
+        """Each of several processes computes its part; a single one needs no wrapper."""
         return DataParallel(cast(LongTailClassifier, model)) if self.distributed else model
 
     def build_visualizer(self, visualizer: Any = None) -> Any:
         """Nothing is drawn while training."""
-        return NothingDrawn()
+        return NoVisualizer()
 
     def build_logger(self, log_level: int | str = 'INFO', log_file: str | None = None, **_: Any) -> MMLogger:
-        """One without a file of its own, which nobody would close: what it says goes to the stage's log."""
+        """A logger without a file, which nobody would close: its messages go to the stage's log."""
         return MMLogger.get_instance(self._experiment_name, log_level=log_level)
 
     def dump_config(self) -> None:
         """Nothing to write."""
 
     def _log_env(self, env_cfg: Mapping[str, Any]) -> None:
-        """Records have it."""
+        """Nothing to log: records have it."""
 
 
 def fit(
@@ -93,14 +93,14 @@ def fit(
 
     Args:
         context: The stage.
-        model: What is trained; its ``train_step`` gives the loss of a batch and how many are ``correct``.
+        model: What is trained; its ``train_step`` gives the loss of a batch and the number of ``correct`` predictions.
         loader: Batches of an epoch; has ``sampler`` and ``dataset``.
         optimizer: Over the parameters of ``model``.
         epochs: The last one (exclusive).
         hooks: In order of priority.
 
     Returns:
-        The runner, which knows how many iterations were done.
+        The runner, which holds the number of iterations done.
     """
     scaled = context.precision == SCALED
     runner = StageRunner(

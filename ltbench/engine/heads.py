@@ -1,4 +1,4 @@
-"""The ``features`` and ``head`` stages: extract the views a head will see once, then train heads on them in seconds."""
+"""The ``features`` and ``head`` stages: extract features of all views once, then train heads on them in seconds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ltbench.data.batches import BatchPreprocessor, ResidentDataset, ResidentLoa
 from ltbench.data.samplers import EpochSampler
 from ltbench.engine.environment import Meter, size_of
 from ltbench.engine.fit import fit
-from ltbench.engine.hooks import Checkpoints, Constrained, Curve, EpochStart, StillBackbone
+from ltbench.engine.hooks import Checkpoints, Constrained, Curve, EpochStart, FrozenBackboneStatistics
 from ltbench.engine.job import StageContext
 from ltbench.engine.networks import (
     FEATURES,
@@ -46,21 +46,21 @@ def extract_features(context: StageContext) -> Artifact:
     """Pass the views that the head's sampler and augmentation draw through the frozen backbone.
 
     With ``bn='train'`` each batch is normalised by its own statistics and the running ones keep moving, exactly as if
-    the backbone ran beside the head: its features depend on the batches alone, never on the head.
+    the backbone ran together with the head: its features depend only on the batches, never on the head.
     """
     config, data, meter = context.config, context.data, Meter()
     model = load_trained(context, context.parent)
-    seed = derive_seed(config['seed'], 0, 'head')  # not the views of the first stage's first epochs once more
+    seed = derive_seed(config['seed'], 0, 'head')  # other views than in the first epochs of the first stage
     preprocess = BatchPreprocessor(data, config['augmentation'], seed).to(context.device)
     views, labels = _views(context, model, preprocess, seed) if config['epochs'] else (None, None)
-    splits, seen_as = evaluated_splits(data), context.train_config['recipe']['augmentation']
+    splits, test_augmentation = evaluated_splits(data), context.train_config['recipe']['augmentation']
     if not config['epochs']:
-        splits['train'] = data.train  # for steps that fit something to the training images as they are
+        splits['train'] = data.train  # for steps that fit something to unaugmented training images
     contents: dict[str, Any] = {'head': model.head.state_dict(), 'views': views, 'labels': labels}
     for name, split in splits.items():
-        features = predict(model.backbone, preprocess, split, seen_as, context.loader_workers)
+        features = predict(model.backbone, preprocess, split, test_augmentation, context.loader_workers)
         contents[name] = features, torch.from_numpy(split.labels)
-    example = preprocess.normalize(example_of(data, seen_as).to(context.device))
+    example = preprocess.normalize(example_of(data, test_augmentation).to(context.device))
 
     def write(folder: Path) -> None:
         save_tensors(folder / FEATURES, contents)
@@ -101,7 +101,7 @@ def _views(
 def _views_once(
     context: StageContext, model: LongTailClassifier, preprocess: BatchPreprocessor, sampler: EpochSampler, split: Split
 ) -> tuple[Tensor, Tensor]:
-    """The same, passing views that are drawn again through the backbone once.
+    """The same, but each distinct view passes through the backbone only once.
 
     With BN in evaluation mode an image's features do not depend on the batch it is in. A balanced sampler shows an
     image of a rare class hundreds of times, and it has 162 views at most: about 3 of 10 passes are saved on CIFAR.
@@ -119,7 +119,7 @@ def _views_once(
     drawn = torch.cat([torch.cat(order)[None], torch.cat(draws, dim=1)])
     distinct, places = torch.unique(drawn, dim=1, return_inverse=True)
     dataset, parts = ResidentDataset(split), distinct.split(batch_size, dim=1)
-    if len(parts) > 1:  # a batch of few images is computed by other kernels, with other last bits
+    if len(parts) > 1:  # for a small batch other kernels are used, with other last bits
         parts = (*parts[:-1], distinct[:, -batch_size:])
     views: list[Tensor] = []
     model.eval()
@@ -136,7 +136,7 @@ def _views_once(
 
 
 def train_head(context: StageContext) -> Artifact:
-    """Train a head on extracted features, batch by batch in the order in which they were drawn."""
+    """Train a head on extracted features, batch by batch, in the order in which they were drawn."""
     if 'along' in context.config:
         return _train_with_backbone(context)
     config, data = context.config, context.data
@@ -147,7 +147,7 @@ def train_head(context: StageContext) -> Artifact:
     head = build_head(config['head'], backbone_shape, data.num_classes, context.precision, base=base).to(context.device)
     model = HeadOnFeatures(head)
     model.loss = build_loss(config['loss'], config['class_weights'], data.class_counts)
-    model.to(context.device)  # and what passes batches on to it
+    model.to(context.device)  # including the preprocessor, which moves batches to the device
     epochs, batch_size = views_config['epochs'], views_config['batch_size']
     views = features['views'].view(epochs, -1, *features['views'].shape[1:])
     loader = ViewLoader(views, features['labels'].view(epochs, -1), batch_size)
@@ -159,7 +159,7 @@ def train_head(context: StageContext) -> Artifact:
         for name in evaluated_splits(data):
             outputs[name] = joint(head(features[name][0])).float().cpu()
         size = size_of(head, features['test'][0][:1])
-        cost = checkpoints.meter.read()  # of the head; what is measured now is no part of it
+        cost = checkpoints.meter.read()  # of the head; the measurements below do not count
         network = seen_by_head(context, context.stage).eval()
         network.head = head
         seen = Seen(network, [features['test'][0].cpu()], torch.from_numpy(data.test.labels), data.class_counts)
@@ -192,7 +192,7 @@ def _train_with_backbone(context: StageContext) -> Artifact:
     for part in config['along']:
         chosen = [parameter for name, parameter in model.backbone.named_parameters() if part in name]
         if not chosen:
-            raise UsageError(f'no parameter of the backbone has {part!r} in its name, so nothing is trained along')
+            raise UsageError(f'no parameter of the backbone has {part!r} in its name, so along={part!r} trains nothing')
         for parameter in chosen:
             parameter.requires_grad_(True)
     sampler = build(SAMPLERS, config['sampler'], labels=data.train.labels, seed=seed, epochs=config['epochs'])
@@ -202,17 +202,17 @@ def _train_with_backbone(context: StageContext) -> Artifact:
     else:
         loader = train_loader(data.train, sampler, config['batch_size'], config['augmentation'], context.loader_workers)
     optimizer = build_optimizer(model, config['optimizer'], fused=can_fuse(context.precision))
-    still: list[Hook] = [StillBackbone()] if config['bn'] == 'eval' else []
-    curve, checkpoints = _fit_head(context, model, loader, optimizer, config['epochs'], still)
-    seen_as, splits = context.train_config['recipe']['augmentation'], evaluated_splits(data)
+    frozen: list[Hook] = [FrozenBackboneStatistics()] if config['bn'] == 'eval' else []
+    curve, checkpoints = _fit_head(context, model, loader, optimizer, config['epochs'], frozen)
+    test_augmentation, splits = context.train_config['recipe']['augmentation'], evaluated_splits(data)
     outputs, analysis = {}, {}
     for name, split in splits.items():
         with watched(model) as features:
-            outputs[name] = predict(model, preprocess, split, seen_as, context.loader_workers)
+            outputs[name] = predict(model, preprocess, split, test_augmentation, context.loader_workers)
         if name == 'test':
             seen = Seen(model, features, torch.from_numpy(split.labels), data.class_counts)
             analysis = measured(ALWAYS, seen)
-    size = size_of(model, preprocess.normalize(example_of(data, seen_as).to(context.device)))
+    size = size_of(model, preprocess.normalize(example_of(data, test_augmentation).to(context.device)))
 
     def write(folder: Path) -> None:
         save_tensors(folder / STATE, {'model': model.network_state()})
@@ -236,7 +236,7 @@ def _fit_head(
     epochs: int,
     more: Sequence[Hook] = (),
 ) -> tuple[Curve, Checkpoints]:
-    """Train what a head stage declares; ``more`` hooks come last."""
+    """Train as the head stage declares; ``more`` hooks come last."""
     config, curve = context.config, Curve(context)
     checkpoints = Checkpoints(context, curve)
     seed = derive_seed(config['seed'], 0, 'head')
@@ -255,18 +255,18 @@ class ViewLoader:
     Args:
         views: Features ``[E, N, F]`` of E epochs.
         labels: ``[E, N]``.
-        batch_size: Views a batch; the last one is shorter.
+        batch_size: Views per batch; the last one is shorter.
     """
 
     metainfo: Mapping[str, Any] = {}
 
     def __init__(self, views: Tensor, labels: Tensor, batch_size: int) -> None:
         self.views, self.labels, self.batch_size = views, labels, batch_size
-        self.dataset = self.sampler = self  # what mmengine and the hooks ask of a loader
+        self.dataset = self.sampler = self  # attributes that mmengine and the hooks need
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Take the views of an epoch (0-based)."""
+        """Choose the views of an epoch (0-based)."""
         self.epoch = epoch
 
     def __len__(self) -> int:

@@ -19,7 +19,7 @@ from mmengine.hooks import Hook
 from ltbench.engine.distributed import bare
 from ltbench.engine.environment import Meter
 from ltbench.engine.fit import StageRunner
-from ltbench.engine.job import LeftError, StageContext
+from ltbench.engine.job import StageContext, StoppedError
 from ltbench.engine.optim import ScaledSteps, build_optimizer, can_fuse, learning_rate, set_learning_rate
 from ltbench.engine.outputs import NonFiniteError, evaluated_splits, predict
 from ltbench.engine.probing import followed
@@ -32,8 +32,8 @@ from ltbench.sealed import DamagedFileError, explained, read_blob, remove, write
 from ltbench.seeding import derive_seed
 
 LOGGER = logging.getLogger('ltbench')
-SCORES = ('top1', 'many', 'medium', 'few')  # on the way
-SAVING_SHARE = 50  # training takes at least so many times longer than saving its state
+SCORES = ('top1', 'many', 'medium', 'few')  # computed during training
+SAVING_SHARE = 50  # training takes at least this many times longer than saving its state
 
 
 class EpochStart(Hook):
@@ -67,7 +67,7 @@ class EpochStart(Hook):
 
 
 def _seed_generators(seed: int) -> None:
-    """As mmengine's ``set_random_seed``, which asks for every kind of device, a millisecond an epoch."""
+    """Like mmengine's ``set_random_seed``, which checks every kind of device: a millisecond per epoch."""
     random.seed(seed)
     np.random.seed(seed)
     torch.default_generator.manual_seed(seed)
@@ -78,7 +78,7 @@ def _seed_generators(seed: int) -> None:
 class Curve(Hook):
     """Mean training loss and accuracy of every epoch, summed on the device and read once an epoch.
 
-    Beside them what the network's modules want to be followed.
+    Also the values that modules of the network report by ``followed()``, see :func:`~ltbench.engine.probing.followed`.
 
     Raises:
         NonFiniteError: After an epoch whose loss is NaN or infinite.
@@ -99,13 +99,13 @@ class Curve(Hook):
         """Add a batch."""
         outputs = given(outputs)
         batch = outputs.get('images', len(data_batch['labels']))
-        # detached, else the graphs of all steps live on in the sum: two gigabytes an epoch
+        # detached, otherwise the sum keeps the graphs of all steps: two gigabytes per epoch
         self.loss.add_(outputs['loss'].detach(), alpha=batch)
         self.correct.add_(outputs['correct'])
         self.images += batch
 
     def after_train_epoch(self, runner: StageRunner) -> None:
-        """Read the sums and tell how far we are."""
+        """Read the sums and report progress."""
         sums = torch.stack([self.loss, self.correct, self.loss.new_tensor(self.images)])
         all_reduce(sums)
         loss, correct, images = sums.tolist()
@@ -113,10 +113,10 @@ class Curve(Hook):
             raise NonFiniteError(f'the loss became {loss} in epoch {runner.epoch}')
         lr = runner.optim_wrapper.optimizer.param_groups[0]['lr']
         values = {'loss': loss / images, 'accuracy': 100 * correct / images, 'lr': lr}
-        beside = followed(bare(runner.model))
-        if taken := beside.keys() & {'epoch', *values}:
-            raise UsageError(f'a module calls a value that it wants to be followed {min(taken)}; call it otherwise')
-        values |= {name: value for name, value in beside.items() if math.isfinite(value)}
+        extra = followed(bare(runner.model))
+        if taken := extra.keys() & {'epoch', *values}:
+            raise UsageError(f'followed() of a module uses the reserved name {min(taken)}; rename that value')
+        values |= {name: value for name, value in extra.items() if math.isfinite(value)}
         self.epochs.append({'epoch': runner.epoch, **{key: float(f'{value:.6g}') for key, value in values.items()}})
         self.context.progress(runner.epoch + 1, runner.max_epochs, **values)
         shown = '  '.join(f'{name} {value:.4g}' for name, value in values.items())
@@ -124,14 +124,14 @@ class Curve(Hook):
 
 
 class Scores(Hook):
-    """Score the network on the way, for curves: selects nothing, changes no bit of training, is no part of its seconds.
+    """Score the network during training, for curves: selects nothing, changes no bit of training, is not timed.
 
-    A network whose logits are not all finite on the way (statistics of BN that are still wild) has no score there.
+    An epoch whose logits are not all finite (BN statistics that have not settled yet) has no score.
 
     Args:
         context: The stage.
         curve: Gets ``test_top1``, ``test_many``, ... (and ``validation_...`` where there is such a part), in percent.
-        checkpoints: Have the meter.
+        checkpoints: Has the meter to pause.
     """
 
     priority = 'LOW'  # after the curve, before the checkpoint that holds it
@@ -140,9 +140,9 @@ class Scores(Hook):
         self.context, self.curve, self.checkpoints = context, curve, checkpoints
 
     def after_train_epoch(self, runner: StageRunner) -> None:
-        """Score if it is time."""
+        """Score every ``eval_every`` epochs."""
         due = (runner.epoch + 1) % given(self.context.runtime.eval_every) == 0
-        if self.context.share.rank > 0 or not due or self.context.told_to_leave.is_set():
+        if self.context.share.rank > 0 or not due or self.context.stop_requested.is_set():
             return
         model, data = bare(runner.model), self.context.data
         augmentation = self.context.config['recipe']['augmentation']
@@ -157,14 +157,14 @@ class Scores(Hook):
 
 
 class Constrained(Hook):
-    """Hold weights within a constraint, from before the first step on and after each; or return to it after epochs.
+    """Keep weights within a constraint: before the first step and after each step, or only after each epoch.
 
     Args:
         constraint: Called without arguments.
         every: ``'step'`` or ``'epoch'``.
 
     Raises:
-        UsageError: For another word.
+        UsageError: For another ``every``.
     """
 
     def __init__(self, constraint: Callable[[], None], every: str = 'step') -> None:
@@ -173,25 +173,25 @@ class Constrained(Hook):
         self.constraint, self.every = constraint, every
 
     def before_train(self, runner: StageRunner) -> None:
-        """Begin within it."""
+        """Apply it before the first step."""
         if self.every == 'step':
             self.constraint()
 
     def after_train_iter(
         self, runner: StageRunner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Return to it after a step."""
+        """Apply it after a step."""
         if self.every == 'step':
             self.constraint()
 
     def after_train_epoch(self, runner: StageRunner) -> None:
-        """Return to it after an epoch."""
+        """Apply it after an epoch."""
         if self.every == 'epoch':
             self.constraint()
 
 
-class StillBackbone(Hook):
-    """BN layers of the backbone normalise by their running statistics, which stay, while other parts are trained."""
+class FrozenBackboneStatistics(Hook):
+    """BN layers of the backbone use their running statistics, which stay fixed, while other parts are trained."""
 
     def before_train_iter(self, runner: StageRunner, batch_idx: int, data_batch: Any = None) -> None:
         """mmengine puts the whole model into training mode at each epoch."""
@@ -199,10 +199,10 @@ class StillBackbone(Hook):
 
 
 class Averaged(Hook):
-    """Keep a running average of the network beside its training.
+    """Keep a running average of the network during its training.
 
     Args:
-        average: What goes into it, and when.
+        average: Decides what is averaged, and when.
     """
 
     def __init__(self, average: Average) -> None:
@@ -220,13 +220,13 @@ class Averaged(Hook):
 
 
 class Checkpoints(Hook):
-    """Take up training where it was left; save the state at epoch boundaries, keeping the last two files.
+    """Resume training where it stopped; save the state at epoch boundaries, keeping the last two files.
 
-    Saved files hold tensors and plain values only and load with ``weights_only=True``. One that is damaged, or of
-    another stage, is set aside and named, and the one before it is taken.
+    Saved files hold tensors and plain values only and load with ``weights_only=True``. A file that is damaged, or from
+    another stage, is renamed and reported, and the one before it is used.
 
-    What a loss has learned is kept beside the network. It goes on where the loss does; where a cut brings another loss,
-    that one begins fresh, with fresh optimizer state, and the network's optimizer state goes on.
+    The state of a loss is saved with the network. It continues as long as the loss does; where a cut brings another
+    loss, that one starts fresh, with fresh optimizer state, and the network's optimizer state continues.
     """
 
     priority = 'VERY_LOW'
@@ -244,11 +244,11 @@ class Checkpoints(Hook):
             try:
                 saved = read_blob(path, 'checkpoint', self.context.stage.fingerprint)
             except (DamagedFileError, FileNotFoundError) as error:
-                LOGGER.warning('%s; set aside, and the one before it is taken', error)
+                LOGGER.warning('%s; renamed, and the one before it is used', error)
                 path.replace(path.with_suffix('.damaged'))
                 continue
             state = torch.load(io.BytesIO(saved), map_location=self.context.device, weights_only=True)
-            if state['epoch'] < self.context.stage.begin:  # saved before there was that much to start from
+            if state['epoch'] < self.context.stage.begin:  # older than the state that this stage starts from
                 continue
             self.meter = Meter(state['spent'])
             break
@@ -259,7 +259,7 @@ class Checkpoints(Hook):
         model, loss = bare(runner.model), self._other_loss_before(state['epoch'])
         model.load_network(state['model'])
         if loss is None:
-            # states saved before losses were kept apart lack the entry; a loss with anything to load then fails here
+            # older states lack the entry; a loss with anything to load then fails here
             model.loss.load_state_dict(state.get('loss', {}))
             runner.optim_wrapper.load_state_dict(state['optimizer'])
         else:
@@ -270,7 +270,7 @@ class Checkpoints(Hook):
             model.objective.load_state_dict(state['objective'])
         if self.average is not None:
             self.average.load_state_dict(state['average'])
-        runner.train_loop.go_on_from(state['epoch'], state['iteration'])
+        runner.train_loop.resume_from(state['epoch'], state['iteration'])
         self.curve.epochs = state['curve']
         self.context.first_epoch = state['epoch']
         LOGGER.info('continuing from epoch %d', state['epoch'])
@@ -279,10 +279,10 @@ class Checkpoints(Hook):
         """Save if the last time was long enough ago: saving takes at most a fiftieth of the time.
 
         Raises:
-            LeftError: If the worker is to leave; the state is saved then in any case.
+            StoppedError: If the worker was asked to stop; the state is then saved in any case.
         """
-        done, start, leave = runner.epoch + 1, time.monotonic(), self.context.told_to_leave.is_set()
-        if self.context.share.rank == 0 and done < runner.max_epochs and (leave or start >= self.next_save):
+        done, start, stop = runner.epoch + 1, time.monotonic(), self.context.stop_requested.is_set()
+        if self.context.share.rank == 0 and done < runner.max_epochs and (stop or start >= self.next_save):
             state = {**self.state(runner, done, runner.iter), 'spent': self.meter.read()}
             buffer = io.BytesIO()
             torch.save(state, buffer)
@@ -293,18 +293,18 @@ class Checkpoints(Hook):
                 remove(path)
             took = time.monotonic() - start
             self.next_save = start + took + max(self.context.runtime.checkpoint_seconds, SAVING_SHARE * took)
-            if leave:
-                raise LeftError(f'told to leave: saved after epoch {done}')
+            if stop:
+                raise StoppedError(f'asked to stop: saved after epoch {done}')
 
     def state(self, runner: StageRunner, epoch: int, iteration: int) -> dict[str, Any]:
-        """Everything that training goes on from: epochs done, network, loss, optimizer, curve so far; and what the plan
-        has of an objective and an average."""
+        """Everything that training continues from: epochs done, network, loss, optimizer, curve so far; objective and
+        average if the plan has them."""
         model = bare(runner.model)
-        beside = {} if model.objective is None else {'objective': model.objective.state_dict()}
+        optional = {} if model.objective is None else {'objective': model.objective.state_dict()}
         if self.average is not None:
-            beside['average'] = self.average.state_dict()
+            optional['average'] = self.average.state_dict()
         return {
-            **beside,
+            **optional,
             'epoch': epoch,
             'iteration': iteration,
             'model': model.network_state(),
@@ -314,7 +314,7 @@ class Checkpoints(Hook):
         }
 
     def _other_loss_before(self, epoch: int) -> Mapping[str, Any] | None:
-        """The config of the loss that a state was saved with after ``epoch`` epochs, where this stage has another."""
+        """The config of the loss that a state after ``epoch`` epochs was saved with, if this stage has another one."""
         history = self.context.config.get('history')
         if history is None:  # a head has one loss
             return None
@@ -326,8 +326,8 @@ class Checkpoints(Hook):
     ) -> None:
         """Give the network's parameters the optimizer state that they had under another loss.
 
-        A file numbers the parameters, those of the loss among them. So it is read by an optimizer that has the loss it
-        was saved with, and each parameter of the network then keeps its own.
+        A file numbers the parameters, including those of the loss. So an optimizer with the loss that it was saved with
+        reads the file, and each parameter of the network then gets its own state.
         """
         new, counts = model.loss, self.context.data.class_counts
         model.loss = build_loss(loss, None, counts).to(self.context.device)

@@ -1,4 +1,4 @@
-"""What a worker is asked to do, and what it needs at hand while doing it."""
+"""The job of a worker, and the context that it needs to run the stage."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from ltbench.store import Artifact, Store
 
 LOG = 'log.txt'
 PROGRESS_SECONDS = 0.5
-"""Between two reports: each waits for the disk, and short epochs would wait longer than they last."""
+"""Between two reports: each waits for the disk, which could take longer than a short epoch."""
 
 
-class LeftError(Exception):
-    """The worker was told to leave and has saved what it had."""
+class StoppedError(Exception):
+    """The worker was asked to stop and has saved its state."""
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """How a stage is carried out; nothing here changes what it computes, so nothing here is fingerprinted.
+    """How a stage is run; nothing here changes what it computes, so nothing here is fingerprinted.
 
     The number of threads changes the last bits of sums, so it is set and recorded, never left to the machine's load.
     """
@@ -38,10 +38,10 @@ class Runtime:
     threads: int = 1
     device: str = 'auto'  # a CUDA GPU if there is one
     plugins: tuple[str, ...] = ()
-    loader_workers: int | None = None  # processes that decode large images; None is one a thread
-    checkpoint_seconds: float = 1.0  # at least so far apart
-    eval_every: int | None = None  # epochs between scores on the way, for curves; None: the last epoch alone is scored
-    slots: tuple[int, ...] = (0,)  # of the executor, one a process; slot i computes on GPU i, modulo their number
+    loader_workers: int | None = None  # processes that decode large images; None: one per thread
+    checkpoint_seconds: float = 1.0  # shortest time between two checkpoints
+    eval_every: int | None = None  # epochs between scores for curves; None: only the last epoch is scored
+    slots: tuple[int, ...] = (0,)  # of the executor, one per process; slot i uses GPU i, modulo their number
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Job:
     runtime: Runtime = field(default_factory=Runtime)
 
     def on(self, **places: Any) -> Job:
-        """The same stage, with other values of the runtime: the slots that it got, say."""
+        """The same stage with other values of the runtime, such as the slots that it got."""
         return replace(self, runtime=replace(self.runtime, **places))
 
     def to_json(self) -> dict[str, Any]:
@@ -68,20 +68,20 @@ class Job:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Job:
         """Read what :meth:`to_json` wrote."""
-        told = data['runtime']
-        runtime = Runtime(**{**told, 'plugins': tuple(told['plugins']), 'slots': tuple(told['slots'])})
+        options = data['runtime']
+        runtime = Runtime(**{**options, 'plugins': tuple(options['plugins']), 'slots': tuple(options['slots'])})
         return cls(Stage.from_json(data['stage']), data['store'], runtime)
 
 
 class StageContext:
-    """The stage in hand: its data, device, folder, parent artifact, and a way to tell how far it is.
+    """The stage being run: its data, device, folder, parent artifact, and a way to report progress.
 
     Args:
         stage: The stage.
         store: Where its parents are and its artifact goes.
-        runtime: How it is carried out.
+        runtime: How it is run.
         share: Which of several processes this is.
-        told_to_leave: Set when the worker is to save and leave; training does so after the epoch in the making.
+        stop_requested: Set when the worker should save and stop; training does so after the current epoch.
     """
 
     def __init__(
@@ -90,10 +90,10 @@ class StageContext:
         store: Store,
         runtime: Runtime,
         share: Share = ALONE,
-        told_to_leave: threading.Event | None = None,
+        stop_requested: threading.Event | None = None,
     ) -> None:
         self.stage, self.store, self.runtime, self.share = stage, store, runtime, share
-        self.told_to_leave = told_to_leave or threading.Event()
+        self.stop_requested = stop_requested or threading.Event()
         self.config = stage.config
         self.train_config = train_stage_of(stage).config
         device = ('cuda' if torch.cuda.is_available() else 'cpu') if runtime.device == 'auto' else runtime.device
@@ -106,7 +106,7 @@ class StageContext:
         self.warnings: list[str] = []
         self.first_epoch = 0  # of this session
         self._started = time.time()
-        self._told = 0.0
+        self._last_report = 0.0
 
     @property
     def precision(self) -> str:
@@ -120,7 +120,7 @@ class StageContext:
 
     @property
     def data(self) -> LongTailData:
-        """The data set; its contents are compared with those the plan was made from.
+        """The data set; its contents are compared with those that the plan was made for.
 
         Raises:
             StoreError: If they differ.
@@ -140,18 +140,18 @@ class StageContext:
         return self.artifact_of(self.stage.parents[0])
 
     def artifact_of(self, stage: Stage) -> Artifact:
-        """The artifact of a stage further up."""
+        """The artifact of an earlier stage."""
         artifact = self.store.find(stage.fingerprint)
         if artifact is None:
             raise StoreError(f'the {stage.kind} stage {stage.fingerprint[:12]} is not in {self.store.root}')
         return artifact
 
     def progress(self, done: int, total: int, **values: float) -> None:
-        """Tell how many epochs are done, with what was measured in the last; not more often than anyone looks."""
+        """Report how many epochs are done and what was measured in the last one; at most twice a second."""
         now = time.time()
-        if self.share.rank > 0 or (done < total and now - self._told < PROGRESS_SECONDS):
+        if self.share.rank > 0 or (done < total and now - self._last_report < PROGRESS_SECONDS):
             return
-        self._told = now
+        self._last_report = now
         times = {'first': self.first_epoch, 'started': self._started, 'updated': now}
         self.store.write(self.stage.fingerprint, 'progress', {'done': done, 'total': total, **times, **values})
 
@@ -168,8 +168,8 @@ class StageContext:
             cost: Seconds; the peak memory is added.
             write: Fills a folder with the files.
             model: ``parameters``, ``flops``, ``curve``, ``analysis`` and ``images_per_second``, where this stage
-                changes them; the rest is taken over from the stage it needs.
-            meta: What else this kind of stage has to tell.
+                changes them; the rest is copied from the stage it needs.
+            meta: Further entries of this kind of stage.
         """
 
         def write_all(folder: Path) -> None:
@@ -192,7 +192,7 @@ class StageContext:
                 'config': self.config,
                 'cost': cost,
                 'model': {**inherited, **(model or {})},
-                'lineage': list(lineage.values()),  # this stage and those it was made from, first to last
+                'lineage': list(lineage.values()),  # this stage and the stages before it, first to last
                 'environment': describe(self.device, torch.get_num_threads()),
                 **meta,
             },

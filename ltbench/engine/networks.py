@@ -1,4 +1,4 @@
-"""The network of a plan: as it begins, and as a stage has left it."""
+"""The network of a plan: with its initial weights, and as a stage has trained it."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ STATE = 'state.pt'
 HEAD = 'head.pt'
 FEATURES = 'features.pt'
 STATISTICS = 'statistics.pt'
-"""Of BN, as the views of a head have moved them."""
+"""BN statistics after the views of a head have passed through the backbone."""
 
 
 def build_model(
     context: StageContext, config: Mapping[str, Any] | None = None, begins: bool = False
 ) -> LongTailClassifier:
-    """The network of a plan with its initial weights, which depend on the run seed and what the backbone begins with.
+    """The network of a plan with its initial weights: from the run seed, and pre-trained ones of the backbone.
 
     Args:
         context: The stage.
-        config: Of another ``train`` stage than its own.
-        begins: Whether training begins here; else the weights that a backbone begins with are not needed, nor read.
+        config: Of another ``train`` stage; None is that of the stage itself.
+        begins: Whether training begins here; otherwise pre-trained weights of the backbone are not needed and not read.
     """
     config, data = config or context.train_config, context.data
     if not begins:
@@ -45,7 +45,7 @@ def build_model(
 
 
 def load_trained(context: StageContext, artifact: Artifact) -> LongTailClassifier:
-    """The network with the weights that a ``train`` stage left."""
+    """The network with the weights that a ``train`` stage has saved."""
     return _loaded(context, artifact, None)
 
 
@@ -74,10 +74,10 @@ def seen_by_head(context: StageContext, stage: Stage) -> LongTailClassifier:
 
 
 def network_of(context: StageContext, stage: Stage) -> LongTailClassifier:
-    """The network that another plan ends with, a head that was trained afterwards in its place.
+    """The final network of another plan, including a head that was trained afterwards.
 
     Args:
-        context: The stage that asks.
+        context: The stage that needs it.
         stage: A ``train`` or ``head`` stage whose artifact is in the store.
     """
     model = seen_by_head(context, stage)
@@ -90,7 +90,7 @@ def network_of(context: StageContext, stage: Stage) -> LongTailClassifier:
             train_stage_of(stage).config['recipe']['precision'],
             base=model.head,
         )
-        whole = 'along' in stage.config  # parts of the backbone were trained, too
+        whole = 'along' in stage.config  # parts of the backbone were also trained
         state = torch.load(artifact.path(STATE if whole else HEAD), map_location='cpu', weights_only=True)
         if whole:
             model.load_network(state['model'])

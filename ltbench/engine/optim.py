@@ -27,7 +27,7 @@ def build_optimizer(model: nn.Module, config: Mapping[str, Any], fused: bool = F
         config: ``type`` (a class of ``torch.optim``), its arguments, and optionally ``paramwise``: rules like
             ``{'norm': {'weight_decay': 5e-3}, 'scalar': {'weight_decay': 0.0, 'lr_mult': 0.1}}``. ``'norm'`` means the
             affine parameters of all BN layers; any other key is a part of parameter names, those of the loss beginning
-            with ``loss.``. The last rule that fits wins. Parameters with equal settings share one group, so the fused
+            with ``loss.``. The last matching rule wins. Parameters with equal settings share one group, so the fused
             update stays fast; those of the loss have their own, because a loss may begin later than the network, and
             the fused update of a group takes the first step of all its parameters or of none.
         fused: Update all parameters in one go, where the optimizer can; the same bits, but not for the meta device.
@@ -79,20 +79,20 @@ def build_optimizer(model: nn.Module, config: Mapping[str, Any], fused: bool = F
 
 
 def can_fuse(precision: str) -> bool:
-    """Whether parameters may be updated in one go. Not where steps are skipped: torch 2.14's fused SGD begins with
-    whatever is in memory as its momentum, if it is the first step that is skipped."""
+    """Whether the fused update may be used. Not where steps can be skipped: if the first step is skipped, the fused SGD
+    of torch 2.14 starts with uninitialised memory as its momentum."""
     return precision != SCALED
 
 
 class ScaledSteps(OptimWrapper):
-    """Steps by the gradients of a loss that is scaled up, so that float16 can hold small ones.
+    """Steps by the gradients of a scaled loss, so that float16 can represent small ones.
 
-    As mmengine's AmpOptimWrapper, on any device. A step whose gradients are not all finite is skipped and the scale
-    halved; after 2,000 steps that were taken it is doubled. The scale is saved with the optimizer.
+    Like mmengine's AmpOptimWrapper, but on any device. A step whose gradients are not all finite is skipped and the
+    scale halved; after 2,000 steps without a skip it is doubled. The scale is saved with the optimizer.
 
     Args:
-        optimizer: Not a fused one, see :func:`can_fuse`.
-        device_type: Where it computes.
+        optimizer: Not fused, see :func:`can_fuse`.
+        device_type: Of the device that it computes on.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, device_type: str) -> None:
@@ -104,7 +104,7 @@ class ScaledSteps(OptimWrapper):
         super().backward(self.scaler.scale(loss), **options)
 
     def step(self, **options: Any) -> None:
-        """Take the step, or skip it; gradients are scaled back before."""
+        """Scale the gradients back, then take the step or skip it."""
         self.scaler.step(self.optimizer, **options)
         self.scaler.update()
 
@@ -113,12 +113,12 @@ class ScaledSteps(OptimWrapper):
         return {**super().state_dict(), 'scaler': self.scaler.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` gave."""
+        """Continue from the result of :meth:`state_dict`."""
         self.load_scaler(state_dict)
         super().load_state_dict({name: value for name, value in state_dict.items() if name != 'scaler'})
 
     def load_scaler(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on with its scale alone."""
+        """Load only the state of the scale."""
         self.scaler.load_state_dict(state_dict['scaler'])
 
 

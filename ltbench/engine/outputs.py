@@ -1,4 +1,4 @@
-"""What a trained model puts out on a split: computed in large batches, stored as logits and labels."""
+"""The outputs of a trained model on a split: computed in large batches, stored as logits and labels."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def save_outputs(path: Path, logits: Tensor, split: Split | FileSplit, num_class
     Args:
         path: The file.
         logits: ``[N, C]``, of the images in the split's order.
-        split: Has the labels; no method has a say in them.
+        split: Has the labels, which no method can change.
         num_classes: C.
 
     Raises:
@@ -57,14 +57,14 @@ def save_outputs(path: Path, logits: Tensor, split: Split | FileSplit, num_class
 
 
 def check_logits(logits: Any, images: int, num_classes: int) -> None:
-    """See that a network or step gave one finite number for each image and class, before anything is made of them.
+    """Check that a network or step returned one finite number for each image and class.
 
     Raises:
         UsageError: If the logits are not real numbers of that shape.
         NonFiniteError: If one is NaN or infinite.
     """
     if not isinstance(logits, Tensor):
-        raise UsageError(f'the logits are a {type(logits).__name__}; a tensor [{images}, {num_classes}] is needed')
+        raise UsageError(f'the logits are a {type(logits).__name__}; expected a tensor [{images}, {num_classes}]')
     shape = list(logits.shape)
     if shape != [images, num_classes]:
         raise UsageError(f'the logits have the shape {shape}, for {images} images and {num_classes} classes')
@@ -75,7 +75,7 @@ def check_logits(logits: Any, images: int, num_classes: int) -> None:
 
 
 def save_tensors(path: Path, contents: Any) -> None:
-    """``torch.save`` that fails with the operating system's error, where torch would tell of its own file positions."""
+    """``torch.save`` that raises the operating system's error; torch alone would report file positions instead."""
     try:
         with path.open('wb') as file:
             torch.save(contents, file)

@@ -1,4 +1,4 @@
-"""The ``posthoc`` stage: other logits from a trained model's outputs; its values chosen on validation images."""
+"""The ``posthoc`` stage: new logits from a trained model's outputs, with values chosen on validation images."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ltbench.store import Artifact
 
 
 def apply_posthoc(context: StageContext) -> Artifact:
-    """Choose the step's values if it asks for that, then apply it to the test images."""
+    """Choose the step's values if it needs that, then apply it to the test images."""
     meter, stage = Meter(), context.stage
     needs = given(stage.needs)
     chosen, tried = _choose(context) if stage.tuned_on is not None else ({}, [])
@@ -39,7 +39,7 @@ def apply_posthoc(context: StageContext) -> Artifact:
     for name, split in splits.items():
         outputs = replace(outputs_of(context, needs, name), labels=None)
         if context.config.get('views'):
-            outputs = replace(outputs, **_seen_anew(context, needs, split))
+            outputs = replace(outputs, **_outputs_on_views(context, needs, split))
         logits[name] = step.logits(outputs)
         if name == 'test' and step.measured:
             analysis = context.artifact_of(needs).meta['model'].get('analysis', {})
@@ -71,8 +71,8 @@ def _choose(context: StageContext) -> tuple[dict[str, Any], list[dict[str, Any]]
     return {name: best[name] for name in names}, tried
 
 
-def _seen_anew(context: StageContext, stage: Stage, split: Split | FileSplit) -> dict[str, Any]:
-    """``experts`` and ``views`` of a split's :class:`Outputs`; nothing here reads a label."""
+def _outputs_on_views(context: StageContext, stage: Stage, split: Split | FileSplit) -> dict[str, Any]:
+    """``experts`` and ``views`` of a split's :class:`Outputs`; reads no label."""
     config, declared, workers = context.train_config, context.config['views'], context.loader_workers
     augmentation, size = config['recipe']['augmentation'], config['recipe']['batch_size']
     network = network_of(context, stage).eval()
@@ -90,7 +90,7 @@ def _seen_anew(context: StageContext, stage: Stage, split: Split | FileSplit) ->
             seen = preprocess(batch, training=True)
             with torch.no_grad():
                 logits = [network.logits(view).cpu() for view in (seen['images'], *seen.get('others', ()))]
-            yield torch.stack(logits)  # outside of the context, in which whoever asks would stay
+            yield torch.stack(logits)  # outside the context, which would otherwise stay active in the caller
 
     return {'experts': experts, 'views': views}
 
@@ -100,7 +100,7 @@ def _build_step(context: StageContext, config: Mapping[str, Any], class_counts: 
 
 
 def outputs_of(context: StageContext, stage: Stage, split: str) -> Outputs:
-    """What the model of a stage puts out on a split; with features and head if the stage extracted them."""
+    """The outputs of a stage's model on a split; with features and head if the stage extracted them."""
     artifact = context.artifact_of(stage)
     if stage.kind != 'features':
         return load_outputs(artifact.path(f'{split}.npz'))

@@ -1,4 +1,4 @@
-"""Probes at work: the test images pass through a trained network, and what is seen inside is measured."""
+"""Runs probes: the test images pass through a trained network, and probes measure what happens inside."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from ltbench.registry import PROBES, lookup
 from ltbench.store import Artifact
 
 MAY_PASS = (torch.OutOfMemoryError, MemoryError, ConnectionError, TimeoutError)
-"""Errors that say nothing about the code that raised them: it is tried again."""
+"""Errors that are not caused by the code that raised them: it is tried again."""
 
 
 @contextmanager
 def watched(model: LongTailClassifier) -> Iterator[list[Tensor]]:
-    """A list that fills with what goes into the head meanwhile, ``[B, F]`` a batch."""
+    """A list that collects the inputs of the head within this context, ``[B, F]`` per batch."""
     batches: list[Tensor] = []
     hook = model.head.register_forward_pre_hook(lambda _, given: batches.append(given[0].detach().cpu().flatten(1)))
     try:
@@ -39,11 +39,11 @@ def watched(model: LongTailClassifier) -> Iterator[list[Tensor]]:
 
 
 def measured(names: Iterable[str], seen: Seen, raised: tuple[type[Exception], ...] = ()) -> dict[str, Any]:
-    """What probes measure, as a record's ``analysis`` holds it. One that raises is left out, with a warning.
+    """The results of probes, as in a record's ``analysis``. A probe that raises is left out, with a warning.
 
     Args:
         names: Of registered probes.
-        seen: What they look at.
+        seen: What they measure.
         raised: Errors that are not caught.
     """
     found: dict[str, Any] = {}
@@ -57,13 +57,13 @@ def measured(names: Iterable[str], seen: Seen, raised: tuple[type[Exception], ..
         except raised:
             raise
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a probe is foreign code: it fails alone
-            said = f'the probe {name} measured nothing: {type(error).__name__}: {error}'
-            warnings.warn(said, MethodWarning, stacklevel=2)
+            message = f'the probe {name} measured nothing: {type(error).__name__}: {error}'
+            warnings.warn(message, MethodWarning, stacklevel=2)
     return found
 
 
 def probe(context: StageContext) -> Artifact:
-    """The ``probe`` stage: measure a network that was trained before; what the probe does, no other stage sees."""
+    """The ``probe`` stage: measure a network that was trained before. The probe cannot affect any other stage."""
     meter, data = Meter(), context.data
     model = network_of(context, given(context.stage.needs))
     with watched(model) as batches:
@@ -71,20 +71,20 @@ def probe(context: StageContext) -> Artifact:
         predict(model, model.data_preprocessor, data.test, augmentation, context.loader_workers)
     seen = Seen(model, batches, torch.from_numpy(data.test.labels), data.class_counts)
     analysis = measured([context.config['probe']['type']], seen, MAY_PASS)
-    # no second of training
+    # it adds no training time
     cost = {'wall_seconds': 0.0, 'cpu_seconds': 0.0, 'evaluation_seconds': meter.read()['wall_seconds']}
     return context.publish(cost, lambda folder: None, measured=analysis)
 
 
 COPIES = 'objective.'
-"""Where modules lie that an objective keeps of the network, as a momentum encoder does."""
+"""Name prefix of an objective's copies of network modules, such as a momentum encoder."""
 
 
 def followed(model: nn.Module) -> dict[str, float]:
-    """Mean of every value that modules want to be followed over training, by its name.
+    """Mean of every value that modules report for the training curves, by its name.
 
-    A module says which with ``followed() -> dict[str, list[Tensor]]``: scalars of its own, or ones that it shares with
-    other modules, which then count once.
+    A module declares them with ``followed() -> dict[str, list[Tensor]]``: scalars of its own, or scalars that it shares
+    with other modules, which count once.
     """
     found: dict[str, dict[int, Tensor]] = {}
     modules: list[tuple[str, Any]] = list(model.named_modules())

@@ -34,14 +34,14 @@ from ltbench.store import Artifact
 
 
 def train(context: StageContext, hooks: Sequence[Hook] = ()) -> Artifact | None:
-    """Train from the parent's state (or from scratch) to the stage's last epoch, evaluate if that is the recipe's.
+    """Train from the parent's state (or from scratch) to the stage's last epoch; evaluate if it is the recipe's last.
 
     Args:
         context: The stage.
-        hooks: Further ones, to look on.
+        hooks: Further hooks, which only observe.
 
     Returns:
-        The artifact; None in all but the first of several processes, which have done their part when training ends.
+        The artifact; None in all but the first of several processes: the others only train.
     """
     stage, config, data = context.stage, context.config, context.data
     recipe = config['recipe']
@@ -53,13 +53,13 @@ def train(context: StageContext, hooks: Sequence[Hook] = ()) -> Artifact | None:
     curve = Curve(context)
     start = context.parent.path(STATE) if stage.starts_from else None
     checkpoints = Checkpoints(context, curve, start, average)
-    beside: list[Hook] = [Averaged(average)] if average else []
+    extra: list[Hook] = [Averaged(average)] if average else []
     if context.runtime.eval_every:
-        beside.append(Scores(context, curve, checkpoints))
+        extra.append(Scores(context, curve, checkpoints))
     optimizer = build_optimizer(model, recipe['optimizer'], fused=can_fuse(context.precision))
     start_epoch = EpochStart(config['seed'], recipe['schedule'], recipe['optimizer']['lr'], recipe['epochs'])
     loader = _loader(context, sampler, model)
-    runner = fit(context, model, loader, optimizer, stage.end, [start_epoch, curve, *beside, checkpoints, *hooks])
+    runner = fit(context, model, loader, optimizer, stage.end, [start_epoch, curve, *extra, checkpoints, *hooks])
     if context.share.rank > 0:
         return None
 
@@ -71,7 +71,7 @@ def train(context: StageContext, hooks: Sequence[Hook] = ()) -> Artifact | None:
     splits = evaluated_splits(data)
     state = checkpoints.state(runner, stage.end, runner.iter)
     if stage.is_complete:
-        for name in ('optimizer', 'objective', 'average'):  # nothing is trained on from here
+        for name in ('optimizer', 'objective', 'average'):  # training does not continue from here
             state.pop(name, None)
         if average is not None:
             model.load_network(average.values)
@@ -90,7 +90,7 @@ def train(context: StageContext, hooks: Sequence[Hook] = ()) -> Artifact | None:
         cost['evaluation_seconds'] = evaluation.read()['wall_seconds']
         example = preprocess.normalize(example_of(data, recipe['augmentation']).to(context.device))
         size = size_of(model, example)
-        for part in (model.loss, model.objective):  # left behind
+        for part in (model.loss, model.objective):  # not part of the network
             size['parameters'] -= sum(parameter.numel() for parameter in part.parameters()) if part else 0
 
     def write(folder: Path) -> None:
@@ -126,10 +126,11 @@ def _loader(
 
 
 def equip(model: LongTailClassifier, context: StageContext) -> None:
-    """Give the network what is in force in this stage: its loss, class weights and mixing, objective and teacher.
+    """Set what the network trains with in this stage: loss, class weights and mixing, objective and teacher.
 
     Raises:
-        UsageError: If the loss cannot do what is asked of it, or the objective needs more views than there are.
+        UsageError: If the loss cannot take weights or mixed labels, or the objective needs more views than the plan
+            has.
     """
     config, counts = context.config, context.data.class_counts
     in_force, seed, epochs = config['history'][-1], config['seed'], config['recipe']['epochs']
@@ -155,20 +156,20 @@ def equip(model: LongTailClassifier, context: StageContext) -> None:
 
 @torch.no_grad()
 def _renew_statistics(model: LongTailClassifier, loader: DataLoader[dict[str, Any]], epoch: int) -> None:
-    """Compute the statistics of BN anew: the plain mean over the batches of one epoch of training images."""
+    """Recompute the BN statistics: the plain mean over the batches of one epoch of training images."""
     layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.reset_running_stats()
-        layer.momentum = None  # torch's word for a plain mean
+        layer.momentum = None  # in torch this means a plain mean
     model.train()
     cast(EpochSampler, loader.sampler).set_epoch(epoch)
     model.data_preprocessor.set_epoch(epoch)
     for batch in loader:
-        given_to = model.data_preprocessor(batch, training=True)
-        if 'partners' in given_to:  # a second stream of images, which has a branch of its own in some networks
-            model.forward(**given_to, mode='loss')
+        inputs = model.data_preprocessor(batch, training=True)
+        if 'partners' in inputs:  # a second stream of images, which has a separate branch in some networks
+            model.forward(**inputs, mode='loss')
         else:
-            model(given_to['images'])
+            model(inputs['images'])
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum

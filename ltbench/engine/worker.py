@@ -1,4 +1,4 @@
-"""A worker: one process that carries out one stage. ``python -m ltbench.engine.worker JOB.json`` does the same.
+"""A worker: one process that runs one stage. ``python -m ltbench.engine.worker JOB.json`` does the same.
 
 With ``-`` for the file, the job is a line on standard input, and the worker ends when that is closed.
 """
@@ -28,7 +28,7 @@ from ltbench.data.batches import Share
 from ltbench.engine.distributed import Peers, join, leave
 from ltbench.engine.environment import keep_freed_memory
 from ltbench.engine.heads import extract_features, train_head
-from ltbench.engine.job import LOG, Job, LeftError, StageContext
+from ltbench.engine.job import LOG, Job, StageContext, StoppedError
 from ltbench.engine.outputs import NonFiniteError
 from ltbench.engine.posthoc import apply_posthoc
 from ltbench.engine.probing import MAY_PASS, probe
@@ -39,7 +39,7 @@ from ltbench.store import Artifact, Store
 
 LOGGER = logging.getLogger('ltbench')
 PEER_SECONDS = 5.0
-"""For a failed process of several to be noticed by the first."""
+"""For the first process to notice that another one has failed."""
 
 CARRY_OUT: dict[str, Callable[[StageContext], Artifact | None]] = {
     'train': train,
@@ -50,19 +50,19 @@ CARRY_OUT: dict[str, Callable[[StageContext], Artifact | None]] = {
 }
 
 
-def carry_out(job: Job, told_to_leave: threading.Event | None = None) -> int:
-    """Carry out a stage unless it is finished or in other hands.
+def carry_out(job: Job, stop_requested: threading.Event | None = None) -> int:
+    """Run a stage unless it is finished or another process is running it.
 
     Args:
         job: The stage.
-        told_to_leave: Set when the worker is to save and leave.
+        stop_requested: Set when the worker should save and stop.
 
     Returns:
-        0 when the artifact is in the store, 75 when another process is making it or this one was told to leave, 1 after
-        a failure; its reason is then in the stage's work folder.
+        0 when the artifact is in the store, 75 when another process is running the stage or this one was asked to stop,
+        1 after a failure; its reason is then in the stage's work folder.
     """
     store, fingerprint, peers = Store(job.store), job.stage.fingerprint, None
-    told_to_leave = told_to_leave or threading.Event()
+    stop_requested = stop_requested or threading.Event()
     claim = store.claim(fingerprint)
     if claim is None:
         return EXIT_CLAIMED
@@ -73,19 +73,19 @@ def carry_out(job: Job, told_to_leave: threading.Event | None = None) -> int:
             store.write(fingerprint, 'worker', worker)
             torch.set_num_threads(job.runtime.threads)
             if job.stage.devices > 1:
-                peers = Peers(peer, job.to_json(), job.stage.devices, lost=lambda how: _lost(job, how, told_to_leave))
-                _train_together(job, Share(0, job.stage.devices), peers.port, told_to_leave)
+                peers = Peers(peer, job.to_json(), job.stage.devices, lost=lambda how: _lost(job, how, stop_requested))
+                _train_together(job, Share(0, job.stage.devices), peers.port, stop_requested)
             else:
-                context = StageContext(job.stage, store, job.runtime, told_to_leave=told_to_leave)
+                context = StageContext(job.stage, store, job.runtime, stop_requested=stop_requested)
                 with noted(context.warnings):
                     CARRY_OUT[job.stage.kind](context)
-    except LeftError as left:
-        LOGGER.info(str(left))
+    except StoppedError as stopped:
+        LOGGER.info(str(stopped))
         return EXIT_CLAIMED
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a method is foreign code: it fails this stage alone
         traceback.print_exc()
-        if told_to_leave.is_set():
-            return EXIT_CLAIMED  # its own processes may have been ended before it
+        if stop_requested.is_set():
+            return EXIT_CLAIMED  # its child processes may have been ended before it
         if peers is not None:
             peers.settle(PEER_SECONDS)
         may_pass = isinstance(error, MAY_PASS)
@@ -97,8 +97,8 @@ def carry_out(job: Job, told_to_leave: threading.Event | None = None) -> int:
     return 0
 
 
-def _train_together(job: Job, share: Share, port: int, told_to_leave: threading.Event | None = None) -> None:
-    context = StageContext(job.stage, Store(job.store), job.runtime, share, told_to_leave)
+def _train_together(job: Job, share: Share, port: int, stop_requested: threading.Event | None = None) -> None:
+    context = StageContext(job.stage, Store(job.store), job.runtime, share, stop_requested)
     join(share, port, context.device)
     with noted(context.warnings):
         CARRY_OUT[job.stage.kind](context)
@@ -116,17 +116,17 @@ def peer(job: dict[str, Any], share: Share, port: int, alive: Connection) -> Non
     torch.set_num_threads(ready.runtime.threads)
     try:
         _train_together(ready, share, port)
-    except Exception as error:  # noqa: BLE001 - told as this stage's reason
+    except Exception as error:  # noqa: BLE001 - recorded as the reason of the failure
         traceback.print_exc()
-        time.sleep(1)  # if the first process has failed, it tells the reason, and this one ends with it
+        time.sleep(1)  # if the first process has failed, it records the reason, and this one ends with it
         Store(ready.store).write(ready.stage.fingerprint, 'failure', {'reason': _reason(error), 'time': time.time()})
         os._exit(EXIT_FAILED)
     os._exit(0)
 
 
-def _lost(job: Job, how: str, told_to_leave: threading.Event) -> None:
-    """A process of several is gone: the others would wait for it for ever."""
-    if told_to_leave.wait(1):  # all processes of a job are ended at once, and this one has its turn
+def _lost(job: Job, how: str, stop_requested: threading.Event) -> None:
+    """Another process of this stage has ended: the others would wait for it for ever."""
+    if stop_requested.wait(1):  # all processes of a cluster job are being ended, this one too
         os._exit(EXIT_CLAIMED)
     store, fingerprint = Store(job.store), job.stage.fingerprint
     if store.read(fingerprint, 'failure') is None:
@@ -136,7 +136,7 @@ def _lost(job: Job, how: str, told_to_leave: threading.Event) -> None:
 
 @contextmanager
 def noted(notes: list[str]) -> Iterator[None]:
-    """Collect every :class:`MethodWarning` in ``notes``; other warnings go where they always go."""
+    """Collect every :class:`MethodWarning` in ``notes``; other warnings are shown as usual."""
     show = warnings.showwarning
 
     def note(message: Any, category: type[Warning], *rest: Any) -> None:
@@ -150,23 +150,23 @@ def noted(notes: list[str]) -> Iterator[None]:
         yield
 
 
-def carry_out_json(job: dict[str, Any], told_to_leave: threading.Event | None = None) -> int:
+def carry_out_json(job: dict[str, Any], stop_requested: threading.Event | None = None) -> int:
     """:func:`carry_out` for a job as JSON, after loading the plug-ins it needs."""
     keep_freed_memory()
     torch.set_flush_denormal(True)  # of the whole process; tiny weights late in training can cost 50 times the time
     plugins.load(job['runtime']['plugins'])
     try:
         ready: Job | None = Job.from_json(job)
-    except TypeError:  # a field that this version does not know
+    except TypeError:  # a field that this version does not have
         ready = None
     if ready is None or ready.stage.fingerprint != job['fingerprint']:
         reason = (
             'the worker has another version of ltbench, a method or a plug-in than the driver: install the same, or, '
-            'if one was edited while the command or notebook ran, start that again'
+            'if one was edited while the command or notebook ran, restart that'
         )
         Store(job['store']).write(job['fingerprint'], 'failure', {'reason': reason, 'time': time.time()})
         return EXIT_FAILED
-    return carry_out(ready, told_to_leave)
+    return carry_out(ready, stop_requested)
 
 
 def process(job: dict[str, Any], alive: Connection) -> None:
@@ -183,21 +183,21 @@ def process(job: dict[str, Any], alive: Connection) -> None:
 
 
 def command(path: Path) -> None:
-    """Entry of the worker command: output goes to the stage's log; on SIGTERM it saves after its epoch and leaves.
+    """Entry of the worker command: output goes to the stage's log; on SIGTERM it saves after the epoch and stops.
 
     Args:
         path: A :class:`Job` as JSON.
     """
-    told_to_leave = threading.Event()
-    set_at(signal.SIGTERM, told_to_leave)
+    stop_requested = threading.Event()
+    set_at(signal.SIGTERM, stop_requested)
     job = json.loads(path.read_text(encoding='utf-8'))
     _send_output_to(Store(job['store']).work(job['fingerprint']) / LOG)
-    _end(carry_out_json(job, told_to_leave))
+    _end(carry_out_json(job, stop_requested))
 
 
 def set_at(number: signal.Signals, event: threading.Event) -> None:
-    """Set an event when a signal comes. Slurm sends one to all processes of a job, and the launcher sends it on: a
-    second one in the middle of ``set()`` would wait for ever for the lock that this thread holds, so it is ignored."""
+    """Set an event when a signal arrives. Slurm sends it to all processes of a job, and the launcher forwards it: a
+    second one during ``set()`` would wait for ever for the lock that this thread holds, so it is ignored."""
 
     def handle(*_: object) -> None:
         signal.signal(number, signal.SIG_IGN)
@@ -209,7 +209,7 @@ def set_at(number: signal.Signals, event: threading.Event) -> None:
 def _end(code: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # nothing of interest is left, and torch's threads take their time to be torn down
+    os._exit(code)  # nothing is left to do, and stopping torch's threads takes time
 
 
 def _end_with_driver(alive: Connection) -> None:
@@ -239,7 +239,7 @@ def _reason(error: Exception | SystemExit) -> str:
     if isinstance(error, SystemExit):
         return f'it calls sys.exit({"" if error.code is None else repr(error.code)})'
     if isinstance(error, LTBenchError | NonFiniteError):
-        # from a loader's worker the message comes with the worker's traceback; its last line is what was said
+        # a message from a loader's worker includes the worker's traceback; its last line is the message itself
         last = str(error).strip().splitlines()[-1]
         return last.removeprefix(f'{type(error).__module__}.{type(error).__name__}: ')
     return f'{type(error).__name__}: {error}'

@@ -14,14 +14,14 @@ GROUPS = ('many', 'medium', 'few')
 ECE_BINS = 15
 TOP = 5
 SHIFTS = (50, 25, 10, 5, 2)
-"""Largest over smallest class of the long-tailed test sets that a classifier may meet, see :func:`shifted_accuracy`."""
+"""Largest over smallest class of the long-tailed test sets of :func:`shifted_accuracy`."""
 ROWS_AT_ONCE = 4096
 ORDER = (
     'top1', 'macro', 'geometric_mean', 'balanced_error', 'nll', 'ece', 'worst_class', 'harmonic_mean', 'top5', 'auroc',
     *(f'{kind}{name}' for name in GROUPS for kind in ('', 'ece_')),
     'per_class', 'test_images', 'predicted', 'reliability', 'confusion', 'shifted',
 )  # fmt: skip
-"""Of the metrics in a record."""
+"""Order of the metrics in a record."""
 
 
 def group_members(class_counts: Sequence[int]) -> dict[str, np.ndarray]:
@@ -36,7 +36,7 @@ def evaluate(logits: ArrayLike, labels: ArrayLike, class_counts: Sequence[int]) 
     Args:
         logits: ``[N, C]``, as the softmax sees them.
         labels: ``[N]``.
-        class_counts: Training images a class, ``[C]``; decide the groups.
+        class_counts: Training images per class, ``[C]``; they decide the groups.
 
     Returns:
         Accuracies and errors in percent. ``top1`` is over images; ``macro`` the mean and ``geometric_mean`` the
@@ -44,12 +44,12 @@ def evaluate(logits: ArrayLike, labels: ArrayLike, class_counts: Sequence[int]) 
         ``balanced_error`` is ``100 - macro``; ``nll`` in nats; ``ece`` in percent with 15 equal bins, also for the
         images of each group (``ece_many``, ...). A group without classes, or a class without test images, is None.
         ``reliability`` holds, for all images and those of each group, the bins' ``images``, mean ``confidence`` and
-        ``accuracy``; ``confusion`` the percentage of each group's images that is taken for classes of each group, and
-        ``correct`` of those; ``predicted`` how many images were taken for each class. ``worst_class`` is the smallest
-        and ``harmonic_mean`` the harmonic mean of class accuracies; ``top5`` counts an image as right if its class is
-        among the five largest logits (None of fewer classes than six); ``auroc`` is the probability, in percent, that a
-        right prediction has a larger confidence than a wrong one (None where all are right, or all wrong);
-        ``shifted`` is that of :func:`shifted_accuracy`.
+        ``accuracy``; ``confusion`` the percentage of each group's images that are predicted as classes of each group,
+        and ``correct``, those predicted correctly; ``predicted`` the number of images predicted as each class.
+        ``worst_class`` is the smallest and ``harmonic_mean`` the harmonic mean of class accuracies; ``top5`` counts an
+        image as correct if its class is among the five largest logits (None for fewer than six classes); ``auroc`` is
+        the probability, in percent, that a correct prediction has a larger confidence than a wrong one (None if all are
+        correct, or all wrong); ``shifted`` is the result of :func:`shifted_accuracy`.
 
     Raises:
         ValueError: If the arguments do not fit together, or a logit is NaN or infinite.
@@ -68,24 +68,24 @@ def evaluate(logits: ArrayLike, labels: ArrayLike, class_counts: Sequence[int]) 
         'ece': expected_calibration_error(confidence, correct),
         'top5': _top(logits, labels) if len(class_counts) > TOP else None,
         'auroc': _auroc(confidence, correct),
-        **{f'ece_{name}': expected_calibration_error(confidence[mine], correct[mine]) for name, mine in inside.items()},
+        **{f'ece_{name}': expected_calibration_error(confidence[rows], correct[rows]) for name, rows in inside.items()},
     }
     reliability = {'all': reliability_bins(confidence, correct)}
-    reliability |= {name: reliability_bins(confidence[mine], correct[mine]) for name, mine in inside.items()}
-    told = {
+    reliability |= {name: reliability_bins(confidence[rows], correct[rows]) for name, rows in inside.items()}
+    values = {
         **metrics, **{key: _plain(value) for key, value in of_probabilities.items()}, 'reliability': reliability,
         'shifted': shifted_accuracy(logits, labels, class_counts),
     }  # fmt: skip
-    return {key: told[key] for key in ORDER}
+    return {key: values[key] for key in ORDER}
 
 
 def evaluate_predictions(predictions: ArrayLike, labels: ArrayLike, class_counts: Sequence[int]) -> dict[str, Any]:
-    """What :func:`evaluate` returns, of predicted classes alone: None for what needs probabilities.
+    """Like :func:`evaluate`, from predicted classes alone: None for metrics that need probabilities.
 
     Args:
         predictions: ``[N]`` classes.
         labels: ``[N]``.
-        class_counts: Training images a class, ``[C]``.
+        class_counts: Training images per class, ``[C]``.
 
     Raises:
         ValueError: If the arguments do not fit together.
@@ -104,7 +104,7 @@ def evaluate_predictions(predictions: ArrayLike, labels: ArrayLike, class_counts
 def _of_predictions(
     predictions: NDArray[np.int64], labels: NDArray[np.int64], class_counts: Sequence[int]
 ) -> dict[str, Any]:
-    """What takes no probabilities."""
+    """Metrics that need no probabilities."""
     correct = predictions == labels
     images = np.bincount(labels, minlength=len(class_counts))
     hits = np.bincount(labels[correct], minlength=len(class_counts))
@@ -136,27 +136,27 @@ def _of_predictions(
 def shifted_accuracy(
     logits: NDArray[np.float64], labels: NDArray[np.int64], class_counts: Sequence[int]
 ) -> dict[str, dict[str, float]]:
-    """Accuracy on test sets whose classes are not equally frequent, and what knowing their frequencies is worth.
+    """Accuracy on test sets whose classes are not equally frequent, and what is gained by knowing their frequencies.
 
     Test-agnostic recognition: Hong et al. (LADE), CVPR 2021, https://arxiv.org/abs/2012.00321; Zhang et al. (SADE),
-    NeurIPS 2022, https://arxiv.org/abs/2107.09249. There test images are left out to make a class rarer; here each
-    class counts by its share, which is what that gives on average. ``forward50`` is long-tailed like the training
-    images, the largest class 50 times the smallest; ``uniform`` has all classes alike; in ``backward50`` the class with
-    the fewest training images is the largest.
+    NeurIPS 2022, https://arxiv.org/abs/2107.09249. These papers leave out test images to make a class rarer; here
+    each class is weighted by its share, which is the mean over such choices. ``forward50`` is long-tailed like the
+    training images, the largest class 50 times the smallest; ``uniform`` has all classes alike; in ``backward50`` the
+    class with the fewest training images is the largest.
 
     Args:
         logits: ``[N, C]``.
-        labels: ``[N]``; classes without an image count nowhere.
+        labels: ``[N]``; classes without an image are not counted.
         class_counts: ``[C]``; the order of the classes.
 
     Returns:
         For each test prior p three accuracies in percent: ``plain``; ``from_uniform``, of the logits plus log p, which
-        is right for a network whose softmax stands for equally frequent classes (balanced softmax, logit adjustment,
-        cRT); ``from_training``, of these minus the log of the training prior, right for one whose softmax stands for
-        the training images (ERM; LADE's post-compensation).
+        is correct for a network whose softmax assumes equally frequent classes (balanced softmax, logit adjustment,
+        cRT); ``from_training``, of these minus the log of the training prior, correct for one whose softmax has the
+        frequencies of the training images (ERM; LADE's post-compensation).
     """
     counts = np.asarray(class_counts, dtype=np.float64)
-    ordered = np.sort(-counts)  # classes of one size share the mean of their places
+    ordered = np.sort(-counts)  # classes of equal size share the mean of their places
     place = (np.searchsorted(ordered, -counts, 'left') + np.searchsorted(ordered, -counts, 'right') - 1) / 2
     tail = place / max(len(counts) - 1, 1)  # 0 of the class with most training images, 1 of that with fewest
     priors = {f'forward{ratio}': ratio**-tail for ratio in SHIFTS} | {'uniform': np.ones(len(counts))}
@@ -178,7 +178,7 @@ def shifted_accuracy(
 
 
 def _class_hits(logits: np.ndarray, labels: np.ndarray, added: np.ndarray | float) -> np.ndarray:
-    """Images of each class that are right with something added to each row of logits."""
+    """Correctly classified images of each class, with ``added`` added to each row of logits."""
     right = [
         (logits[first : first + ROWS_AT_ONCE] + added).argmax(axis=1) == labels[first : first + ROWS_AT_ONCE]
         for first in range(0, len(labels), ROWS_AT_ONCE)
@@ -187,7 +187,7 @@ def _class_hits(logits: np.ndarray, labels: np.ndarray, added: np.ndarray | floa
 
 
 def _top(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Percent of images with fewer than five classes before their own; of equal logits the first class comes first."""
+    """Percent of images with fewer than five classes before their own; for equal logits the first class comes first."""
     own = logits[np.arange(len(labels)), labels][:, None]
     earlier = np.arange(logits.shape[1]) < labels[:, None]
     before = ((logits > own) | ((logits == own) & earlier)).sum(axis=1)
@@ -276,7 +276,7 @@ def _plain(value: Any) -> float | None:
 
 
 def in_words(metrics: Mapping[str, Any], decimals: int = 1) -> str:
-    """Top-1 and the accuracies of groups that there are: ``top-1 70.2 many 77.5 medium 40.9``."""
+    """Top-1 and the accuracies of groups with classes: ``top-1 70.2 many 77.5 medium 40.9``."""
     shown = {'top-1': metrics['top1']} | {name: metrics[name] for name in GROUPS}
     # a half is rounded as in tables, where 40.849999999999994, the mean of 33.3 and 48.4, is 40.85
     return ' '.join(f'{name} {round(value, 9):.{decimals}f}' for name, value in shown.items() if value is not None)

@@ -1,4 +1,4 @@
-"""Whether two networks differ on the same test images by more than chance."""
+"""Tests whether two networks differ on the same test images by more than chance."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class PairedTest:
 
     Attributes:
         images: N.
-        only_first: Images that the first run alone gets right.
-        only_second: And the second alone.
-        p_value: McNemar's exact test, two-sided: are these two numbers from a fair coin?
+        only_first: Images that only the first run classifies correctly.
+        only_second: Images that only the second run classifies correctly.
+        p_value: Of McNemar's exact test, two-sided: could these two numbers come from a fair coin?
         difference: Top-1 of the second minus that of the first, in percentage points.
         low: Lower end of the 95 % bootstrap interval of it, over test images.
         high: Upper end.
@@ -38,11 +38,11 @@ def paired_test(first: np.ndarray, second: np.ndarray) -> PairedTest:
     """McNemar's exact test and a bootstrap interval of the difference in top-1, paired by test image.
 
     An image contributes -1, 0 or 1 to the difference, so a bootstrap sample of N images is a draw from a multinomial
-    distribution over these three, which is the same thing and takes no time. Percentile interval, fixed seed.
+    distribution over these three, which gives the same result in no time. Percentile interval, fixed seed.
 
     Args:
-        first: Whether the first run is right, ``[N]`` booleans.
-        second: And the second.
+        first: Whether the first run is correct, ``[N]`` booleans.
+        second: Whether the second run is correct, likewise.
     """
     images = len(first)
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())

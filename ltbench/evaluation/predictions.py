@@ -1,4 +1,4 @@
-"""What a run took each test image for, kept beside its record: runs are paired and mistakes seen without a store."""
+"""The predicted class of each test image, stored beside the record: to pair runs and see mistakes without a store."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from ltbench.sealed import contents_of, explained, write_atomically
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Of all test images, in their order.
+    """Predictions for all test images, in their order.
 
     Attributes:
         labels: int64 ``[N]``, the right classes.
         predicted: int64 ``[N]``, the predicted classes.
-        p_right: float32 ``[N]``, probability of the right class to float16's three digits; None where only classes are
-            known.
-        p_predicted: Of the predicted class, likewise.
+        p_right: float32 ``[N]``, probability of the right class, to the three digits of float16; None if only classes
+            are known.
+        p_predicted: Probability of the predicted class, likewise.
     """
 
     labels: NDArray[np.int64]
@@ -38,7 +38,7 @@ class Predictions:
 
     @classmethod
     def of_logits(cls, logits: ArrayLike, labels: ArrayLike) -> Predictions:
-        """Of logits ``[N, C]``, as the softmax sees them, and labels ``[N]``."""
+        """From logits ``[N, C]``, as the softmax sees them, and labels ``[N]``."""
         scores, truth = np.asarray(logits), np.asarray(labels).astype(np.int64)
         rows, predicted = np.arange(len(truth)), scores.argmax(axis=1)
         shifted = scores.astype(np.promote_types(scores.dtype, np.float32)) - scores.max(axis=1, keepdims=True)
@@ -48,7 +48,7 @@ class Predictions:
 
     @classmethod
     def of_classes(cls, predicted: ArrayLike, labels: ArrayLike) -> Predictions:
-        """Of predicted classes ``[N]`` alone."""
+        """From predicted classes ``[N]`` alone."""
         return cls(np.asarray(labels).astype(np.int64), np.asarray(predicted).astype(np.int64))
 
     def __len__(self) -> int:
@@ -56,7 +56,7 @@ class Predictions:
 
     @property
     def right(self) -> NDArray[np.bool_]:
-        """Whether each image is taken for what it is, ``[N]``."""
+        """Whether each image is classified correctly, ``[N]``."""
         return self.predicted == self.labels
 
 
@@ -73,30 +73,30 @@ def write_with_predictions(path: Path, record: Mapping[str, Any], predictions: P
 
 
 def predictions_of(path: Path, record: Mapping[str, Any] | None = None) -> Predictions | None:
-    """The predictions that were kept with a record; None if none were, as with older records.
+    """The predictions stored with a record; None if there are none, as for older records.
 
     Args:
-        path: Of the record.
-        record: What is in it, where it was read already.
+        path: The record's file.
+        record: Its contents, if they were read already.
 
     Raises:
-        StoreError: If the record is not valid, or its predictions are lost, cut, changed or those of another record;
-            the file is named.
+        StoreError: If the record is not valid, or its predictions are missing, truncated, changed or from another
+            record; the message names the file.
     """
     record = read_record(path) if record is None else record
     if 'predictions' not in record:
         return None
     file = predictions_path(path)
-    mend = '`ltbench eval --all` makes it again where the logits are stored'
+    mend = '`ltbench eval --all` rebuilds it if the logits are stored'
     try:
         packed = contents_of(file)
     except FileNotFoundError as error:
-        raise StoreError(f'{printable(file)} is lost, which {path.name} was written with; {mend}') from error
+        raise StoreError(f'{printable(file)} of {path.name} is missing; {mend}') from error
     except (OSError, ValueError) as error:
         raise StoreError(f'{printable(file)} cannot be read: {printable(str(error))}') from error
     if hashlib.sha256(packed).hexdigest() != record['predictions']:
         raise StoreError(
-            f'{printable(file)} is not what {path.name} was written with: it was cut or changed, or is of another '
+            f'{printable(file)} does not match {path.name}: it was truncated or changed, or belongs to another '
             f'record; {mend}'
         )
     try:
@@ -105,7 +105,7 @@ def predictions_of(path: Path, record: Mapping[str, Any] | None = None) -> Predi
             np.bincount(classes, minlength=len(record['class_counts'])) for classes in (found.labels, found.predicted)
         ]
         fits = [of.tolist() for of in counts] == [record['metrics'][name] for name in ('test_images', 'predicted')]
-    except (BadZipFile, KeyError, ValueError, IndexError, OSError) as error:  # sealed, but by other code
+    except (BadZipFile, KeyError, ValueError, IndexError, OSError) as error:  # sealed, but written by other code
         raise StoreError(f'{printable(file)} holds no predictions: {printable(str(error))}') from error
     if not fits:
         raise StoreError(f'{printable(file)} does not have the images that {path.name} counts')
@@ -113,7 +113,7 @@ def predictions_of(path: Path, record: Mapping[str, Any] | None = None) -> Predi
 
 
 def _packed(predictions: Predictions) -> bytes:
-    """A compressed npz. What a mistake needs beside its predicted class is kept of mistakes alone."""
+    """A compressed npz. Label and probability of the right class are stored for mistakes only."""
     wrong = ~predictions.right
     classes = np.min_scalar_type(int(max(predictions.labels.max(), predictions.predicted.max())))
     arrays: dict[str, Any] = {

@@ -1,8 +1,7 @@
-"""Answers to questions that were asked before, and the files that they came from.
+"""Cache of what commands printed; valid while the files it was computed from are unchanged.
 
-As long as these files are as they were, the same question has the same answer, and to give it takes neither torch nor
-a plan nor a report: what is shown of a finished grid, the stages of a selection, the list of methods. Whatever is not
-as it was, or not known, leads the long way, which finds what there is to do.
+A cached answer needs neither torch nor a plan nor a report: the output for a finished grid, the stages of a selection,
+the list of methods. If a file has changed or an answer is missing, the command computes everything as usual.
 """
 
 from __future__ import annotations
@@ -33,15 +32,15 @@ LIBRARIES = (
     'ltbench', 'matplotlib', 'mmengine', 'numpy', 'pandas', 'scikit-learn', 'scikit-posthocs', 'scipy', 'seaborn',
     'statsmodels', 'torch', 'torchvision',
 )  # fmt: skip
-"""What plans, tables and figures are made with."""
+"""What plans, tables and figures depend on."""
 LEFT_OUT = ('__pycache__', 'tracking')
-"""Folders that change while what counts does not: compiled code, and what trackers write beside the results."""
+"""Folders to ignore: compiled code, and what trackers write beside the results."""
 Stamp = list[int]
-"""Size, mtime, ctime and inode of a file: what changes when it is written to, or another takes its place."""
+"""Size, mtime, ctime and inode of a file: they change when it is modified or replaced."""
 
 
 class ShownTable(TypedDict):
-    """A table as it is shown, in words."""
+    """A table as it is printed: all cells are text."""
 
     title: str
     columns: list[str]
@@ -49,9 +48,10 @@ class ShownTable(TypedDict):
 
 
 class Answer(TypedDict):
-    """What was answered, and everything that it came from or rests on.
+    """An answer, and everything that it depends on.
 
-    ``folders`` are those whose every file counts, ``read`` has the stamps of these and of single files by path.
+    Every file in ``folders`` counts; ``read`` has the stamps of these and of single files, by path; ``said`` is the
+    answer itself.
     """
 
     libraries: dict[str, str]
@@ -61,9 +61,9 @@ class Answer(TypedDict):
 
 
 def question_of(verb: str, selection: Selection | None = None, figures: bool = False) -> str | None:
-    """64 hex digits for what was asked, where, and with which variables set; None where the answer is not kept.
+    """Cache key, 64 hex digits: the command, its folder and environment variables. None if the answer is not cached.
 
-    That is where files take part that are not known by name: plug-ins, configs of one's own.
+    Not cached are commands that use files of the user: plug-ins and the user's own configs.
     """
     selection = selection or Selection()
     names = (selection.suite or '', *selection.benchmarks, *selection.methods)
@@ -72,23 +72,35 @@ def question_of(verb: str, selection: Selection | None = None, figures: bool = F
     if foreign or os.environ.get('LTBENCH_CONFIGS') or has_plug_ins():
         return None
     variables = {name: value for name, value in os.environ.items() if name.startswith('LTBENCH_')}
-    return fingerprint([verb, repr(selection), figures, variables, str(Path.cwd())])
+    code = list(map(str, _code()))  # two checkouts may share a folder and a store
+    return fingerprint([verb, repr(selection), figures, variables, str(Path.cwd()), code])
 
 
 class Answers:
-    """The answers in a folder: a store, or the user's cache.
+    """The cached answers in a folder: a store, or the user's cache.
 
     Args:
-        root: Where they are kept, in ``answers``.
+        root: The folder; they are in its subfolder ``answers``.
         question: From :func:`question_of`.
     """
 
     def __init__(self, root: Path, question: str) -> None:
         self.root, self.question = root, question
         self.path = root / 'answers' / f'{question}.json'
+        self._code, self._watched = list(map(str, _code())), list[str]()
+        self._before = _look(self._code, ())
+
+    def watch(self, files: Iterable[Path]) -> None:
+        """Note how files are now that the command works with: if they change until :meth:`keep`, nothing is stored.
+
+        Code and configs are noted from the beginning.
+        """
+        new = [str(path.absolute()) for path in files]
+        self._watched += new
+        self._before |= _look((), new)
 
     def find(self) -> Answer | None:
-        """The answer, if nothing that it came from has changed. One that is damaged is none."""
+        """The answer, if no file that it depends on has changed; None if there is none, or it is damaged."""
         answer = self._read()
         if answer is None or answer['libraries'] != _libraries():
             return None
@@ -96,23 +108,25 @@ class Answers:
         return answer if _look(answer['folders'], files) == answer['read'] else None
 
     def is_outdated(self) -> bool:
-        """Whether there is one that no longer holds: what was made from the records is made again then."""
+        """Whether there is an answer that is no longer valid: what was made from the records must then be rebuilt."""
         return self.path.exists() and self.find() is None
 
-    def keep(self, said: Any, files: Iterable[Path] = (), folders: Iterable[Path] = ()) -> None:
-        """Keep an answer; where the folder cannot be written to, the long way is gone again.
+    def keep(self, content: Any, files: Iterable[Path] = (), folders: Iterable[Path] = ()) -> None:
+        """Store an answer. If the folder is not writable, nothing is stored.
 
         Args:
-            said: Plain data.
-            files: That it rests on.
-            folders: Whose every file it rests on, beside those of all code and configs.
+            content: The answer, plain data.
+            files: Files that it depends on.
+            folders: Folders in which every file counts, in addition to all code and configs.
         """
-        whole = [str(path.absolute()) for path in (*_code(), *folders)]
+        if _look(self._code, self._watched) != self._before:  # edited while the command worked with what was there
+            return
+        whole = [*self._code, *(str(path.absolute()) for path in folders)]
         single = [str(path.absolute()) for path in files]
         read = _look(whole, single)
-        if any(file not in read for file in single):  # another process removes what was just found
+        if any(file not in read for file in single):  # another process has just removed a file
             return
-        answer = Answer(libraries=_libraries(), folders=whole, read=read, said=said)
+        answer = Answer(libraries=_libraries(), folders=whole, read=read, said=content)
         with suppress(StoreError), explained(KIND, self.root):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             for old in self.path.parent.iterdir():
@@ -128,7 +142,7 @@ class Answers:
 
 
 def remembered(verb: str, selection: Selection | None = None) -> Answers | None:
-    """What this user's cache has on a question; None where answers to it are not kept, see :func:`question_of`."""
+    """The answers to a question in this user's cache; None if they are not cached, see :func:`question_of`."""
     question, root = question_of(verb, selection), cache_root()
     return Answers(root, question) if question and root else None
 
@@ -148,7 +162,7 @@ def show(shown: Iterable[str | ShownTable], console: Console) -> None:
 
 
 def _code() -> list[Path]:
-    """Folders of everything that plans and reports are made by, or read from."""
+    """Folders of all code and configs that plans and reports depend on."""
     methods = find_spec('methods')
     return [ROOT_OF_PACKAGE, *(Path(path) for path in (methods and methods.submodule_search_locations) or ()),
             configs_root()]  # fmt: skip
@@ -163,7 +177,7 @@ def _libraries() -> dict[str, str]:
 
 
 def _look(folders: Iterable[str], files: Iterable[str]) -> dict[str, Stamp]:
-    """Stamps of all files in the folders, at whatever depth, and of single files; nothing of one that is not there."""
+    """Stamps of all files in the folders, at any depth, and of single files; missing files are left out."""
     stamps: dict[str, Stamp] = {}
     waiting: list[str] = list(folders)
     while waiting:
@@ -182,6 +196,6 @@ def _look(folders: Iterable[str], files: Iterable[str]) -> dict[str, Stamp]:
 
 def _stamp(path: str) -> dict[str, Stamp]:
     with suppress(OSError):
-        found: Any = os.stat(path)  # noqa: PTH116 - a Path a file would take three times as long
+        found: Any = os.stat(path)  # noqa: PTH116 - a Path for each file would take three times as long
         return {path: [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]}
     return {}

@@ -1,4 +1,4 @@
-"""What a stage will take: counted, and judged by earlier ones like it or by what a machine computes in a second."""
+"""Cost of stages: operations, images and bytes are counted; seconds are estimated from earlier, similar stages."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ltbench.stage import Stage
 
 
 class Scale(NamedTuple):
-    """Of a benchmark with its plain network.
+    """Size of a benchmark and of its plain network.
 
     Attributes:
         train: Training images.
         test: Test images.
         classes: C.
-        features: Numbers that the network makes of an image.
+        features: Features that the network computes for an image.
         parameters: Of the network.
         flops: Of one image's forward pass; a multiply-add counts as two.
     """
@@ -34,12 +34,12 @@ class Scale(NamedTuple):
 
 
 BACKWARD = 2
-"""Forward passes that a backward pass takes as long as."""
+"""A backward pass takes as long as so many forward passes."""
 NUMBER_BYTES = 4
 
 
 def flops_of(stage: Stage, scale: Scale) -> float:
-    """Floating-point operations that a stage takes; of what works on features none are counted."""
+    """Floating-point operations that a stage takes; work on features counts as none."""
     images = images_of(stage, scale)
     return images * scale.flops * (1 if stage.kind == 'features' else 1 + BACKWARD)
 
@@ -54,7 +54,7 @@ def images_of(stage: Stage, scale: Scale) -> int:
 
 
 def bytes_of(stage: Stage, scale: Scale) -> int:
-    """What the store will hold of it, about: weights, features, or test logits."""
+    """Approximate size of its artifact in the store: weights, features, or test logits."""
     numbers = {
         'train': scale.parameters + scale.test * scale.classes,
         'features': images_of(stage, scale) * scale.features,
@@ -64,16 +64,16 @@ def bytes_of(stage: Stage, scale: Scale) -> int:
 
 
 class Costs:
-    """Wall seconds of earlier stages: of an epoch for ``train`` stages, of the whole for others.
+    """Wall seconds of earlier stages: per epoch for ``train`` stages, in total for others.
 
-    From all records of this user, and in a checkout from those that came with it.
+    Read from all records of this user, and in a checkout also from the records that came with it.
 
-    A stage is judged by stages of the same kind on the same benchmark, backbone and batch size; one that nothing is
-    known of has no estimate.
+    A stage is estimated from stages of the same kind on the same benchmark, backbone and batch size; without any such
+    stage there is no estimate.
 
     Attributes:
-        records: How many there are.
-        rates: Floating-point operations a second in each network's training, by machine and precision.
+        records: Number of records.
+        rates: Floating-point operations per second in each network's training, by machine and precision.
     """
 
     def __init__(self) -> None:
@@ -100,7 +100,7 @@ class Costs:
                         self.rates[_machine_of(record)].append(rate)
 
     def of(self, graph: Graph, key: str) -> float | None:
-        """Seconds that the stage ``key`` will take; None if there is nothing to judge by."""
+        """Estimated seconds of the stage ``key``; None without earlier stages like it."""
         stage = graph.stages[key]
         known = self.seconds.get((stage.kind, *_like(graph.runs_of(key)[0].benchmark.resolved)))
         if not known:
@@ -109,7 +109,7 @@ class Costs:
 
 
 def _seconds_at_work(record: Mapping[str, Any], stage: Mapping[str, Any]) -> float | None:
-    """Of a CPU those that it worked: others may have used it too."""
+    """Seconds of training; on a CPU its CPU time per thread, since other processes may have used it too."""
     if record['environment']['device'] != 'cpu':
         return stage['cost'].get('wall_seconds')
     seconds = stage['cost'].get('cpu_seconds')

@@ -1,4 +1,4 @@
-"""A plan for people: its stages, and what differs from plain training. Reads no data."""
+"""A plan as readable text: its stages, and what differs from plain training. Reads no data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WIDTH = 80  # columns of text
 
 @dataclass(frozen=True)
 class Step:
-    """A stage of a plan in words.
+    """A stage of a plan as text.
 
     Attributes:
         kind: ``'train'``, ``'features'``, ``'head'`` or ``'posthoc'``.
@@ -37,12 +37,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Difference:
-    """What a plan says otherwise than plain training.
+    """One difference between a plan and plain training.
 
     Attributes:
         where: A slot, an entry of the recipe or an argument of the backbone.
-        plain: What it is in plain training, in words.
-        here: And in this plan.
+        plain: Its value in plain training, as text.
+        here: Its value in this plan, as text.
     """
 
     where: str
@@ -52,7 +52,7 @@ class Difference:
 
 @dataclass(frozen=True, repr=False)
 class Explanation:
-    """A plan for people; ``print`` shows it at 80 columns.
+    """A plan as readable text; ``print`` shows it at 80 columns.
 
     Attributes:
         method: As typed, options included.
@@ -60,7 +60,7 @@ class Explanation:
         steps: The stages, parents before children.
         differences: To plain training (ERM) on the same benchmark.
         notes: What a user should know about it.
-        plan: The plan itself; its data have no fingerprint, so its stages are not those of a store.
+        plan: The plan itself. It was made without data, so its stages have other fingerprints than those in a store.
     """
 
     method: str
@@ -93,7 +93,7 @@ def lines_of(plan: Mapping[str, Any], width: int = WIDTH) -> Iterator[str]:
         shared = f' (shared with {PLAIN})' if step['shared'] and plan['method'] != PLAIN else ''
         yield from wrapped(f'{number}. {step["kind"]}: {step["what"]}{shared}', width, 2)
     yield ''
-    same = 'training is the same, what follows it is not' if plan['stages'][1:] else 'in nothing'
+    same = 'only in the stages after training' if plan['stages'][1:] else 'not at all'
     yield f'differs from {PLAIN}' + ('' if plan['differences'] else f': {same}')
     for difference in plan['differences']:
         yield from wrapped(f'{difference["where"]}: {difference["here"]}; {PLAIN}: {difference["plain"]}', width, 2)
@@ -118,27 +118,27 @@ def explain(method: Specs, benchmark: Benchmark) -> Explanation:
     except LTBenchError:
         raise
     except (Exception, SystemExit) as error:
-        raise UsageError(f'{method} has no plan on {benchmark.name}: {type(error).__name__}: {error}') from error
+        raise UsageError(f'{method} cannot be planned on {benchmark.name}: {type(error).__name__}: {error}') from error
     of_erm = set(graph.ancestors(erm.fingerprint))
-    mine = [graph.stages[key] for key in graph.ancestors(run.fingerprint)]
-    teachers = {stage.teacher.fingerprint for stage in mine if stage.teacher is not None}
+    stages = [graph.stages[key] for key in graph.ancestors(run.fingerprint)]
+    teachers = {stage.teacher.fingerprint for stage in stages if stage.teacher is not None}
     steps = tuple(
         Step(
             stage.kind,
             _what(stage) + ('; the teacher of what follows' if stage.fingerprint in teachers else ''),
             stage.fingerprint in of_erm,
         )
-        for stage in mine
+        for stage in stages
     )
     factor = benchmark.data.get('imbalance_factor')
-    told = [f'imbalance factor {factor:g}'] if factor is not None else []
-    where = f'{benchmark.name} ({", ".join([*told, benchmark.setting])})'
+    details = [f'imbalance factor {factor:g}'] if factor is not None else []
+    where = f'{benchmark.name} ({", ".join([*details, benchmark.setting])})'
     notes = dict.fromkeys([*plan.notes, *benchmark.notes])
     return Explanation(str(method), where, steps, tuple(_differences(plan, plain)), tuple(notes), plan)
 
 
 def wrapped(text: str, width: int, indent: int = 0, hang: int = 4) -> list[str]:
-    """Lines of at most ``width`` columns, the second and later ones set in by ``hang`` more; no word is broken."""
+    """Lines of at most ``width`` columns, the second and later ones indented by ``hang`` more; no word is broken."""
     margin = ' ' * indent
     return textwrap.wrap(
         text, width, initial_indent=margin, subsequent_indent=margin + hang * ' ',
@@ -172,7 +172,7 @@ def _training(stage: Stage) -> str:
     changed = [slot for slot in last if slot != 'until' and before and last[slot] != before[-1][slot]]
     words += [f'{slot} becomes {in_words(last[slot])}' for slot in changed]
     if held_out := stage.config['data'].get('holdout'):
-        words.append(f'without {100 * held_out:g} % of the training images, to choose values on these')
+        words.append(f'without {100 * held_out:g} % of the training images, held out to choose values')
     return '; '.join(words)
 
 
@@ -183,13 +183,13 @@ def _features(stage: Stage) -> str:
     return f'of {config["epochs"]} epochs, sampler {in_words(config["sampler"])}, BN in {config["bn"]} mode'
 
 
-_OF_HEADS = (
+_HEAD_ENTRIES = (
     'along', 'epochs', 'sampler', 'head', 'loss', 'class_weights', 'constraint', 'optimizer', 'schedule',
 )  # fmt: skip
 
 
 def _head(stage: Stage) -> str:
-    kept = {name: stage.config[name] for name in _OF_HEADS if stage.config.get(name) is not None}
+    kept = {name: stage.config[name] for name in _HEAD_ENTRIES if stage.config.get(name) is not None}
     return '; '.join(f'{name} {in_words(value)}' for name, value in kept.items())
 
 

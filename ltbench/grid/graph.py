@@ -1,4 +1,4 @@
-"""The plans of a suite laid over each other: each stage once, each beginning where another can leave off."""
+"""The plans of a suite merged into one graph: each stage once, starting from the end of another where possible."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ltbench.stage import Stage
 
 
 @dataclass(frozen=True)
-class PlannedBefore:
-    """Stands for a plan that was made before: its stages, and the data that they are for.
+class CachedPlan:
+    """A plan from the cache: only its stages, and the data that they are for.
 
     Attributes:
         data: Fingerprint of the images and labels.
-        planned: In order.
+        planned: Its stages in order.
         probes: Those of :attr:`Run.probes`.
-        notes: None: what there was to say was said then.
+        notes: Empty: they were shown when the plan was made.
     """
 
     data: str
@@ -31,7 +31,7 @@ class PlannedBefore:
     notes: tuple[str, ...] = ()
 
     def stages(self) -> list[Stage]:
-        """In order."""
+        """The stages in order."""
         return list(self.planned)
 
 
@@ -41,39 +41,39 @@ class Run:
 
     Attributes:
         method: Its parts as typed, options included.
-        plan: What it comes to.
-        measured_by: Names of the probes that look at its network afterwards.
+        plan: The plan made from these.
+        measured_by: Names of the probes that measure its network afterwards.
     """
 
     benchmark: Benchmark
     method: Specs
     seed: int
-    plan: Plan | PlannedBefore
+    plan: Plan | CachedPlan
     measured_by: tuple[str, ...] = ()
 
     @cached_property
     def stages(self) -> list[Stage]:
-        """In order; the last one holds the run's logits."""
+        """The stages in order; the last one holds the run's logits."""
         return self.plan.stages()
 
     @cached_property
     def probes(self) -> list[Stage]:
-        """Stages that nothing of the result rests on: each measures the network that the run ends with."""
+        """Stages that do not affect the result: each measures the final network of the run."""
         if not self.measured_by:
             return []
-        if isinstance(self.plan, PlannedBefore):
+        if isinstance(self.plan, CachedPlan):
             return list(self.plan.probes)
         network = next(stage for stage in reversed(self.stages) if stage.kind in ('train', 'head'))
         return [Stage('probe', {'probe': {'type': name}}, needs=network) for name in self.measured_by]
 
     @property
     def fingerprint(self) -> str:
-        """Of its last stage."""
+        """That of its last stage."""
         return self.stages[-1].fingerprint
 
     @cached_property
     def ends(self) -> list[str]:
-        """Fingerprints of all that its record is made from: the last stage, and its probes."""
+        """Fingerprints of the stages that its record is made from: the last one, and the probes."""
         return [self.fingerprint, *(stage.fingerprint for stage in self.probes)]
 
     @property
@@ -96,13 +96,13 @@ class Graph:
 
     Args:
         runs: The runs.
-        stored: Fingerprints of artifacts that are there: training goes on from one of an earlier epoch, whichever runs
-            it was made for.
+        stored: Fingerprints of existing artifacts: training continues from one of an earlier epoch, whichever run it
+            was made for.
 
     Attributes:
         runs: The runs.
         stages: Fingerprint -> stage, parents before children.
-        children: Fingerprint -> fingerprints of the stages that begin from its artifact.
+        children: Fingerprint -> fingerprints of the stages that need its artifact.
     """
 
     def __init__(self, runs: Iterable[Run], stored: Collection[str] = ()) -> None:
@@ -140,12 +140,12 @@ class Graph:
         return reached
 
     def ancestors(self, key: str) -> list[str]:
-        """The stage and all that its artifact rests on, parents before children."""
+        """The stage and all stages that it depends on, parents before children."""
         reached = self.lineage(key)
         return [key for key in self.stages if key in reached]
 
     def lineage(self, key: str) -> set[str]:
-        """The same in no order, which takes no look at all other stages."""
+        """The same as a set without order; faster, as it does not look at all other stages."""
         reached: set[str] = set()
         waiting = [key]
         while waiting:
@@ -156,14 +156,13 @@ class Graph:
         return reached
 
     def runs_of(self, key: str) -> list[Run]:
-        """Runs whose logits a stage holds or whose network it measures, or, for a stage on the way, whose results rest
-        on it."""
+        """Runs that depend on a stage: it, or a stage that needs it, holds their logits or measures their network."""
         ends = {key, *self.descendants(key)}
         return [run for run in self.runs if not ends.isdisjoint(run.ends)]
 
     @cached_property
     def urgency(self) -> dict[str, float]:
-        """Epochs on the longest way from a stage to a leaf: what should be started first."""
+        """Epochs on the longest path from a stage to a leaf; stages with more epochs are started first."""
         urgency: dict[str, float] = {}
         for key in reversed(list(self.stages)):
             urgency[key] = epochs_of(self.stages[key]) + max((urgency[c] for c in self.children[key]), default=0.0)
@@ -178,7 +177,7 @@ def _collect(stage: Stage, found: dict[str, Stage]) -> None:
 
 
 def epochs_of(stage: Stage) -> float:
-    """Epochs of training that a stage takes; what works on features counts a tenth."""
+    """Epochs of training that a stage takes; work on features counts as a tenth of one."""
     if stage.kind == 'train':
         return stage.end - stage.begin
     if stage.kind == 'features':
@@ -190,7 +189,7 @@ def epochs_of(stage: Stage) -> float:
 
 def _share_prefixes(found: dict[str, Stage]) -> None:
     """Let every ``train`` stage begin from the latest other stage that is a prefix of its history."""
-    ends: dict[int, set[int]] = defaultdict(set)  # by seed; where all end alike none is a prefix, and no key is needed
+    ends: dict[int, set[int]] = defaultdict(set)  # by seed; if all end alike, none is a prefix and no key is needed
     for stage in found.values():
         if stage.kind == 'train':
             ends[stage.config['seed']].add(stage.end)
@@ -209,8 +208,8 @@ def _share_prefixes(found: dict[str, Stage]) -> None:
 
 def _begin_from_stored(found: dict[str, Stage], stored: Collection[str]) -> None:
     """Let every ``train`` stage that is not stored begin from the latest stored state of its last segment, if that is
-    later than where it begins so far."""
-    others = set(stored) - found.keys()  # of a grid that is carried on there are none, and nothing is to be looked for
+    later than its present start."""
+    others = set(stored) - found.keys()  # none if a grid is resumed: then there is nothing to search for
     for key, stage in list(found.items()) if others else ():
         if stage.kind != 'train' or key in stored:
             continue
@@ -224,7 +223,7 @@ def _begin_from_stored(found: dict[str, Stage], stored: Collection[str]) -> None
 
 
 def _open_ended(stage: Stage) -> str:
-    """What is in force up to and during a stage's last segment, whenever that ends."""
+    """Hash of the settings up to and in a stage's last segment, without the epoch at which that ends."""
     config = dict(stage.config)
     *before, last = config.pop('history')
     return fingerprint([config, before, {**last, 'until': None}])

@@ -1,7 +1,7 @@
-"""The stages of a selection without its code: as they were planned when it was asked for before.
+"""Cached plans: `status` and `run --dry-run` show stages without importing torch.
 
-A plan takes the files of all methods, and these torch. What `status` and `run --dry-run` show of it are stages, which
-are plain data: they are remembered in the user's cache for as long as no code, config or file of data has changed.
+Planning imports the files of all methods, and these import torch. Stages are plain data: they are stored in the user's
+cache, and are valid while no code, config or data file has changed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ltbench.benchmark import Benchmark
 from ltbench.console import meanwhile
 from ltbench.grid.answer import remembered
 from ltbench.grid.cost import Scale
-from ltbench.grid.graph import Graph, PlannedBefore, Run
+from ltbench.grid.graph import CachedPlan, Graph, Run
 from ltbench.grid.selection import Selection, choose_suite
 from ltbench.spec import parse_specs
 from ltbench.stage import PARENTS, Stage
@@ -24,15 +24,15 @@ from ltbench.suite import Suite
 
 @dataclass(frozen=True)
 class Outline:
-    """What a selection comes to.
+    """The planned runs of a selection.
 
     Attributes:
-        suite: With the names that were chosen.
-        graph: All runs, laid over each other.
+        suite: The suite, with the names that were chosen.
+        graph: The stages of all runs, each once.
         broken: Methods without a plan, with their reasons.
         notes: What a user should know about benchmarks and data.
-        lacking: What is to be said of benchmarks without data, a line each.
-        scales: How much there is to compute on each of :attr:`benchmarks`; None where only its data would tell.
+        lacking: Notes on benchmarks without data, one line each.
+        scales: How much there is to compute on each of :attr:`benchmarks`; None if that is only known with its data.
     """
 
     suite: Suite
@@ -44,16 +44,16 @@ class Outline:
 
     @property
     def benchmarks(self) -> list[Benchmark]:
-        """Those of the runs, each once."""
+        """The benchmarks of the runs, each once."""
         return list({id(run.benchmark): run.benchmark for run in self.graph.runs}.values())
 
 
 def outline(selection: Selection, plugin_files: Iterable[str] = ()) -> Outline:
-    """The graph of a selection, remembered or planned.
+    """The graph of a selection, from the cache or planned now.
 
     Args:
         selection: What was asked for.
-        plugin_files: Files with methods; with these nothing is remembered.
+        plugin_files: Files with methods; with these nothing is cached.
 
     Raises:
         UsageError: For anything unknown or contradictory.
@@ -95,8 +95,8 @@ def _write(found: Outline) -> dict[str, Any]:
         key = stage.fingerprint
         if key not in stages:
             parents = {name: parent and take(parent) for name, parent in stage.named_parents().items()}
-            said = {'fingerprint': key, 'code': stage.code, 'kind': stage.kind, 'config': stage.config}
-            stages[key] = {**said, **parents}
+            entry = {'fingerprint': key, 'code': stage.code, 'kind': stage.kind, 'config': stage.config}
+            stages[key] = {**entry, **parents}
         return key
 
     return {
@@ -119,18 +119,18 @@ def _write(found: Outline) -> dict[str, Any]:
     }
 
 
-def _read(said: Mapping[str, Any], suite: Suite) -> Outline:
-    benchmarks = [Benchmark(**written) for written in said['benchmarks']]
+def _read(answer: Mapping[str, Any], suite: Suite) -> Outline:
+    benchmarks = [Benchmark(**written) for written in answer['benchmarks']]
     stages: dict[str, Stage] = {}
-    for written in said['stages']:
+    for written in answer['stages']:
         parents = {name: stages[written[name]] if written[name] else None for name in PARENTS}
         stage = Stage(written['kind'], written['config'], **parents)
         stages[written['fingerprint']] = stage.known_as(written['fingerprint'], written['code'])
     runs = []
-    for written in said['runs']:
+    for written in answer['runs']:
         planned, probes = (tuple(stages[key] for key in written[name]) for name in ('stages', 'probes'))
-        before = PlannedBefore(written['data'], planned, probes)
+        plan = CachedPlan(written['data'], planned, probes)
         benchmark, measured_by = benchmarks[written['benchmark']], tuple(written['measured_by'])
-        runs.append(Run(benchmark, parse_specs(written['method']), written['seed'], before, measured_by))
-    scales = [scale and Scale(*scale) for scale in said['scales']]
-    return Outline(suite, Graph(runs), {}, said['notes'], scales=scales)
+        runs.append(Run(benchmark, parse_specs(written['method']), written['seed'], plan, measured_by))
+    scales = [scale and Scale(*scale) for scale in answer['scales']]
+    return Outline(suite, Graph(runs), {}, answer['notes'], scales=scales)

@@ -1,4 +1,4 @@
-"""From what was asked for to the graph of all its stages."""
+"""Plan a selection: from its names and options to the graph of all stages."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ from ltbench.suite import Suite
 
 
 class Planned(NamedTuple):
-    """A suite, planned.
+    """A planned suite.
 
     Attributes:
-        graph: All its runs, laid over each other.
+        graph: The stages of all its runs, each once.
         broken: Methods that raise while planning -> why.
-        lacking: Why data are missing or damaged -> the benchmark that was planned without them. Of its runs the
-            fingerprint of the data is empty, so those of their stages are not the ones that will be carried out.
+        lacking: Name of each benchmark that was planned without its data, and why these are missing or damaged. Its
+            runs have an empty data fingerprint, so their stages are not the ones that will be carried out.
     """
 
     graph: Graph
     broken: dict[str, str]
-    lacking: dict[str, str]
+    lacking: list[tuple[str, str]]
 
     def said_of_lacking(self, selection: Selection) -> list[str]:
-        """What became of benchmarks without data, and why they are without, a line each."""
+        """For each benchmark without data a line: what becomes of it, and why it has no data."""
         became = (
             'left out' if selection.skip_missing
-            else 'shown without its data, so whether records are of this plan cannot be told'
+            else 'shown without its data, so existing records cannot be matched'
         )  # fmt: skip
-        return [f'note: {name} is {became}: {reason}' for reason, name in self.lacking.items()]
+        return [f'note: {name} is {became}: {reason}' for name, reason in self.lacking]
 
 
 def plan_selection(
@@ -55,13 +55,13 @@ def plan_selection(
 
     Args:
         selection: What was asked for.
-        plugin_files: Files with methods. What else could not be loaded (``$LTBENCH_PLUGINS``, installed plug-ins) is
-            said, and costs nothing but itself.
+        plugin_files: Files with methods. Other plug-ins that could not be loaded (``$LTBENCH_PLUGINS``, installed
+            ones) are reported and skipped.
         needs_data: As in :func:`expand`.
 
     Raises:
         UsageError: For anything unknown or contradictory; if one of ``plugin_files`` does not load.
-        DataError: If data that are needed are missing or damaged; if those of all benchmarks are, where some may be.
+        DataError: If needed data are missing or damaged; where some may be missing, only if all are.
     """
     plugin_files = list(plugin_files)
     plugins.check_unchanged()
@@ -73,8 +73,8 @@ def plan_selection(
     if selection.skip_missing:
         planned = planned._replace(graph=Graph(run for run in planned.graph.runs if run.data))
         if planned.lacking and not planned.graph.runs:
-            raise DataError('; '.join(planned.lacking))
-    for line in plugins.not_loaded():  # after an error the command line says the same
+            raise DataError('; '.join(dict.fromkeys(reason for _, reason in planned.lacking)))
+    for line in plugins.not_loaded():  # after an error the command line reports them
         say(line)
     return suite, planned
 
@@ -88,27 +88,27 @@ def expand(
         suite: The grid.
         options: ``METHOD.option`` or a key of the benchmark -> value, as given with ``-o``.
         scale_lr: As in :func:`ltbench.benchmark.load_benchmark`.
-        needs_data: Whether the runs are to be carried out; to look at them takes no data.
+        needs_data: Whether the runs are to be carried out; showing them needs no data.
 
     Raises:
         UsageError: For anything unknown or contradictory, before anything is written.
-        DataError: If data that are needed are missing or damaged.
+        DataError: If needed data are missing or damaged.
     """
     for method in suite.all_methods:
-        _asked(suite, method)
+        _requested_probes(suite, method)
     blocks = resolve(suite, options, scale_lr)
     broken: dict[str, str] = {}
     for benchmark, methods, _ in blocks:  # all names and options are checked before any data are read
         for method in methods:
             try:
                 for stage in make_plan(method, benchmark, '', 0).stages():
-                    given(stage.fingerprint)  # the code of its parts is read for it
+                    given(stage.fingerprint)  # reads the code of its parts
             except LTBenchError:
                 raise
             except (Exception, SystemExit) as error:  # noqa: BLE001 - a method is foreign code; it fails alone
                 broken[str(method)] = f'{type(error).__name__} while planning on {benchmark.name}: {error}'
     runs = []
-    lacking: dict[str, str] = {}
+    lacking: list[tuple[str, str]] = []
     for benchmark, methods, seeds in blocks:
         fingerprint = ''
         try:
@@ -116,7 +116,8 @@ def expand(
         except DataError as error:
             if needs_data:
                 raise
-            lacking[str(error)] = benchmark.name
+            if (entry := (benchmark.name, str(error))) not in lacking:
+                lacking.append(entry)
         else:
             check_augmentation(benchmark.recipe['augmentation'], isinstance(data.train, FileSplit), benchmark.name)
             fingerprint = data.fingerprint
@@ -124,10 +125,10 @@ def expand(
                 check_there(benchmark.backbone)
         for method in methods:
             if str(method) not in broken:
-                asked = _asked(suite, method)
+                probes = _requested_probes(suite, method)
                 for seed in seeds:
                     plan = make_plan(method, benchmark, fingerprint, seed)
-                    runs.append(Run(benchmark, method, seed, plan, asked))
+                    runs.append(Run(benchmark, method, seed, plan, probes))
     return Planned(Graph(runs), broken, lacking)
 
 
@@ -159,20 +160,20 @@ def resolve(suite: Suite, options: Mapping[str, Any] | None = None, scale_lr: bo
     return blocks
 
 
-def _asked(suite: Suite, method: Specs) -> tuple[str, ...]:
-    """The probes that a suite and a method ask for, each once, but those that measure every network anyway.
+def _requested_probes(suite: Suite, method: Specs) -> tuple[str, ...]:
+    """The probes that a suite and a method request, each once, without those that measure every network anyway.
 
     Raises:
         UsageError: If one is unknown.
     """
-    asked = (*suite.probes, *probes_of(method))
-    for name in asked:
+    names = (*suite.probes, *probes_of(method))
+    for name in names:
         lookup(PROBES, name)
-    return tuple(name for name in dict.fromkeys(asked) if name not in ALWAYS)
+    return tuple(name for name in dict.fromkeys(names) if name not in ALWAYS)
 
 
 def check_parts(benchmark: Benchmark) -> None:
-    """Build a benchmark's plain network without memory, and its optimizer and schedule.
+    """Build a benchmark's plain network without memory for its weights, and its optimizer and schedule.
 
     Raises:
         UsageError: If one of them is unknown or has an impossible value.

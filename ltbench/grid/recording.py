@@ -1,4 +1,4 @@
-"""Which runs have a record, which lack one, and how it is made: the stored logits, scored."""
+"""Which runs have a record and which lack one, and how one is made: by scoring the stored logits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from ltbench import __version__
 from ltbench.data import load_data
-from ltbench.errors import StoreError
+from ltbench.errors import DataError, StoreError
 from ltbench.evaluation import evaluate
 from ltbench.evaluation.metrics import describe_groups
 from ltbench.evaluation.predictions import Predictions, write_with_predictions
@@ -25,12 +25,12 @@ from ltbench.suite import Suite
 
 
 def without_recorded(graph: Graph, suite: Suite) -> Graph:
-    """The runs that have no record yet, also where the store has lost what others were made from."""
+    """The runs without a record. A run with one is left out even if its artifacts are gone."""
     return Graph(run for run in graph.runs if not is_valid(path_of_record(run, suite)))
 
 
 def unrecorded(graph: Graph, suite: Suite, store: Store) -> Iterator[tuple[Run, Path]]:
-    """Finished runs without a record, or with one that lacks what a probe has measured since; with the path it has."""
+    """Finished runs without a record, or whose record lacks a later probe; each with the path of its record."""
     for run in graph.runs:
         path = path_of_record(run, suite)
         if all(store.find(end) is not None for end in run.ends) and not _holds(path, run.ends[1:]):
@@ -38,7 +38,7 @@ def unrecorded(graph: Graph, suite: Suite, store: Store) -> Iterator[tuple[Run, 
 
 
 def _holds(path: Path, probes: Sequence[str]) -> bool:
-    """Whether there is a valid record that tells of these ``probe`` stages."""
+    """Whether there is a valid record that includes these ``probe`` stages."""
     try:
         return {stage['fingerprint'] for stage in read_record(path)['stages']}.issuperset(probes)
     except StoreError:
@@ -46,7 +46,7 @@ def _holds(path: Path, probes: Sequence[str]) -> bool:
 
 
 def just_finished(graph: Graph, states: Mapping[str, StageState]) -> Iterator[Run]:
-    """Runs of which the last stage or a probe has just been carried out, and nothing is left to do."""
+    """Runs whose last stage or a probe has just been carried out, and that have nothing left to do."""
     for run in graph.runs:
         ends = [states[end].state for end in run.ends if end in states]
         is_finished = run.fingerprint not in states or states[run.fingerprint].state == 'done'
@@ -66,7 +66,9 @@ def record_run(run: Run, store: Store, path: Path) -> dict[str, Any]:
         raise DamagedArtifactError(f'the artifact {run.fingerprint[:12]} is gone')
     with np.load(last.path('test.npz')) as outputs:
         logits, labels = outputs['logits'], outputs['labels']
-    data = load_data(run.benchmark.data)
+    data = load_data(run.benchmark.data)  # read again, if other data sets have taken its place in memory
+    if data.fingerprint != run.data:
+        raise DataError(f'{data.title} has changed on disk since this run was planned; run the command again')
     lineage, model = last.meta['lineage'], last.meta['model']
     probed, analysis, not_measured = _measured(run, store)
     warnings = {warning for row in (*lineage, *probed) for warning in row['warnings']} | not_measured
@@ -76,7 +78,7 @@ def record_run(run: Run, store: Store, path: Path) -> dict[str, Any]:
         'ltbench': __version__,
         'protocol': PROTOCOL_VERSION,
         'data': run.data,
-        'code': last.meta['environment'].get('code', ''),  # artifacts made before it was noted have none
+        'code': last.meta['environment']['code'],
         'methods': [{'name': spec.name, 'options': build_method(spec, run.benchmark).values} for spec in run.method],
         'stages': [{key: row[key] for key in ('kind', 'fingerprint', 'epochs', 'cost')} for row in (*lineage, *probed)],
         'config': {
@@ -89,7 +91,7 @@ def record_run(run: Run, store: Store, path: Path) -> dict[str, Any]:
         'groups': describe_groups(data.class_counts),
         'metrics': evaluate(logits, labels, data.class_counts),
         'curve': model['curve'],
-        'analysis': model.get('analysis', {}) | analysis,  # artifacts made before there was one have none
+        'analysis': model['analysis'] | analysis,
         'chosen': last.meta.get('chosen', {}),
         'warnings': sorted({*warnings, *run.plan.notes, *run.benchmark.notes, *data.notes}),
         'cost': {
@@ -107,7 +109,7 @@ def record_run(run: Run, store: Store, path: Path) -> dict[str, Any]:
 
 
 def _measured(run: Run, store: Store) -> tuple[list[dict[str, Any]], dict[str, Any], set[str]]:
-    """Rows of the lineage of a run's probes, what they measured, and what to say of those that could not be run."""
+    """Lineage rows of a run's probes, their measurements, and a note on each probe that could not be run."""
     rows: list[dict[str, Any]] = []
     analysis: dict[str, Any] = {}
     notes: set[str] = set()
@@ -123,7 +125,7 @@ def _measured(run: Run, store: Store) -> tuple[list[dict[str, Any]], dict[str, A
 
 
 def identity_of(run: Run) -> dict[str, Any]:
-    """What tells a run's record apart from others, see :data:`ltbench.record.IDENTITY`."""
+    """The fields that identify a run's record, see :data:`ltbench.record.IDENTITY`."""
     return {
         'benchmark': run.benchmark.name,
         'imbalance_factor': run.benchmark.data.get('imbalance_factor'),
@@ -143,7 +145,7 @@ def _computation(run: Run) -> str:
 
 
 def told_apart(suite: Suite, graph: Graph) -> str:
-    """What records there are beside the runs that have none of their own, in one sentence; '' where there are none."""
+    """A note on records of the same runs in other tables (other data, recipe or protocol); '' if there are none."""
     recorded = RecordIndex(suite.name)
     if not recorded.by_run:
         return ''
@@ -155,15 +157,16 @@ def told_apart(suite: Suite, graph: Graph) -> str:
 
 
 def kept_apart(found: Sequence[tuple[Run, Mapping[str, Any]]]) -> str:
-    """What tells records from the runs that they might be taken for, see ``RecordIndex.instead_of``."""
+    """The note on such records, each with its run: how they differ from it; see ``RecordIndex.instead_of``."""
     kinds = Counter(_what_differs(run, fields) for run, fields in found)
     if not kinds:
         return ''
-    told = [
-        f'{count} {"record is" if count == 1 else "records are"} of {kind}' for kind, count in sorted(kinds.items())
+    counts = [
+        f'{count} {"record was" if count == 1 else "records were"} made with {kind}'
+        for kind, count in sorted(kinds.items())
     ]
-    one = len({fields['table'] for _, fields in found}) == 1
-    return f'{", ".join(told)}: kept in {"a table" if one else "tables"} of {"its" if len(found) == 1 else "their"} own'
+    where = 'a separate table' if len({fields['table'] for _, fields in found}) == 1 else 'separate tables'
+    return f'{", ".join(counts)}; {"it stays" if len(found) == 1 else "they stay"} in {where}'
 
 
 def _what_differs(run: Run, fields: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""A benchmark's plain network without memory, and how much it computes: known without the benchmark's data."""
+"""A benchmark's plain network without memory for its weights, and how much it computes. Needs no data."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ltbench.method import make_plan
 from ltbench.models.classifier import LongTailClassifier
 from ltbench.registry import DATASETS, lookup
 
-CLASSES = 2  # of a network that is built once for all benchmarks with its backbone; the head adds a row a class
+CLASSES = 2  # the network is built once for all benchmarks with its backbone; each further class adds a row to the head
 
 
 def plain_network(benchmark: Benchmark, channels: int = 3) -> LongTailClassifier:
-    """ERM's network for two classes, on the meta device and in single precision, which counts as any other does; the
-    same one for benchmarks that differ in nothing of it."""
+    """ERM's network for two classes, on the meta device and in single precision, on which no count depends. Benchmarks
+    with equal networks share one."""
     settings = make_plan('erm', benchmark, '', 0).settings
     built_from = {**settings, 'data': {}, 'recipe': {'precision': 'fp32'}}
     return _network(json.dumps(built_from), channels)
@@ -34,7 +34,7 @@ def _network(settings: str, channels: int) -> LongTailClassifier:
 
 
 def scale_of(benchmark: Benchmark, size: Size) -> Scale:
-    """What there is to compute on a benchmark whose data are of this size."""
+    """The scale of a benchmark whose data have this size."""
     model = plain_network(benchmark, size.channels)
     counted = _counted(model, size.channels, size.side or benchmark.recipe['augmentation']['center_crop'])
     features, more = cast(int, model.backbone.out_features), size.classes - CLASSES
@@ -48,7 +48,7 @@ def _counted(model: LongTailClassifier, channels: int, side: int) -> dict[str, i
 
 
 def published_size(benchmark: Benchmark) -> Size | None:
-    """How much the data of a benchmark hold, where that is known without them."""
+    """Size of a benchmark's data, if it is known without them."""
     options: dict[str, Any] = {
         key: value for key, value in benchmark.data.items() if key not in ('type', 'fingerprint', 'holdout')
     }

@@ -35,16 +35,16 @@ class Selection:
 
 @dataclass(frozen=True)
 class Execution:
-    """How a selection is carried out; nothing of it changes a result.
+    """How a selection is carried out; none of this changes a result.
 
     Args:
-        executor: Who carries the stages out, by name.
-        workers: Devices that stages take up at once, 1 or more; None is the executor's default.
+        executor: Name of the executor that carries out the stages.
+        workers: Devices in use at once, 1 or more; None is the executor's default.
         timeout: Minutes that a stage may take, more than 0; None is no limit.
-        gpus_per_stage: With Ray alone: share of a GPU that a stage takes, 0 to 1.
-        slurm: With Slurm alone: partition, time, mem, account and so on.
-        track: Where records go too, by name; runs that were recorded before go there as well, if they are missing.
-        eval_every: Epochs between scores on the way, 1 or more; None: the last epoch alone is scored.
+        gpus_per_stage: Ray only: share of a GPU that a stage takes, 0 to 1.
+        slurm: Slurm only: partition, time, mem, account and so on.
+        track: Names of trackers that also get the records, including earlier records that they lack.
+        eval_every: Epochs between scores during training, 1 or more; None: only the last epoch is scored.
         plugins: Files with methods.
         figures: Whether the report at the end has figures.
 
@@ -84,7 +84,7 @@ class Execution:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Arguments that the executor alone takes."""
+        """Arguments of this executor only."""
         of_ray = {} if self.gpus_per_stage is None else {'gpus_per_stage': self.gpus_per_stage}
         return of_ray | ({'options': dict(self.slurm)} if self.slurm else {})
 
@@ -97,7 +97,7 @@ def choose_suite(selection: Selection) -> Suite:
     """The suite to run: a named one, narrowed or changed; or one made for the benchmarks given.
 
     ``-b`` without a suite runs ``erm`` with seed 0 on that benchmark, under a suite named after it: ``cifar100_lt``, or
-    ``cifar10_lt_runs`` where there is a suite of the benchmark's name, among whose results the runs do not belong.
+    ``cifar10_lt_runs`` where a suite has the name of the benchmark, so that their results are not mixed.
     """
     if selection.suite is None and selection.benchmarks:
         name = '+'.join(dict.fromkeys(spec.name for text in selection.benchmarks for spec in parse_specs(text)))
@@ -119,9 +119,9 @@ def choose_suite(selection: Selection) -> Suite:
 
 
 def check_names(selection: Selection, plugin_files: Iterable[object] = ()) -> None:
-    """Look for misspelled suites, benchmarks and methods before anything is imported that takes its time.
+    """Check the names of suites, benchmarks and methods before any slow import.
 
-    Where there are plug-ins, whose names only they know, methods are looked up later.
+    With plug-ins, names of methods are checked later, when these are loaded.
 
     Raises:
         UsageError: With near misses.
@@ -138,8 +138,8 @@ def check_names(selection: Selection, plugin_files: Iterable[object] = ()) -> No
 
 
 def has_plug_ins() -> bool:
-    """Whether there may be methods that no file of ours registers: installed, named by a variable, or registered by
-    whoever imported us."""
+    """Whether there may be methods that are not built in: installed, named by a variable, or registered by the program
+    that imports ltbench."""
     registry = sys.modules.get('ltbench.registry')
     registered = {*registry.METHODS.module_dict} if registry else set()
     return bool(

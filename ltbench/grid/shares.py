@@ -1,4 +1,4 @@
-"""What the methods have in common: which stages each has, and with whom it shares them."""
+"""Stages of each method, and which other methods share them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ltbench.spec import Specs, parse_specs
 
 
 def stages_and_shares(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """For each method, its stages in words, and what it has in common with others, on the embedded benchmark.
+    """For each method, its stages as text, and what it shares with others, on the embedded benchmark.
 
     A method that raises while planning is described by its error.
     """
@@ -21,7 +21,7 @@ def stages_and_shares(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
     for method in methods:
         try:
             run = Run(benchmark, parse_specs(method), 0, make_plan(method, benchmark, '', 0))
-            given(run.fingerprint)  # the code of its parts is read for it, which may be what fails
+            given(run.fingerprint)  # reads the code of its parts, which may fail
             runs.append(run)
         except Exception as error:  # noqa: BLE001 - a method is foreign code; it is listed all the same
             described[method] = (f'{type(error).__name__}: {error}', '')
@@ -31,7 +31,7 @@ def stages_and_shares(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
         kinds = [stage.kind for stage in run.stages]
         words = [f'{kind} x{kinds.count(kind)}' if kinds.count(kind) > 1 else kind for kind in dict.fromkeys(kinds)]
         if run.stages[-1].tuned_on is not None:
-            words.append('(train on less, to choose)')
+            words.append('(train on less data, to choose values)')
         described[str(run.method)] = (' > '.join(words), _shared(run, runs, graph, stages))
     return described
 

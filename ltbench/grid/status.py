@@ -1,4 +1,4 @@
-"""Where each stage and run of a graph stands, read from the store."""
+"""State of each stage and run of a graph, read from the store."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class StageState:
 
     Attributes:
         state: ``'done'``, ``'running'``, ``'pending'``, ``'blocked'`` (a parent failed) or ``'failed'``; of a run also
-            ``'recorded'`` (it has a record, and nothing in this store) or ``'stale'`` (recorded by other code).
+            ``'recorded'`` (it has a record, but nothing in this store) or ``'stale'`` (recorded by other code).
         reason: Why it failed or is blocked, or is tried again.
-        progress: What the worker last told: ``done`` and ``total`` epochs, ``loss``, ``accuracy``, times.
+        progress: What the worker last reported: ``done`` and ``total`` epochs, ``loss``, ``accuracy``, times.
         host: Where it runs.
-        waiting: What a pending stage that was handed over waits for.
+        waiting: What a pending stage that was submitted waits for.
     """
 
     state: str = 'pending'
@@ -53,7 +53,7 @@ def read_states(graph: Graph, store: Store) -> dict[str, StageState]:
 
 
 def read_state(key: str, store: Store) -> StageState:
-    """State of one stage, whatever its parents do."""
+    """State of one stage, regardless of its parents."""
     if store.has(key):
         return StageState('done')
     if not store.work(key).is_dir():
@@ -70,33 +70,33 @@ def read_state(key: str, store: Store) -> StageState:
 
 
 def state_of_run(run: Run, states: dict[str, StageState]) -> StageState:
-    """A run is done with its last stage; else it fails, runs or waits with the first of its stages that does."""
+    """That of its last stage if that is done; else of its first failed, else its first running, else its last stage."""
     if states[run.fingerprint].state == 'done':
         lacking = [name for name, end in zip(run.measured_by, run.ends[1:], strict=True) if states[end].state != 'done']
         return StageState('done', f'still to be measured: {", ".join(lacking)}') if lacking else states[run.fingerprint]
-    mine = [states[stage.fingerprint] for stage in run.stages]
+    own_states = [states[stage.fingerprint] for stage in run.stages]
     for wanted in ('failed', 'running'):
-        for state in mine:
+        for state in own_states:
             if state.state == wanted:
                 return state
     return states[run.fingerprint]
 
 
 def going_on(graph: Graph, store: Store) -> Graph:
-    """The same runs; what is still to be trained goes on from the latest epoch that is stored, whichever run that was
-    trained for."""
+    """The graph in which each missing train stage starts from the latest stored epoch of the same history, whichever
+    run produced it."""
     if all(stage.kind != 'train' or store.has(key) for key, stage in graph.stages.items()):
         return graph
     try:
         stored = store.fingerprints()
-    except (UnreadableFileError, PermissionError) as error:  # what others keep to themselves stops nobody
-        say(f'note: {error}; so nothing goes on from what other commands have trained')
+    except (UnreadableFileError, PermissionError) as error:  # unreadable folders of other users do not stop this run
+        say(f'note: {error}; so no training continues from the epochs of other commands')
         return graph
     return Graph(graph.runs, set(stored))
 
 
 def needed_stages(graph: Graph, store: Store) -> list[str]:
-    """Stages to carry out: those of unfinished runs and probes, up to the nearest ancestor whose artifact is there."""
+    """Stages to carry out: those of unfinished runs and probes, up to the nearest ancestor with an artifact."""
     needed: set[str] = set()
     for run in graph.runs:
         waiting = [*run.ends]

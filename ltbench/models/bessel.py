@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def log_bessel(kappa: Tensor, size: int) -> Tensor:
-    """``log(I_v(kappa) / kappa ** v)`` for ``v = size / 2 - 1``, but for a constant of ``size``; float64.
+    """``log(I_v(kappa) / kappa ** v)`` for ``v = size / 2 - 1``, up to a constant that depends on ``size``; float64.
 
     The uniform expansion for large orders to the fourth term (NIST DLMF 10.41.3), stable for every kappa from 0 on;
     its error is below 1e-9 for a size of 64 or more, 1e-6 for 32.

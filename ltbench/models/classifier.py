@@ -20,7 +20,7 @@ from ltbench.models.precision import OF_BACKBONE, OF_HEAD, compute_under_autocas
 from ltbench.registry import MODELS, build
 
 BESIDE = ('loss.', 'objective.')
-"""How the names of what trains the network, and is left behind, begin."""
+"""Name prefixes of the loss and objective, which train the network and are not part of it."""
 
 
 class Classifier(BaseModel):
@@ -48,7 +48,7 @@ class Classifier(BaseModel):
         return {name: value for name, value in self.state_dict().items() if not name.startswith(BESIDE)}
 
     def load_network(self, state: Mapping[str, Tensor]) -> None:
-        """Load what :meth:`network_state` gave; loss and objective stay as they are."""
+        """Load the result of :meth:`network_state`; loss and objective stay unchanged."""
         beside = {name: value for name, value in self.state_dict().items() if name.startswith(BESIDE)}
         self.load_state_dict({**state, **beside})
 
@@ -58,7 +58,7 @@ class Classifier(BaseModel):
     def forward(self, images: Tensor, labels: Tensor | None = None, mode: str = 'tensor', **beside: Any) -> Any:
         """Logits ``[B, C]``; with ``mode='loss'`` the loss and, for the log, the number of correct predictions.
 
-        The heads of several experts give ``[B, K, C]``: the loss sees them all, the prediction is their mean.
+        Heads of several experts give ``[B, K, C]``: the loss gets all of them, the prediction is their mean.
 
         Args:
             images: The first view.
@@ -67,16 +67,16 @@ class Classifier(BaseModel):
             beside: ``others``, ``partners`` and ``partner_labels``, see :class:`~ltbench.models.objective.Batch`.
 
         Raises:
-            UsageError: If the loss gives more than one number, or the head has another number of experts than the
+            UsageError: If the loss returns more than one number, or the head has another number of experts than the
                 backbone.
         """
         if mode == 'tensor':
             return joint(self.logits(images))
         outputs = self.loss_of(self.mixed(batch_of(images, given(labels), **beside)))
-        return {name: outputs[name] for name in ('loss', 'correct')}  # mmengine averages whatever there is
+        return {name: outputs[name] for name in ('loss', 'correct')}  # mmengine averages every entry
 
     def train_step(self, data: dict[str, Any], optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
-        """One step of training, in the way that is declared."""
+        """One training step, by the declared update."""
         if self.update is None:
             return super().train_step(data, optim_wrapper)
         batch = self.mixed(batch_of(**self.data_preprocessor(data, True)))
@@ -88,7 +88,7 @@ class Classifier(BaseModel):
         return self.update(loss_of, batch, self, optim_wrapper)
 
     def mixed(self, batch: Batch) -> Batch:
-        """The batch with its images mixed, where that is declared."""
+        """The batch with mixed images, if mixing is declared."""
         if self.mixing is None:
             return batch
         partners = (batch.partners[0], batch.partner_labels) if batch.partners else ()
@@ -107,11 +107,11 @@ class Classifier(BaseModel):
             logits = self.logits(batch.images)
             if not isinstance(criterion, Loss):
                 name = type(criterion).__name__
-                raise UsageError(f'{name} cannot be mixed; derive it from ltbench.models.losses.Loss')
+                raise UsageError(f'{name} cannot take mixed labels; derive it from ltbench.models.losses.Loss')
             loss = criterion.mixed(logits, batch.labels, given(batch.second_labels), batch.share)
         if loss.dim() != 0:
             name = type(self.objective or criterion).__name__
-            raise UsageError(f'{name} gives {tuple(loss.shape)}; a loss is one number a batch')
+            raise UsageError(f'{name} returns {tuple(loss.shape)}; a loss must be one number per batch')
         correct = (joint(logits.detach()).argmax(dim=1) == batch.labels).float().sum()
         return {'loss': loss, 'logits': logits, 'correct': correct}
 
@@ -124,7 +124,7 @@ class Classifier(BaseModel):
         logits = self.head(features)
         if features.dim() == logits.dim() == 3 and features.shape[1] != logits.shape[1]:
             raise UsageError(
-                f'the backbone has {features.shape[1]} experts and the head {logits.shape[1]}; give both one number'
+                f'the backbone has {features.shape[1]} experts and the head {logits.shape[1]}; use the same number'
             )
         return logits
 
@@ -134,7 +134,7 @@ class LongTailClassifier(Classifier):
 
     Args:
         config: ``backbone``, ``head``, ``normalization``, ``rectification``, ``recipe`` (its ``precision``) and
-            ``seed`` (default 0) as in a stage's config. What a precision means: :mod:`ltbench.models.precision`.
+            ``seed`` (default 0) as in a stage's config. Precisions: see :mod:`ltbench.models.precision`.
         num_classes: C.
         in_channels: Channels of the images.
         data_preprocessor: Turns a batch of the data loader into ``images`` (float ``[B, in_channels, H, W]``) and
@@ -164,7 +164,7 @@ class LongTailClassifier(Classifier):
 class HeadOnFeatures(Classifier):
     """A head alone, trained on features that were extracted before.
 
-    What is frozen in it keeps its statistics, too, while the rest is trained.
+    Frozen parts of it also keep their statistics while the rest is trained.
 
     Args:
         head: The head.
@@ -190,7 +190,7 @@ def batch_of(
     partners: Sequence[Tensor] = (),
     partner_labels: Tensor | None = None,
 ) -> Batch:
-    """What a data loader gives, as one."""
+    """A :class:`~ltbench.models.objective.Batch` from the entries that a data loader gives."""
     return Batch((images, *others), labels, tuple(partners), partner_labels)
 
 
@@ -236,15 +236,15 @@ def build_head(
 def build_loss(
     loss: Mapping[str, Any], class_weights: Mapping[str, Any] | None, class_counts: Sequence[int]
 ) -> nn.Module:
-    """Build a loss and put its class weights in force.
+    """Build a loss and set its class weights.
 
     Args:
         loss: Config.
-        class_weights: Config of what gives one weight a class; its ``divide_by`` is that of :meth:`Loss.reweight`.
-        class_counts: Training images a class.
+        class_weights: Config of a part that returns one weight per class; ``divide_by`` is for :meth:`Loss.reweight`.
+        class_counts: Training images per class.
 
     Raises:
-        UsageError: If weights are asked of a loss that does not derive from :class:`Loss`.
+        UsageError: If there are weights but the loss does not derive from :class:`Loss`.
     """
     built = build(MODELS, loss, class_counts=class_counts)
     if class_weights:

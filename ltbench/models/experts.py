@@ -1,4 +1,4 @@
-"""Experts: copies of the last stages of a backbone, from the stage on at which they part; how they are driven apart."""
+"""Experts: copies of the last stages of a backbone, from the stage at which they split; an objective for diversity."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ LAST_BLOCK = 'last_block'
 def first_own_stage(
     name: str, experts: int, experts_from: int | str, expert_width: float, blocks: Sequence[int]
 ) -> int:
-    """The first stage that each expert has for itself; one more than there are where that is a last block alone.
+    """The first stage that each expert has for itself; one more than the last stage if that is only its last block.
 
     Args:
-        name: Of the backbone.
+        name: Name of the backbone.
         experts: K.
-        experts_from: A stage, of which 0 is the stem; or ``'last_block'``, of the last stage.
-        expert_width: Multiplies the channels of their stages.
-        blocks: Of each stage after the stem.
+        experts_from: A stage, where 0 is the stem; or ``'last_block'`` of the last stage.
+        expert_width: Multiplies the channels of the experts' stages.
+        blocks: Number of blocks of each stage after the stem.
 
     Raises:
-        UsageError: If there is no expert, none of the stages is its own, or a block alone is to have another width.
+        UsageError: If there is no expert, the stage does not exist, or a last block alone should have another width.
     """
     last = len(blocks)
     if experts < 1:
         raise UsageError(f'experts of {name} is 1 or larger, got {experts}')
     if experts_from == LAST_BLOCK:
         if expert_width != 1:
-            raise UsageError(f'expert_width of {name} is 1 where {LAST_BLOCK} alone is of experts, got {expert_width}')
+            raise UsageError(f'expert_width of {name} is 1 with experts_from={LAST_BLOCK!r}, got {expert_width}')
         return last + (blocks[-1] > 1 and experts > 1)
     if isinstance(experts_from, str) or not 0 <= experts_from <= last:
         raise UsageError(
@@ -54,12 +54,12 @@ def copies(experts: int, apart: bool, make: Callable[[], nn.Module]) -> nn.Modul
 def run_parts(
     parts: Sequence[nn.Module | Callable[[Tensor], Tensor]], images: Tensor, only: int | None = None
 ) -> list[Tensor]:
-    """What the parts of a backbone, one after the other, make of images: one result for each expert.
+    """Pass images through the parts of a backbone, one after the other: one result for each expert.
 
     Args:
-        parts: As :func:`copies` gives them; what is applied to each expert alike may stand between.
+        parts: As from :func:`copies`; functions that apply to every expert may be in between.
         images: ``[B, channels, H, W]``.
-        only: The one expert that is asked, if it is not all.
+        only: The only expert to run; None runs all.
     """
     shared = list(takewhile(lambda part: not isinstance(part, nn.ModuleList), parts))
     own, x = parts[len(shared) :], images
@@ -67,18 +67,18 @@ def run_parts(
         x = part(x)
     count = max((len(part) for part in own if isinstance(part, nn.ModuleList)), default=1)
     results = []
-    # one expert after the other, as its maps need not be kept for the next
+    # one expert after the other, so that its feature maps are not kept for the next
     for expert in range(count) if only is None else (only,):
-        mine = x
+        maps = x
         for part in own:
-            mine = part[expert](mine) if isinstance(part, nn.ModuleList) else part(mine)
-        results.append(mine)
+            maps = part[expert](maps) if isinstance(part, nn.ModuleList) else part(maps)
+        results.append(maps)
     return results
 
 
 @MODELS.register_module()
 class DiverseExperts(Objective):
-    """Each expert's loss, whichever is in force, and ``diversity * KL(mean || expert)``; summed over experts.
+    """The current loss of each expert, and ``diversity * KL(mean || expert)``; summed over experts.
 
     Wang et al., ICLR 2021, https://arxiv.org/abs/2010.01809, with other losses than theirs.
 

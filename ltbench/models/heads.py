@@ -77,7 +77,7 @@ class HeadOfEach(nn.Module):
 
 @MODELS.register_module(name='TrainedHead')
 def trained_head(base: nn.Module) -> nn.Module:
-    """The head that a network was trained with, to be trained on."""
+    """The head that a network was trained with, for further training."""
     return base
 
 
@@ -89,10 +89,10 @@ def linear_weight(head: nn.Module) -> Tensor:
     """
     weight = getattr(head, 'weight', None)
     if not isinstance(weight, Tensor):
-        raise UsageError(f'{type(head).__name__} has no linear classifier whose weight could be used')
+        raise UsageError(f'{type(head).__name__} has no linear classifier with a weight to use')
     return weight
 
 
 def joint(logits: Tensor) -> Tensor:
-    """``[B, C]`` as it is; the mean over experts of ``[B, K, C]``."""
+    """``[B, C]`` unchanged; for ``[B, K, C]`` the mean over experts."""
     return logits.mean(dim=1) if logits.dim() == 3 else logits

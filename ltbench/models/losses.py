@@ -18,18 +18,18 @@ DIVIDE_BY = ('weights', 'batch')
 class Loss(nn.Module):
     """Base of all losses: ``loss(logits [B, C], labels [B]) -> scalar``.
 
-    A subclass says what one image costs (:meth:`per_sample`); the mean over the batch, class weights and mixed labels
-    are done here, so every loss can be re-weighted and mixed. Everything is computed in float32.
+    A subclass defines the loss of one image (:meth:`per_sample`). The mean over the batch, class weights and mixed
+    labels are handled here, so every loss can be re-weighted and mixed. Everything is computed in float32.
 
     Args:
-        class_counts: Training images a class, ``[C]``.
+        class_counts: Training images per class, ``[C]``.
 
     Raises:
         DataError: If a class has no training image.
     """
 
     corrects_prior: ClassVar[bool] = False
-    """Whether the logits it trains leave out the class frequencies of the images that it is shown."""
+    """Whether it trains logits that do not include the class frequencies of the training images."""
 
     class_counts: Tensor
     class_weights: Tensor | None
@@ -46,7 +46,7 @@ class Loss(nn.Module):
         raise NotImplementedError
 
     def reweight(self, class_weights: Tensor, divide_by: str = 'weights') -> None:
-        """Weight what each image costs by its class.
+        """Weight the loss of each image by its class.
 
         Args:
             class_weights: ``[C]``.
@@ -55,7 +55,7 @@ class Loss(nn.Module):
                 of frequent classes counts less.
 
         Raises:
-            UsageError: For another number of weights, or another word.
+            UsageError: For another number of weights, or another ``divide_by``.
         """
         if divide_by not in DIVIDE_BY:
             raise unknown('divide_by of class weights', divide_by, DIVIDE_BY)
@@ -90,7 +90,7 @@ class Loss(nn.Module):
         if losses.shape != labels.shape:
             name, shape = type(self).__name__, tuple(losses.shape)
             raise UsageError(
-                f'per_sample of {name} gives {shape} for {len(labels)} labels; one loss an image is needed'
+                f'per_sample of {name} returns {shape} for {len(labels)} labels; it must return one loss per image'
             )
         if self.class_weights is None:
             return losses.mean()
@@ -107,10 +107,10 @@ class CrossEntropyLoss(Loss):
 
 
 class AdjustedExpertsLoss(Loss):
-    """For each expert softmax cross-entropy on its logits plus an adjustment of its own; summed over experts.
+    """For each expert softmax cross-entropy on its logits plus its own adjustment; summed over experts.
 
     Args:
-        class_counts: Training images a class, ``[C]``.
+        class_counts: Training images per class, ``[C]``.
         adjustment: ``[K, C]``; the mean over experts corrects for the class frequencies.
     """
 
@@ -128,7 +128,7 @@ class AdjustedExpertsLoss(Loss):
 
 
 def positive_counts(class_counts: Sequence[int], who: str = 'class weights') -> Tensor:
-    """Training images a class, float64 ``[C]``.
+    """Training images per class, float64 ``[C]``.
 
     Raises:
         DataError: If a class has none.

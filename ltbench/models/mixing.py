@@ -13,14 +13,14 @@ from ltbench.seeding import generator
 
 @MODELS.register_module(name='Mixup')
 class BatchMixing:
-    """``x = lambda x_i + (1 - lambda) x_j`` with one lambda ~ Beta(alpha, alpha) a batch; labels share alike.
+    """``x = lambda x_i + (1 - lambda) x_j`` with one lambda ~ Beta(alpha, alpha) per batch; labels likewise.
 
     Zhang et al., "mixup: beyond empirical risk minimization", ICLR 2018, https://arxiv.org/abs/1710.09412.
 
     Args:
-        class_counts: Training images a class.
+        class_counts: Training images per class.
         seed: The run seed; draws derive from (seed, epoch).
-        alpha: Of the Beta distribution.
+        alpha: Parameter of the Beta distribution.
     """
 
     def __init__(self, class_counts: Sequence[int], seed: int, alpha: float = 1.0) -> None:

@@ -19,10 +19,10 @@ EPSILON = 1e-6  # added to the norm, as in the official code
 
 
 class NormalizedBatchNorm2d(nn.BatchNorm2d):
-    """``gamma = s_w * w / (|w| + 1e-6)`` and/or ``beta = s_b * b / (|b| + 1e-6)`` in place of ``w`` and ``b``.
+    """``gamma = s_w * w / (|w| + 1e-6)`` and/or ``beta = s_b * b / (|b| + 1e-6)`` instead of ``w`` and ``b``.
 
     Args:
-        bn: The layer it takes the place of.
+        bn: The layer that it replaces.
         weight_scalar: ``s_w``, possibly shared; None leaves the weight as it is.
         bias_scalar: ``s_b``, possibly shared; None leaves the bias as it is.
     """
@@ -41,7 +41,7 @@ class NormalizedBatchNorm2d(nn.BatchNorm2d):
         return [scalar for scalar in (self.weight_scalar, self.bias_scalar) if scalar is not None]
 
     def followed(self) -> dict[str, list[nn.Parameter]]:
-        """The scalars' mean has a curve."""
+        """Report the scalars: their mean has a curve."""
         return {'bn_scale': self.scalars}
 
     @property
@@ -78,10 +78,10 @@ class NormalizedBN:
         scope: ``'last_stage'``: the BN that ends each residual branch of the last stage, and the one on its projection
             shortcut; ``'whole_last_stage'``: every BN of the last stage; ``'all'``: every BN of the backbone.
         scalar: ``'network'``: one learnable scalar for all; ``'expert'``: one for the last stage of each expert;
-            ``'layer'``: one a layer, shared by weight and bias; ``'each'``: one for each vector.
+            ``'layer'``: one per layer, shared by weight and bias; ``'each'``: one for each vector.
         bias_init: ``'zeros'`` as published. At zero the gradient of the normalised bias is a million times too large
-            (1 / 1e-6): the first step throws the vector far away and its direction is frozen from then on. ``'ones'``
-            and ``'normal'`` (standard deviation ``1 / sqrt(C)``) start on a direction that can learn.
+            (1 / 1e-6): the first step moves the vector so far that its direction is frozen from then on. ``'ones'``
+            and ``'normal'`` (standard deviation ``1 / sqrt(C)``) start with a direction that can be learned.
         seed: The run seed.
 
     Raises:
@@ -108,8 +108,8 @@ class NormalizedBN:
                 raise unknown(f'{name} of NormalizedBN', value, self.CHOICES[name])
         if scalar == 'expert' and scope == 'all':
             raise UsageError(
-                "NBN has a scalar for each expert in what only that expert has: with scalar='expert' the scope is "
-                "'last_stage' or 'whole_last_stage', not 'all'"
+                "scalar='expert' of NBN needs layers that only one expert has: the scope is 'last_stage' or "
+                "'whole_last_stage', not 'all'"
             )
         self.normalize, self.scope, self.scalar, self.bias_init = normalize, scope, scalar, bias_init
         self.random = torch.Generator().manual_seed(derive_seed(seed, 0, 'normalization'))
@@ -119,11 +119,11 @@ class NormalizedBN:
         scalars: defaultdict[Any, nn.Parameter] = defaultdict(_new_scalar)
         stages: Any = backbone.last_stages if self.scalar == 'expert' else []
         if len(stages) == 1:
-            raise UsageError("scalar='expert' is for several experts, and this network is one: scalar='network'")
+            raise UsageError("scalar='expert' needs several experts, and this network has one: use scalar='network'")
         if stages and getattr(backbone, 'branches', None) is not None:
             raise UsageError(
-                "scalar='expert' is for experts that each have a last stage, and these share all but its last block: "
-                "scalar='network'"
+                "scalar='expert' needs experts with separate last stages, and these share all but the last block: "
+                "use scalar='network'"
             )
         expert_of = {part: expert for expert, stage in enumerate(stages) for part in stage.modules()}
         for number, (parent, name, bn) in enumerate(list(batch_norms(backbone, self.scope))):
@@ -139,7 +139,7 @@ class NormalizedBN:
             setattr(parent, name, layer)
 
     def _init_bias(self, bias: Tensor) -> None:
-        """From a generator of its own, so that all other weights start alike whatever is chosen."""
+        """Uses a separate generator, so that the choice changes no other initial weight."""
         with torch.no_grad():
             if self.bias_init == 'ones':
                 bias.fill_(1.0)
@@ -175,7 +175,7 @@ def _new_scalar() -> nn.Parameter:
 class UniformBN:
     """Give BN layers the weight ``s / sqrt(C)`` in every channel, with one learned ``s`` for all, and no bias.
 
-    What is left of NBN when its vectors cannot learn a direction.
+    What remains of NBN if its vectors cannot learn a direction.
 
     Args:
         scope: As for :class:`NormalizedBN`.
@@ -196,7 +196,7 @@ class UniformBN:
 
 @MODELS.register_module()
 class NoAffineBN:
-    """Take weight and bias away from BN layers: they only standardise.
+    """Remove weight and bias from BN layers: they only standardise.
 
     Args:
         scope: As for :class:`NormalizedBN`.
@@ -213,14 +213,14 @@ class NoAffineBN:
 
 @MODELS.register_module()
 class LogitBatchNorm(nn.BatchNorm1d):
-    """Zero mean and unit variance for the logits of each class over a batch; those of each expert by themselves.
+    """Zero mean and unit variance for the logits of each class over a batch; separately for each expert.
 
     Bao et al., IEEE TIP 2024; yuxiangbao/NBN@7365e21, ``models/LRClassifier.py``, with and without ``notaffine``.
 
     Args:
         num_classes: C.
         experts: K.
-        affine: A weight and a bias for each class follow.
+        affine: Whether each class has a learned weight and bias.
     """
 
     def __init__(self, num_classes: int, experts: int = 1, affine: bool = False) -> None:

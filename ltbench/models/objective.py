@@ -1,4 +1,4 @@
-"""What a training step is given and makes of it: batches of views, objectives, steps of several passes, averages."""
+"""Parts of a training step: batches of views, objectives, steps of several passes, averages of weights."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Batch:
     """The images of one training step.
 
     Attributes:
-        views: Of each image, each float ``[B, channels, H, W]``.
+        views: Views of the images, each float ``[B, channels, H, W]``.
         labels: ``[B]``.
         partners: The same views of a second stream of images, one for each of the first; empty if there is none.
         partner_labels: Labels of these ``[B]``.
-        second_labels: Where images are mixed, the labels of their other parts ``[B]``.
+        second_labels: Where images are mixed, the labels of the second part ``[B]``.
         share: Share of the first label in each mixed image, ``[B]``.
     """
 
@@ -44,30 +44,30 @@ class Batch:
 class Objective(nn.Module):
     """Base of all objectives: from the network and a batch of views to a loss and the logits of the first view.
 
-    It owns what training needs beside the network and the loss: projection heads, prototypes, queues, statistics of
-    classes. Its parameters are trained by the network's optimizer; its state is saved with that of training, and left
-    behind when training ends. Buffers are written in place. The loss in force is ``model.loss``.
+    It owns what training needs besides the network and the loss: projection heads, prototypes, queues, statistics of
+    classes. The network's optimizer trains its parameters; its state is saved with that of training and dropped when
+    training ends. Buffers must be written in place. The current loss is ``model.loss``.
 
-    A constructor receives what it names of ``backbone``, ``in_features``, ``num_classes``, ``class_counts`` and
-    ``epochs``.
+    A constructor receives those arguments that it names of ``backbone``, ``in_features``, ``num_classes``,
+    ``class_counts`` and ``epochs``.
     """
 
     views: ClassVar[int] = 1
-    """How many views of an image it needs."""
+    """Number of views of an image that it needs."""
 
     separable: ClassVar[bool] = False
-    """Whether its loss is a mean over images, each by itself, so that a batch can be divided among devices."""
+    """Whether its loss is a mean over independent images, so that a batch can be divided among devices."""
 
     def forward(self, model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         """Loss (a scalar) and logits ``[B, C]``, or ``[B, K, C]`` of K experts."""
         raise NotImplementedError
 
     def set_epoch(self, epoch: int, epochs: int) -> None:
-        """An epoch (0-based) of ``epochs`` begins."""
+        """Called when an epoch (0-based) of ``epochs`` begins."""
 
 
 class Update:
-    """Base of all ways to take a step other than one pass forward and back.
+    """Base of all training steps other than one forward and one backward pass.
 
     A constructor receives ``class_counts`` if it names it.
     """
@@ -79,9 +79,9 @@ class Update:
 
         Args:
             loss_of: ``loss``, ``logits`` (both with their graph) and ``correct`` of a batch; may be called several
-                times. Statistics of BN and of an objective are to move once a step: see :func:`still_statistics`; and
-                all passes of a step are to be of the same loss: see :func:`way_back`.
-            batch: The images, mixed where they are.
+                times. Statistics of BN and of an objective should move only once per step: see
+                :func:`still_statistics`; and all passes of a step should compute the same loss: see :func:`way_back`.
+            batch: The images, after mixing if there is any.
             model: The network.
             optimizer: Over its parameters; ``backward``, ``step`` and ``zero_grad`` are called here.
 
@@ -92,7 +92,7 @@ class Update:
 
 
 def _state_of_objectives(model: nn.Module) -> list[Tensor]:
-    """What objectives have beside trained parameters: statistics, queues, averages."""
+    """The state of objectives apart from trained parameters: statistics, queues, averages."""
     return [
         part
         for objective in model.modules()
@@ -102,7 +102,7 @@ def _state_of_objectives(model: nn.Module) -> list[Tensor]:
 
 
 def way_back(model: nn.Module) -> Callable[[], None]:
-    """A function that returns to where a step begins: to what objectives hold now, and to random numbers to come."""
+    """A function that restores the start of a step: the present state of objectives, and of the random numbers."""
     state, random = _state_of_objectives(model), torch.get_rng_state()
     kept = [part.detach().clone() for part in state]
 
@@ -117,8 +117,8 @@ def way_back(model: nn.Module) -> Callable[[], None]:
 
 @contextmanager
 def still_statistics(model: nn.Module) -> Iterator[None]:
-    """While active, BN layers normalise by the statistics of the batch and do not move their running ones; nor does an
-    objective move what it has beside trained parameters (statistics, queues, averages)."""
+    """While active, BN layers normalise by batch statistics and do not change their running ones; nor does an objective
+    change its state apart from trained parameters (statistics, queues, averages)."""
     layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     moving = {id(buffer): buffer for layer in layers for buffer in layer.buffers(recurse=False)}
     moving |= {id(part): part for part in _state_of_objectives(model)}
@@ -132,7 +132,7 @@ def still_statistics(model: nn.Module) -> Iterator[None]:
 
 
 class Teacher:
-    """A trained network that only answers; it is no part of the student's parameters or state.
+    """A trained network that only predicts; it is not part of the student's parameters or state.
 
     Args:
         network: Images -> logits.
@@ -148,17 +148,17 @@ class Teacher:
 
 
 class Average:
-    """Base of running averages of a network's weights and statistics, which predict in the place of the last ones.
+    """Base of running averages of a network's weights and statistics, used to predict instead of the last ones.
 
-    The average is kept beside training, which it does not change, and saved with its state.
+    The average does not change training, and is saved with its state.
 
     Args:
-        epochs: Of the whole training.
+        epochs: Number of epochs of the whole training.
     """
 
     renews_statistics: ClassVar[bool] = False
-    """Whether the statistics of BN are computed anew, in a pass over the training images, before anything is scored;
-    else they are averaged like the weights."""
+    """Whether the BN statistics are recomputed, in a pass over the training images, before anything is scored;
+    otherwise they are averaged like the weights."""
 
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
@@ -166,18 +166,18 @@ class Average:
         self.count = 0
 
     def weight(self, count: int) -> float:
-        """Share of the newest values in the average, once ``count`` have gone into it before."""
+        """Share of the newest values in the average, after ``count`` earlier ones."""
         raise NotImplementedError
 
     def after_step(self, values: Sequence[tuple[str, Tensor]]) -> None:
-        """A step was taken; the network's values are these."""
+        """Called after each step with the network's values."""
 
     def after_epoch(self, values: Sequence[tuple[str, Tensor]], epoch: int) -> None:
-        """An epoch (0-based) ended; the network's values are these."""
+        """Called after each epoch (0-based) with the network's values."""
 
     @torch.no_grad()
     def add(self, values: Sequence[tuple[str, Tensor]]) -> None:
-        """Take values into the average; integers are taken over."""
+        """Add values to the average; integers are copied."""
         share = 1.0 if not self.count else self.weight(self.count)
         for name, value in values:
             if share == 1.0 or not value.is_floating_point():
@@ -187,9 +187,9 @@ class Average:
         self.count += 1
 
     def state_dict(self) -> dict[str, Any]:
-        """What :meth:`load_state_dict` goes on from."""
+        """The state that :meth:`load_state_dict` continues from."""
         return {'values': self.values, 'count': self.count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` gave."""
+        """Continue from the result of :meth:`state_dict`."""
         self.values, self.count = dict(state['values']), state['count']

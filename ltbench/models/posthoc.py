@@ -1,4 +1,4 @@
-"""Post-hoc steps: from what a trained model puts out to other logits, without training."""
+"""Post-hoc steps: new logits from the outputs of a trained model, without training."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ltbench.errors import UsageError
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a trained model puts out on one split.
+    """The outputs of a trained model on one split.
 
     Attributes:
         logits: ``[N, C]``, as its softmax sees them.
-        labels: ``[N]``; None for images that are reported on, whose labels no step may see.
+        labels: ``[N]``; None for images that results are reported on: no step may see their labels.
         features: Pooled features ``[N, F]``, for a step declared ``on='features'``.
         head: The trained head, likewise.
         train: Outputs on the training images, not augmented, likewise (without features or head of its own).
@@ -39,7 +39,7 @@ class PostHoc:
     """Base of all post-hoc steps.
 
     Attributes:
-        measured: What :meth:`logits` has found out, for the ``analysis`` of the record; plain data.
+        measured: Values found by :meth:`logits`, for the ``analysis`` of the record; plain data.
     """
 
     measured: Mapping[str, Any] = {}
@@ -50,10 +50,10 @@ class PostHoc:
 
 
 def views_of(outputs: Outputs) -> tuple[Tensor, Callable[[int], Iterable[Tensor]]]:
-    """The experts' logits ``[N, K, C]``, and those on views.
+    """The experts' logits ``[N, K, C]`` on the images, and on views of them.
 
     Raises:
-        UsageError: If there are none, or the logits of one network.
+        UsageError: If there are none, or the logits are of one network.
     """
     if outputs.experts is None or outputs.views is None:
         raise UsageError('this step needs views: declare it with plan.posthoc(views=[...], ...), and without choose')
@@ -66,7 +66,7 @@ def features_of(outputs: Outputs) -> Tensor:
     """The features ``[N, F]``.
 
     Raises:
-        UsageError: If there are none, or those of several experts.
+        UsageError: If there are none, or they are of several experts.
     """
     if outputs.features is None:
         raise UsageError("this step needs features: declare it with plan.posthoc(on='features', ...)")

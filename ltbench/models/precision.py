@@ -1,4 +1,4 @@
-"""What a recipe's ``precision`` means: which parts of a network compute in 16 bits, on any processor at a fair speed.
+"""What a recipe's ``precision`` means: which parts of a network compute in 16 bits, with fair speed on any processor.
 
 ==========  ==========================  ==========================
 precision   backbone                    heads
@@ -9,10 +9,11 @@ amp_bf16    autocast to bfloat16        autocast to bfloat16
 amp_fp16    autocast to float16         autocast to float16
 ==========  ==========================  ==========================
 
-Training, feature extraction, second stages and scoring alike. A part that computes under autocast takes and gives
-float32. Float32 are, whatever the precision: weights, the statistics of BN, features between backbone and head, logits,
-loss, what an objective adds to these (projections, prototypes), gradients of weights and the optimizer. With amp_fp16
-the loss is scaled, as float16 has no small gradients (:class:`ltbench.engine.optim.ScaledSteps`).
+The same for training, feature extraction, second stages and scoring. A part that computes under autocast takes and
+returns float32. Always float32, whatever the precision: weights, the statistics of BN, features between backbone and
+head, logits, loss, the parts of an objective (projections, prototypes), gradients of weights and the optimizer. With
+amp_fp16 the loss is scaled, because float16 cannot represent small gradients
+(:class:`ltbench.engine.optim.ScaledSteps`).
 """
 
 from __future__ import annotations
@@ -32,17 +33,16 @@ SCALED = 'amp_fp16'
 
 
 def has_instructions(device_type: str, dtype: torch.dtype) -> bool:
-    """Whether products of such numbers are not emulated: bfloat16 instructions of the CPU; any GPU counts as having
-    both."""
+    """Whether products of this type are computed without emulation: CPUs with bfloat16 instructions, and any GPU."""
     if device_type != 'cpu':
         return True
     return dtype == torch.bfloat16 and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def compute_under_autocast(part: nn.Module, dtype: torch.dtype) -> None:
-    """Let a backbone or head compute under autocast to ``dtype``, and give float32.
+    """Let a backbone or head compute under autocast to ``dtype``, and return float32.
 
-    A CPU without instructions for it computes convolutions as :class:`RoundedConvolutions` does, to the same precision:
+    A CPU without instructions for it uses :class:`RoundedConvolutions`, which have the same precision:
     torch's own emulation takes twelve times as long.
     """
 
@@ -53,17 +53,17 @@ def compute_under_autocast(part: nn.Module, dtype: torch.dtype) -> None:
             outputs = type(itself).forward(itself, inputs, *arguments, **options)
         return outputs.float()
 
-    part.forward = MethodType(forward, part)  # of a method, a copy of the part gets its own
+    part.forward = MethodType(forward, part)  # as a bound method, so that a copy of the part gets its own
 
 
 class RoundedConvolutions(TorchFunctionMode):
-    """While active, 2d convolutions round to 16 bits what they read and what they give, and compute in float32.
+    """While active, 2d convolutions round their inputs and outputs to 16 bits, and compute in float32.
 
     That is what 16-bit instructions do: products of rounded numbers, summed in float32. Gradients are rounded likewise,
     as each conversion rounds on its way back. Only the order of the sums differs, as between any two CPUs.
 
     Args:
-        dtype: To which to round.
+        dtype: Type to round to.
     """
 
     def __init__(self, dtype: torch.dtype) -> None:

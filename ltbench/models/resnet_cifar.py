@@ -50,10 +50,10 @@ class CIFARResNet(nn.Module):
         experts: K copies of the last stages after shared first ones; their features are stacked.
         expert_width: Multiplies the channels of those copies.
         experts_from: The first stage that each expert has for itself: 0 is the stem (whole networks), 2 as in RIDE; or
-            ``'last_block'``, of the last stage, as in BBN.
+            ``'last_block'`` of the last stage, as in BBN.
 
     Raises:
-        UsageError: If the depth is not 6n + 2, there is no expert or no stage for it, or channels would decrease.
+        UsageError: If the depth is not 6n + 2, there is no expert or no such stage, or channels would decrease.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class CIFARResNet(nn.Module):
 
         Args:
             images: The images.
-            expert: The only one to ask, for features ``[B, F]``.
+            expert: The only expert to run, for features ``[B, F]``.
         """
         stages = [self.layer1, self.layer2, self.layer3]
         stages += [] if self.branches is None else [self.branches]

@@ -16,18 +16,18 @@ from ltbench.models.experts import copies, first_own_stage, run_parts
 from ltbench.models.pretrained import begin_with, check_declared
 from ltbench.registry import MODELS
 
-CHANNELS = (64, 128, 256, 512)  # of the four stages, before a block's own expansion
+CHANNELS = (64, 128, 256, 512)  # of the four stages, before the expansion of the blocks
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """What tells one network from another.
+    """What distinguishes the networks.
 
     Attributes:
         block: Name of torchvision's block.
-        blocks: Of each stage.
-        groups: Of the 3x3 convolutions.
-        group_width: Channels of a group where the stage has 64.
+        blocks: Number of blocks of each stage.
+        groups: Number of groups of the 3x3 convolutions.
+        group_width: Channels of a group in a stage of 64.
     """
 
     block: str
@@ -37,7 +37,7 @@ class Architecture:
 
     @property
     def expansion(self) -> int:
-        """Channels that a block gives for each of its own."""
+        """Output channels of a block per channel of its stage."""
         return {'BasicBlock': 1, 'Bottleneck': 4}[self.block]
 
 
@@ -57,8 +57,8 @@ class TorchvisionResNet(nn.Module):
 
     He et al., CVPR 2016, https://arxiv.org/abs/1512.03385; Xie et al., CVPR 2017, https://arxiv.org/abs/1611.05431. As
     in the official codes of Decoupling and NBN; the residual branches' last BN starts at 1, not 0. At widths of 1 and
-    one expert it is torchvision's network, with the same initial weights bit for bit. By default experts part after the
-    second stage, as in the ImageNet networks of RIDE (frank-xwang/RIDE-LongTailRecognition@ab8be5c, whose
+    one expert it is torchvision's network, with the same initial weights bit for bit. By default experts split after
+    the second stage, as in the ImageNet networks of RIDE (frank-xwang/RIDE-LongTailRecognition@ab8be5c, whose
     ``reduce_dimension`` is ``expert_width=0.75``).
 
     Args:
@@ -68,18 +68,18 @@ class TorchvisionResNet(nn.Module):
         experts: K copies of the last stages after shared first ones; their features are stacked.
         expert_width: Multiplies the channels of those copies.
         experts_from: The first stage that each expert has for itself: 0 is the stem (whole networks), 3 as in RIDE; or
-            ``'last_block'``, of the last stage, as in BBN.
-        conv_init: ``'kaiming'``, or ``'default'``: PyTorch's own, as NBN's official ResNeXt-50 begins (its ResNet-50
-            has Kaiming's; yuxiangbao/NBN@7365e21).
-        weights: What it begins with instead: ``dict(sha256='394f9c45')``, the first digits of the sha256 of
-            torchvision's file, looked for where torchvision puts it (``$TORCH_HOME/hub/checkpoints``), or with
-            ``file='PATH'`` any other of torchvision's form. Its classifier is left out; copies for experts begin alike.
-            On the meta device nothing is read.
+            ``'last_block'`` of the last stage, as in BBN.
+        conv_init: ``'kaiming'``, or ``'default'``: PyTorch's own, as in NBN's official ResNeXt-50 (its ResNet-50 has
+            Kaiming's; yuxiangbao/NBN@7365e21).
+        weights: Pre-trained weights to start from: ``dict(sha256='394f9c45')``, the first digits of the sha256 of
+            torchvision's file, expected where torchvision puts it (``$TORCH_HOME/hub/checkpoints``), or with
+            ``file='PATH'`` any other file in torchvision's format. Its classifier is not loaded; all experts start with
+            the same weights. On the meta device nothing is read.
 
     Raises:
-        DataError: If the file is missing, another than declared or does not fit.
-        UsageError: For another name or initialisation, no expert or no stage for it, or widths that leave a stage
-            without channels or, in ResNeXt, a group with a broken number of them.
+        DataError: If the file is missing, not the declared one or does not fit.
+        UsageError: For another name or initialisation, no expert or no such stage, or widths that leave a stage without
+            channels or, in ResNeXt, a group with a fraction of a channel.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class TorchvisionResNet(nn.Module):
             return copies(experts, own == 0, lambda: nn.Conv2d(colours, stem, 7, 2, padding=3, bias=False))
 
         def stage(number: int) -> nn.Module:
-            blocks = network.blocks[number] - (own > len(CHANNELS) and number == 3)  # its last one parts alone
+            blocks = network.blocks[number] - (own > len(CHANNELS) and number == 3)  # only its last block is split
             make = partial(_stage, network, number, reached[number], channels[number], blocks)
             return copies(experts, number + 1 >= own, make)
 
@@ -124,7 +124,7 @@ class TorchvisionResNet(nn.Module):
         self.branches = copies(experts, True, block) if own > len(CHANNELS) else None
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.experts, self.out_features = experts, reached[-1]
-        nn.Linear(self.out_features, 1000)  # torchvision draws its classifier here; what is drawn next depends on that
+        nn.Linear(self.out_features, 1000)  # torchvision draws its classifier here, and later draws depend on it
         if conv_init == 'kaiming':
             _init_kaiming(self)
         if in_channels != 3:
@@ -148,7 +148,7 @@ class TorchvisionResNet(nn.Module):
 
         Args:
             images: The images.
-            expert: The only one to ask, for features ``[B, F]``.
+            expert: The only expert to run, for features ``[B, F]``.
         """
         stages = [self.layer1, self.layer2, self.layer3, self.layer4]
         stages += [] if self.branches is None else [self.branches]
@@ -158,7 +158,7 @@ class TorchvisionResNet(nn.Module):
 
 
 def _name_in_file(last_block: int, name: str) -> str:
-    """What torchvision calls a weight: that of an expert is called as if there were no other."""
+    """torchvision's name of a weight: weights of an expert have the name that they have in a single network."""
     name = re.sub(r'^branches\.\d+', f'layer4.{last_block}', name)
     return re.sub(r'^(layer\d(?=\.\d+\.\d)|conv1|bn1)\.\d+', r'\1', name)
 
@@ -170,7 +170,7 @@ def _init_kaiming(part: nn.Module) -> None:
 
 
 def _check_channels(name: str, stem: int, channels: list[int]) -> None:
-    """Refuse widths that torchvision's blocks would round down in silence, or fail on later."""
+    """Refuse widths that torchvision's blocks would round down silently, or fail on later."""
     shown = f'{name} would have {", ".join(map(str, channels[:-1]))} and {channels[-1]} channels'
     if min(stem, *channels) < 1:
         raise UsageError(f'{shown}; every stage needs one or more: choose a larger width or expert_width')
@@ -184,7 +184,7 @@ def _check_channels(name: str, stem: int, channels: list[int]) -> None:
 
 def _stage(network: Architecture, number: int, in_channels: int, channels: int, blocks: int) -> nn.Sequential:
     """A stage of torchvision's blocks, drawn in torchvision's order."""
-    from torchvision.models import resnet  # with all that torchvision has: a second, which small images need not spend
+    from torchvision.models import resnet  # imports all of torchvision, a second that small images do not need
 
     stride, reached = 1 if number == 0 else 2, channels * network.expansion
     shortcut = None

@@ -1,4 +1,4 @@
-"""What a probe is, and what it is given to look at."""
+"""The base class of probes, and what a probe gets to measure."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from torch import Tensor
 
 from ltbench.registry import PROBES
 
-if TYPE_CHECKING:  # it brings mmengine's models along, which a file of a method need not wait for
+if TYPE_CHECKING:  # imports mmengine's models, which a method file need not wait for
     from ltbench.models.classifier import LongTailClassifier
 
-DIGITS = 5  # significant ones that are kept
+DIGITS = 5  # significant digits that are stored
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A trained network, and what its head was given for the test images.
+    """A trained network, and the inputs of its head for the test images.
 
     Attributes:
-        network: In evaluation mode; a probe changes nothing in it.
+        network: In evaluation mode; a probe must not change it.
         batches: Features of the test images in their order, float ``[B, F]`` each, on the CPU.
-        labels: Of the test images, ``[N]``.
+        labels: Labels of the test images, ``[N]``.
         class_counts: Training images of each of the C classes.
     """
 
@@ -42,7 +42,7 @@ class Seen:
 
 
 class Probe:
-    """Measures something inside a trained network: in plain numbers, which the record then holds.
+    """Measures something inside a trained network, as plain numbers for the record.
 
     Write a class with :meth:`measure` in the file of your method, or in a plug-in, and give it a name::
 
@@ -51,24 +51,24 @@ class Probe:
             def measure(self, seen):
                 return {'largest': float(seen.features.max())}
 
-    Runs ask for it by that name: a method with ``probes = ('feature_range',)`` in its class, a suite with
-    ``probes = ['feature_range']`` in its file. It is no part of what a network is trained by, so to ask for one more
-    trains nothing again. The numbers are in the record under ``analysis.NAME``.
+    Runs request it by that name: a method with ``probes = ('feature_range',)`` in its class, a suite with
+    ``probes = ['feature_range']`` in its file. A probe is not part of the training, so requesting one
+    more trains nothing again. The numbers are in the record under ``analysis.NAME``.
 
     Attributes:
-        entry: Name of the entry in a record's ``analysis``; '' is the probe's own. For what records held before probes
-            had names.
+        entry: Name of the entry in a record's ``analysis``; '' is the probe's name. Only for entries that are older
+            than probes.
     """
 
     entry: ClassVar[str] = ''
 
     def measure(self, seen: Seen) -> Any:
-        """Numbers, texts, lists and dicts of them; None where this network has nothing of the kind."""
+        """Numbers, texts, lists and dicts of them; None if it does not apply to this network."""
         raise NotImplementedError
 
 
 def entry_of(name: str) -> str:
-    """Where in a record's ``analysis`` the numbers of a registered probe are."""
+    """Name of the entry in a record's ``analysis`` that holds the numbers of a registered probe."""
     return PROBES.get(name).entry or name
 
 

@@ -42,7 +42,7 @@ def describe_bn(backbone: nn.Module) -> dict[str, Any]:
 
 
 def effective(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """The weight and bias ``[C]`` that a layer multiplies and adds, however they are parametrised."""
+    """The weight and bias ``[C]`` that a layer multiplies and adds, whatever their parametrisation."""
     return getattr(bn, 'gamma', bn.weight), getattr(bn, 'beta', bn.bias)
 
 

@@ -1,4 +1,4 @@
-"""How long are the features of each class? Under a long tail those of rare classes tend to be shorter."""
+"""How long are the features of each class? With a long tail those of rare classes tend to be shorter."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ltbench.registry import PROBES
 
 @PROBES.register_module(name='feature_norms')
 class FeatureNorms(Probe):
-    """Mean Euclidean length of the features that the head is given, by class."""
+    """Mean Euclidean length of the input features of the head, by class."""
 
     def measure(self, seen: Seen) -> dict[str, list[float | None]]:
         """``mean``: one number for each class, None for a class without test images."""

@@ -49,18 +49,18 @@ def class_sums(seen: Seen) -> Tensor:
 def channel_strength(sums: Tensor, weight: Tensor, class_counts: Sequence[int]) -> dict[str, Any]:
     """How strong the channels of frequent and of rare classes are on images of rare classes.
 
-    A channel belongs to the group whose classes it speaks for more: the larger mean, over the classes of the group, of
+    A channel belongs to the group whose classes it supports more, by the larger mean, over the classes of the group, of
     ``(m_ck - mean_c m_ck) * W_ck``, with ``m_ck`` the mean of channel k over the test images of class c. Frequent are
-    the many-shot classes, rare the few-shot ones, or the medium ones where there are no others.
+    the many-shot classes, rare the few-shot ones, or the medium ones if there are none.
 
     Args:
         sums: From :func:`class_sums`.
-        weight: The classifier's, ``[C, F]``.
-        class_counts: Training images a class.
+        weight: The classifier's weight, ``[C, F]``.
+        class_counts: Training images per class.
 
     Returns:
         For ``frequent`` and ``rare`` the number of ``channels`` and ``mean`` and ``std`` of their activations on images
-        of rare classes; ``rare_group``. Empty where two groups with test images do not exist.
+        of rare classes; ``rare_group``. Empty if there are no two groups with test images.
     """
     images, first, second = (part.numpy() for part in sums)
     members = group_members(class_counts)

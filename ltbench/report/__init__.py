@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gc
 import shutil
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from ltbench.errors import StoreError
 from ltbench.record import record_name
 from ltbench.report import ablation, latex, page, page_data, published, readme, statistics, tables, text
 from ltbench.report.environments import check_strictly
@@ -19,10 +19,10 @@ from ltbench.report.frame import caveats
 from ltbench.report.reading import SuiteResults, read_suite
 from ltbench.report.suite import Report
 from ltbench.report.tidy import tidy
-from ltbench.sealed import explained, write_atomically
+from ltbench.sealed import contents_of, explained, temporary, write_atomically
 
 KINDS = ('png', 'svg', 'pdf')
-"""Of files that figures are written as."""
+"""File formats of figures."""
 
 __all__ = ['Report', 'SuiteResults', 'read_suite', 'write_report']
 
@@ -37,13 +37,13 @@ def write_report(
     paper: bool = False,
     show: Sequence[str] = (),
 ) -> list[Path]:
-    """Rebuild everything in ``results/SUITE/`` but the records; return the files made.
+    """Rebuild everything in ``results/SUITE/`` except the records; return the written files.
 
     Args:
         report: The suite's tables.
         figures: Whether to draw.
         with_latex: Also write the leaderboard as LaTeX tables.
-        ablate: Options, ``METHOD.option``, to make an ablation of each, beside those that the suite declares.
+        ablate: Options, ``METHOD.option``, to ablate in addition to those that the suite declares.
         into: A Markdown file with places for short tables, see :mod:`ltbench.report.excerpt`.
         strict: Refuse what :func:`ltbench.report.environments.check_strictly` finds, before anything is written.
         paper: Also write every figure as PDF and SVG into ``paper/``.
@@ -83,6 +83,7 @@ def write_report(
     contents |= {f'ablation_{in_file_name(name)}.csv': tables.csv(table) for name, table in ablations.items()}
     if with_latex:
         contents |= latex.latex(board, caveats(results.records))
+    _check_places(results.folder)
     drawn: list[Path] = []
     for_paper: list[Path] = []
     with explained('report', results.folder, 'LTBENCH_RESULTS'):
@@ -91,17 +92,17 @@ def write_report(
 
             what = {'intervals': board, 'ablations': differences, 'ranks': ranks, 'show': show}
             draw = partial(draw_all, results.records, frame, **what)
-            drawn = _in_place_of(results.folder / 'figures', draw) if figures else []
-            for_paper = _in_place_of(results.folder / 'paper', partial(draw, paper=True)) if paper else []
+            drawn = _replace_figures(results.folder / 'figures', draw) if figures else []
+            for_paper = _replace_figures(results.folder / 'paper', partial(draw, paper=True)) if paper else []
         files = [*contents, *(['figures/'] if figures else [])]
         names = {path.name for path in drawn}
         short = excerpts(results, board, results.folder, names).values()
         contents['README.md'] = readme.readme(results, files, short, report.coverage)
-        for name, said in contents.items():
-            write_atomically(results.folder / name, said)
-        perhaps = (f'ablation_{in_file_name(name)}.csv' for name in (*ablation.ABLATIONS, *declared))
-        for name in {'published.csv', 'published_order.csv', *perhaps} - {*contents}:
-            (results.folder / name).unlink(missing_ok=True)  # of records that are no longer here
+        for name, content in contents.items():
+            write_atomically(results.folder / name, content)
+        optional = (f'ablation_{in_file_name(name)}.csv' for name in (*ablation.ABLATIONS, *declared))
+        for name in {'published.csv', 'published_order.csv', *optional} - {*contents}:
+            (results.folder / name).unlink(missing_ok=True)  # made from records that are no longer here
         shown = page_data.tables(report, beside, order, ablations)
         index = page.write_page(results.folder.parent, results.suite, shown, page_data.runs(report))
     if places is not None:
@@ -109,13 +110,29 @@ def write_report(
     return [*(results.folder / name for name in contents), index, *drawn, *for_paper]
 
 
-def _in_place_of(folder: Path, draw: Callable[[Path], list[Path]]) -> list[Path]:
-    """Draw figures in place of earlier ones; return the files.
+def _check_places(folder: Path) -> None:
+    """See that what a report replaces was written by a report.
 
-    The earlier ones stay until all are drawn, so that a full disk or Ctrl-C leaves none that is half written.
+    Raises:
+        StoreError: If a file of somebody else has its name.
     """
-    drawing = folder.with_name(f'.{folder.name}.{uuid.uuid4().hex[:8]}')
-    gc.freeze()  # figures are full of cycles, and the records need not be looked through with them
+    for path, mark in ((folder / 'README.md', b'ltbench report'), (folder.parent / page.FILE, page.MARK)):
+        if path.is_file() and mark not in contents_of(path):
+            raise StoreError(
+                f'{path} was not written by ltbench, and a report would replace it: rename it, or keep results in '
+                'another folder (LTBENCH_RESULTS)'
+            )
+
+
+def _replace_figures(folder: Path, draw: Callable[[Path], list[Path]]) -> list[Path]:
+    """Replace earlier figures by new ones; return the files.
+
+    The earlier ones stay until all new ones are drawn, so that a full disk or Ctrl-C leaves no half-written file.
+    """
+    from ltbench.report.figures import FIGURES, OTHERS
+
+    drawing = temporary(folder)
+    gc.freeze()  # figures create many reference cycles; the garbage collector need not scan the records for them
     try:
         drawn = draw(drawing)
         folder.mkdir(exist_ok=True)
@@ -123,6 +140,7 @@ def _in_place_of(folder: Path, draw: Callable[[Path], list[Path]]) -> list[Path]
     finally:
         gc.unfreeze()
         shutil.rmtree(drawing, ignore_errors=True)
-    for path in {path for kind in KINDS for path in folder.glob(f'*.{kind}')} - {*drawn}:
-        path.unlink(missing_ok=True)  # two reports at once: the last one wins whole
+    earlier = {path for name in (*FIGURES, *OTHERS) for kind in KINDS for path in folder.glob(f'{name}*.{kind}')}
+    for path in earlier - {*drawn}:
+        path.unlink(missing_ok=True)  # if two reports run at once, all figures are those of the last one
     return drawn

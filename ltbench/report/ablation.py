@@ -1,4 +1,4 @@
-"""Ablations: rows that are equal but for one option, or but for one part of the method, compared seed by seed."""
+"""Ablations: rows that differ only in one option or in one part of the method, compared seed by seed."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from ltbench.record import origin_of
 from ltbench.report.escaping import in_markdown
 from ltbench.report.frame import DECIMALS, GROUP, by_table, network_of
 from ltbench.report.holm import holm
+from ltbench.report.intervals import smallest_steps
 from ltbench.report.noise import fit
 from ltbench.report.options import SECTIONS, as_text, check_known, options_of, place
 from ltbench.spec import Spec, parse_specs
 
 SCORES = ('top1', 'many', 'medium', 'few', 'macro')
-OF_RUN = ('value_of_score', 'difference', 'block', 'step', 'network')
-"""Columns of a run's differences that do not tell combinations apart."""
+OF_RUN = ('value_of_score', 'difference', 'block', 'is_compared', 'step', 'network')
+"""Columns of a run's differences that do not identify a combination."""
 OWN = ('with', 'is_reference')
-"""What the name of a method and the text of its differences tell in tables for people."""
+"""Columns left out of tables for people: the method's name and the text of its differences say the same."""
 PLAIN = 'erm'
-"""The method that changes nothing: what is left when the only part of a method is taken away."""
+"""The method that changes nothing: what remains when the only part of a method is removed."""
 
 TEST = (
     't-test, two-sided, on the variation between seeds of all rows of the table together (method + seed, least '
@@ -39,11 +40,11 @@ TEST = (
 
 @dataclass(frozen=True)
 class Ablation:
-    """A declared table: a part of methods against the same rows without it.
+    """A declared ablation: rows with a part of a method, compared with the same rows without it.
 
     Args:
-        part: The method whose part is taken away.
-        values: Its options that the table is about, in order of columns, and the order of their values.
+        part: The part that is removed, by the name of its method.
+        values: Its options that the table shows, in order of columns, and the order of their values.
     """
 
     part: str
@@ -70,9 +71,9 @@ def part_differences(records: Sequence[Record], name: str) -> pd.DataFrame:
     """A declared ablation: one row a run and score, with the difference to the run of the same seed without the part.
 
     Columns: the group; ``method`` as typed; ``with`` (the other parts; '' for none); one for each option of the part
-    (``none`` in the rows without it); then what :func:`summarise` takes together. Empty where no record has the part.
-    Methods that have the same options in another order, or by other code, are kept apart: ``with`` says how each is
-    typed, for all but the one that is typed shortest.
+    (``none`` in the rows without it); then what :func:`summarise` aggregates. Empty where no record has the part.
+    Methods with the same options in another order, or with other code, are separate rows: ``with`` says how each is
+    typed, except for the one with the shortest text.
     """
     ablation = ABLATIONS[name]
     rows = [_row_with(record, ablation) for record in _trained(records)]
@@ -88,12 +89,12 @@ def part_differences(records: Sequence[Record], name: str) -> pd.DataFrame:
 
 
 def ablate(records: Sequence[Record], option: str, required: bool = True) -> pd.DataFrame:
-    """Rows that are equal but for one option, each against the one that has its default.
+    """Rows that differ only in one option, each compared with the one that has its default.
 
     The reference is the value that was not set by hand where the records hold such a row, else the first one.
     Columns: the group (of a benchmark's option: setting and table are what the rows share without it); ``method``
     without the option; ``option``; ``value``; then those of :func:`summarise`. Rows
-    that no other row is compared with are left out.
+    without another row to compare with are left out.
 
     Args:
         records: Records of trained runs; others are left out.
@@ -101,8 +102,8 @@ def ablate(records: Sequence[Record], option: str, required: bool = True) -> pd.
         required: Whether it is an error if nothing varies the option; otherwise the table is empty.
 
     Raises:
-        UsageError: If no record has the method or option (with near misses), or nothing varies it alone (naming what
-            is varied).
+        UsageError: If no record has the method or option (with near misses), or no two rows differ only in it
+            (naming what is varied).
     """
     trained = _trained(records)
     check_known(trained, option)
@@ -119,11 +120,11 @@ def ablate(records: Sequence[Record], option: str, required: bool = True) -> pd.
 def summarise(differences: pd.DataFrame) -> pd.DataFrame:
     """Mean over seeds of each combination and score.
 
-    Columns: what tells a combination apart; ``score``; ``mean``, ``std`` (ddof=1) and ``n`` of its seeds;
-    ``difference`` (points, to the reference), by the model that p rests on, or of the seeds that both have where there
-    is no p; ``difference_std`` and ``n_pairs`` of these seeds; ``p`` and ``p_holm`` of :data:`TEST`. What does not
-    exist is NaN: an empty group, the difference of a reference or where there is none, the standard deviation of one
-    seed, p where no row has two seeds or where the two have no common one.
+    Columns: those that identify a combination; ``score``; ``mean``, ``std`` (ddof=1) and ``n`` of its seeds;
+    ``difference`` (points, to the reference), from the model that gives p, or from the common seeds where there is no
+    p; ``difference_std`` and ``n_pairs`` of the common seeds; ``p`` and ``p_holm`` of :data:`TEST`. NaN marks missing
+    values: an empty group, the difference of a reference or without one, the standard deviation of one seed, p where
+    no row has two seeds or where the two rows have no common seed.
     """
     if differences.empty:
         return differences
@@ -135,14 +136,14 @@ def summarise(differences: pd.DataFrame) -> pd.DataFrame:
     table['difference'] = paired['mean'].to_numpy()
     table['difference_std'] = paired['std'].to_numpy()
     table['n_pairs'] = paired['count'].to_numpy()
-    told = differences.assign(row=groups.ngroup())
+    numbered = differences.assign(row=groups.ngroup())
     table['p'] = table['p_holm'] = np.nan
-    for _, family in told.groupby([*GROUP, 'score'], dropna=False):
+    for _, family in numbered.groupby([*GROUP, 'score'], dropna=False):
         tests = _tested(family)
         tests = tests[table.loc[tests.index, 'n_pairs'] > 0]
         table.loc[tests.index, ['difference', 'p']] = tests
         table.loc[tests.index, 'p_holm'] = holm(tests['p'])
-    return table
+    return table[groups['is_compared'].first().to_numpy()].reset_index(drop=True)
 
 
 def markdown(table: pd.DataFrame, name: str) -> str:
@@ -165,12 +166,12 @@ def markdown(table: pd.DataFrame, name: str) -> str:
 def cells_of(rows: pd.DataFrame) -> list[list[str]]:
     """The rows of one table for people: the head, then a row a combination with mean, difference and p of each score.
 
-    What does not vary among those that have the part is left out, and macro where it is top-1.
+    Options that do not vary among the rows with the part are left out, and macro where it equals top-1.
     """
     what = [column for column in rows.columns[: list(rows.columns).index('score')] if column not in GROUP]
     means = rows.groupby('score')['mean'].agg(np.array)
-    told = [score for score in SCORES if not np.isnan(means[score]).all()]
-    shown = [score for score in told if score != 'macro' or not np.allclose(means[score], means['top1'], atol=0.05)]
+    scored = [score for score in SCORES if not np.isnan(means[score]).all()]
+    shown = [score for score in scored if score != 'macro' or not np.allclose(means[score], means['top1'], atol=0.05)]
     parts = rows[~rows['is_reference'].astype(bool)]
     named = [name for name in what if name in ('method', 'value') or (name not in OWN and parts[name].nunique() > 1)]
     found = [[*named, 'seeds', *(label for score in shown for label in (score, 'difference', 'p'))]]
@@ -191,25 +192,26 @@ def _trained(records: Sequence[Record]) -> list[Record]:
 def _scored(record: Record) -> dict[str, Any]:
     run = {key: record[key] for key in (*GROUP, 'method', 'run_seed', 'computation')}
     metrics = record['metrics']
-    scores = {'scores': [metrics[score] for score in SCORES], 'step': 100 / sum(metrics['test_images'])}
+    steps = smallest_steps(metrics['test_images'], record['class_counts'])
+    scores = {'scores': [metrics[score] for score in SCORES], 'steps': [steps[score] for score in SCORES]}
     return run | scores | {'network': network_of(record)}
 
 
 def _row_with(record: Record, ablation: Ablation) -> dict[str, Any]:
-    """A run, what it has beside the part, and the part's options."""
-    mine = next((part['options'] for part in record['methods'] if part['name'] == ablation.part), None)
+    """A run: its other parts, and the options of the part."""
+    options = next((part['options'] for part in record['methods'] if part['name'] == ablation.part), None)
     rest = [part for part in record['methods'] if part['name'] not in (ablation.part, PLAIN)]
     specs = [spec for spec in parse_specs(record['method']) if spec.name not in (ablation.part, PLAIN)]
     return _scored(record) | {
         'with': '+'.join(map(str, specs)),
-        'has_part': mine is not None,
-        'options': mine or {},
+        'has_part': options is not None,
+        'options': options or {},
         'block': _key([*(record[key] for key in GROUP), rest]),
     }
 
 
 def _rows_of(record: Record, option: str) -> Iterator[dict[str, Any]]:
-    """The run with the option's value taken out of what tells it apart; nothing if it has no such option."""
+    """The run, with the option's value removed from what identifies it; nothing if it has no such option."""
     owner, _, name = option.partition('.')
     config = record['config']['benchmark']
     if owner in SECTIONS:
@@ -220,9 +222,9 @@ def _rows_of(record: Record, option: str) -> Iterator[dict[str, Any]]:
         made_of = {key: config[key] for key in ('name', 'preset', *SECTIONS)}
         shown, plain_setting = (Benchmark(**made_of, overrides=o).setting for o in (config['overrides'], overrides))
         value, by_hand = entries.pop(option), option in config['overrides']
-        # what the frame adds to tell this table from others of its setting
+        # what the frame adds to distinguish this table from others of its setting
         added = record['setting'].removeprefix(shown).replace(f', {option}={as_text(value)}', '')
-        # all that the table stands for but the option; data are their fingerprint, unless the option is one of theirs
+        # all that defines the table except the option; data by their fingerprint, unless the option is one of theirs
         kept = {key: entries[key] for key in entries if owner == 'data' or not key.startswith('data.')}
         shared = [record['protocol'], '' if owner == 'data' else record['data'], kept]
         row = _scored(record) | {'setting': plain_setting + added, 'table': fingerprint(shared)[:16]}
@@ -264,7 +266,10 @@ def _varied(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 def _differences(
     rows: Sequence[Mapping[str, Any]], what: Sequence[str], is_reference: Callable[[Mapping[str, Any]], bool]
 ) -> pd.DataFrame:
-    """One row a run and score, with the difference to the reference of the same block and seed; stable order."""
+    """One row a run and score, with the difference to the reference of the same block and seed; stable order.
+
+    ``is_compared``: whether its block holds more than references; runs of other blocks tell of the noise alone.
+    """
     runs: dict[tuple[Any, ...], Mapping[str, Any]] = {}
     blocks = {row['block'] for row in rows if not is_reference(row)}
 
@@ -272,8 +277,7 @@ def _differences(
         return row['block'], is_reference(row), row['computation'], *(row[column] for column in what)
 
     for row in sorted(rows, key=lambda row: (len(row['method']), row['method'])):
-        if row['block'] in blocks:  # else nothing is compared with it
-            runs.setdefault((*combination(row), row['run_seed']), row)
+        runs.setdefault((*combination(row), row['run_seed']), row)
     order = sorted(
         runs.values(),
         key=lambda row: (row['benchmark'], row['imbalance_factor'] or 0, row['setting'], row['with'], row['block'],
@@ -301,8 +305,9 @@ def _differences(
             cells[column] = f'{cells[column]} (as {method})'.strip()
         start = {**{key: row[key] for key in GROUP}, 'method': method, **cells}
         start['is_reference'] = is_reference(row)
-        for score, value, difference in zip(SCORES, values, np.round(values - reference, 9), strict=True):
-            of_run = (value, difference, *(row[key] for key in ('block', 'step', 'network')))
+        differences = np.round(values - reference, 9)
+        for score, value, difference, step in zip(SCORES, values, differences, row['steps'], strict=True):
+            of_run = value, difference, row['block'], row['block'] in blocks, step, row['network']
             lines.append(
                 {**start, 'score': score, 'run_seed': row['run_seed'], **dict(zip(OF_RUN, of_run, strict=True))}
             )
@@ -313,7 +318,7 @@ def _differences(
 def _tested(differences: pd.DataFrame) -> pd.DataFrame:
     """Rows of one table and score against the reference of their block: ``difference`` and ``p``, by row.
 
-    Without rows of which nothing is known of noise.
+    Rows whose noise is not known are left out.
     """
     runs = differences[differences['value_of_score'].notna()]
     scores, networks = (runs.pivot(index='row', columns='run_seed', values=of) for of in ('value_of_score', 'network'))
@@ -324,12 +329,12 @@ def _tested(differences: pd.DataFrame) -> pd.DataFrame:
     tests = []
     for _, block in differences.groupby('block'):
         references = block.loc[block['is_reference'] & block['value_of_score'].notna(), 'row']
-        mine = scores.index.intersection(block.loc[~block['is_reference'], 'row'].unique())
+        compared = scores.index.intersection(block.loc[~block['is_reference'], 'row'].unique())
         if len(references):
             found = noise.against(scores.index.get_loc(references.iloc[0]))
             p = 2 * t.sf(abs(found.points / found.errors), found.freedom)
             of_block = pd.DataFrame({'difference': found.points.round(DECIMALS), 'p': p}, scores.index)
-            tests.append(of_block.loc[mine])
+            tests.append(of_block.loc[compared])
     return pd.concat(tests) if tests else nothing
 
 
@@ -339,8 +344,8 @@ def _tested(differences: pd.DataFrame) -> pd.DataFrame:
 def _what_varies(records: Sequence[Record]) -> str:
     several = {name: values for name, values in options_of(records).items() if len(values) > 1}
     alone = [name for name in several if _varied(row for record in records for row in _rows_of(record, name))]
-    told = [f'{name} ({", ".join(several[name])})' for name in alone]
-    return f'varied alone: {"; ".join(told)}' if told else 'no option is varied alone in these records'
+    parts = [f'{name} ({", ".join(several[name])})' for name in alone]
+    return f'varied alone: {"; ".join(parts)}' if parts else 'no option is varied alone in these records'
 
 
 def _key(value: Any) -> str:

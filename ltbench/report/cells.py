@@ -1,4 +1,4 @@
-"""What cells of tables for people say: scores, marks, differences with their noise, and which a table resolves."""
+"""Cells of tables for people: scores, marks, differences with their noise, and which ones a table resolves."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ SCORES = {
 WITHIN = '≈'
 """Marks a top-1 within noise of the best."""
 
-SAME = 0.05  # points, below which two scores are printed alike
+SAME = 0.05  # points; scores that differ by less are printed alike
 
 
 def resolution(rows: pd.DataFrame, names: Mapping[str, str] = MappingProxyType({})) -> str:
-    """Which differences a table can tell from noise, in a sentence; '' where there is nothing to be compared.
+    """Which differences of a table are noise, in a sentence; '' where nothing is compared.
 
     Args:
         rows: Of one table of a leaderboard.
-        names: What methods are called beside the sentence, where that is not as typed.
+        names: Names to show instead of the methods as typed.
     """
     seeds = rows.loc[rows['n_seeds'] > 0, 'n_seeds']
     if rows['noise'].isna().all():
@@ -46,11 +46,11 @@ def resolution(rows: pd.DataFrame, names: Mapping[str, str] = MappingProxyType({
 
 
 def scores_of(rows: pd.DataFrame) -> dict[str, str]:
-    """The metrics that say something of a table: macro and groups only where they are not top-1."""
-    told = {metric: title for metric, title in SCORES.items() if rows[f'{metric}_mean'].notna().any()}
-    over_images = [metric for metric in told if metric in ('macro', *GROUPS)]
+    """The metrics to show for a table: macro and groups only where they differ from top-1."""
+    known = {metric: title for metric, title in SCORES.items() if rows[f'{metric}_mean'].notna().any()}
+    over_images = [metric for metric in known if metric in ('macro', *GROUPS)]
     alike = [name for name in over_images if (rows[f'{name}_mean'] - rows['top1_mean']).abs().max() < SAME]
-    return {metric: title for metric, title in told.items() if metric not in alike}
+    return {metric: title for metric, title in known.items() if metric not in alike}
 
 
 def named(row: Mapping[str, Any]) -> str:
@@ -59,7 +59,7 @@ def named(row: Mapping[str, Any]) -> str:
 
 
 def marked(row: Mapping[str, Any], metric: str) -> str:
-    """A metric as Markdown: top-1 of the best in bold, and what is within noise of it marked so."""
+    """A metric as Markdown: top-1 of the best in bold, those within noise of it with a mark."""
     mark = row['best'] if metric == 'top1' else ''
     return {'best': '**{}**', 'within noise': f'{{}} {WITHIN}'}.get(mark, '{}').format(score(row, metric))
 
@@ -91,9 +91,9 @@ def difference_cells(tests: pd.DataFrame) -> pd.DataFrame:
         tests: Of :func:`ltbench.report.statistics.against`, one table and one reference.
     """
     texts = map(_with_noise, tests['difference'], tests['noise'])
-    said = tests.assign(cell=list(zip(texts, tests['p'] < ALPHA, strict=True)))
+    table = tests.assign(cell=list(zip(texts, tests['p'] < ALPHA, strict=True)))
     top1 = tests[tests['score'] == 'top1'].sort_values(['difference', 'method'], ascending=[False, True])
-    return said.pivot(index='method', columns='score', values='cell').loc[top1['method']]
+    return table.pivot(index='method', columns='score', values='cell').loc[top1['method']]
 
 
 def counted(count: int, noun: str) -> str:

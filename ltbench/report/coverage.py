@@ -1,4 +1,4 @@
-"""What a suite asks for, and how much of it is recorded: what was not run is told, never passed over."""
+"""What a suite asks for, and how much of it is recorded: what was not run is listed, too."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ltbench.suite import Suite
 
 
 class Covered(NamedTuple):
-    """Of one benchmark of a suite.
+    """How much of one benchmark of a suite is recorded.
 
     Attributes:
         title: Benchmark, imbalance factor and setting.
         asked: Runs that the suite asks for.
-        recorded: Those of them that have a record, whatever data, recipe or code it is of.
-        failed: Those that failed and have none.
+        recorded: Those of them that have a record, of any data, recipe or code.
+        failed: Those of them that failed and have no record.
     """
 
     title: str
@@ -29,8 +29,8 @@ class Covered(NamedTuple):
     failed: int
 
     @property
-    def said(self) -> str:
-        """How much of it there is, in words."""
+    def text(self) -> str:
+        """How much is recorded, in words."""
         failed = f', {self.failed} failed' if self.failed else ''
         if not self.recorded:
             return f'not run{failed}'
@@ -38,7 +38,7 @@ class Covered(NamedTuple):
 
 
 def coverage(suite: Suite, results: SuiteResults) -> list[Covered]:
-    """Each benchmark of a suite in its order, but those that are not known here.
+    """The coverage of each benchmark of a suite, in its order; without those that are not known here.
 
     Args:
         suite: What is asked for.
@@ -49,20 +49,20 @@ def coverage(suite: Suite, results: SuiteResults) -> list[Covered]:
     for text in suite.benchmarks:
         try:
             benchmark = load_benchmark(text, suite.preset)
-        except UsageError:  # what is recorded of it is reported all the same
+        except UsageError:  # its records are reported all the same
             continue
         factor = benchmark.data.get('imbalance_factor')
         key = TableKey(benchmark.name, None if factor is None else float(factor), benchmark.setting, '')
         asked = {(key, str(method), seed) for method in suite.methods_on(text) for seed in suite.seeds_on(text)}
-        lacking = asked - recorded
-        covered.append(Covered(key.title, len(asked), len(asked & recorded), len(lacking & failed)))
+        missing = asked - recorded
+        covered.append(Covered(key.title, len(asked), len(asked & recorded), len(missing & failed)))
     return covered
 
 
 def markdown(covered: Iterable[Covered]) -> list[str]:
     """A line for each benchmark."""
-    return [f'- {in_markdown(each.title)}: {each.said}.' for each in covered]
+    return [f'- {in_markdown(each.title)}: {each.text}.' for each in covered]
 
 
-def _runs(told: Iterable[Mapping[str, Any]]) -> set[tuple[TableKey, str, int]]:
-    return {(TableKey.of(one)._replace(table=''), one['method'], one['run_seed']) for one in told}
+def _runs(records: Iterable[Mapping[str, Any]]) -> set[tuple[TableKey, str, int]]:
+    return {(TableKey.of(one)._replace(table=''), one['method'], one['run_seed']) for one in records}

@@ -1,4 +1,4 @@
-"""On what runs were computed: rows of a table that differ in it are marked, and ``--strict`` refuses them."""
+"""Environments of runs: rows of a table whose environments differ are marked, and ``--strict`` refuses them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import pandas as pd
 
 from ltbench.errors import StoreError
 from ltbench.record import record_name
+from ltbench.report.cells import counted
 from ltbench.report.frame import by_table
 from ltbench.report.reading import SuiteResults
 
 MARKS = ('†', '‡', '§', '¶', '‖')
-"""Of the environments of a table that are not that of most of its runs; where there are more, they are doubled."""
+"""Marks of the environments of a table other than its main one; of further ones, doubled."""
 
 
 def marks_of(board: pd.DataFrame) -> pd.Series:
@@ -31,7 +32,7 @@ def marks_of(board: pd.DataFrame) -> pd.Series:
 
 
 def footnotes(rows: pd.DataFrame) -> list[str]:
-    """What the marks of a table's rows mean, a sentence each; none where all runs are of one environment.
+    """What the marks of a table's rows mean, a sentence each; none where all runs have one environment.
 
     Args:
         rows: Of one table of a leaderboard.
@@ -54,19 +55,19 @@ def _signs(rows: pd.DataFrame) -> dict[str, str]:
 def as_text(row: Mapping[str, int]) -> str:
     """The environments of a row, and how many runs each has where there are several."""
     several = len(row) > 1
-    return '; '.join(name + f' ({_runs(row[name])})' * several for name in _most_first(row))
+    return '; '.join(name + f' ({counted(row[name], "run")})' * several for name in _most_first(row))
 
 
 def check_strictly(results: SuiteResults, frame: pd.DataFrame) -> None:
-    """Refuse what a published table should not be made from.
+    """Refuse results that should not be published.
 
     Args:
         results: The suite.
         frame: Of :func:`ltbench.report.frame.runs_frame`, of its records.
 
     Raises:
-        StoreError: If a file was left out, or the runs of a table are of several environments; each such file has a
-            line of its own.
+        StoreError: If a file was left out, or the runs of a table have several environments; each such file has a
+            separate line.
     """
     wrong = [f'left out: {reason}' for reason in results.left_out.values()]
     for key, rows in by_table(frame):
@@ -75,8 +76,9 @@ def check_strictly(results: SuiteResults, frame: pd.DataFrame) -> None:
         for row in rows[rows['environment'].isin(others)].to_dict('records'):
             path = results.folder / 'records' / record_name(results.records[row['record']])
             wrong.append(
-                f'{path} is of a table ({key.title}) whose runs are of {len(counts)} environments: this one of '
-                f'{row["environment"]} ({_runs(counts[row["environment"]])}), most of {main} ({_runs(counts[main])})'
+                f'{path} is in a table ({key.title}) whose runs have {len(counts)} environments: this one '
+                f'has {row["environment"]} ({counted(counts[row["environment"]], "run")}), '
+                f'most have {main} ({counted(counts[main], "run")})'
             )
     if wrong:
         mend = 'run them again in one environment, or report without --strict, which marks them'
@@ -85,7 +87,3 @@ def check_strictly(results: SuiteResults, frame: pd.DataFrame) -> None:
 
 def _most_first(runs: Mapping[str, int]) -> list[str]:
     return sorted(runs, key=lambda name: (-runs[name], name))
-
-
-def _runs(count: int) -> str:
-    return f'{count} run{"s" * (count != 1)}'

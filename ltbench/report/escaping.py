@@ -1,4 +1,4 @@
-"""Foreign text in what a report is made of: one function a format, and no other place knows what a format reads.
+"""Foreign text in reports, escaped by one function for each format; only this module knows these rules.
 
 Text of methods, class folders, machines and errors is shown as it is, and is never markup, a formula or a command. HTML
 is left to jinja, whose templates escape all that is not marked as HTML.
@@ -18,16 +18,16 @@ LATEX = {
     '>': r'\textgreater{}', '|': r'\textbar{}', '†': r'\textdagger{}', '‡': r'\textdaggerdbl{}', '§': r'\S{}',
     '¶': r'\P{}', '‖': r'$\|$', '[': '{[}', ']': '{]}', '*': '{*}',
 }  # fmt: skip
-"""Characters that mean something to LaTeX; ``[`` and ``*`` do after the ``\\\\`` of the row before."""
+"""Characters that mean something to LaTeX; ``[`` and ``*`` only after the ``\\\\`` of the row before."""
 
 MARKDOWN = re.compile(r'([\\`*|<~$&]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:]))')
-"""Emphasis, code, cells, HTML, strikethrough, formulas, entities, and what makes a link of words in brackets."""
+"""Emphasis, code, cells, HTML, strikethrough, formulas, entities, and what turns words in brackets into a link."""
 
 BLOCK = re.compile(r'^(\d*)(>|[#+.)-](?=[# ]|$))')
-"""What makes a heading, a list or a quotation of a line."""
+"""What turns a line into a heading, a list or a quotation."""
 
 FORMULA = ('=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠')
-"""With these a cell begins that a spreadsheet computes."""
+"""First characters of cells that a spreadsheet computes."""
 
 NUMBER = re.compile(r'[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?', re.IGNORECASE)
 

@@ -40,7 +40,7 @@ class Places:
     def __init__(self, file: Path, suite: str) -> None:
         self.file, self.suite = file.resolve(), suite
         try:
-            self.text = contents_of(self.file).decode()  # as it is, also where its lines end otherwise
+            self.text = contents_of(self.file).decode()  # line endings stay as they are
         except (OSError, ValueError) as error:
             raise UsageError(f'cannot read {file}: {error}') from error
         marks = list(MARK.finditer(self.text))
@@ -48,7 +48,7 @@ class Places:
             opens, expected = not mark[1], number % 2 == 0
             if opens != expected or (opens and (mark[2] is None or number + 1 == len(marks))):
                 line = self.text.count('\n', 0, mark.start()) + 1
-                raise UsageError(f'{file}, line {line}: {mark[0].strip()} has no partner, or no SUITE/TABLE')
+                raise UsageError(f'{file}, line {line}: {mark[0].strip()} has no matching line, or no SUITE/TABLE')
         # the table's name, and where what is between its marks begins and ends
         self.found = [
             (start[3], start.end(), end.start())
@@ -58,17 +58,17 @@ class Places:
         if not self.found:
             raise UsageError(
                 f'{file} has no place for {suite}: write a line <!-- ltbench {suite}/TABLE --> and one '
-                '<!-- /ltbench -->; TABLE is as in the names of figures, leaderboard-TABLE.png'
+                '<!-- /ltbench -->; for TABLE see the names of figures, leaderboard-TABLE.png'
             )
 
     def check(self, tables: Collection[str]) -> None:
-        """Raise UsageError, with near misses, for a table that there is not."""
+        """Raise UsageError, with near misses, for a table that does not exist."""
         for name, _, _ in self.found:
             if name not in tables:
                 raise unknown(f'table of {self.suite}', name, tables)
 
     def fill(self, tables: Mapping[str, str]) -> None:
-        """Write the file anew, all that is not between the suite's marks as it is.
+        """Rewrite the file; text outside of the suite's marks stays as it is.
 
         Raises:
             StoreError: If it cannot be written.
@@ -91,33 +91,33 @@ def excerpts(results: SuiteResults, board: pd.DataFrame, beside: Path, drawn: Co
     Args:
         results: The suite.
         board: Its leaderboard, of :func:`ltbench.report.tables.leaderboard`, with tests.
-        beside: The folder of the file it is for; links to figures begin there.
+        beside: The folder of the file to fill; links to figures are relative to it.
         drawn: Names of the files in the suite's ``figures/``.
     """
-    said = caveats(results.records)
+    caveat_of = caveats(results.records)
     found = {}
     for name, (key, rows) in zip(table_names(board), by_table(board, sort=False), strict=True):
-        shown = key.title
+        title = key.title
         foreign = [run for run in results.records if run['benchmark'] == key.benchmark and origin_of(run) != 'trained']
-        mine = [run for run in foreign if run['method'] in set(rows['method'])]
-        parts = [f'**{in_markdown(shown)}**; {_how_to_read(rows)}']
-        parts += [f'**{in_markdown(said[key.benchmark])}**'] if key.benchmark in said else []
-        parts += [f'Not trained here: {selection_of(mine)}.'] if mine else []
+        shown = [run for run in foreign if run['method'] in set(rows['method'])]
+        parts = [f'**{in_markdown(title)}**; {_how_to_read(rows)}']
+        parts += [f'**{in_markdown(caveat_of[key.benchmark])}**'] if key.benchmark in caveat_of else []
+        parts += [f'Not trained here: {selection_of(shown)}.'] if shown else []
         if f'leaderboard-{name}.png' in drawn:
             path = os.path.relpath(results.folder / 'figures' / f'leaderboard-{name}.png', beside)
-            parts.append(f'![Top-1 of methods, {in_markdown(shown)}]({quote(Path(path).as_posix(), SAFE)})')
+            parts.append(f'![Top-1 of methods, {in_markdown(title)}]({quote(Path(path).as_posix(), SAFE)})')
         found[name] = '\n\n'.join([*parts, _table(rows)])
     return found
 
 
 def _how_to_read(rows: pd.DataFrame) -> str:
-    said = ['accuracy in %']
+    parts = ['accuracy in %']
     if (rows['n_seeds'] > 1).any():
-        said.append('mean ± standard deviation over seeds')
+        parts.append('mean ± standard deviation over seeds')
     if (rows['n_seeds'] == 1).any():
-        said.append('of one seed in brackets the 95 % interval over test images')
+        parts.append('for one seed the 95 % interval over test images in brackets')
     marks = f' Bold: the best; {WITHIN}: within noise of it. {resolution(rows)}' if rows['best'].any() else ''
-    return ', '.join(said) + '.' + marks
+    return ', '.join(parts) + '.' + marks
 
 
 def _table(rows: pd.DataFrame) -> str:

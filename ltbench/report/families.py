@@ -53,11 +53,11 @@ FAMILIES: Mapping[str, Family] = {
 """By the name that a method declares as its ``family``, in the order of legends."""
 
 NONE = Family('Other', '#77736b', '#9a968d', '8', 'M3.2.7h3.6l2.5 2.5v3.6L6.8 9.3H3.2L.7 6.8V3.2z')
-"""Of a method that declares none of :data:`FAMILIES`, or that was not trained here."""
+"""The look of a method that declares none of :data:`FAMILIES`, or that was not trained here."""
 
 
 def family_of(method: str) -> str:
-    """Name of the family of a method, as typed: of ``a+b`` that of the first part that is no baseline; or ''."""
+    """Name of the family of a method, as typed: for ``a+b`` that of the first part that is no baseline; '' if none."""
     try:
         parts = [part.name for part in parse_specs(method)]
     except UsageError:

@@ -18,7 +18,7 @@ from ltbench.report.escaping import in_file_name
 from ltbench.report.options import as_text
 
 BASELINE = 'erm'
-"""The method that others are compared with; what computes the same under another name is shown under this one."""
+"""The method that others are compared with; methods with the same computation are shown under this name."""
 GROUP = list(ROW[:-1])
 """Columns of a :class:`TableKey`."""
 METRICS = ('top1', 'many', 'medium', 'few', 'macro', 'geometric_mean', 'nll', 'ece')
@@ -29,13 +29,13 @@ DECIMALS = 9
 COPIED = (*ROW, 'run_seed', 'fingerprint', 'computation', 'class_counts')
 LONGEST_SLUG = 120  # bytes; a file name has 255 at most, and more than this in it
 MOST_WORDS = 3
-"""Differences of protocol, backbone and recipe that a title names; of more, it names the first ones and the table."""
+"""Differences of protocol, backbone and recipe that a title names; if there are more, the first ones and the table."""
 IN_PROCESSOR = re.compile(r' \(((?:DEFAULT|NO AVX|AVX|SVE|VSX|Z VECTOR)[A-Z0-9 ]*)\)$')
 """Where older records have the instructions of their CPU: ``AMD EPYC (AVX2)``."""
 
 
 class TableKey(NamedTuple):
-    """What tells a table from others.
+    """What identifies a table.
 
     Attributes:
         benchmark: Its name.
@@ -57,13 +57,13 @@ class TableKey(NamedTuple):
 
     @property
     def title(self) -> str:
-        """For people; the setting tells it apart, so the hash is not needed."""
+        """For people; the setting is unique, so the hash is not needed."""
         factor = '' if self.imbalance_factor is None else f', imbalance factor {self.imbalance_factor:g}'
         return f'{self.benchmark}{factor} ({self.setting})'
 
     @property
     def slug(self) -> str:
-        """For file names; likewise."""
+        """For file names; without the hash, too."""
         factor = '' if self.imbalance_factor is None else f'-if{self.imbalance_factor:g}'
         text = in_file_name(f'{self.benchmark}{factor}' + ('' if self.setting == 'paper' else f'-{self.setting}'))
         if len(text.encode()) <= LONGEST_SLUG:
@@ -72,9 +72,9 @@ class TableKey(NamedTuple):
         return f'{text.encode()[: LONGEST_SLUG - 9].decode(errors="ignore")}-{hashed}'
 
 
-def row_of(told: Mapping[str, Any]) -> tuple[str, float | None, str, str, str]:
+def row_of(record: Mapping[str, Any]) -> tuple[str, float | None, str, str, str]:
     """The table and the method of a record, a failure or a row of a frame: :data:`ltbench.record.ROW`."""
-    return *TableKey.of(told), told['method']
+    return *TableKey.of(record), record['method']
 
 
 def by_table(frame: pd.DataFrame, sort: bool = True) -> Iterator[tuple[TableKey, pd.DataFrame]]:
@@ -93,7 +93,7 @@ def slugs(keys: Iterable[TableKey]) -> list[str]:
 def runs_frame(
     records: Sequence[Mapping[str, Any]], right: Mapping[int, np.ndarray] = MappingProxyType({})
 ) -> pd.DataFrame:
-    """One row a run, in a stable order; a run that several methods share has one, under the shortest of their names.
+    """One row a run, in a stable order; a run that several methods share has one row, under their shortest name.
 
     Columns: the group (benchmark, imbalance_factor, setting, table), method, ``also`` (other names of it), run_seed,
     fingerprint, computation, ``class_counts``, one a metric and cost, ``per_class``, ``test_images``, ``network`` (of
@@ -102,20 +102,20 @@ def runs_frame(
 
     Args:
         records: As :func:`ltbench.report.reading.read_suite` gives them: each run once, and one code for each row.
-        right: By position in ``records``: whether each test image is taken for its class, ``[N]``, where that is known.
+        right: By position in ``records``: whether each test image is classified right, ``[N]``, where this is known.
     """
-    told = distinguish(records)
-    names = names_of(told)
+    records = distinguish(records)
+    names = names_of(records)
     rows = [
         {key: record[key] for key in COPIED}
-        | {'method': mine[0], 'also': ', '.join(mine[1:]), 'as_named': record['method'] != mine[0]}
+        | {'method': name, 'also': ', '.join(also), 'as_named': record['method'] != name}
         | {metric: record['metrics'][metric] for metric in METRICS}
         | {cost: cost_of(record, cost) for cost in COSTS}
         | {key: record['metrics'][key] for key in ('per_class', 'test_images')}
         | {'network': network_of(record), 'environment': environment_of(record)}
         | {'record': position, 'right': right.get(position)}
-        for position, record in enumerate(told)
-        for mine in [names[row_of(record)]]
+        for position, record in enumerate(records)
+        for name, *also in [names[row_of(record)]]
     ]
     of_run = ['per_class', 'test_images', 'network', 'environment', 'record', 'right']
     columns = [*COPIED, 'also', *METRICS, *COSTS, *of_run]
@@ -126,31 +126,31 @@ def runs_frame(
     return frame.sort_values([*run, 'as_named', 'record']).drop_duplicates(run, ignore_index=True)[columns]
 
 
-def names_of(told: Iterable[Mapping[str, Any]]) -> dict[tuple[str, float | None, str, str, str], list[str]]:
-    """The names of what each row computes, its own among them, the shortest first (but for :data:`BASELINE`).
+def names_of(records: Iterable[Mapping[str, Any]]) -> dict[tuple[str, float | None, str, str, str], list[str]]:
+    """All names of the computation of each row, :data:`BASELINE` first, then the shortest.
 
     Args:
-        told: Records of :func:`distinguish`, or failures, which are of no other's row.
+        records: Records of :func:`distinguish`, or failures, which share no row with other methods.
     """
     rows: dict[Any, set[str]] = {}
-    keys = {row_of(one): (TableKey.of(one), one.get('computation', one['method'])) for one in told}
+    keys = {row_of(one): (TableKey.of(one), one.get('computation', one['method'])) for one in records}
     for row, key in keys.items():
         rows.setdefault(key, set()).add(row[-1])
     return {row: sorted(rows[key], key=lambda name: (name != BASELINE, len(name), name)) for row, key in keys.items()}
 
 
-def distinguish(told: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def distinguish(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Records and failures, each with a ``setting`` that no two tables of its benchmark and imbalance factor share.
 
-    Where tables have the same setting, what differs is added to it: the protocol, what is not the same of backbone
-    and recipe, and the data, by the first digits of their fingerprint. Backbone and recipe are compared over all
-    imbalance factors: what stands under one setting was made by one recipe. Data differ between factors anyway.
+    Where tables have the same setting, their differences are added to it: the protocol, the entries of backbone and
+    recipe that differ, and the data, by the first digits of their fingerprint. Backbone and recipe are compared over
+    all imbalance factors, so that one setting means one recipe. Data differ between factors anyway.
 
     Args:
-        told: Records, and failures, which do not hold what their tables are made from.
+        records: Records and failures; failures do not hold the configuration of their table.
     """
     tables: dict[TableKey, Mapping[str, Any]] = {}
-    for one in told:
+    for one in records:
         key = TableKey.of(one)
         if key not in tables or 'config' not in tables[key]:
             tables[key] = one
@@ -160,7 +160,7 @@ def distinguish(told: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     shown: dict[TableKey, str] = {}
     for keys in by_setting.values():
         shown |= _settings({key: tables[key] for key in keys})
-    return [{**one, 'setting': shown[TableKey.of(one)]} for one in told]
+    return [{**one, 'setting': shown[TableKey.of(one)]} for one in records]
 
 
 def _settings(tables: Mapping[TableKey, Mapping[str, Any]]) -> dict[TableKey, str]:
@@ -171,7 +171,7 @@ def _settings(tables: Mapping[TableKey, Mapping[str, Any]]) -> dict[TableKey, st
     """
     facts = {key: _facts(record) for key, record in tables.items() if 'config' in record}
     names = dict.fromkeys(name for key in sorted(facts, key=lambda key: key.table) for name in facts[key])
-    varied = [name for name in names if len({mine.get(name) for mine in facts.values()}) > 1]
+    varied = [name for name in names if len({entries.get(name) for entries in facts.values()}) > 1]
     shown = {}
     for key, record in tables.items():
         factor = key.imbalance_factor
@@ -202,12 +202,18 @@ def _facts(record: Mapping[str, Any]) -> dict[str, str]:
 
 
 def network_of(record: Mapping[str, Any]) -> str:
-    """What runs that rest on one network have in common: the fingerprint of their first stage, or of a run without."""
-    return record['stages'][0]['fingerprint'] if record['stages'] else record['fingerprint']
+    """The same for all runs of one network: the fingerprint of their first stage, or of a run without stages.
+
+    The losses of that stage's epochs are part of it: a network trained again on another processor is another network.
+    """
+    if not record['stages']:
+        return record['fingerprint']
+    first = record['stages'][0]
+    return f'{first["fingerprint"]} {[point.get("loss") for point in record["curve"][: first["epochs"]]]}'
 
 
 def environment_of(record: Mapping[str, Any]) -> str:
-    """What decides the last bits of a run beside its code: version of torch, device and, of a CPU, its instructions."""
+    """What decides the last bits of a run besides its code: torch version, device and, for a CPU, its instructions."""
     environment = record['environment']
     where = f'torch {environment["torch"]}, {environment["device"]}'
     if environment['device'] != 'cpu':
@@ -224,7 +230,7 @@ def processor_of(record: Mapping[str, Any]) -> str:
 
 
 def caveats(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """What every table and figure of a benchmark has to say, by its name; of most benchmarks nothing."""
+    """The caveat that every table and figure of a benchmark shows, by benchmark; most have none."""
     return {
         record['benchmark']: caveat for record in records if (caveat := record['config']['benchmark'].get('caveat', ''))
     }

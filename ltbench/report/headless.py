@@ -10,9 +10,9 @@ from ltbench.processes import isolated
 
 
 def import_matplotlib() -> None:
-    """Import it whatever ``$MPLBACKEND`` names, as a notebook's backend of another environment: ours need none.
+    """Import matplotlib whatever ``$MPLBACKEND`` names, such as a notebook's backend that is not installed here.
 
-    Otherwise ``import matplotlib`` raises a ValueError. A backend that it knows is in force afterwards.
+    Otherwise ``import matplotlib`` raises a ValueError. A backend that matplotlib knows is active afterwards.
     """
     if os.environ.get('MPLBACKEND') and 'matplotlib' not in sys.modules:
         with isolated(MPLBACKEND='agg'):

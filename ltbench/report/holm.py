@@ -10,11 +10,11 @@ from statsmodels.stats.multitest import multipletests
 
 
 def holm(p_values: pd.Series) -> np.ndarray:
-    """p values of one family, corrected by Holm (1979). NaN, where there is no test, stays and counts for nothing."""
+    """p values of one family, corrected by Holm (1979). NaN (no test) stays NaN and is not counted."""
     corrected = np.full(len(p_values), np.nan)
     tested = p_values.notna().to_numpy()
     if tested.any():
-        gc.freeze()  # statsmodels collects garbage at every call: half a second each with 10,000 records in memory
+        gc.freeze()  # statsmodels collects garbage at every call: half a second with 10,000 records in memory
         try:
             corrected[tested] = multipletests(p_values[tested], method='holm')[1]
         finally:

@@ -1,6 +1,8 @@
-"""What accuracies vary by, had other test images been drawn: all that is known of what was run with a single seed."""
+"""Variation of accuracies over test images: the only one that is known of a single seed."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,7 @@ LEVEL = 0.95
 
 
 def image_intervals(rows: pd.DataFrame) -> pd.DataFrame:
-    """95 % intervals of each run's accuracies over test images; they tell nothing of the variation between seeds.
+    """95 % intervals of each run's accuracies over test images; they do not cover the variation between seeds.
 
     Args:
         rows: Runs, with the scores :data:`BOUNDED`, ``per_class`` (percent), ``test_images`` and ``class_counts``.
@@ -30,8 +32,8 @@ def image_intervals(rows: pd.DataFrame) -> pd.DataFrame:
 def image_variances(rows: pd.DataFrame) -> pd.DataFrame:
     """Variance of each run's accuracies over test images, points squared: columns :data:`BOUNDED`.
 
-    Each class keeps its number of test images, so hits are binomial. Half an image is taken to be wrong and half to be
-    right beside those of each class, so that a class without errors varies too.
+    Each class keeps its number of test images, so hits are binomial. Half a wrong and half a right image are
+    added to each class, so that a class without errors varies, too.
 
     Args:
         rows: As of :func:`image_intervals`.
@@ -46,18 +48,34 @@ def image_variances(rows: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
+def smallest_steps(test_images: Sequence[int], class_counts: Sequence[int]) -> dict[str, float]:
+    """By how many points each of :data:`BOUNDED` changes with one test image, of the class where that is least.
+
+    NaN for an empty group.
+
+    Args:
+        test_images: Of each class, ``[C]``.
+        class_counts: Training images of each class, ``[C]``.
+    """
+    images = np.array(test_images)
+    seen = images > 0
+    steps = 100 * _weights(images[seen], np.asarray(class_counts)[seen]) / images[seen]
+    least = [row[row > 0].min(initial=np.inf) for row in steps]
+    return {metric: float(step) if np.isfinite(step) else np.nan for metric, step in zip(BOUNDED, least, strict=True)}
+
+
 def paired_variance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Variance of differences in top-1 over test images, paired by image, points squared: ``[...]``.
 
     Args:
-        first: Whether runs are right, or the share of a method's runs that is, 0 to 1: ``[..., N]``.
-        second: The same of what they are compared with, on the same images.
+        first: Whether runs are right, or the share of a method's runs that are, 0 to 1: ``[..., N]``.
+        second: The same for what they are compared with, on the same images.
     """
     return 1e4 * (np.asarray(first, float) - second).var(axis=-1, ddof=1) / np.shape(first)[-1]
 
 
 def _weights(images: np.ndarray, class_counts: np.ndarray) -> np.ndarray:
-    """``[metrics, classes]``: what each class's accuracy counts in each of :data:`BOUNDED`; NaN for an empty group."""
+    """``[metrics, classes]``: weights of class accuracies in each of :data:`BOUNDED`; NaN for an empty group."""
     members = group_members(class_counts.tolist())
     weights = {'top1': images / images.sum(), 'macro': np.full(len(images), 1 / len(images))}
     for name in GROUPS:

@@ -21,8 +21,7 @@ CAPTION = (
 def latex(board: pd.DataFrame, caveats: Mapping[str, str]) -> dict[str, str]:
     """A table for each group, by file name; ``\\usepackage{booktabs,xcolor}`` is all they need.
 
-    A metric that says nothing of the group is left out; a method without a successful run has dashes. What marks mean
-    stands in the caption.
+    Metrics that add nothing are left out; a method without a successful run has dashes. The caption explains the marks.
 
     Args:
         board: Of :func:`ltbench.report.tables.leaderboard`.
@@ -41,12 +40,12 @@ def _table(name: str, label: str, rows: pd.DataFrame, caveat: str) -> str:
         ' & '.join([in_latex(named(row) + sign), str(row['n_seeds']), *_cells(row, shown)]) + r' \\'
         for row, sign in zip(rows.to_dict('records'), marks_of(rows), strict=True)
     ]
-    said = [resolution(rows), caveat, *footnotes(rows)]
+    notes = [resolution(rows), caveat, *footnotes(rows)]
     lines = [
         r'% \usepackage{booktabs,xcolor}',
         r'\begin{table}',
         r'\centering',
-        rf'\caption{{{in_latex(name)}: {CAPTION}{"".join(f" {in_latex(text)}" for text in said if text)}}}',
+        rf'\caption{{{in_latex(name)}: {CAPTION}{"".join(f" {in_latex(text)}" for text in notes if text)}}}',
         rf'\label{{tab:{label}}}',
         rf'\begin{{tabular}}{{lr{"c" * len(shown)}}}',
         r'\toprule',

@@ -20,7 +20,7 @@ from ltbench.spec import Spec, parse_specs
 def display_names(records: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """The name to show of each method, by the one that is recorded.
 
-    Parts are joined by `` + ``, options stand in brackets. What was not trained here keeps its name.
+    Parts are joined by `` + ``, options are in brackets. What was not trained here keeps its name.
     """
     return {
         record['method']: title_of(record['method']) if origin_of(record) == 'trained' else printable(record['method'])
@@ -29,7 +29,7 @@ def display_names(records: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def title_of(method: str) -> str:
-    """The name to show of a method, as typed; what cannot be one keeps its name."""
+    """The name to show of a method, as typed; text that is no method stays as it is."""
     try:
         return ' + '.join(map(_of_part, parse_specs(method)))
     except UsageError:
@@ -42,23 +42,23 @@ def _of_part(part: Spec) -> str:
 
 
 def in_titles(text: str) -> str:
-    """A text with the title of each method that it names by a word and that declares one."""
+    """A text in which each word that is a method with a declared title is replaced by that title."""
     return re.sub(r'\w+', lambda word: declared(word[0], 'title') or word[0], text)
 
 
 def spelled_out(name: str) -> str:
-    """What a method is called that declares no title: ``my_method`` is My method."""
+    """The title of a method that declares none: ``my_method`` is My method."""
     return f'{name[:1].upper()}{name[1:]}'.replace('_', ' ')
 
 
 def declared(name: str, what: str) -> str:
-    """What a method of this name says of itself for readers, ``title`` or ``family``; '' if nothing."""
+    """The ``title`` or ``family`` that a method of this name declares; '' if none."""
     return _declarations().get(name, {}).get(what, '')
 
 
 @cache
 def _declarations() -> dict[str, Constants]:
-    """Of each method, by its name, in our files and those that ``$LTBENCH_PLUGINS`` names; of other files nothing."""
+    """The declarations of each method, by its name, in our files and those that ``$LTBENCH_PLUGINS`` names."""
     found = {**built_in_methods()}
     for path in filter(None, os.environ.get('LTBENCH_PLUGINS', '').split(os.pathsep)):
         with suppress(OSError, SyntaxError, ValueError):

@@ -1,8 +1,8 @@
-"""What differences between methods are noise: a linear model of method and seed, and the tests that rest on it.
+"""Which differences between methods are noise: a linear model of method and seed, and the tests that are based on it.
 
-Pairs of runs tell little: of three seeds a paired t-test has two degrees of freedom. Methods of a table vary much alike
-between seeds, so all its runs estimate that together: ``score = method + seed + noise``. Runs that rest on one network
-have most of their noise in common.
+Pairs of runs say little: with three seeds a paired t-test has two degrees of freedom. Methods of a table vary similarly
+between seeds, so all its runs together estimate this variation: ``score = method + seed + noise``. Runs of one network
+share most of their noise.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.sparse.csgraph import connected_components
 from scipy.special import digamma, gammaincinv, ndtr, polygamma
-from scipy.stats import chi2
+from scipy.stats import chi2, norm, t
 
 ALPHA = 0.05
 UNEQUAL = 0.1
-"""Below this p of Bartlett's test, methods have variances of their own: a lenient test, which finds more that are
+"""Below this p of Bartlett's test, methods have separate variances: a lenient test, which finds more that are
 unequal (Bancroft, Biometrics 1964), but not so lenient that tables of equal ones err more often than 1 in 20."""
 ENOUGH = 8
 """Degrees of freedom with which methods that share networks are compared by these alone: their critical values are then
 within 1.4 times those of many."""
 TINY = 1e-9
+MANY = 1e6  # degrees of freedom that are as good as infinitely many
 EXACT = 10
 """Decimals of means and tails that are the same on every processor."""
 
@@ -33,10 +34,10 @@ class Differences:
     """All methods of a table against one of them; of the reference itself the difference is 0.
 
     Attributes:
-        points: Score minus the reference's, seeds that only one of them has accounted for: ``[methods]``.
+        points: Score minus the reference's, corrected for seeds that only one of them has: ``[methods]``.
         errors: Standard errors, points.
         freedom: Degrees of freedom; infinite where they come from test images.
-        shared: Of each variance the part that is the reference's, 0 to 1; where methods vary differently, their mean.
+        shared: The reference's part of each variance, 0 to 1; where methods vary differently, their mean.
     """
 
     points: np.ndarray
@@ -54,12 +55,12 @@ class Noise:
         runs: Runs of each method.
         freedom: Degrees of freedom of ``variance``; 0 where no method has two networks.
         variance: Of a run, points squared, pooled over all methods; NaN without degrees of freedom.
-        p_equal: Of Bartlett's test that methods vary alike; NaN where there are no two variances.
-        variances: Of a run of each method: the pooled one, or its own where methods vary differently.
+        p_equal: p of Bartlett's test of equal variances; NaN where there are no two variances.
+        variances: Of a run of each method: the pooled one, or a separate one where methods vary differently.
         freedoms: Degrees of freedom of these.
         influence: Of runs on ``means``: ``[methods, runs]``.
         network: Of each run, by number: ``[runs]``.
-        families: Of methods that share networks, their places and the model of them alone, with networks for seeds.
+        families: For methods that share networks: their places and a model of them alone, with networks as seeds.
     """
 
     means: np.ndarray
@@ -90,16 +91,18 @@ class Noise:
         if not self.freedom:
             whole = np.full(len(points), np.inf)
             return Differences(points, np.sqrt(images), whole, np.full(len(points), 0.5))
-        mine = self.variances / self.runs
-        theirs = mine[reference]
-        seeds = mine + theirs + self.variance * self._beside(reference)
+        of_methods = self.variances / self.runs
+        of_reference = of_methods[reference]
+        seeds = of_methods + of_reference + self.variance * self._beside(reference)
         freedom = np.full(len(points), self.freedom)
         if not self.pooled:  # Welch
-            welch = (mine + theirs) ** 2 / (mine**2 / self.freedoms + theirs**2 / self.freedoms[reference])
+            welch = (of_methods + of_reference) ** 2 / (
+                of_methods**2 / self.freedoms + of_reference**2 / self.freedoms[reference]
+            )
             freedom = np.minimum(welch, self.freedom)
-        both, shared = seeds + images, theirs / (mine + theirs)
+        both, shared = seeds + images, of_reference / (of_methods + of_reference)
         shared = shared if self.pooled else np.full(len(points), np.delete(shared, reference).mean().round(2))
-        found = Differences(points, np.sqrt(both), freedom * (both / seeds) ** 2, shared)
+        found = Differences(points, np.sqrt(both), _with_images(freedom, images / seeds), shared)
         for places, model in self.families:
             if reference in places and model.freedom >= min(ENOUGH, self.freedom):
                 alone = model.against(int(np.flatnonzero(places == reference)[0]), images[places])
@@ -108,7 +111,7 @@ class Noise:
         return found
 
     def _beside(self, reference: int) -> np.ndarray:
-        """Of the variance of differences, in runs, what is not of the runs of the two methods: of missing seeds."""
+        """The part of the variance of differences, in runs, that comes from missing seeds."""
         weights = self.influence - self.influence[reference]
         of_networks = (weights @ one_hot(self.network)) ** 2
         whole = np.maximum((weights**2).sum(axis=1), of_networks.sum(axis=1))
@@ -118,20 +121,20 @@ class Noise:
 def fit(scores: np.ndarray, networks: np.ndarray | None = None, step: float = 0.0, blocks: bool = True) -> Noise:
     """Fit ``score = method + seed + noise`` by least squares.
 
-    Runs that rest on one network, as second stages on that of ``erm``, vary together. So they count as one run of their
-    mean variance, wherever methods of different networks are compared; methods of the same networks are compared by the
-    model of these alone, whose blocks are the networks, where it has enough degrees of freedom.
+    Runs of one network, such as second stages on that of ``erm``, vary together. So they count as one run with their
+    mean variance wherever methods of different networks are compared. Methods of the same networks are compared by a
+    model of these methods alone, whose blocks are the networks, if it has enough degrees of freedom.
 
-    Without seeds as blocks where they connect not all methods, or leave less than one degree of freedom.
+    Seeds are no blocks where they do not connect all methods, or leave less than one degree of freedom.
 
-    Where Bartlett's test finds variances unequal, each method has its own, drawn towards the common one as far as they
-    are alike (Smyth, SAGMB 2004: an inverse gamma prior by moments of log variances), but never below what it shows.
+    Where Bartlett's test finds variances unequal, each method has its own, shrunk towards the common one as far as they
+    are alike (Smyth, SAGMB 2004: an inverse gamma prior by moments of log variances), but never below its own estimate.
 
     Args:
         scores: ``[methods, seeds]``, NaN where there is no run; each method has one at least.
-        networks: What tells the network of each run: ``[methods, seeds]``; None where each has its own.
-        blocks: Whether seeds have effects; without, their variation is noise too.
-        step: By which a score changes at least, as by one test image: no variance is below that of such rounding.
+        networks: What identifies the network of each run: ``[methods, seeds]``; None where each has its own.
+        blocks: Whether seeds have effects; if not, their variation is noise, too.
+        step: The smallest change of a score, that of one test image: no variance is below that of such rounding.
     """
     there = ~np.isnan(scores)
     method, seed = np.nonzero(there)
@@ -141,10 +144,10 @@ def fit(scores: np.ndarray, networks: np.ndarray | None = None, step: float = 0.
     number, family = connected_components(linked @ linked.T, directed=False)
     families = []
     for places in (np.flatnonzero(family == one) for one in range(number)):
-        mine = np.isin(method, places)
+        of_family = np.isin(method, places)
         if len(places) > 1:
-            blocked = np.searchsorted(places, method[mine]), network[mine]
-            alone = _model(scores[there][mine], *blocked, np.arange(mine.sum()), step)
+            blocked = np.searchsorted(places, method[of_family]), network[of_family]
+            alone = _model(scores[there][of_family], *blocked, np.arange(of_family.sum()), step)
             families += [(places, alone)] if alone.freedom else []
     model = _model(scores[there], method, seed if blocks else np.zeros_like(seed), network, step)
     if blocks and model.freedom < 1:
@@ -186,10 +189,30 @@ def _model(scores: np.ndarray, method: np.ndarray, seed: np.ndarray, network: np
     if p_equal < UNEQUAL:
         prior, trust = _prior(own, freedoms[known])
         variances[:], known_by[:] = prior, min(trust, freedom)
-        drawn = own + (prior - own) / (1 + freedoms[known] / trust)
-        variances[known] = np.maximum(own, drawn)
+        shrunk = own + (prior - own) / (1 + freedoms[known] / trust)
+        variances[known] = np.maximum(own, shrunk)
         known_by[known] = np.minimum(trust + freedoms[known], freedom)
     return Noise(means, runs, freedom, float(pooled), p_equal, variances, known_by, influence, network)
+
+
+def _with_images(freedom: np.ndarray, ratio: np.ndarray) -> np.ndarray:
+    """Degrees of freedom of a variance of seeds to which one of test images, ``ratio`` times as large, is added.
+
+    Of images it is known well, of few seeds it is not: each counts with its own quantile of t, so that an interval
+    never gets narrower because images are added. Satterthwaite's formula lets it: it takes the ratio for known.
+    """
+    squares = (t.ppf(1 - ALPHA / 2, freedom) ** 2 + norm.ppf(1 - ALPHA / 2) ** 2 * ratio) / (1 + ratio)
+    return np.array([_freedom_of(*pair) for pair in zip(np.sqrt(squares).round(EXACT), freedom, strict=True)])
+
+
+@lru_cache(maxsize=4096)
+def _freedom_of(quantile: float, least: float) -> float:
+    """Degrees of freedom of which the two-sided 5 % quantile of t is this one, ``least`` or more."""
+
+    def excess(freedom: float) -> float:
+        return t.ppf(1 - ALPHA / 2, freedom) - quantile
+
+    return brentq(excess, least, MANY) if excess(least) > 0 > excess(MANY) else least if excess(least) <= 0 else np.inf
 
 
 def one_hot(numbers: np.ndarray) -> np.ndarray:
@@ -230,7 +253,7 @@ def dunnett(found: Differences, reference: int) -> tuple[np.ndarray, np.ndarray]
 def tukey(found: Differences, reference: int) -> tuple[np.ndarray, np.ndarray]:
     """The same against a method that was chosen by its score, as the best: among all pairs (Tukey, Kramer).
 
-    The best of many equal methods is best by luck: of 32, Dunnett's test would take its lead for real in 36 of 100
+    The best of many equal methods is best by luck: of 32, Dunnett's test would call its lead significant in 36 of 100
     tables, this one in 5.
     """
     return _adjusted(found, reference, len(found.points))
@@ -245,9 +268,9 @@ def _adjusted(found: Differences, reference: int, family: Family) -> tuple[np.nd
     several = len(np.unique(np.delete(found.freedom, reference))) > 1
     for place in np.delete(np.arange(len(p)), reference):
         freedom, error = float(found.freedom[place]), found.errors[place]
-        freedom = float(f'{freedom:.2g}') if several else freedom  # few different ones are fast
+        freedom = float(f'{freedom:.2g}') if several else freedom  # few distinct values are fast
         points = abs(found.points[place])
-        # without any variation, as of images that are all right or all wrong, methods are equal or they are not
+        # without any variation, such as images that are all right or all wrong, methods are equal or they are not
         p[place] = _tail(points / error, family, freedom) if error else float(points == 0)
         half[place] = _critical(family, freedom) * error
     return p, half

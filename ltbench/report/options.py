@@ -1,4 +1,4 @@
-"""Options in records: what there are, and how their values are written and ordered."""
+"""Options in records: their names, and how their values are written and ordered."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ltbench.config import leaves
 from ltbench.errors import unknown
 
 SECTIONS = ('data', 'backbone', 'recipe')
-"""Of a benchmark, those whose entries can be varied."""
+"""Sections of a benchmark whose entries can be varied."""
 
 
 def options_of(records: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Every option that records could be compared by, and its values in them, in order."""
+    """Every option by which records can be compared, and its values in them, in order."""
     found: dict[str, dict[str, tuple[Any, ...]]] = {}
     for record in records:
         config = record['config']['benchmark']
@@ -38,7 +38,7 @@ def check_known(records: Sequence[Mapping[str, Any]], option: str) -> None:
 
 
 def place(order: Sequence[Any], value: Any) -> tuple[Any, ...]:
-    """Sorts values: those declared in their order, then numbers by size, then words."""
+    """Sort key of a value: values of ``order`` come first, then numbers by size, then words."""
     if value in order:
         return (0, list(order).index(value), '')
     number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -46,5 +46,5 @@ def place(order: Sequence[Any], value: Any) -> tuple[Any, ...]:
 
 
 def as_text(value: Any) -> str:
-    """As it is shown."""
+    """A value as it is shown."""
     return value if isinstance(value, str) else json.dumps(value)

@@ -1,7 +1,7 @@
 """All suites of a results folder in one HTML file that needs nothing else: no network, no server, no other file.
 
-The page holds what the last report of each suite found. A report puts its own suite's data in place and leaves those of
-the others as they are, so that it reads no records but its own.
+The page holds what the last report of each suite found. A report replaces the data of its own suite and keeps those of
+the others, so that it reads only its own records.
 """
 
 from __future__ import annotations
@@ -24,12 +24,15 @@ from ltbench.report.names import title_of
 from ltbench.sealed import contents_of, locked, write_atomically
 from ltbench.suite import load_suite
 
+FILE = 'index.html'
+MARK = b'<title>ltbench results</title>'
+"""What every such page holds."""
 FORMAT = 2
-"""Of the data that the page's script reads; what a page of another format holds is made anew by the next reports."""
+"""Of the data that the page's script reads; data of another format are dropped, and rebuilt by the next reports."""
 MISSION = 'full'
 """The suite whose benchmarks and methods are on the map whether they were run or not."""
 LOCK = '.index.lock'
-"""Held while the page is written, and stays beside it."""
+"""Locked while the page is written; the file stays beside it."""
 CHUNK = re.compile(
     rb'<script type="application/json" data-format="%d" data-suite="([^"]+)">.*?</script>\n'
     rb'<script type="application/json" data-runs="\1">.*?</script>' % FORMAT,
@@ -46,7 +49,7 @@ def write_page(root: Path, suite: str, tables: Mapping[str, Any], runs: Mapping[
         tables: Of :func:`ltbench.report.page_data.tables`.
         runs: Of :func:`ltbench.report.page_data.runs`.
     """
-    path = root / 'index.html'
+    path = root / FILE
     with locked(root / LOCK):
         chunks = {
             name: chunk
@@ -64,7 +67,7 @@ def write_page(root: Path, suite: str, tables: Mapping[str, Any], runs: Mapping[
 
 
 def _chunks(path: Path) -> dict[str, str]:
-    """What the page holds of each suite; nothing of a page that is not there, or is of another format."""
+    """The data of each suite in the page; nothing if there is no page, or one of another format."""
     if not path.is_file():
         return {}
     return {html.unescape(found[1].decode()): found[0].decode() for found in CHUNK.finditer(contents_of(path))}
@@ -86,7 +89,7 @@ def _page(chunks: Mapping[str, str]) -> str:
 
 
 def _looks() -> list[dict[str, str]]:
-    """How families look on the page, in the order of its legends; the one without a name is that of no family."""
+    """How families look on the page, in the order of its legends; that of no family has no name."""
     return [
         {'name': name, 'title': look.title, 'light': look.light, 'dark': look.dark, 'outline': look.outline}
         for name, look in {**FAMILIES, '': NONE}.items()
@@ -94,7 +97,7 @@ def _looks() -> list[dict[str, str]]:
 
 
 def _to_do() -> dict[str, Any]:
-    """The four benchmarks and the standard methods, which the map has whether they were run or not."""
+    """The four benchmarks and the standard methods, which the map shows whether they were run or not."""
     if MISSION not in config_names('suites'):
         return {'tables': [], 'methods': []}
     suite = load_suite(MISSION)

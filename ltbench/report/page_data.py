@@ -1,7 +1,7 @@
-"""A suite to what the page's script reads: its tables, and its runs.
+"""A suite to the data that the page's script reads: its tables, and its runs.
 
-Runs are one compact JSON in which they share what they have in common: a configuration, an environment, a list of
-classes or a curve is kept once and named by its place in a list.
+Runs are one compact JSON in which they share common values: a configuration, an environment, a list of classes or a
+curve is stored once and referred to by its place in a list.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ltbench.console import printable
 from ltbench.record import origin_of, record_name
 from ltbench.report import readme, text
 from ltbench.report.ablation import cells_of
+from ltbench.report.cells import counted
 from ltbench.report.environments import footnotes, marks_of
 from ltbench.report.families import family_of
 from ltbench.report.frame import BASELINE, GROUP, TableKey, by_table, processor_of, row_of, slugs
@@ -24,18 +25,18 @@ from ltbench.report.names import display_names, in_titles, title_of
 from ltbench.report.suite import Report
 from ltbench.report.tables import METRICS
 
-CURVE_POINTS = 80  # of a longer curve every n-th epoch is kept, and the last; more cannot be told apart on the page
+CURVE_POINTS = 80  # of a longer curve every n-th epoch is kept, and the last; more would not be visible on the page
 RUN_FIELDS = (
     'id', 'row', 'seed', 'method', 'fingerprint', 'metrics', 'hits', 'images', 'classes', 'curve', 'config', 'stages',
     'methods', 'cost', 'environment', 'versions', 'chosen', 'warnings',
 )  # fmt: skip
-"""What stands at each place of a run in ``runs``."""
+"""The fields of a run in ``runs``, in order."""
 METRIC_NAMES = (*METRICS, 'ece_many', 'ece_medium', 'ece_few')
 
 
 @dataclass
 class _Pool:
-    """Values, each kept once."""
+    """Values, each stored once."""
 
     values: list[Any] = field(default_factory=list)
     places: dict[Any, int] = field(default_factory=dict)
@@ -57,7 +58,7 @@ class _Pool:
 def tables(
     report: Report, published: pd.DataFrame, order: pd.DataFrame, ablations: Mapping[str, pd.DataFrame]
 ) -> dict[str, Any]:
-    """The tables of a suite, with all that the page says of them but single runs.
+    """The tables of a suite, with all that the page shows of them except single runs.
 
     Args:
         report: The suite.
@@ -69,13 +70,13 @@ def tables(
     names = {failure['method']: title_of(failure['method']) for failure in results.failures}
     names |= display_names(results.records)
     position = {row_of(row): number for number, row in enumerate(report.board.to_dict('records'))}
-    covered = {each.title: each.said for each in report.coverage}
+    covered = {each.title: each.text for each in report.coverage}
     tested, frames = dict(by_table(report.tests)), dict(by_table(report.frame))
     shown = []
     by_key = list(by_table(report.board, sort=False))
     for slug, (key, rows) in zip(slugs(key for key, _ in by_key), by_key, strict=True):
-        mine = [results.records[place] for place in frames[key]['record']] if key in frames else []
-        first = mine[0] if mine else None
+        records = [results.records[place] for place in frames[key]['record']] if key in frames else []
+        first = records[0] if records else None
         shown.append({
             'slug': slug, 'title': key.title, 'benchmark': key.benchmark, 'factor': key.imbalance_factor,
             'setting': key.setting, 'hash': key.table,
@@ -83,7 +84,7 @@ def tables(
             'resolution': text.resolution(rows, names), 'groups': first['groups'] if first else {},
             'covered': covered.get(key.title, ''),
             'scores': text.scores_of(rows),
-            'rows': list(_rows(rows, tested.get(key), position, names, mine, frames.get(key))),
+            'rows': list(_rows(rows, tested.get(key), position, names, records, frames.get(key))),
             'notes': footnotes(rows),
             'failures': [
                 [names[failure['method']], failure['run_seed'], failure['stage'], failure['reason']]
@@ -101,7 +102,7 @@ def tables(
         'commands': readme.commands(results),
         'facts': _facts(report),
         'left_out': [printable(reason) for reason in results.left_out.values()],
-        'covered': [[each.title, each.said] for each in report.coverage],
+        'covered': [[each.title, each.text] for each in report.coverage],
         'tables': shown,
     }
 
@@ -116,9 +117,9 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     """The methods of one table, best first."""
     versus: dict[str, dict[str, list[float]]] = {}
-    told = tests if tests is None else tests[tests['reference'] == 'erm'].dropna(subset=['difference', 'noise', 'p'])
-    for test in () if told is None else told.to_dict('records'):
-        # not to fewer digits: what the page prints is rounded once
+    against = tests if tests is None else tests[tests['reference'] == 'erm'].dropna(subset=['difference', 'noise', 'p'])
+    for test in () if against is None else against.to_dict('records'):
+        # not to fewer digits: the page rounds them again
         outcome = [round(test[name], 4) for name in ('difference', 'noise', 'p')]
         versus.setdefault(test['method'], {})[test['score']] = outcome
     origins = {record['method']: origin_of(record) for record in records}
@@ -158,7 +159,7 @@ def _of(frame: pd.DataFrame, key: TableKey) -> pd.DataFrame:
 
 
 def _published(rows: pd.DataFrame, names: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """Published beside measured: what can be compared, and what is of another recipe."""
+    """Published beside measured: what can be compared, and what has another recipe."""
     for title, part in (
         ('Published, same recipe', rows[rows['differs'] == '']),
         ('Published, another recipe', rows[rows['differs'] != '']),
@@ -217,32 +218,32 @@ def _text(value: Any) -> str:
 
 
 def _facts(report: Report) -> list[tuple[str, str]]:
-    """Where the numbers are from, label and text; nothing that there is nothing to say about."""
+    """Where the numbers are from, as label and text; without empty ones."""
     records, failed, left_out = report.as_recorded, len(report.results.failures), len(report.results.left_out)
     environments = [record['environment'] for record in records]
     machines = sorted(Counter(map(_machine, records)).items(), key=lambda item: (-item[1], item[0]))
     facts = {
         'Runs': f'{len(records)} recorded'
         + f', {failed} failed' * bool(failed)
-        + f', {text.counted(left_out, "file")} left out' * bool(left_out),
+        + f', {counted(left_out, "file")} left out' * bool(left_out),
         'Seeds': _listed(record['run_seed'] for record in records),
         'Selection': text.selection_of(records),
         'Protocol': _listed(record['protocol'] for record in records),
-        'Machines': '; '.join(machine + f' ({text.counted(count, "run")})' for machine, count in machines),
+        'Machines': '; '.join(machine + f' ({counted(count, "run")})' for machine, count in machines),
         'Versions': ', '.join(f'{name} {_listed(each[name] for each in environments)}' for name in readme.VERSIONS),
         'Commit': _listed((each['git_commit'] or 'none')[:12] for each in environments),
     }
-    return [(label, said) for label, said in facts.items() if said and (records or label == 'Runs')]
+    return [(label, value) for label, value in facts.items() if value and (records or label == 'Runs')]
 
 
 def _machine(record: Mapping[str, Any]) -> str:
     device, threads = record['environment']['device'], record['environment']['threads']
-    processor = f'{processor_of(record)}, {text.counted(threads, "thread")}'
+    processor = f'{processor_of(record)}, {counted(threads, "thread")}'
     return processor if device == 'cpu' else f'{device} ({processor})'
 
 
 def _listed(values: Iterable[Any]) -> str:
-    """Distinct values in order; a stretch of whole numbers as its ends."""
+    """Distinct values in order; a range of whole numbers as its ends."""
     distinct = sorted(set(values))
     whole = all(isinstance(value, int) for value in distinct)
     if whole and len(distinct) > 3 and distinct[-1] - distinct[0] == len(distinct) - 1:
@@ -254,11 +255,11 @@ def _listed(values: Iterable[Any]) -> str:
 
 
 def runs(report: Report) -> dict[str, Any]:
-    """Everything that the page says of single runs.
+    """Everything that the page shows of single runs.
 
     Returns:
-        ``runs``: a list a run, see :data:`RUN_FIELDS`; of every pool a list that runs name places of. Accuracies of
-        classes are kept as hits, which say the same in less room; a curve as its epochs and named columns.
+        ``runs``: a list a run, see :data:`RUN_FIELDS`; each pool as a list, to whose places runs refer. Accuracies of
+        classes are stored as hits, which take less space; a curve as its epochs and named columns.
     """
     position = {row_of(row): number for number, row in enumerate(report.board.to_dict('records'))}
     records = report.as_recorded
@@ -291,7 +292,7 @@ def _run(record: Mapping[str, Any], row: int, pools: Mapping[str, _Pool]) -> lis
         [pools['stage_configs'].add({k: v for k, v in stage.items() if k != 'seed'}), stage.get('seed')]
         for stage in config['stages']
     ]
-    told = {
+    fields = {
         'id': run_id(record),
         'row': row,
         'seed': record['run_seed'],
@@ -313,15 +314,15 @@ def _run(record: Mapping[str, Any], row: int, pools: Mapping[str, _Pool]) -> lis
         'chosen': record['chosen'] or 0,
         'warnings': pools['warnings'].add(record['warnings']),
     }
-    return [told[name] for name in RUN_FIELDS]
+    return [fields[name] for name in RUN_FIELDS]
 
 
 COST_NAMES = ('parameters', 'flops', 'wall_seconds', 'cpu_seconds', 'images_per_second', 'peak_memory_mb')
-"""What stands at each place of a run's ``cost``."""
+"""The fields of a run's ``cost``, in order."""
 
 
 def _hits(per_class: Sequence[float | None], images: Sequence[int]) -> list[int | None]:
-    """Images of each class that were taken for their own; None for a class without test images."""
+    """Correctly classified images of each class; None for a class without test images."""
     return [None if a is None else round(a * n / 100) for a, n in zip(per_class, images, strict=True)]
 
 
@@ -331,7 +332,7 @@ def _curve(curve: Sequence[Mapping[str, Any]], pools: Mapping[str, _Pool]) -> in
     first = (len(curve) - 1) % step
     scored = [
         any(name.endswith('_top1') for name in point) for point in curve
-    ]  # on the way, as asked for: none is left out
+    ]  # during training, on request: none is left out
     kept = [point for n, point in enumerate(curve) if scored[n] or n % step == first]
     names = sorted(set().union(*kept) - {'epoch'})
     columns = {name: pools['columns'].add_numbers([point.get(name) for point in kept]) for name in names}

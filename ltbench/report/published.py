@@ -1,7 +1,7 @@
-"""Published numbers beside measured ones; they are compared only where both were made with one recipe.
+"""Published numbers beside measured ones; they are compared only where both have the same recipe.
 
-``results/published.csv`` holds the published rows; ``results/README.md`` explains its columns. What a row's recipe is
-and where it differs from the plain recipe of our benchmark is said by the columns ``recipe`` and ``differs``.
+``results/published.csv`` holds the published rows; ``results/README.md`` explains its columns. Its columns ``recipe``
+and ``differs`` name the recipe of a row and its differences to the plain recipe of our benchmark.
 """
 
 from __future__ import annotations
@@ -20,28 +20,30 @@ from ltbench.places import ROOT_OF_PACKAGE
 from ltbench.record import ROW, origin_of
 from ltbench.report.escaping import in_markdown
 from ltbench.report.frame import DECIMALS, GROUP, TableKey, by_table, network_of, row_of
+from ltbench.report.intervals import smallest_steps
 from ltbench.report.noise import fit
 from ltbench.report.published_recipes import differences, name_of
 from ltbench.report.text import rows_to_markdown
 from ltbench.spec import parse_specs
 
 TOLERANCE = 1.0
-"""Points, that a measured mean and a published value may differ by: for its seeds, its software."""
+"""Points by which a measured mean and a published value may differ, because of seeds and software."""
 LEVEL = 0.95
 VERDICTS = f"""\
-agrees: the 95 % interval of the difference lies within {TOLERANCE:g} point of 0; differs: it lies wholly outside;
-cannot say: neither, or single seeds, which have no interval. It is that of the measured mean, by the variation between
-seeds of all methods of its table, and of the published one where its standard error is stated"""
+agrees: the 95 % interval of the difference lies within {TOLERANCE:g} point of 0; differs: it lies wholly outside,
+also if the published value varies as our runs do; cannot say: neither, or a table of single seeds, which has no
+interval. The interval covers the error of the measured mean, by the variation between seeds of all methods of the
+table, and the standard error of the published value if stated"""
 
 SCORES = {'all': 'top1', 'many': 'many', 'medium': 'medium', 'few': 'few'}
 """Columns of the published file -> metrics of a record."""
 
 IMPORTED_RECIPES = {'ldam-drw': 'ldam', 'classifier-balancing': 'kang'}
-"""Source of an imported checkpoint -> the recipe whose rows stand beside it; its method is not in the file."""
+"""Source of an imported checkpoint -> the recipe whose rows are shown beside it; the file does not name its method."""
 
 HOW_ORDERED = (
     "Kendall's tau of top-1, over the methods that a source and the measured table both have, whatever their recipes: "
-    '1 is the same order, -1 the reverse. p: two-sided, of no association, not corrected for the number of sources.'
+    '1 is the same order, -1 the reverse. p: two-sided test of no association, not corrected for the number of sources.'
 )
 
 COLUMNS = [
@@ -54,10 +56,10 @@ ORDER_COLUMNS = [
     'measured_order',
 ]  # fmt: skip
 LEAST_TO_ORDER = 3
-"""Methods; two are either in the same order or not."""
+"""Fewest methods whose order is compared; two are either in the same order or not."""
 
 FILES = (ROOT_OF_PACKAGE / 'report' / 'published.csv', ROOT_OF_PACKAGE.parent / 'results' / 'published.csv')
-"""Where the published rows are: in an installed wheel, in a checkout."""
+"""Places of the published rows: in an installed wheel, in a checkout."""
 
 
 @cache
@@ -65,11 +67,11 @@ def load_published() -> pd.DataFrame:
     """The published rows, accuracies in percent; an empty cell is NaN in a column of numbers and '' in one of words.
 
     Raises:
-        StoreError: If the file is neither in the wheel nor in the checkout, or is no such table.
+        StoreError: If the file is neither in the wheel nor in the checkout, or is not such a table.
     """
     path = next((path for path in FILES if path.is_file()), None)
     if path is None:
-        raise StoreError(f'no published.csv at {" or ".join(map(str, FILES))}: the installation is not whole')
+        raise StoreError(f'no published.csv at {" or ".join(map(str, FILES))}: install ltbench again')
     words = ['benchmark', 'backbone', 'recipe', 'differs', 'selected_on', 'method', 'source', 'verified']
     try:
         frame = pd.read_csv(path, dtype=dict.fromkeys(words, str), keep_default_na=False, na_values=[''])
@@ -85,13 +87,13 @@ def beside(records: Sequence[Record]) -> pd.DataFrame:
     """Each measured row with the published rows of its method: one line a published row and score.
 
     A line without ``differs`` has a ``difference`` (measured - published, points), its interval from ``low`` to
-    ``high``, and a ``verdict``, see :data:`VERDICTS`. One with ``differs`` has none of them: the two were not made
-    alike. A score that only one of the two has makes no line. Measured rows without a published one are left to
-    :func:`without_published`; an empty frame where nothing applies.
+    ``high``, and a ``verdict``, see :data:`VERDICTS`. One with ``differs`` has none of them, because the recipes
+    differ. A score that only one of the two has gives no line. Measured rows without a published one are those of
+    :func:`without_published`. The frame is empty where nothing applies.
 
-    Ours are scores of the ``last`` epoch, in the column ``epoch``. Beside a source that reports the epoch that is best
-    on the test images stand those of our ``best`` epoch, of the seeds whose records tell it, see
-    :func:`best_on_test`; where none does, that differs.
+    Measured scores are those of the ``last`` epoch, see the column ``epoch``. For a source that reports the epoch that
+    is best on the test images they are those of our ``best`` epoch, of the seeds whose records hold it, see
+    :func:`best_on_test`; where none does, ``differs`` says so.
     """
     rows = _measured_rows(records)
     noise = {'last': _variances(rows, lambda record: record['metrics']), 'best': _variances(rows, best_on_test)}
@@ -108,11 +110,11 @@ def beside(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def best_on_test(record: Record) -> Mapping[str, Any] | None:
-    """What a record's network scored in the epoch that is best on the test images (``top1``, ``many``, ...), percent.
+    """Scores of a record's network in the epoch that is best on the test images (``top1``, ``many``, ...), percent.
 
-    Never a result: the test images choose it. None where the record does not tell: unless each epoch of the last fifth
-    was scored (``ltbench run --eval-every 1``), and the last of them as the result was. A classifier that was trained
-    or adjusted afterwards, and averaged weights, have no epochs of their own.
+    Never a result, because the test images choose it. None where the record does not hold it: each epoch of the last
+    fifth must be scored (``ltbench run --eval-every 1``), and the last of them must equal the result. A classifier that
+    was trained or adjusted afterwards, and averaged weights, have no separate epochs.
     """
     if origin_of(record) != 'trained' or any(stage['kind'] != 'train' for stage in record['stages']):
         return None
@@ -127,17 +129,17 @@ def best_on_test(record: Record) -> Mapping[str, Any] | None:
 
 
 def without_published(records: Sequence[Record]) -> list[tuple[str, float | None, str, str, str]]:
-    """Measured rows, see :data:`ltbench.record.ROW`, that no published row stands beside."""
+    """Measured rows, see :data:`ltbench.record.ROW`, without a published row beside them."""
     return [row_of(runs[0]) for runs in _measured_rows(records) if not _candidates(runs[0])]
 
 
 def orders(records: Sequence[Record]) -> pd.DataFrame:
-    """Whether methods come in the order that was published, by top-1, whatever the recipes: one line a source.
+    """Whether methods have the published order, by top-1 and whatever the recipes: one line a source.
 
     A source is a paper or repository with one recipe, backbone and number of epochs; it has a line for each measured
-    benchmark, imbalance factor and setting with which it shares :data:`LEAST_TO_ORDER` methods. Of several rows that it
-    has of a method the one that differs from ours in the fewest things counts, of several that we have with other
-    options likewise. ``kendall_tau`` is Kendall's tau-b, from 1 (the same order) to -1 (the reverse), NaN where all
+    benchmark, imbalance factor and setting with which it shares :data:`LEAST_TO_ORDER` methods. If it has several
+    rows of a method, the one with the fewest differences to ours counts; likewise if we have several with other
+    options. ``kendall_tau`` is Kendall's tau-b, from 1 (the same order) to -1 (the reverse), NaN where all
     values of one side are equal; ``p`` two-sided, exact where no values are equal; the two orders are names, the best
     first.
     """
@@ -155,19 +157,18 @@ def orders(records: Sequence[Record]) -> pd.DataFrame:
                 nearest[source] = things, row['method'], row['all']
         mean = round(fmean(run['metrics']['top1'] for run in runs), DECIMALS)
         for source, (things, published, value) in nearest.items():
-            mine = (things, len(method), method), value, mean
+            candidate = (things, len(method), method), value, mean
             of_source = found.setdefault(source, {})
-            of_source[published] = min(mine, of_source.get(published, mine))  # one of several that have other options
+            of_source[published] = min(candidate, of_source.get(published, candidate))  # the nearest of several
     lines = []
     for source, rows in found.items():
         pairs = {method: (value, mean) for (_, _, method), value, mean in rows.values()}
         if len(pairs) < LEAST_TO_ORDER:
             continue
-        theirs, ours = zip(*pairs.values(), strict=True)
-        test = kendalltau(theirs, ours)
-        lines.append(
-            [*source, len(pairs), test.statistic, test.pvalue, _best_first(pairs, theirs), _best_first(pairs, ours)]
-        )
+        published_values, measured_values = zip(*pairs.values(), strict=True)
+        test = kendalltau(published_values, measured_values)
+        both = [_best_first(pairs, values) for values in (published_values, measured_values)]
+        lines.append([*source, len(pairs), test.statistic, test.pvalue, *both])
     table = pd.DataFrame(lines, columns=ORDER_COLUMNS).astype({'imbalance_factor': float, 'epochs': float})
     return table.sort_values(ORDER_COLUMNS[:8], kind='stable', ignore_index=True)
 
@@ -237,34 +238,34 @@ def _published_by() -> dict[tuple[str, float | None], list[dict[str, Any]]]:
 def _variances(
     rows: Sequence[Sequence[Record]], scores_of: Callable[[Record], Mapping[str, Any] | None]
 ) -> dict[tuple[Any, ...], dict[str, tuple[float, float]]]:
-    """Variance of a run of each row and score between seeds, and its degrees of freedom; NaN where all are single.
+    """Variance of a run of each row and score between seeds, and its degrees of freedom; NaN where all have one seed.
 
     Args:
         rows: The records of each row.
-        scores_of: What a record scored; None where it does not tell.
+        scores_of: The scores of a record; None where it does not hold them.
     """
     tables: dict[TableKey, dict[str, dict[int, Mapping[str, Any]]]] = {}
-    steps: dict[TableKey, float] = {}
-    for run in chain.from_iterable(rows):  # methods that are one computation are one
+    steps: dict[TableKey, dict[str, float]] = {}
+    for run in chain.from_iterable(rows):  # methods with the same computation count as one
         if (scores := scores_of(run)) is not None:
             table = TableKey.of(run)
             of_run = {**scores, 'network': network_of(run)}
             tables.setdefault(table, {}).setdefault(run['computation'], {})[run['run_seed']] = of_run
-            steps[table] = 100 / sum(run['metrics']['test_images'])
+            steps[table] = smallest_steps(run['metrics']['test_images'], run['class_counts'])
     found: dict[tuple[TableKey, str], dict[str, tuple[float, float]]] = {}
     for (key, methods), score in product(tables.items(), SCORES.values()):
         values, networks = (
-            {name: {seed: told[of] for seed, told in runs.items()} for name, runs in methods.items()}
+            {name: {seed: run[of] for seed, run in runs.items()} for name, runs in methods.items()}
             for of in (score, 'network')
         )
         known = pd.DataFrame.from_dict(values, orient='index', dtype=float).dropna(how='all')
         if known.empty:
             continue
         of_runs = pd.DataFrame.from_dict(networks, orient='index').loc[known.index, known.columns]
-        # what a seed does to all methods is noise of each mean
-        noise = fit(known.to_numpy(), of_runs.to_numpy(), steps[key], blocks=False)
-        for method, told in zip(known.index, zip(noise.variances, noise.freedoms, strict=True), strict=True):
-            found.setdefault((key, method), {})[score] = told
+        # what a seed changes in all methods is noise of each mean, too
+        noise = fit(known.to_numpy(), of_runs.to_numpy(), steps[key][score], blocks=False)
+        for method, estimate in zip(known.index, zip(noise.variances, noise.freedoms, strict=True), strict=True):
+            found.setdefault((key, method), {})[score] = estimate
     return {row_of(runs[0]): found.get((TableKey.of(runs[0]), runs[0]['computation']), {}) for runs in rows}
 
 
@@ -300,11 +301,13 @@ def _lines(
         }
         if not differs:
             variance, freedom = noise[epoch][score]
-            stated = 0.0 if pd.isna(published['standard_error']) else published['standard_error']
-            half = t.ppf((1 + LEVEL) / 2, freedom) * (variance / len(values) + stated**2) ** 0.5
+            stated = 0.0 if pd.isna(published['standard_error']) else published['standard_error'] ** 2
+            as_ours = stated or variance / (1 if pd.isna(published['runs']) else published['runs'])
+            quantile = t.ppf((1 + LEVEL) / 2, freedom)
+            half, whole = (quantile * (variance / len(values) + theirs) ** 0.5 for theirs in (stated, as_ours))
             difference = round(mean - published[column], 6)  # 74.35 - 73.35 is a little more than 1
-            nearest, furthest = abs(difference) - half, abs(difference) + half
-            verdict = 'agrees' if furthest <= TOLERANCE else 'differs' if nearest > TOLERANCE else 'cannot say'
+            is_near, is_far = abs(difference) + half <= TOLERANCE, abs(difference) - whole > TOLERANCE
+            verdict = 'agrees' if is_near else 'differs' if is_far else 'cannot say'
             line |= {'difference': difference, 'low': difference - half, 'high': difference + half, 'verdict': verdict}
         yield line
 
@@ -325,7 +328,7 @@ def _apart(rows: pd.DataFrame) -> str:
 
 
 def _side_by_side(rows: pd.DataFrame, outcome: Callable[[Mapping[str, Any]], dict[str, str]]) -> str:
-    """A table of values published and measured, and what they amount to."""
+    """A table of published and measured values, and their outcome."""
     return rows_to_markdown(
         [
             {

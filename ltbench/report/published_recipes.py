@@ -1,4 +1,4 @@
-"""How published rows were made, and in what a measured run is made otherwise: only what is alike is compared."""
+"""Recipes of published rows, and how a measured run differs from them: only equal recipes are compared."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ltbench.spec import parse_specs
 Record = Mapping[str, Any]
 
 BACKBONES = {'CIFARResNet': 'resnet{depth}', 'TorchvisionResNet': '{name}'}
-"""How the published file calls a backbone; arguments that the name does not hold are added to it."""
+"""Names of backbones in the published file; arguments that the name does not include are added to it."""
 
 CIFAR_LDAM = {
     'data': {'profile': 'exp', 'split_seed': 0},
@@ -52,14 +52,14 @@ RECIPES = {
     ('kang', 'imagenet_lt'): _kang(5e-4, [0.4, 0.4, 0.4, 0.0]),
     ('kang', 'inat2018'): _kang(1e-4, None),
 }
-"""What a published recipe was, in the words of a resolved benchmark: a measured row that differs is not compared."""
+"""Published recipes, as entries of a resolved benchmark: a measured row that differs is not compared."""
 
 NOT_OF_THE_RECIPE = ('data.type', 'data.root', 'data.imbalance_factor', 'recipe.epochs', 'recipe.devices')
-"""Leaves with a column of their own, and those of which published rows say nothing that could be held against them."""
+"""Entries that have a separate column, and those that published rows do not state."""
 
 
 def differences(record: Record, published: Mapping[str, Any]) -> Iterator[str]:
-    """Why a measured row is not made like a published one, in words; nothing if it is."""
+    """How the recipe of a measured row differs from that of a published one, in words; nothing if it does not."""
     config = record['config']['benchmark']
     if 'imported' in record['config']:
         yield 'an imported checkpoint, whose method and training the file does not tell'
@@ -74,36 +74,36 @@ def differences(record: Record, published: Mapping[str, Any]) -> Iterator[str]:
         'backbone': (name_of(config['backbone']), published['backbone']),
         'epochs': (config['recipe']['epochs'], published['epochs']),
     }
-    for what, (mine, theirs) in pairs.items():
-        if pd.isna(theirs):
+    for what, (measured, stated) in pairs.items():
+        if pd.isna(stated):
             yield f'published: {what} not stated'
-        elif mine != theirs:
-            yield f'{what}: {_show(mine)} measured, {_show(theirs)} published'
+        elif measured != stated:
+            yield f'{what}: {_show(measured)} measured, {_show(stated)} published'
     if origin_of(record) == 'trained':
         yield from _unlike_options(record, published)
 
 
 def _unlike(config: Mapping[str, Any], recipe: Mapping[str, Any]) -> Iterator[str]:
-    mine, theirs = (dict(leaves({key: tree[key] for key in ('data', 'recipe')})) for tree in (config, recipe))
-    for key in sorted(mine.keys() | theirs.keys()):
-        if key not in NOT_OF_THE_RECIPE and mine.get(key) != theirs.get(key):
-            yield f'{key.partition(".")[2]}: {_show(mine.get(key))} measured, {_show(theirs.get(key))} published'
+    measured, stated = (dict(leaves({key: tree[key] for key in ('data', 'recipe')})) for tree in (config, recipe))
+    for key in sorted(measured.keys() | stated.keys()):
+        if key not in NOT_OF_THE_RECIPE and measured.get(key) != stated.get(key):
+            yield f'{key.partition(".")[2]}: {_show(measured.get(key))} measured, {_show(stated.get(key))} published'
 
 
 def _unlike_options(record: Record, published: Mapping[str, Any]) -> Iterator[str]:
-    """Options that the published row states and the measured one has otherwise, and those set by hand."""
+    """Options that the published row states and whose measured value differs, and further ones set by hand."""
     for part, typed, spec in zip(record['methods'], parse_specs(record['method']), published['specs'], strict=True):
         for name, value in spec.options.items():
             if part['options'].get(name) != value:
-                mine = _show(part['options'].get(name))
-                yield f'{part["name"]}.{name}: {mine} measured, {_show(value)} published'
+                measured = _show(part['options'].get(name))
+                yield f'{part["name"]}.{name}: {measured} measured, {_show(value)} published'
         for name, value in typed.options.items():
             if name not in spec.options:
                 yield f'measured: {part["name"]}.{name} set to {_show(value)} by hand'
 
 
 def name_of(backbone: Mapping[str, Any]) -> str:
-    """A backbone's configuration as the published file calls it: ``resnet32``, ``resnet32 with width=2``."""
+    """A backbone's name in the published file: ``resnet32``, ``resnet32 with width=2``."""
     pattern = BACKBONES.get(backbone['type'], '{type}')
     if not all(name in backbone for name in re.findall(r'{(\w+)}', pattern)):
         pattern = '{type}'

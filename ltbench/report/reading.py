@@ -1,4 +1,4 @@
-"""What a report is made from: the valid records of a suite and its failed runs; what is not right is named."""
+"""What a report is made from: the valid records of a suite and its failed runs; invalid files are named."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class SuiteResults:
     Attributes:
         suite: Its name.
         records: The records of the report, in order of file name.
-        predictions: What was kept with each of them; None of older ones.
+        predictions: The predictions of each of them; None for older ones.
         failures: Runs that failed and have not succeeded since, see :class:`ltbench.record_schema.Failure`.
         left_out: Files that the report does not use, and what is wrong with each, on one line that names the file.
-        source: Path of the suite's file, where it was given by one; it may say what to compare.
+        source: Path of the suite's file, where it was given by one; it may declare ablations.
     """
 
     suite: str
@@ -46,14 +46,14 @@ def read_suite(suite: str, leave_out: bool = False) -> SuiteResults:
 
     Args:
         suite: Its name, or the path of its file.
-        leave_out: Leave out what is not right, instead of raising.
+        leave_out: Leave out invalid files, instead of raising.
 
     Raises:
         UsageError: If there is neither a record nor a failed run; near misses among other suites are named. If there
             is no such file.
         StoreError: If a file is damaged, changed, a copy or of another version, if predictions that were kept with a
             record are lost or changed, if two records are of the same run, or if those of one row were made by
-            different code; every such file has a line of its own.
+            different code; every such file has a separate line.
     """
     source = suite if suite.endswith('.py') else ''
     if source:
@@ -88,15 +88,15 @@ def _kept(records: Mapping[Path, Mapping[str, Any]]) -> tuple[dict[Path, Predict
 
 
 def _run_of(record: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What tells a run from others, whatever code carried it out."""
+    """What identifies a run, whatever its code."""
     return (*(record[key] for key in ROW), record['run_seed'])
 
 
 def conflicts(records: Mapping[Path, Mapping[str, Any]]) -> dict[Path, str]:
-    """Valid records that cannot be reported together, and why: of one run, of one row but of other code, or of one
-    table but of other classes or images.
+    """Valid records that cannot be reported together, and why: of the same run, of one row but different code, or of
+    one table but different classes or images.
 
-    Which of them is right cannot be known from the records, so all are named; of a table, those unlike most of it.
+    The records do not show which of them is right, so all are named; of a table, those that differ from most of it.
     """
     wrong: dict[Path, str] = {}
     runs: dict[tuple[Any, ...], list[Path]] = defaultdict(list)
@@ -113,15 +113,15 @@ def conflicts(records: Mapping[Path, Mapping[str, Any]]) -> dict[Path, str]:
         computations = {records[path]['computation'] for path in paths}
         for path in paths if len(computations) > 1 else ():
             wrong[path] = (
-                f'{printable(path)} is of a row ({_named(records[path])}) whose {len(paths)} records were made by '
-                f'{len(computations)} different codes, this one by {records[path]["computation"][:12]}: '
-                'keep those of one, or run that method again for all seeds'
+                f'{printable(path)} is in a row ({_named(records[path])}) whose {len(paths)} records were made by '
+                f'{len(computations)} versions of the code, this one by {records[path]["computation"][:12]}: '
+                'keep those of one version, or run that method again for all seeds'
             )
     return wrong | _unlike_their_table({path: record for path, record in records.items() if path not in wrong})
 
 
 def _unlike_their_table(records: Mapping[Path, Mapping[str, Any]]) -> dict[Path, str]:
-    """Records with other values than most of their table, or row, of what is the same in all of it."""
+    """Records that differ from most of their table, or row, in a value that must be the same in all of it."""
     wrong: dict[Path, str] = {}
     for where, key, alike in (('table', ROW[:-1], SAME_IN_TABLE), ('row', ROW, SAME_IN_ROW)):
         together: dict[tuple[Any, ...], list[Path]] = defaultdict(list)
@@ -136,8 +136,8 @@ def _unlike_their_table(records: Mapping[Path, Mapping[str, Any]]) -> dict[Path,
                 for path, value in zip(paths, values, strict=True):
                     if repr(value) != most or 2 * number <= len(paths):
                         wrong[path] = (
-                            f'{printable(path)} is of a {where} ({_named(records[path])}) whose {len(paths)} records '
-                            f'differ in {name}, which is the same in all of it: keep those with one'
+                            f'{printable(path)} is in a {where} ({_named(records[path])}) whose {len(paths)} records '
+                            f'differ in {name}: keep those with one value'
                         )
     return wrong
 
@@ -146,7 +146,7 @@ def _width(record: Mapping[str, Any]) -> int:
     return len(record['analysis'].get('bn', {}).get('last', {}).get('weight', ()))
 
 
-# a class may be called otherwise: names are no part of what tells data apart
+# names of classes may differ: they are no part of the identity of data
 SAME_IN_TABLE: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     'class_counts': lambda record: record['class_counts'],
     'metrics.test_images': lambda record: record['metrics']['test_images'],
@@ -166,7 +166,7 @@ def _advice(suite: str, count: int) -> str:
 def _nothing_in(suite: str, wrong: int) -> str:
     folder = results_root() / suite / 'records'
     if wrong:
-        return f'no valid records in {folder}: all {wrong} files are left out; `ltbench run` makes them again'
+        return f'no valid records in {folder}: all {wrong} files are left out; `ltbench run` rebuilds them'
     known = sorted({path.parent.name for path in results_root().glob('*/records') if any(path.glob('*.json'))})
     if near := near_misses(suite, known):
         return f'no records in {folder}: did you mean {" or ".join(near)}?'
@@ -175,10 +175,10 @@ def _nothing_in(suite: str, wrong: int) -> str:
     if suite in suites:
         reference = reference_root()
         came = reference is not None and any((reference / suite / 'records').glob('*.json'))
-        there = f'; of those in {reference}: LTBENCH_RESULTS={reference} ltbench report {suite}' if came else ''
+        there = f'; for those in {reference}: LTBENCH_RESULTS={reference} ltbench report {suite}' if came else ''
         return f'no records in {folder}; run `ltbench run {suite}` first{others}{there}'
     if suite in config_names('benchmarks'):
         return f'no records in {folder}: {suite} is a benchmark, `ltbench run -b {suite}` makes some{others}'
     near = near_misses(suite, suites)
-    advice = f'did you mean {" or ".join(near)}, still to be run?' if near else '`ltbench ls suites` lists all'
-    return f'no records in {folder}, and no suite is called so: {advice}{others}'
+    advice = f'did you mean {" or ".join(near)}, not run yet?' if near else '`ltbench ls suites` lists all'
+    return f'no records in {folder}, and no suite has this name: {advice}{others}'

@@ -1,4 +1,4 @@
-"""The README of a suite: what its folder holds, what made it, on which machines, and in what time."""
+"""The README of a suite: what its folder holds, which commands made it, on which machines, and in what time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ltbench.report.text import distinct, left_out, machines_of
 
 WHAT = {
     'run': 'train what the store lacks, record, report',
-    'report': 'make all of this from the records again; trains nothing',
+    'report': 'rebuild all of this from the records; trains nothing',
 }
 """What the commands do."""
 VERSIONS = ('ltbench', 'python', 'torch', 'torchvision', 'mmengine', 'numpy')
@@ -27,16 +27,16 @@ VERSIONS = ('ltbench', 'python', 'torch', 'torchvision', 'mmengine', 'numpy')
 def readme(
     results: SuiteResults, files: Sequence[str], short_tables: Iterable[str], covered: Sequence[Covered] = ()
 ) -> str:
-    """What a suite's folder holds, what made it, on which machines, and in what time: from the records alone.
+    """What a suite's folder holds, which commands made it, on which machines, and in what time: from the records alone.
 
     Args:
         results: The suite's records.
-        files: Names of what was made beside it.
+        files: Names of the other files of the report.
         short_tables: Of :func:`ltbench.report.excerpt.excerpts`.
-        covered: What of the suite is recorded.
+        covered: How much of the suite is recorded.
     """
-    records, told = results.records, [*results.records, *results.failures]
-    methods, tables = len({run['method'] for run in told}), len({TableKey.of(run) for run in told})
+    records, runs = results.records, [*results.records, *results.failures]
+    methods, tables = len({run['method'] for run in runs}), len({TableKey.of(run) for run in runs})
     made_by = commands(results)
     widest = max(map(len, made_by))
     lines = [
@@ -51,7 +51,7 @@ def readme(
         *[f'{command:<{widest}}  # {WHAT[command.split()[1]]}' for command in made_by],
         '```',
         '',
-        'Both work in the folder that `LTBENCH_RESULTS` names: here the one above this.',
+        'Both use the folder that `LTBENCH_RESULTS` names: here the parent of this folder.',
         '',
         *(_made_with(records) if records else []),
         'Made from the records alone, beside this file:',
@@ -65,7 +65,7 @@ def readme(
 
 
 def commands(results: SuiteResults) -> list[str]:
-    """What makes the suite's folder again: its runs, where it is a suite that can be run by name, and the report."""
+    """Commands that rebuild the suite's folder: its runs, if the suite can be run by name, and the report."""
     trained = not results.records or any(origin_of(record) == 'trained' for record in results.records)
     named = results.source or results.suite
     runs = (
@@ -84,9 +84,9 @@ def _made_with(records: Sequence[Mapping[str, Any]]) -> list[str]:
     versions = {name: distinct(record['environment'].get(name) for record in records) for name in VERSIONS}
     commits = in_markdown(distinct(record['environment'].get('git_commit') for record in records))
     return [
-        f'- Stages: {len(stages)}, {_duration(seconds)} one after the other; a stage that runs share is counted once.',
+        f'- Stages: {len(stages)}, {_duration(seconds)} in total; a stage that several runs share is counted once.',
         *[f'- Machine: {in_markdown(machine)}, {counted(count, "run")}.' for machine, count in machines_of(records)],
-        '- Versions: ' + '; '.join(f'{name} {in_markdown(said)}' for name, said in versions.items() if said) + '.',
+        '- Versions: ' + '; '.join(f'{name} {in_markdown(value)}' for name, value in versions.items() if value) + '.',
         f'- Protocol {distinct(record["protocol"] for record in records)}; record schema '
         f'{distinct(record["schema"] for record in records)}' + (f'; commit {commits}.' if commits else '.'),
         '',

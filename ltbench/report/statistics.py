@@ -12,15 +12,15 @@ from scipy import stats
 from ltbench.evaluation.metrics import GROUPS
 from ltbench.report.frame import BASELINE, DECIMALS, GROUP, by_table
 from ltbench.report.headless import import_matplotlib
-from ltbench.report.intervals import image_variances, paired_variance
+from ltbench.report.intervals import image_variances, paired_variance, smallest_steps
 from ltbench.report.noise import ALPHA, dunnett, fit, tukey
 
 MIN_BLOCKS = 10
-"""Tables that a test of mean ranks takes: with fewer, the statistic is not near chi-square (Demšar, JMLR 2006)."""
+"""Tables that a test of mean ranks needs: with fewer, the statistic is not near chi-square (Demšar, JMLR 2006)."""
 LEAST = 3
-"""Tables and methods from which on mean ranks say more than the tables."""
+"""Tables and methods with which, at least, mean ranks say more than the tables."""
 SCORES = ('top1', *GROUPS)
-"""By which methods are compared with ``erm``; with the best of their table, which is so by top-1, by that alone."""
+"""Scores by which methods are compared with ``erm``; with the best of their table only by top-1, which chose it."""
 OUTCOME = ['difference', 'noise', 'p']
 COLUMNS = [
     *GROUP, 'score', 'method', 'reference', 'against', 'n', *OUTCOME, 'std_error', 'freedom', 'noise_of', 'run_std',
@@ -33,18 +33,19 @@ def against(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row for each group x reference x score x method. ``reference`` is ``erm`` or ``best``, ``against`` the
-        method that this is; ``score`` is ``top1`` and, against ``erm``, ``many``, ``medium`` and ``few`` where there
-        are such classes; ``n`` seeds of the method. ``difference`` is method minus reference in percentage points, of
-        the linear model of :mod:`ltbench.report.noise`, so that seeds which only one of the two has do not count;
-        ``std_error`` its standard error and ``freedom`` the degrees of freedom of that. ``p`` is two-sided and
+        name of that method; ``score`` is ``top1`` and, against ``erm``, ``many``, ``medium`` and ``few`` where there
+        are such classes; ``n`` seeds of the method. ``difference`` is method minus reference in percentage points, from
+        the linear model of :mod:`ltbench.report.noise`, so that seeds that only one of the two has do not count
+        (unless the table has too few runs to estimate the effects of seeds); ``std_error`` its standard error and
+        ``freedom`` the degrees of freedom of that. ``p`` is two-sided and
         adjusted for all methods of the table, and ``noise`` the smallest difference with ``p`` of 0.05: by Dunnett's
-        test against ``erm``, by Tukey's against the best, which its score has chosen.
+        test against ``erm``, by Tukey's against the best, which is chosen by its score.
 
         ``noise_of`` says what varies: ``seeds`` (of training, on these test images), ``seeds and test images`` where
         the frame has them (see ``right`` in :func:`ltbench.report.frame.runs_frame`; top-1 alone), and ``test images``
-        where no method has two seeds: of the same networks, so that what another seed would give is not known.
+        where no method has two seeds: the networks stay the same, so the variation between seeds is not known.
         ``run_std`` is the standard deviation of a run, pooled over the table; NaN there. ``p_equal_variances`` is that
-        of Bartlett's test: below 0.1 each method has a variance of its own.
+        of Bartlett's test: below 0.1 each method has a separate variance.
     """
     tables = list(_tables(frame))
     if not tables:
@@ -65,17 +66,18 @@ def _tables(frame: pd.DataFrame) -> Iterator[pd.DataFrame]:
 
 
 def _compared(rows: pd.DataFrame, score: str, name: str, chosen: bool) -> pd.DataFrame:
-    """The methods of one table against one of them.
+    """The methods of one table against one of them, the reference.
 
     Args:
         rows: Its runs.
         score: By which they are compared.
-        name: The one.
-        chosen: Whether by this score.
+        name: The reference.
+        chosen: Whether this score chose the reference.
     """
-    scores, networks = (rows.pivot(index='method', columns='run_seed', values=told) for told in (score, 'network'))
+    scores, networks = (rows.pivot(index='method', columns='run_seed', values=column) for column in (score, 'network'))
     reference = scores.index.get_loc(name)
-    noise = fit(scores.to_numpy(), networks.to_numpy(), step=100 / sum(rows['test_images'].iloc[0]))
+    steps = smallest_steps(*rows[['test_images', 'class_counts']].iloc[0])
+    noise = fit(scores.to_numpy(), networks.to_numpy(), steps[score])
     paired = score == 'top1' and rows['right'].notna().all()
     of_images = _paired(rows, reference) if paired else 0.0 if noise.freedom else _unpaired(rows, score, reference)
     found = noise.against(reference, of_images)
@@ -97,13 +99,13 @@ def _paired(rows: pd.DataFrame, reference: int) -> np.ndarray:
 
 
 def _unpaired(rows: pd.DataFrame, score: str, reference: int) -> np.ndarray:
-    """The same of single runs of which only hits by class are known, as if they were of different images: too large."""
+    """The same for single runs with known hits by class only, as if their test images differed: an overestimate."""
     of_run = image_variances(rows)[score].groupby(rows['method']).mean().to_numpy()
     return of_run + of_run[reference]
 
 
 def standing(board: pd.DataFrame, tests: pd.DataFrame) -> pd.DataFrame:
-    """How each row stands to the best of its table.
+    """How each row compares with the best of its table.
 
     Args:
         board: A leaderboard with ``rank``.
@@ -111,9 +113,9 @@ def standing(board: pd.DataFrame, tests: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         ``best``: ``best``, ``within noise`` of it (or above it, by the seeds that both have), or empty: significantly
-        below it, or nothing to be compared with.
-        ``behind`` and ``noise``: points below the best, and how many of these are noise; ``noise_of`` what. With the
-        index of ``board``.
+        below it, or nothing to compare with.
+        ``behind`` and ``noise``: points below the best, and how many points are noise; ``noise_of`` what varies. With
+        the index of ``board``.
     """
     key = [*GROUP, 'method']
     to_best = tests.loc[tests['reference'] == 'best', [*key, *OUTCOME, 'noise_of']]
@@ -149,7 +151,7 @@ class Ranks:
 
     @property
     def says_something(self) -> bool:
-        """Whether there are so many tables and methods that the ranks say more than the tables."""
+        """Whether there are enough tables and methods for ranks to say more than the tables."""
         return len(self.tables) >= LEAST and len(self.mean_ranks) >= LEAST
 
 
@@ -157,7 +159,7 @@ def mean_ranks(frame: pd.DataFrame) -> Ranks:
     """Rank the methods in every table and average over tables; test the ranks where there are enough tables.
 
     Only methods that are in all tables are ranked, so that no method is judged on easier ones. The test treats tables
-    as independent, which imbalance factors of one data set are not quite.
+    as independent; imbalance factors of one data set are not fully so.
     """
     keys = [key for key, _ in by_table(frame)]
     number = frame.groupby(GROUP, dropna=False).ngroup()
@@ -172,7 +174,7 @@ def mean_ranks(frame: pd.DataFrame) -> Ranks:
     if note := _why_no_test(ranks):
         return Ranks(mean, tables, left_out, note=note)
     import_matplotlib()
-    import scikit_posthocs  # brings matplotlib, a second that most reports without figures need not wait
+    import scikit_posthocs  # imports matplotlib, which takes a second and most reports do not need
 
     friedman = stats.friedmanchisquare(*complete.to_numpy().T)
     return Ranks(
@@ -192,10 +194,10 @@ def mean_ranks(frame: pd.DataFrame) -> Ranks:
 def _why_no_test(ranks: pd.DataFrame) -> str:
     blocks, methods = ranks.shape
     if blocks < MIN_BLOCKS:
-        told = '1 table is' if blocks == 1 else f'{blocks} tables are'
-        return f'{told} too few for a test of mean ranks: it takes {MIN_BLOCKS}'
+        tables = '1 table is' if blocks == 1 else f'{blocks} tables are'
+        return f'{tables} too few for a test of mean ranks: it needs {MIN_BLOCKS}'
     if methods < 3:
-        return f'a test of mean ranks takes 3 methods that are in all tables, here: {methods}'
+        return f'a test of mean ranks needs 3 methods that are in all tables, here: {methods}'
     if (ranks.nunique(axis=1) == 1).all():
         return 'all methods tie in every table'
     return ''

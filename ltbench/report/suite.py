@@ -19,7 +19,7 @@ class Report:
     """The tables of a suite, each computed once, when it is asked for.
 
     Args:
-        results: What they are made from.
+        results: What the tables are made from.
 
     Raises:
         UsageError: If the suite's file does not load.
@@ -28,16 +28,16 @@ class Report:
         as_recorded: The records as they were read.
         suite: What its file asks for; None where there is none.
         coverage: How much of that is recorded.
-        results: With the settings of :func:`ltbench.report.frame.distinguish`, by which tables are told apart.
+        results: With the settings of :func:`ltbench.report.frame.distinguish`, which distinguish the tables.
     """
 
     def __init__(self, results: SuiteResults) -> None:
-        told, count = distinguish([*results.records, *results.failures]), len(results.records)
+        records, count = distinguish([*results.records, *results.failures]), len(results.records)
         self.as_recorded = results.records
         named = results.source or results.suite
         self.suite = load_suite(named) if results.source or named in config_names('suites') else None
         self.coverage = coverage(self.suite, results) if self.suite is not None else []
-        self.results = replace(results, records=told[:count], failures=told[count:])
+        self.results = replace(results, records=records[:count], failures=records[count:])
 
     @cached_property
     def frame(self) -> pd.DataFrame:

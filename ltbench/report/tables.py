@@ -16,7 +16,7 @@ from ltbench.report.statistics import against, standing
 
 WHOLE, P_VALUES = ('imbalance_factor', 'parameters', 'flops', 'rank'), ('p', 'p_holm', 'p_equal_variances')
 FORMATS = dict.fromkeys(WHOLE, '.12g') | dict.fromkeys(P_VALUES, '.4g')
-"""Of columns with numbers that four decimals do not suit."""
+"""Formats of columns for which four decimals are too many or too few."""
 HEAD = ['rank', 'method', 'also', 'n_seeds', 'n_failed', 'best', 'behind', 'noise', 'noise_of']
 
 
@@ -26,18 +26,18 @@ def leaderboard(
     """One row for each table and method, best top-1 first, failed methods last.
 
     Columns: the group, ``rank`` (by top-1; ties share one), ``method``, ``also`` (other names of the same computation),
-    ``n_seeds``, ``n_failed``, ``best``, ``behind``, ``noise`` and ``noise_of`` (points below the best, and how many of
-    them are noise of what; see :func:`ltbench.report.statistics.standing`), ``*_mean`` and ``*_std`` of each metric,
-    ``*_low`` and ``*_high`` of accuracies (95 % interval over test images, for single seeds), the mean costs,
-    and ``environments``, a Counter of the runs by what they were computed on. Accuracies are in percent. ``*_std`` has
-    ddof=1 and is NaN for one seed; an empty group is NaN.
+    ``n_seeds``, ``n_failed``, ``best``, ``behind``, ``noise`` and ``noise_of`` (points below the best, how many of
+    them are noise, and what varies; see :func:`ltbench.report.statistics.standing`), ``*_mean`` and ``*_std`` of each
+    metric, ``*_low`` and ``*_high`` of accuracies (95 % interval over test images, for single seeds), the mean costs,
+    and ``environments``, a Counter of the runs by environment. Accuracies are in percent. ``*_std`` has ddof=1 and is
+    NaN for one seed; an empty group is NaN.
 
     Args:
         frame: Of :func:`runs_frame`.
         failures: Runs that failed, see :class:`ltbench.record_schema.Failure`, with settings of
             :func:`ltbench.report.frame.distinguish`. A method all of whose runs failed has a row with ``n_seeds`` 0 and
             nothing else.
-        tests: Of :func:`ltbench.report.statistics.against`, where they have been made.
+        tests: Of :func:`ltbench.report.statistics.against`; None: computed here.
     """
     key = [*GROUP, 'method']
     groups = frame.groupby(key, dropna=False, sort=False)
@@ -64,7 +64,7 @@ def leaderboard(
 
 
 def csv(frame: pd.DataFrame) -> str:
-    """A table as CSV: four decimals (p values: four digits), whole numbers without any, empty cells for what is not."""
+    """A table as CSV: four decimals (p values: four digits), whole numbers without any, empty cells for NaN."""
     text = frame.rename(columns=lambda name: in_csv(str(name)))
     for column in text.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in text.dtypes]]:
         text[column] = [in_csv(value) if isinstance(value, str) else value for value in text[column]]
@@ -76,7 +76,7 @@ def csv(frame: pd.DataFrame) -> str:
 
 
 def _count(failures: Sequence[Mapping[str, Any]], frame: pd.DataFrame) -> pd.DataFrame:
-    """How many runs of each row failed, under whichever name of what it computes."""
+    """How many runs of each row failed, under any name of its computation."""
     key = [*GROUP, 'method']
     shown = {
         (TableKey.of(row), name): row['method']

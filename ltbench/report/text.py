@@ -39,18 +39,19 @@ RULES_OF_SELECTION = {
 MOST_NAMES = 8  # in a sentence
 
 HOW_TO_READ = f"""\
-Accuracies and ECE in %: mean ± standard deviation over training seeds (ddof = 1); a single seed has the 95 % interval
-over test images in brackets instead. Groups are by training images of the class; an empty cell: there is no such class,
-value or run. The geometric mean of class accuracies is 0 as soon as one class has no image right.
+Accuracies and ECE are in %: mean ± standard deviation over training seeds (ddof = 1); for a single seed the 95 %
+interval over test images in brackets instead. Classes are grouped by their number of training images. An empty cell
+means that no such class, value or run exists. The geometric mean of class accuracies is 0 if all images of one class
+are misclassified.
 
-Ranked by top-1. **Bold**: the best. {WITHIN}: within noise of the best, that is not significantly different from it (at
-5 %, by Tukey's range test, which compares all methods of the table with one another). Noise is estimated from all runs
-of the table together (method + seed, least squares), so that three seeds tell something; methods on one network count
-as one, and a method that varies more than others is judged by its own variance; one with a single seed by the noise of
-the others. Where all have a single seed, only the noise of the test images is known: it tells whether two networks
-differ, not whether two methods do."""
+Methods are ranked by top-1. **Bold**: the best. {WITHIN}: within noise of the best, which means not significantly
+different from it (at 5 %, by Tukey's range test, which compares all methods of the table with one another). Noise is
+estimated from all runs of the table together (method + seed, least squares), so that three seeds give an estimate.
+Methods that share a network count as one. A method that varies more than others is judged by its own variance, a method
+with a single seed by the noise of the others. Where all methods have a single seed, only the noise of the test images
+is known: it shows whether two networks differ, not whether two methods do."""
 HOW_TESTED = f"""\
-Differences to {BASELINE} in points, ± their noise (95 % intervals for all methods at once, Dunnett's test). **Bold**:
+Differences to {BASELINE} in points, ± their noise (simultaneous 95 % intervals, Dunnett's test). **Bold**:
 p < {ALPHA}. All p values are in `statistics.csv`."""
 
 
@@ -70,15 +71,15 @@ def markdown(
         tests: Of :func:`ltbench.report.statistics.against`.
         ranks: Of :func:`ltbench.report.statistics.mean_ranks`.
         frame: Of :func:`ltbench.report.frame.runs_frame`, of the same records.
-        covered: What of the suite is recorded; told where not all of it is.
+        covered: How much of the suite is recorded; shown where it is not complete.
     """
     parts = [f'# {in_markdown(results.suite)}', HOW_TO_READ, *left_out(results)]
     if any(each.recorded < each.asked for each in covered):
-        parts.append('Of the suite there is:\n\n' + '\n'.join(coverage_lines(covered)))
+        parts.append('Recorded runs of the suite:\n\n' + '\n'.join(coverage_lines(covered)))
     runs, tested = dict(by_table(frame)), dict(by_table(tests))
     for key, rows in by_table(board, sort=False):
-        mine = [results.records[position] for position in runs[key]['record']] if key in runs else []
-        parts += [f'## {in_markdown(key.title)}', _header(mine, rows, tested.get(key)), _table(rows)]
+        records = [results.records[position] for position in runs[key]['record']] if key in runs else []
+        parts += [f'## {in_markdown(key.title)}', _header(records, rows, tested.get(key)), _table(rows)]
         failures = [failure for failure in results.failures if TableKey.of(failure) == key]
         if failures:
             parts.append('Failed runs:\n' + '\n'.join(_failure(failure) for failure in failures))
@@ -87,13 +88,13 @@ def markdown(
 
 
 def selection_of(records: Iterable[Mapping[str, Any]]) -> str:
-    """Which epoch the numbers are of."""
+    """How the reported epochs were selected."""
     origins = {origin_of(record) for record in records}
     return '; '.join(rule for origin, rule in RULES_OF_SELECTION.items() if origin in origins)
 
 
 def _header(records: Sequence[Mapping[str, Any]], rows: pd.DataFrame, tests: pd.DataFrame | None) -> str:
-    """What the numbers of one table are of, and what differences they can resolve."""
+    """Facts about one table, and the differences that it can resolve."""
     if not records:
         return 'No run of this table has succeeded.'
     first = records[0]
@@ -124,38 +125,38 @@ def _header(records: Sequence[Mapping[str, Any]], rows: pd.DataFrame, tests: pd.
 
 
 def _notes(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What every run of a table has to say, as what was held out to test on; what one method says is in its records."""
+    """Warnings that all runs of a table share, as of a held-out test part; those of one method are in its records."""
     return sorted(set.intersection(*(set(record['warnings']) for record in records)))
 
 
 def _data(records: Sequence[Mapping[str, Any]]) -> str:
-    """What the runs of one table were trained and tested on, and where it lay, where that was chosen."""
+    """The data of one table, and their folder where that was chosen."""
     roots = distinct(record['config']['benchmark']['data'].get('root') or None for record in records)
     return f'{records[0]["data"][:12] or "unknown"}' + (f', read from {in_markdown(roots)}' if roots else '')
 
 
 def _spread(tests: pd.DataFrame | None) -> str:
-    """What :func:`resolution` rests on."""
+    """The variation that :func:`resolution` is based on."""
     if tests is None or tests.empty:
         return ''
     row = tests[tests['reference'] == 'best'].iloc[0]
     if pd.isna(row['run_std']):
-        return ' What another training seed would give is not known.'
+        return ' The variation between training seeds is not known.'
     varied = pd.notna(row['p_equal_variances']) and row['p_equal_variances'] < UNEQUAL
-    alike = (
-        f'; methods vary differently (Bartlett: p = {row["p_equal_variances"]:.2g}), so each has a variance of its own'
+    unequal = (
+        f'; methods vary differently (Bartlett: p = {row["p_equal_variances"]:.2g}), so each has its own variance'
         if varied
         else ''
     )
-    return f' A run has a standard deviation of {row["run_std"]:.1f} points, pooled over the methods{alike}.'
+    return f' A run has a standard deviation of {row["run_std"]:.1f} points, pooled over the methods{unequal}.'
 
 
 def _same_network(rows: pd.DataFrame) -> str:
     """Parameters and FLOPs, where they are printed alike for all methods; else they have columns."""
-    told = rows[['parameters', 'flops']].dropna().to_numpy() / 1e6
+    millions = rows[['parameters', 'flops']].dropna().to_numpy() / 1e6
     texts = {
         f'Network: {parameters:.2f} million parameters, {flops:.1f} million FLOPs an image'
-        for parameters, flops in told
+        for parameters, flops in millions
     }
     return texts.pop() if len(texts) == 1 else ''
 
@@ -176,11 +177,11 @@ def _table(rows: pd.DataFrame) -> str:
         | {name: _number(row[cost] / unit, decimals) for name, (cost, unit, decimals) in costs.items()}
         for row, sign in zip(rows.to_dict('records'), marks_of(rows), strict=True)
     ]
-    said = [
+    notes = [
         *map(in_markdown, footnotes(rows)),
         *(['One method: there is nothing to compare it with.'] if alone else []),
     ]
-    return '\n\n'.join([rows_to_markdown(table), *said])
+    return '\n\n'.join([rows_to_markdown(table), *notes])
 
 
 def rows_to_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -200,30 +201,31 @@ def _tests(tests: pd.DataFrame | None, rows: pd.DataFrame) -> list[str]:
     scores = [score for score in scores_of(rows) if score in cells]
     table = [
         {'method': in_markdown(method)}
-        | {SCORES[score]: f'**{said}**' if significant else said for score, (said, significant) in of.items()}
+        | {SCORES[score]: f'**{text}**' if significant else text for score, (text, significant) in of.items()}
         for method, of in cells[scores].to_dict('index').items()
     ]
     return [HOW_TESTED, rows_to_markdown(table)]
 
 
-def said_of_ranks(ranks: Ranks) -> str:
-    """What mean ranks over tables are of, and what a test of them says, or why there is none; '' of too few to tell."""
+def ranks_note(ranks: Ranks) -> str:
+    """Which tables mean ranks cover, and the result of their test, or why there is none; '' if there are too few."""
     if not ranks.says_something:
         return ''
     names = ', '.join(ranks.left_out) if len(ranks.left_out) <= MOST_NAMES else f'{len(ranks.left_out)} methods'
-    out = f' Left out, because they are not in all of them: {names}.' if ranks.left_out else ''
-    said = f'By mean top-1 over seeds, 1 is best, in {counted(len(ranks.tables), "table")} of two methods or more.{out}'
+    out = f' Left out because they are not in all of them: {names}.' if ranks.left_out else ''
+    tables = counted(len(ranks.tables), 'table')
+    note = f'By mean top-1 over seeds, 1 is best, in {tables} with two methods or more.{out}'
     if ranks.friedman is None:
-        return f'{said} No test: {ranks.note}.'
+        return f'{note} No test: {ranks.note}.'
     statistic, p = ranks.friedman
     apart = (
-        f'Nemenyi: mean ranks that differ by {ranks.critical_difference:.2f} or more differ with p < {ALPHA}.'
+        f'Nemenyi: mean ranks {ranks.critical_difference:.2f} or more apart differ significantly (p < {ALPHA}).'
         if p < ALPHA
         else 'Not significantly different.'
     )
     return (
-        f'{said} Friedman: chi-square {statistic:.2f}, p = {p:.2g}. {apart} '
-        'The test takes tables as independent, which factors of one data set are not quite.'
+        f'{note} Friedman: chi-square {statistic:.2f}, p = {p:.2g}. {apart} '
+        'The test assumes independent tables; imbalance factors of one data set are not fully independent.'
     )
 
 
@@ -231,7 +233,7 @@ def _mean_ranks(ranks: Ranks) -> list[str]:
     if not ranks.says_something:
         return []
     table = [{'method': in_markdown(method), 'mean rank': f'{rank:.2f}'} for method, rank in ranks.mean_ranks.items()]
-    return ['## Mean ranks over tables', in_markdown(said_of_ranks(ranks)), rows_to_markdown(table)]
+    return ['## Mean ranks over tables', in_markdown(ranks_note(ranks)), rows_to_markdown(table)]
 
 
 def left_out(results: SuiteResults) -> list[str]:
@@ -240,7 +242,7 @@ def left_out(results: SuiteResults) -> list[str]:
     if not count:
         return []
     files = '\n'.join(f'- {in_markdown(printable(f"{path.parent.name}/{path.name}"))}' for path in results.left_out)
-    return [f'{counted(count, "file")} left out, as not valid or in conflict with others:\n\n{files}\n']
+    return [f'{counted(count, "file")} left out, because they are invalid or conflict with others:\n\n{files}\n']
 
 
 def _failure(failure: Mapping[str, Any]) -> str:
@@ -250,12 +252,12 @@ def _failure(failure: Mapping[str, Any]) -> str:
 
 def machines_of(records: Iterable[Mapping[str, Any]]) -> list[tuple[str, int]]:
     """Each device with its processor, and how many runs it carried out."""
-    told = (f'{record["environment"]["device"]}, {processor_of(record)}' for record in records)
-    return sorted(Counter(told).items())
+    machines = (f'{record["environment"]["device"]}, {processor_of(record)}' for record in records)
+    return sorted(Counter(machines).items())
 
 
 def distinct(values: Iterable[Any]) -> str:
-    """The values that there are, sorted as text; None is none."""
+    """Distinct values, sorted as text, without None."""
     return ', '.join(sorted({str(value) for value in values if value is not None}))
 
 

@@ -23,17 +23,17 @@ COLUMNS = (
 
 
 def tidy(records: Mapping[Path, Mapping[str, Any]]) -> pd.DataFrame:
-    """One row a run, ordered by what it is: suite, benchmark, imbalance factor, setting, method and seed.
+    """One row a run, ordered by suite, benchmark, imbalance factor, setting, method and seed.
 
     Args:
         records: By the file that each was read from.
 
     Returns:
         The columns :data:`COLUMNS`. Metrics are those of :func:`ltbench.evaluation.evaluate`: accuracies, errors and
-        ECE in percent, NLL in nats; what a run does not have is NaN, as the accuracy of an empty group. Costs are of
+        ECE in percent, NLL in nats; missing ones are NaN, such as the accuracy of an empty group. Costs are of
         the network and all its stages, in parameters, FLOPs an image (a multiply-add counts as two), seconds, images a
-        second and MB; those of an imported checkpoint that are not known are NaN. Rows may be compared within one
-        ``setting`` of a benchmark and imbalance factor; ``table`` is the hash of all that they have in common.
+        second and MB; unknown ones of an imported checkpoint are NaN. Rows may be compared within one
+        ``setting`` of a benchmark and imbalance factor; ``table`` is the hash of all that they share.
     """
     rows = [
         {

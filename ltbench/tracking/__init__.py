@@ -1,8 +1,8 @@
 """Recorded runs in experiment trackers: TensorBoard, MLflow, Weights & Biases; through mmengine's backends.
 
-A tracker gets a run when its record is written, from the record: training curve, final metrics, config, and suite,
-method and fingerprint as tags. So a run whose stages were trained for another one, on another machine, or in three
-goes is one whole run there, and training never waits for a tracker.
+A tracker gets a run from its record, when that is written: training curve, final metrics, config, and suite, method and
+fingerprint as tags. So it shows one complete run, even if the stages were trained for another run, on another machine
+or with interruptions; and training never waits for a tracker.
 """
 
 from ltbench.tracking.trackers import TRACKERS, Tracker

@@ -1,4 +1,4 @@
-"""The trackers themselves: how each is opened, asked for a run, and given one."""
+"""The trackers: how each is opened, how it is checked for a run, and how a run is written to it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 from ltbench.fingerprint import fingerprint
 
 TAGS = ('benchmark', 'imbalance_factor', 'setting', 'table', 'method', 'run_seed', 'fingerprint')
-"""Fields of a record that runs are looked for by, beside the suite."""
+"""Fields of a record that become tags of its run, in addition to the suite."""
 SHOWN = ('test/top1', 'test/many', 'test/medium', 'test/few')
-"""What TensorBoard's table of runs has columns for."""
+"""Columns of TensorBoard's table of runs."""
 
 Record = Mapping[str, Any]
 
@@ -33,7 +33,7 @@ class Tracker(ABC):
     package: ClassVar[str]
     """What must be installed."""
     unless_set: ClassVar[Mapping[str, str]] = {}
-    """Environment variables that the package gets, where the user has not decided otherwise."""
+    """Environment variables to set for the package, unless the user has set them."""
 
     def __init__(self, suite: str, folder: Path) -> None:
         self.suite, self.folder = suite, folder
@@ -42,10 +42,10 @@ class Tracker(ABC):
 
     @abstractmethod
     def knows(self, name: str) -> bool:
-        """Whether a run is known to be there as a whole, without asking anybody."""
+        """Whether a run is known to be complete there, without asking a server."""
 
     def has(self, name: str) -> bool:
-        """Whether a run is there as a whole, asked while nobody else writes. A part of one that was left is removed."""
+        """Whether a run is complete there; called while nobody else writes. An incomplete copy of it is removed."""
         return self.knows(name)
 
     @abstractmethod
@@ -69,11 +69,11 @@ class TensorBoard(Tracker):
     package = 'tensorboard'
 
     def knows(self, name: str) -> bool:
-        """See :class:`Tracker`."""
+        """Whether its folder exists, which appears only when it is complete."""
         return (self.folder / name).is_dir()
 
     def write(self, name: str, record: Record, path: Path) -> None:
-        """See :class:`Tracker`; the run's folder appears at once, when it is whole."""
+        """Write a folder of event files under a temporary name, and rename it when it is complete."""
         from mmengine.visualization import TensorboardVisBackend
         from torch.utils.tensorboard.summary import hparams
 
@@ -94,20 +94,20 @@ class TensorBoard(Tracker):
         unfinished.rename(self.folder / name)
 
     def viewer(self) -> str:
-        """See :class:`Tracker`."""
+        """The command ``tensorboard`` for the folder."""
         return shlex.join(['tensorboard', '--logdir', _near(self.folder)])
 
 
 class MLflow(Tracker):
-    """An MLflow run each, in an experiment named after the suite.
+    """One MLflow run per record, in an experiment named after the suite.
 
     In ``$MLFLOW_TRACKING_URI``, else in a file store in the folder.
     """
 
     package = 'mlflow'
     unless_set: ClassVar[Mapping[str, str]] = {
-        'MLFLOW_ALLOW_FILE_STORE': 'true',  # MLflow 3.17 opens none otherwise
-        'MLFLOW_DISABLE_TELEMETRY': 'true',  # it tells its makers about every use otherwise
+        'MLFLOW_ALLOW_FILE_STORE': 'true',  # otherwise MLflow 3.17 opens no file store
+        'MLFLOW_DISABLE_TELEMETRY': 'true',  # otherwise it reports every use to its makers
         'MLFLOW_HTTP_REQUEST_MAX_RETRIES': '3',  # a server that is down is noticed in 15 seconds, not in 4 minutes
         'MLFLOW_HTTP_REQUEST_TIMEOUT': '20',
     }
@@ -121,21 +121,21 @@ class MLflow(Tracker):
         self.complete = {run.data.tags['record'] for run in self._search("tags.complete = 'yes'")}
 
     def knows(self, name: str) -> bool:
-        """See :class:`Tracker`."""
+        """Whether it was complete when the tracker was opened, or was written since."""
         return name in self.complete
 
     def has(self, name: str) -> bool:
-        """See :class:`Tracker`."""
-        whole = False
+        """Search the experiment for complete runs of that record, and delete incomplete ones."""
+        is_complete = False
         for run in self._search(f"tags.record = '{name}'"):
             if run.data.tags.get('complete') == 'yes':
-                whole = True
+                is_complete = True
             else:
                 self.client.delete_run(run.info.run_id)
-        return whole
+        return is_complete
 
     def write(self, name: str, record: Record, path: Path) -> None:
-        """See :class:`Tracker`. The record itself is attached."""
+        """Write an MLflow run with the record attached; the tag ``complete`` is set last."""
         from mmengine.logging import MMLogger
         from mmengine.visualization import MLflowVisBackend
 
@@ -155,16 +155,16 @@ class MLflow(Tracker):
         finally:
             logger.setLevel(level)
             if self.uri is None:
-                os.environ.pop('MLFLOW_TRACKING_URI', None)  # MLflow sets it, for child processes; it was not the user
+                os.environ.pop('MLFLOW_TRACKING_URI', None)  # set by MLflow for child processes, not by the user
         for step, scalars in scalars_of(record):
             backend.add_scalars(scalars, step)
         mlflow.log_artifact(str(path))
         mlflow.set_tag('complete', 'yes')
-        mlflow.end_run()  # backend.close() would attach a whole work_dir, of which there is none
+        mlflow.end_run()  # backend.close() would attach a whole work_dir, which does not exist
         self.complete.add(name)
 
     def viewer(self) -> str:
-        """See :class:`Tracker`."""
+        """The command ``mlflow ui`` for the server or the folder."""
         command = ['mlflow', 'ui', '--backend-store-uri', self.uri or _near(self.folder)]
         return ('' if self.uri else 'MLFLOW_ALLOW_FILE_STORE=true ') + shlex.join(command)
 
@@ -176,18 +176,18 @@ class MLflow(Tracker):
 
 
 class WandB(Tracker):
-    """A run of Weights & Biases each, grouped by suite in the project ``$WANDB_PROJECT``, default ltbench.
+    """One run of Weights & Biases per record, grouped by suite in the project ``$WANDB_PROJECT``, default ltbench.
 
-    Offline unless ``$WANDB_MODE`` says otherwise: nothing leaves the machine, and nobody needs an account, until the
-    user says so. A run's id follows from suite and record, so that uploading one twice doubles nothing.
+    Offline unless ``$WANDB_MODE`` says otherwise: without the user's decision nothing leaves the machine, and nobody
+    needs an account. A run's id is computed from suite and record, so that uploading it twice makes no duplicate.
     """
 
     package = 'wandb'
     unless_set: ClassVar[Mapping[str, str]] = {
         'WANDB_MODE': 'offline',
         'WANDB_PROJECT': 'ltbench',
-        'WANDB_SILENT': 'true',  # it says thirty lines a run otherwise
-        'WANDB_CONSOLE': 'off',  # and would keep what is shown on the terminal, of all runs
+        'WANDB_SILENT': 'true',  # otherwise it prints thirty lines per run
+        'WANDB_CONSOLE': 'off',  # and stores the terminal output of all runs
     }
 
     def __init__(self, suite: str, folder: Path) -> None:
@@ -195,16 +195,16 @@ class WandB(Tracker):
         if os.environ['WANDB_MODE'] == 'online':
             import wandb
 
-            wandb.login()  # asks for a key that is missing; later it would ask in the middle of training
+            wandb.login()  # asks for a missing key now, not in the middle of training
         self.written = folder / 'written'
         self.written.mkdir(exist_ok=True)
 
     def knows(self, name: str) -> bool:
-        """See :class:`Tracker`. By a list of our own, since an offline run cannot be asked for."""
+        """Whether it is in our own list of written runs; an offline run cannot be searched for."""
         return (self.written / name).exists()
 
     def write(self, name: str, record: Record, path: Path) -> None:
-        """See :class:`Tracker`."""
+        """Write a run of Weights & Biases, then add it to our own list."""
         from mmengine.visualization import WandbVisBackend
 
         tags = tags_of(self.suite, record)
@@ -215,7 +215,7 @@ class WandB(Tracker):
                 'group': self.suite,
                 'name': name,
                 'id': fingerprint([self.suite, name])[:16],
-                'tags': [tags[key][:64] for key in ('suite', 'method', 'fingerprint')],  # no longer ones are allowed
+                'tags': [tags[key][:64] for key in ('suite', 'method', 'fingerprint')],  # longer ones are not allowed
                 'config': {**tags, **config_of(record)},  # add_config would upload the code of the folder too
                 'mode': os.environ['WANDB_MODE'],
             },
@@ -227,7 +227,7 @@ class WandB(Tracker):
         (self.written / name).touch()
 
     def viewer(self) -> str:
-        """See :class:`Tracker`."""
+        """The command that uploads offline runs; online, the name of the project."""
         if os.environ['WANDB_MODE'] == 'offline':
             return f'wandb sync {shlex.quote(_near(self.folder))}/wandb/offline-run-*, which uploads them'
         return f'the project {os.environ["WANDB_PROJECT"]} of your account'
@@ -238,7 +238,7 @@ TRACKERS: dict[str, type[Tracker]] = {'tensorboard': TensorBoard, 'wandb': WandB
 
 
 def tags_of(suite: str, record: Record) -> dict[str, str]:
-    """Suite, method, fingerprint and what else tells a run apart, as text."""
+    """Suite, method, fingerprint and what else identifies a run, as text."""
     return {'suite': suite} | {key: str(record[key]) for key in TAGS if record[key] is not None}
 
 
@@ -255,7 +255,7 @@ def config_of(record: Record) -> dict[str, Any]:
 def scalars_of(record: Record) -> Iterator[tuple[int, dict[str, float]]]:
     """Epoch and scalars, in order: the training curve under ``train/``; then ``test/`` and ``cost/`` at its last epoch.
 
-    What a run does not have (an empty group) is left out.
+    Missing values (of an empty group) are left out.
     """
     last = 0
     for row in record['curve']:
@@ -280,5 +280,5 @@ def _is_number(value: Any) -> bool:
 
 
 def _near(folder: Path) -> str:
-    """A path as it is typed from here."""
+    """A path as typed from the working directory: relative if it is inside."""
     return str(folder.relative_to(Path.cwd())) if folder.is_relative_to(Path.cwd()) else str(folder)

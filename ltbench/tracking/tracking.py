@@ -1,4 +1,4 @@
-"""Which records go to which trackers: each once, whoever else writes there, and whatever becomes of a tracker."""
+"""Write each record to each tracker once, also if other processes write there too, or a tracker fails."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ltbench.tracking.trackers import TRACKERS, Tracker
 
 
 def check_installed(names: Sequence[str]) -> None:
-    """See that trackers exist and their packages are installed; writes and imports nothing.
+    """Check that trackers exist and their packages are installed; writes and imports nothing.
 
     Raises:
         UsageError: If not, with near misses or the command that installs the package.
@@ -28,14 +28,14 @@ def check_installed(names: Sequence[str]) -> None:
 
 
 class Tracking:
-    """The trackers of one suite. One that fails is left out from then on: a run is worth more than its plot.
+    """The trackers of one suite. One that fails is not used any more: runs matter more than their plots.
 
     Args:
         names: Of :data:`TRACKERS`; none at all makes every method do nothing.
         suite: Name of the suite.
 
     Attributes:
-        failed: Tracker -> what it failed with.
+        failed: Tracker -> its error.
 
     Raises:
         UsageError: If a package is missing, or a tracker cannot be reached.
@@ -55,7 +55,7 @@ class Tracking:
                 self._trackers[name] = TRACKERS[name](suite, (self.folder / name).absolute())
             except Exception as error:
                 raise UsageError(
-                    f'{name} cannot be opened; mend that, or leave out --track {name}: {_line(error)}'
+                    f'{name} cannot be opened; fix that, or leave out --track {name}: {_line(error)}'
                 ) from error
             self._written[name] = 0
 
@@ -66,9 +66,9 @@ class Tracking:
             path: Of the record.
 
         Returns:
-            What to tell the user: the trackers that have just failed.
+            Messages for the user: the trackers that have just failed.
         """
-        told = []
+        messages = []
         for name, tracker in list(self._trackers.items()):
             try:
                 if tracker.knows(path.stem):
@@ -77,27 +77,27 @@ class Tracking:
                     if not tracker.has(path.stem):
                         tracker.write(path.stem, read_record(path), path)
                         self._written[name] += 1
-            except Exception as error:  # noqa: BLE001 - foreign code, and perhaps a server; training goes on
+            except Exception as error:  # noqa: BLE001 - foreign code, and perhaps a server; training continues
                 self.failed[name] = _line(error)
                 del self._trackers[name]
-                told.append(f'--track {name} failed at {path.stem} and is left out from here: {self.failed[name]}')
-        return told
+                messages.append(f'--track {name} failed at {path.stem} and is not used any more: {self.failed[name]}')
+        return messages
 
     def summary(self) -> list[str]:
-        """One line a tracker: how many runs it got, and how to look at them or what to do about it."""
+        """One line per tracker: how many runs it got, and how to view them, or what to do after a failure."""
         lines = [
             f'{name}: {_runs(self._written[name])} written; look at them with: {tracker.viewer()}'
             for name, tracker in self._trackers.items()
         ]
         return lines + [
-            f'{name}: failed after {_runs(self._written[name])} ({reason}). No record is lost: the same command, once '
-            f'{name} works again, writes what is missing there'
+            f'{name}: failed after {_runs(self._written[name])} ({reason}). No record is lost: once '
+            f'{name} works again, the same command writes the missing runs'
             for name, reason in self.failed.items()
         ]
 
 
 def _line(error: Exception) -> str:
-    """An error of foreign code, in one line that is no essay."""
+    """An error of foreign code, in one short line."""
     text = ' '.join(str(error).split()).rstrip('.')
     return f'{type(error).__name__}: {text if len(text) <= 200 else text[:199] + "…"}'
 

@@ -1,1 +1,1 @@
-"""What a person asks for, one file a verb; the command line turns words into them."""
+"""The verbs of the command line, one file each; :mod:`ltbench.cli` parses their arguments."""

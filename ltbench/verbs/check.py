@@ -1,4 +1,4 @@
-"""The verb `check`: which checks of the contract each method passes, and of those that fail the cause, once."""
+"""The verb `check`: which checks of the contract each method passes, and why others fail, each cause once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ltbench.registry import METHODS, lookup
 from ltbench.verbs.contract import CHECKS, BrokenContractError
 
 BASIC = ('has_a_plan', 'loss_and_gradients_are_finite')
-"""Checks that all later ones rest on: where one fails, they are not tried, as all would fail for the same cause."""
+"""Checks that all later ones need: if one fails, those are not tried, as all would fail for the same cause."""
 
 INSTALLED = ('site-packages', 'dist-packages')
 STYLES = {'passed': 'green', 'FAILED': 'bold red', 'not tried': 'yellow'}
@@ -33,13 +33,13 @@ STYLES = {'passed': 'green', 'FAILED': 'bold red', 'not tried': 'yellow'}
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one check of one method.
+    """Result of one check of one method.
 
     Attributes:
         method: Its name.
         check: One of :data:`~ltbench.verbs.contract.CHECKS`.
         state: ``'passed'``, ``'FAILED'`` or ``'not tried'``.
-        reason: Why it failed, with file and line where they are known; or which check has to pass first.
+        reason: Why it failed, with file and line if known; or which check has to pass first.
     """
 
     method: str
@@ -69,7 +69,7 @@ def check_methods(names: list[str], plugin_files: Iterable[str]) -> int:
 
 
 def _show(name: str, console: Console) -> bool:
-    """Print a method's outcomes as they come; whether it passes everything."""
+    """Print a method's outcomes as they come; return whether it passes everything."""
     console.print(name, highlight=False)
     states = []
     for outcome in check(name):
@@ -87,7 +87,7 @@ def _show(name: str, console: Console) -> bool:
 def check(name: str) -> Iterator[Outcome]:
     """Run every check on one method, in their order."""
     torch.set_num_threads(1)
-    causes: dict[str, str] = {}  # reason -> the check that told it first
+    causes: dict[str, str] = {}  # reason -> the first check that failed for it
     missing = ''
     for check_name, function in CHECKS.items():
         if missing:
@@ -95,7 +95,7 @@ def check(name: str) -> Iterator[Outcome]:
             continue
         try:
             with warnings.catch_warnings():
-                # several Runners a second; what the method itself warns of is shown by the run that it is used in
+                # mmengine warns about several Runners per second; `ltbench run` shows warnings of the method itself
                 warnings.simplefilter('ignore')
                 function(name)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the method is foreign code
@@ -112,7 +112,7 @@ def check(name: str) -> Iterator[Outcome]:
 
 
 def _reason(error: BaseException, method: type) -> str:
-    """What is wrong, in one line, with the place in the method's own files that it comes from."""
+    """What is wrong, in one line, with the line in the method's own files that caused it."""
     if isinstance(error, BrokenContractError):
         reason = str(error)
     elif isinstance(error, SystemExit):
@@ -127,7 +127,7 @@ def _reason(error: BaseException, method: type) -> str:
 
 
 def _place_of(error: BaseException, method: type, reason: str) -> str:
-    """``FILE:LINE`` of the innermost call in the method's files; else of the class of theirs that the reason names."""
+    """``FILE:LINE`` of the innermost call in the method's files; else of the class in them that the reason names."""
     home = _folder_of(method)
     if home is None:
         return ''
@@ -158,6 +158,6 @@ def _line_of(thing: Any) -> str:
 
 
 def _shown(path: Path) -> str:
-    """A path from the working directory where it lies below, else whole."""
+    """A path relative to the working directory if it is below that, else the whole path."""
     here = Path(os.path.realpath(os.curdir))
     return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -18,8 +18,8 @@ from ltbench.verbs.find import RecordedRun, find_run, how_to_make, known_predict
 
 METRICS = ('top1', 'macro', *GROUPS, 'geometric_mean', 'nll', 'ece', *(f'ece_{group}' for group in GROUPS))
 COSTS = {'parameters': 0, 'flops': 0, 'wall_seconds': 1, 'images_per_second': 0}
-"""What training took, with the digits that say something."""
-CLASSES_SHOWN = 20  # of a table by class: a screenful
+"""Costs of training, with the number of digits that are shown."""
+CLASSES_SHOWN = 20  # rows of the table of classes: one screen
 TOO_LONG = 70  # characters of a value in the table of configs
 
 ABSENT = 'absent'
@@ -32,11 +32,11 @@ def show_comparison(first: str, second: str, all_classes: bool = False) -> None:
 
     Args:
         first: As in :func:`~ltbench.verbs.find.find_run`.
-        second: Likewise.
-        all_classes: Show every class, by training images; else, of more than a screenful, those that differ most.
+        second: As ``first``.
+        all_classes: Show every class, by training images; else only those that differ most, if there are many.
 
     Raises:
-        UsageError: If no two runs are meant, or they are not of the same benchmark and test images.
+        UsageError: If these are not two runs of the same benchmark and test images.
         StoreError: If a record, its predictions or stored logits are damaged.
     """
     a, b = find_run(first), find_run(second)
@@ -64,58 +64,58 @@ def show_comparison(first: str, second: str, all_classes: bool = False) -> None:
     if test is None:
         missing = [run for run, found in zip((a, b), known, strict=True) if found is None]
         say(
-            '\nFrom the records alone: a paired test needs the predictions of both runs; neither with the record nor '
-            f'in {store.root} are those of'
+            '\nNo paired test: it needs the predictions of both runs. Neither the record nor '
+            f'{store.root} has those of:'
         )
         for run in missing:
-            say(f'  {run.name}; to make them: {how_to_make(run)}')
+            say(f'  {run.name}; to get them: {how_to_make(run)}')
     else:
         say(f'\n{describe_test(test)}')
 
 
 def check_comparable(a: RecordedRun, b: RecordedRun) -> None:
-    """Whether a difference of the two runs means anything.
+    """Check that a difference of the two runs is meaningful.
 
     Raises:
-        UsageError: If they are one, or of different benchmarks, training sets or test sets.
+        UsageError: If they are the same run, or of different benchmarks, training sets or test sets.
     """
     names = f'{a.name} and {b.name}'
     if a.path.resolve() == b.path.resolve():
-        raise UsageError(f'{a.name} was given twice: there is nothing to compare')
+        raise UsageError(f'{a.name} was given twice: give two different runs')
     if a.record['benchmark'] != b.record['benchmark']:
-        raise UsageError(f'{names} are of different benchmarks: {a.record["benchmark"]} and {b.record["benchmark"]}')
+        raise UsageError(f'{names} have different benchmarks: {a.record["benchmark"]} and {b.record["benchmark"]}')
     factors = [run.record['imbalance_factor'] for run in (a, b)]
     if factors[0] != factors[1]:
         raise UsageError(
             f'{names} were trained on different images: imbalance factor {factors[0]} and {factors[1]}; '
             'many, medium and few would not be the same classes'
         )
-    for what, of in {
+    for difference, value_of in {
         'have different classes': lambda record: record['class_names'],
         'have different numbers of training images a class': lambda record: record['class_counts'],
         'have different numbers of test images a class': lambda record: record['metrics']['test_images'],
     }.items():
-        if of(a.record) != of(b.record):
-            raise UsageError(f'{names} {what}')
+        if value_of(a.record) != value_of(b.record):
+            raise UsageError(f'{names} {difference}')
     data = {run.record['data'] for run in (a, b)} - {''}
     if len(data) > 1:
-        raise UsageError(f'{names} are of different data: fingerprints {" and ".join(text[:12] for text in data)}')
+        raise UsageError(f'{names} have different data: fingerprints {" and ".join(text[:12] for text in data)}')
 
 
 def remarks(a: RecordedRun, b: RecordedRun) -> list[str]:
-    """What else differs that the reader of a difference must know."""
+    """Notes on what else differs between the runs."""
     pairs = {key: (a.record[key], b.record[key]) for key in ('setting', 'run_seed', 'protocol')}
-    says = {
-        'setting': 'the settings differ ({} and {}): the difference is not of the methods alone',
-        'run_seed': 'the seeds differ ({} and {}): the difference is also that of two draws',
-        'protocol': 'the versions of the computation differ ({} and {})',
+    templates = {
+        'setting': 'the settings differ ({} and {}): not only the methods cause the difference',
+        'run_seed': 'the seeds differ ({} and {}): part of the difference is random variation',
+        'protocol': 'the protocol versions differ ({} and {})',
     }
-    notes = [says[key].format(*pair) for key, pair in pairs.items() if pair[0] != pair[1]]
+    notes = [templates[key].format(*pair) for key, pair in pairs.items() if pair[0] != pair[1]]
     if a.record['table'] != b.record['table'] and all(
         first == second for key, (first, second) in pairs.items() if key != 'run_seed'
     ):
         notes.append(
-            'backbone or recipe differ under one setting, see below: the difference is not of the methods alone'
+            'backbone or recipe differ under one setting, see below: not only the methods cause the difference'
         )
     if a.record['fingerprint'] == b.record['fingerprint']:
         notes.append('both are the same computation: one fingerprint, one set of logits')
@@ -124,21 +124,21 @@ def remarks(a: RecordedRun, b: RecordedRun) -> list[str]:
 
 def describe_test(test: PairedTest) -> str:
     """The test in words."""
-    counts = f'b alone is right on {test.only_second:,} of {test.images:,} test images, a alone on {test.only_first:,}'
+    counts = f'only b is right on {test.only_second:,} of {test.images:,} test images, only a on {test.only_first:,}'
     if test.only_first == test.only_second == 0:
         return f'Paired by test image: on each of the {test.images:,} images both runs are right, or both are wrong.'
-    verdict = 'chance alone does not explain it' if test.p_value < 1 - LEVEL else 'chance alone may explain it'
+    verdict = 'significant' if test.p_value < 1 - LEVEL else 'not significant'
     return (
         f'Paired by test image: {counts}.\n'
-        f"McNemar's exact test: p = {test.p_value:.2g} ({verdict}, at {1 - LEVEL:.2g})\n"
+        f"McNemar's exact test: p = {test.p_value:.2g} ({verdict} at {1 - LEVEL:.2g})\n"
         f'Top-1, b - a: {test.difference:+.2f} points, {LEVEL:.0%} bootstrap interval over test images '
         f'[{test.low:+.2f}, {test.high:+.2f}]\n'
-        'This is about two trained networks. What another seed would give, it does not say: see `ltbench report`.'
+        'This compares two trained networks, not the methods over several seeds: for that see `ltbench report`.'
     )
 
 
 def differences(first: Any, second: Any, key: str = '') -> list[Row]:
-    """What differs between two configs: dotted key, first value, second value; ``absent`` where one has nothing."""
+    """What differs between two configs: dotted key, first value, second value; ``absent`` if one has none."""
     first, second = _emptied(first, second), _emptied(second, first)
     if isinstance(first, Mapping) and isinstance(second, Mapping):
         names: Sequence[Any] = list(dict.fromkeys([*first, *second]))
@@ -153,17 +153,17 @@ def differences(first: Any, second: Any, key: str = '') -> list[Row]:
 
 
 def _emptied(value: Any, other: Any) -> Any:
-    """No section at all is a section with nothing in it; what names a part (``type``) is there or not, as a whole."""
+    """A missing section counts as an empty one; a part (with ``type``) is present or absent as a whole."""
     return {} if value is ABSENT and isinstance(other, Mapping) and 'type' not in other else value
 
 
 def _is_table(value: Any) -> bool:
-    """Whether a list is of dicts: one of numbers is better shown whole."""
+    """Whether it is a list of dicts; a list of numbers is shown whole."""
     return isinstance(value, list) and all(isinstance(item, Mapping) for item in value)
 
 
 def _declared(run: RecordedRun) -> dict[str, Any]:
-    """What a person chose, and what it became, without what is said twice: a stage repeats its benchmark's sections."""
+    """What the user chose and the resulting config, without the benchmark's sections that each stage repeats."""
     record = run.record
     benchmark = {name: value for name, value in record['config']['benchmark'].items() if name != 'overrides'}
     stages: dict[str, Any] = {}
@@ -246,7 +246,7 @@ def _show_classes(a: Mapping[str, Any], b: Mapping[str, Any], all_classes: bool,
 
 
 def _with_difference(first: float | None, second: float | None, digits: int) -> list[str]:
-    """Two values and their difference as text; nothing where there is nothing."""
+    """Two values and their difference as text; empty if there is none."""
     cells = ['' if value is None else f'{value:,.{digits}f}' for value in (first, second)]
     return [*cells, '' if first is None or second is None else _signed(second - first, digits)]
 

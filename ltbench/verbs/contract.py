@@ -1,6 +1,6 @@
-"""The contract of a method, as checks that find out by themselves; `ltbench check` runs them on anybody's method.
+"""The contract of a method, as automatic checks; `ltbench check` runs them on any method.
 
-Each check takes a method's name and raises BrokenContractError, or whatever the method raises, if it does not hold.
+Each check takes a method's name and raises BrokenContractError, or the method's own exception, if the method fails it.
 They train for three epochs on a hundred real images, so a method is checked in seconds.
 """
 
@@ -53,15 +53,15 @@ SMALL = {
 
 
 UNFINISHED = 'TODO'
-"""What the template of `ltbench new` leaves to its user."""
+"""Marks what the user has to fill in, in the template of `ltbench new`."""
 
 
 class BrokenContractError(Exception):
-    """A method does not keep the contract; an exception and no assertion, which ``python -O`` leaves out."""
+    """A method does not keep the contract. Not an assertion, since ``python -O`` skips those."""
 
 
 def check_says_what_it_is(name: str) -> None:
-    """The docstring begins with one line and names a source; none of its file says TODO."""
+    """The docstring begins with one line and names a source; no docstring in the file contains TODO."""
     method = lookup(METHODS, name)
     doc = inspect.getdoc(method) or ''
     _must(doc, 'it has no docstring')
@@ -72,16 +72,16 @@ def check_says_what_it_is(name: str) -> None:
 
 
 def check_has_a_plan(name: str) -> None:
-    """It can be planned on a benchmark."""
+    """A plan can be made for it on a benchmark."""
     for stage in _run(name).stages:
         _must(stage.fingerprint, f'the {stage.kind} stage has no fingerprint')
 
 
 def check_travels_as_plain_data(name: str) -> None:
-    """Every stage survives being written down and read again."""
+    """Every stage is unchanged after it is written as JSON and read back."""
     for stage in _run(name).stages:
         again = Stage.from_json(json.loads(json.dumps(stage.to_json())))
-        _must(again.fingerprint == stage.fingerprint, f'the {stage.kind} stage changes when written down')
+        _must(again.fingerprint == stage.fingerprint, f'the {stage.kind} stage changes when it is written as JSON')
 
 
 def check_loss_and_gradients_are_finite(name: str) -> None:
@@ -111,7 +111,7 @@ def check_loss_falls(name: str) -> None:
 
 
 def check_class_counts_reach_it(name: str) -> None:
-    """Every loss is built with the counts of the training images, and refuses a class without any."""
+    """Every loss is built with the counts of the training images, and rejects a class without any."""
     counts = load_data(_benchmark().data).class_counts
     for config in _loss_configs(_run(name)):
         loss = build_loss(config['loss'], config['class_weights'], counts)
@@ -162,7 +162,7 @@ def check_every_option_acts(name: str) -> None:
         value = _other_value(option, _method(name)(_benchmark()).values[key])
         run = _run(name, **{key: value})
         _must(run.fingerprint != _run(name).fingerprint, f'{key}={value} does not change the fingerprint')
-        for depth in (8, 14):  # how something is shared between layers shows only where there are several
+        for depth in (8, 14):  # sharing between layers has an effect only if there are several
             acts = not np.array_equal(_logits(_run(name, data={'depth': depth}, **{key: value})), plain(depth))
             if acts:
                 break
@@ -189,9 +189,9 @@ CHECKS: dict[str, Callable[[str], None]] = {
 # ---------------------------------------------------------------------------------------------- helpers
 
 
-def _must(holds: object, wrong: str) -> None:
-    if not holds:
-        raise BrokenContractError(wrong)
+def _must(condition: object, message: str) -> None:
+    if not condition:
+        raise BrokenContractError(message)
 
 
 def _docstrings(path: Path) -> Iterator[tuple[int, str]]:
@@ -213,13 +213,13 @@ def _benchmark(**data: Any) -> Benchmark:
 def _run(name: str, seed: int = 0, data: dict[str, Any] | None = None, **options: Any) -> Run:
     benchmark = _benchmark(**(data or {}))
     if 'epochs' in _method(name).options():
-        options = {'epochs': 3, **options}  # of a second stage
+        options = {'epochs': 3, **options}  # epochs of a second stage
     method = Specs([Spec(name, options)])
     return Run(benchmark, method, seed, make_plan(method, benchmark, load_data(benchmark.data).fingerprint, seed))
 
 
 def _carry_out(run: Run, store: Store, interrupted: bool = False) -> None:
-    """Every stage of a run, in this process, so that what a method raises comes through as it is."""
+    """Carry out every stage of a run in this process, so that exceptions of the method arrive unchanged."""
     for stage in Graph([run]).stages.values():
         if interrupted and stage.kind == 'train' and stage.end - stage.begin > 1:
             try:
@@ -234,7 +234,7 @@ def _carry_out(run: Run, store: Store, interrupted: bool = False) -> None:
 def _carry_out_stage(stage: Stage, store: Store, checkpoint_seconds: float = 60) -> None:
     claim = store.claim(stage.fingerprint)
     if claim is None:
-        raise BrokenContractError(f'the {stage.kind} stage is in other hands')
+        raise BrokenContractError(f'another process is working on the {stage.kind} stage')
     try:
         context = StageContext(stage, store, Runtime(device='cpu', checkpoint_seconds=checkpoint_seconds))
         with noted(context.warnings):
@@ -250,7 +250,7 @@ def _logits(run: Run, interrupted: bool = False) -> np.ndarray:
         _carry_out(run, store, interrupted)
         artifact = store.find(run.fingerprint)
         if artifact is None:
-            raise BrokenContractError('its last stage leaves nothing behind')
+            raise BrokenContractError('its last stage stores no artifact')
         with np.load(artifact.path('test.npz')) as outputs:
             return outputs['logits']
 
@@ -262,7 +262,7 @@ def _models(name: str) -> Iterator[tuple[Any, dict[str, torch.Tensor]]]:
             context = StageContext(replace(stage, teacher=None), Store('unused'), Runtime(device='cpu'))
             model = build_model(context)
             equip(model, context)
-            if stage.teacher is not None:  # nothing is trained here: any network has an answer
+            if stage.teacher is not None:  # nothing is trained here: any network can be the teacher
                 model.teacher = Teacher(build_model(context))
             model.train()
             model.data_preprocessor.set_epoch(0)
@@ -304,7 +304,7 @@ def _other_value(option: Option, value: Any) -> Any:
 
 
 class _Death(BaseException):
-    """Not an Exception, so that nothing on the way catches or tidies up."""
+    """Not an Exception, so that no code in between catches it or cleans up."""
 
 
 @contextmanager

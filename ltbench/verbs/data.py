@@ -1,4 +1,4 @@
-"""The verb `data`: whether the data of benchmarks are there and whole, and how they get there."""
+"""The verb `data`: list, check, download and prepare the data of benchmarks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def list_data() -> None:
 
 
 def _states(data_class: type[LongTailData]) -> list[str]:
-    """What is said of its files. Of those that are whole it is remembered until one, or a folder of them, changes."""
+    """States of its files. If all are whole, this is cached until a file or one of their folders changes."""
     answers = remembered(f'data ls {data_class.__name__}')
     if answers is not None and (answer := answers.find()) is not None:
         return answer['said']
@@ -45,7 +45,7 @@ def _states(data_class: type[LongTailData]) -> list[str]:
 
 
 def get_data(benchmark: str) -> int:
-    """Download what a benchmark's data lack; return 0 if all is whole then, else 1."""
+    """Download the missing data of a benchmark; return 0 if all are whole afterwards, else 1."""
     _data_class(benchmark).get()
     return check_data(benchmark)
 
@@ -55,13 +55,13 @@ def prepare_data(benchmark: str, side: int | None = None) -> None:
 
     Args:
         benchmark: ``NAME`` or ``NAME(...)``.
-        side: Shorter side in pixels; None is what the recipe trains on, or else scales test images to.
+        side: Shorter side in pixels; None: as in the recipe, for prepared images or else for test images.
 
     Raises:
         UsageError: If its images are held in memory.
         DataError: See :func:`~ltbench.data.prepared.prepare`.
     """
-    from ltbench.data.prepared import prepare  # brings torch
+    from ltbench.data.prepared import prepare  # imports torch
 
     chosen = load_benchmark(benchmark)
     augmentation = chosen.recipe['augmentation']
@@ -73,7 +73,7 @@ def prepare_data(benchmark: str, side: int | None = None) -> None:
         if isinstance(split, FileSplit):
             size = decimal(int(3 * prepare(split, wanted).sizes.prod(axis=1).sum()))
             make_console().print(f'whole    {len(split):,} {name} images of shorter side {wanted}, {size}')
-    say(f'this trains on them: {shlex.join(["ltbench", "run", "-b", benchmark, "-o", f"prepared={wanted}"])}')
+    say(f'train on them with: {shlex.join(["ltbench", "run", "-b", benchmark, "-o", f"prepared={wanted}"])}')
 
 
 def check_data(benchmark: str) -> int:
@@ -88,7 +88,7 @@ def check_data(benchmark: str) -> int:
 
 
 def _folder(benchmark: str) -> list[FileStatus]:
-    """Whether the folder of images is here that a benchmark names; none where it names none, or is of listed files."""
+    """State of the image folder that a benchmark names; empty if it names none, or uses lists of files."""
     chosen = load_benchmark(benchmark)
     root = chosen.data.get('root')
     if not root or not issubclass(lookup(DATASETS, chosen.data['type']), FolderLT):
@@ -105,6 +105,6 @@ def _data_class(benchmark: str) -> type[LongTailData]:
     if data.get('root') and issubclass(data_class, ListedLT):
         place = data_class.home().absolute()
         raise UsageError(
-            f'`ltbench data` looks into {place} only; link {data["root"]} there: ln -s {data["root"]} {place}'
+            f'`ltbench data` searches only {place}; link {data["root"]} there: ln -s {data["root"]} {place}'
         )
     return data_class

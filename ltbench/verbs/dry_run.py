@@ -1,4 +1,4 @@
-"""What `run --dry-run` shows: the stages of a selection, which of them are to do, and what that will take."""
+"""What `run --dry-run` shows: the stages of a selection, which of them are to do, and how long that will take."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def show_plan(selection: Selection, plugin_files: Iterable[str]) -> None:
     """Print the stages of a selection, and train nothing.
 
     Args:
-        selection: What was asked for.
+        selection: The runs.
         plugin_files: Files with methods.
     """
     console, store = make_console(), Store()
@@ -32,9 +32,9 @@ def show_plan(selection: Selection, plugin_files: Iterable[str]) -> None:
     suite, graph = found.suite, found.graph
     if selection.skip_recorded:
         count, graph = len(graph.runs), without_recorded(graph, suite)
-        console.print(f'{count - len(graph.runs)} of {count} runs have a record and are left alone.')
-    beside = told_apart(suite, graph)
-    show([*found.notes, *found.lacking, *([f'note: {beside}'] if beside else [])], console)
+        console.print(f'{count - len(graph.runs)} of {count} runs already have a record and are skipped.')
+    not_comparable = told_apart(suite, graph)
+    show([*found.notes, *found.lacking, *([f'note: {not_comparable}'] if not_comparable else [])], console)
     graph = going_on(graph, store)
     needed = set(needed_stages(graph, store))
     table = Table('stage', 'kind', 'epochs', 'state', 'begins from', 'for', box=None)
@@ -58,20 +58,20 @@ def show_plan(selection: Selection, plugin_files: Iterable[str]) -> None:
 
 
 def _show_work(found: Outline, graph: Graph, needed: set[str], console: Console) -> None:
-    """What there is to do on each benchmark, counted, and how long that will take."""
+    """The amount of work on each benchmark, and how long it will take."""
     scales = {id(benchmark): scale for benchmark, scale in zip(found.benchmarks, found.scales, strict=True)}
-    scale_of: dict[str, Scale] = {}  # of a stage
+    scale_of: dict[str, Scale] = {}  # by stage
     table = Table('to do on', 'runs', 'networks', 'epochs', 'images (M)', 'exaFLOP', 'disk (GB)', box=None)
     for column in table.columns[1:]:
         column.justify = 'right'
     for benchmark in found.benchmarks:
         runs, scale = [run for run in graph.runs if run.benchmark is benchmark], scales[id(benchmark)]
-        mine = {key for run in runs for end in run.ends for key in graph.lineage(end)} & needed
-        stages = [graph.stages[key] for key in mine]
+        keys = {key for run in runs for end in run.ends for key in graph.lineage(end)} & needed
+        stages = [graph.stages[key] for key in keys]
         networks = [stage for stage in stages if stage.kind == 'train']
         counted = ['?'] * 3
         if scale is not None:
-            scale_of |= dict.fromkeys(mine, scale)
+            scale_of |= dict.fromkeys(keys, scale)
             counted = [
                 f'{sum(images_of(stage, scale) for stage in stages) / 1e6:,.1f}',
                 f'{sum(flops_of(stage, scale) for stage in stages) / 1e18:,.3g}',
@@ -87,14 +87,14 @@ def _show_work(found: Outline, graph: Graph, needed: set[str], console: Console)
     known = [value for value in seconds.values() if value is not None]
     if known:
         unknown_ones = (
-            f'; {len(seconds) - len(known)} stages have nothing to be judged by' if len(known) < len(seconds) else ''
+            f'; no similar earlier record for {len(seconds) - len(known)} stages' if len(known) < len(seconds) else ''
         )
         console.print(f'About {duration(sum(known))} of work, by {costs.records} earlier records{unknown_ones}.')
     left = sum(flops_of(graph.stages[key], scale_of[key]) for key in needed & scale_of.keys() if seconds[key] is None)
     if left:
         rest = f'{"The other" if known else "The"} {left / 1e18:.3g} exaFLOP'
         if not costs.rates:
-            console.print(f'{rest} cannot be estimated in hours: no recorded run tells the speed here.')
+            console.print(f'{rest} cannot be estimated in hours: no recorded run gives a speed.')
             return
         console.print(f'{rest} would take, at the speed of recorded networks:')
         speeds = Table('machine, threads, precision', 'networks', 'GFLOP/s', 'time', box=None)

@@ -1,4 +1,4 @@
-"""The verb `eval RUN`: what is recorded of a run, computed again from its stored logits. Imports no torch."""
+"""The verb `eval RUN`: recompute the metrics of a recorded run from its stored logits. Imports no torch."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from ltbench.store import Store
 from ltbench.verbs.find import RecordedRun, all_records, find_run, no_logits, stored_logits
 
 ROUNDING = 1e-9
-"""Relative and absolute difference that the order of a sum, or another numpy, can make; no wrong number is so near."""
+"""Relative and absolute difference that another order of a sum, or another numpy, can cause; errors are larger."""
 HALF_PRECISION = 1e-3
-"""Difference of probabilities that rounding them to float16 can make, on another processor."""
+"""Difference of probabilities that rounding them to float16 can cause on another processor."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class Rescored:
 
     Attributes:
         metric: Its name.
-        recorded: Value in the record; None for an empty group, ``'missing'`` where the record does not have it.
-        recomputed: Value now, likewise.
-        values: How many numbers there are.
+        recorded: Value in the record; None for an empty group, ``'missing'`` if the record does not have it.
+        recomputed: Value computed now, in the same form.
+        values: How many numbers it has.
         different: How many of them differ by more than rounding.
-        apart: The largest difference of two numbers; infinite where a number stands against none.
+        apart: The largest difference of two numbers; infinite if only one side has a number.
     """
 
     metric: str
@@ -51,10 +51,10 @@ def show_rescored(text: str) -> int:
     """Recompute metrics and predictions of the run that ``text`` names, and print them beside the recorded ones.
 
     Returns:
-        0 if they are equal, apart from rounding; else 1.
+        0 if they are equal up to rounding; else 1.
 
     Raises:
-        UsageError: If no one run is meant.
+        UsageError: If the text names no run, or several.
         StoreError: If its record, predictions or logits are damaged or missing, or do not fit together.
     """
     run, store = find_run(text), Store()
@@ -80,7 +80,7 @@ def show_rescored(text: str) -> int:
     wrong = [row.metric for row in rows if row.different and row.metric not in new]
     if wrong:
         console.print(
-            f'The record is not what its logits give: {len(wrong)} of {len(rows)} entries differ '
+            f'The record does not match its logits: {len(wrong)} of {len(rows)} entries differ '
             f'({", ".join(wrong)}). It was edited, or made by another version of ltbench.',
             style='red', highlight=False, soft_wrap=True,
         )  # fmt: skip
@@ -88,48 +88,48 @@ def show_rescored(text: str) -> int:
     apart = max(row.apart for row in rows if row.metric not in new)
     how = 'bit for bit' if apart == 0 else f'apart from rounding (at most {apart:.0e})'
     same = len(rows) - len(new)
-    console.print(f'Equal, {how}: all {same} entries are what the {len(outputs[1]):,} stored logits give.')
+    console.print(f'Equal, {how}: all {same} entries match the {len(outputs[1]):,} stored logits.')
     if new:
         console.print(f'Not recorded yet: {", ".join(new)}; `ltbench eval --all` adds them.')
     return 0
 
 
 def complete_records() -> int:
-    """Add to every record what its stored logits tell beside it: metrics and predictions that there were not when it
+    """Add to every record what it lacks and its stored logits give: metrics and predictions that did not exist when it
     was written, and predictions that were lost.
 
     Returns:
-        0, or 1 if something recorded is not what the logits give, predictions are lost and there are no logits, or a
-        record is damaged; such a record is left as it is, and named.
+        0, or 1 if a record does not match its logits, its predictions are lost and there are no logits, or it is
+        damaged; such a record is not changed, and it is named.
 
     Raises:
         UsageError: If there are no records.
     """
     console, store = make_console(), Store()
-    told: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for path in all_records():
         try:
-            what = _complete(RecordedRun(path, read_record(path)), store)
+            outcome = _complete(RecordedRun(path, read_record(path)), store)
         except (StoreError, ValueError) as error:
             console.print(f'{path}: {error}', style='red', highlight=False, soft_wrap=True)
-            what = WRONG
-        told[what] += 1
-    console.print('; '.join(f'records that {what}: {count}' for what, count in told.items()))
-    return EXIT_FAILED if told[WRONG] else 0
+            outcome = WRONG
+        counts[outcome] += 1
+    console.print('; '.join(f'{outcome}: {count}' for outcome, count in counts.items()))
+    return EXIT_FAILED if counts[WRONG] else 0
 
 
-WRONG = 'are not what they should be, see above'
+WRONG = 'wrong (see above)'
 
 
 def _complete(run: RecordedRun, store: Store) -> str:
-    """What became of one record, in words."""
+    """Complete one record; return what was done, as :func:`complete_records` prints it."""
     outputs = stored_logits(run, store)
     if outputs is None:
         try:
             predictions_of(run.path, run.record)
         except StoreError as error:
             raise StoreError(f'{error}; {no_logits(run, store)}') from error
-        return 'have no logits in this store'
+        return 'without logits in this store'
     predictions, metrics = Predictions.of_logits(*outputs), evaluate(*outputs, run.record['class_counts'])
     try:
         kept = predictions_of(run.path, run.record)
@@ -139,17 +139,17 @@ def _complete(run: RecordedRun, store: Store) -> str:
     rows.append(_repredicted(kept, predictions))
     new = [row.metric for row in rows if row.recorded == 'missing']
     if wrong := [row.metric for row in rows if row.different and row.metric not in new]:
-        raise StoreError(f'{", ".join(wrong)} differ from what its logits give')
+        raise StoreError(f'{", ".join(wrong)} differ from its logits')
     if not new:
-        return 'have all that their logits tell'
+        return 'complete'
     record = {key: value for key, value in run.record.items() if key != 'checksum'}
     added = {name: value for name, value in metrics.items() if name in new}
     write_with_predictions(run.path, record | {'metrics': {**record['metrics'], **added}}, predictions)
-    return 'were added to'
+    return 'completed'
 
 
 def rescore(run: RecordedRun, metrics: Mapping[str, Any]) -> list[Rescored]:
-    """Each recorded metric beside ``metrics``, in the order of the latter; what only one of them has comes too."""
+    """Each recorded metric beside ``metrics``, in the order of the latter; then those that only the record has."""
     recorded = run.record['metrics']
     rows = []
     for name in [*metrics, *(name for name in recorded if name not in metrics)]:
@@ -169,7 +169,7 @@ def rescore(run: RecordedRun, metrics: Mapping[str, Any]) -> list[Rescored]:
 
 
 def _repredicted(kept: Predictions | None, now: Predictions) -> Rescored:
-    """The kept predictions beside what the logits give."""
+    """The recorded predictions beside those from the logits."""
     if kept is None:
         return Rescored('predictions', 'missing', 'there', len(now), 0, 0.0)
     gap = (kept.predicted != now.predicted).astype(np.float32)
@@ -179,7 +179,7 @@ def _repredicted(kept: Predictions | None, now: Predictions) -> Rescored:
 
 
 def _leaves(value: Any, key: tuple[Any, ...] = ()) -> list[tuple[tuple[Any, ...], Any]]:
-    """All single values inside of dicts and lists, with their places."""
+    """All single values inside dicts and lists, with their keys."""
     items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else None
     if items is None:
         return [(key, value)]
@@ -187,7 +187,7 @@ def _leaves(value: Any, key: tuple[Any, ...] = ()) -> list[tuple[tuple[Any, ...]
 
 
 def _gap(old: Any, new: Any) -> tuple[float, float]:
-    """Difference of two values, relative where they are large, and as it is."""
+    """Difference of two values: relative if they are large, and absolute."""
     if old == new:
         return 0.0, 0.0
     if not all(isinstance(value, int | float) for value in (old, new)):

@@ -1,4 +1,4 @@
-"""Recorded runs by what a person types, and what the store still holds of them. Imports no torch."""
+"""Recorded runs by the name that a user types, and their logits in the store. Imports no torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ltbench.spec import Spec
 from ltbench.store import Store
 
 SHORTEST_PREFIX = 6  # hex digits of a fingerprint
-LISTED = 6  # candidates, or near misses, in a message
+LISTED = 6  # matching or similar names in a message
 FORMS = 'the path or the name of a record, SUITE/NAME, or the first 6 or more digits of a fingerprint'
 
 
@@ -39,12 +39,12 @@ class RecordedRun:
 
     @property
     def suite(self) -> str:
-        """Of the folder that the record lies in."""
+        """The suite, by the folder of the record."""
         return self.path.absolute().parent.parent.name
 
     @property
     def name(self) -> str:
-        """As it can be typed: ``SUITE/NAME``."""
+        """The name that a user can type: ``SUITE/NAME``."""
         return f'{self.suite}/{self.path.stem}'
 
     def __str__(self) -> str:
@@ -58,10 +58,10 @@ def find_run(text: str) -> RecordedRun:
 
     Args:
         text: The path of a record; or, among the records under :func:`~ltbench.record.results_root`, the name of its
-            file or a fingerprint's first 6 or more hex digits, each also as ``SUITE/...``.
+            file or a fingerprint's first 6 or more hex digits, each optionally as ``SUITE/...``.
 
     Raises:
-        UsageError: If there is none (with near misses) or more than one (with all of them).
+        UsageError: If there is none (similar names are listed) or more than one (all are listed).
         StoreError: If the record cannot be read.
     """
     if Path(text).is_file():
@@ -75,14 +75,14 @@ def find_run(text: str) -> RecordedRun:
         found = [name for name, path in inside.items() if _has_fingerprint(path, last)]
     if len(found) > 1:
         more = f' and {len(found) - LISTED} more' if len(found) > LISTED else ''
-        raise UsageError(f'{text!r} is {len(found)} runs; say which: {", ".join(found[:LISTED])}{more}')
+        raise UsageError(f'{text!r} names {len(found)} runs; give one: {", ".join(found[:LISTED])}{more}')
     if not found:
         raise UsageError(f'unknown run {text!r}: {_advice(text, last, suite, list(records))}')
     return RecordedRun(records[found[0]], read_record(records[found[0]]))
 
 
 def all_records() -> list[Path]:
-    """Every record's file, by suite and name.
+    """The file of every record, sorted by suite and name.
 
     Raises:
         UsageError: If there is none.
@@ -106,17 +106,17 @@ def stored_logits(run: RecordedRun, store: Store) -> tuple[np.ndarray, np.ndarra
 
 
 def known_predictions(run: RecordedRun, store: Store) -> Predictions | None:
-    """What a run took each test image for, by its stored logits, else as kept with its record; None without either.
+    """Predictions of a run, from its stored logits, else from the file beside its record; None without either.
 
     Raises:
-        StoreError: If these are damaged, or the latter lost.
+        StoreError: If these are damaged, or the file is lost.
     """
     outputs = stored_logits(run, store)
     return predictions_of(run.path, run.record) if outputs is None else Predictions.of_logits(*outputs)
 
 
 def how_to_make(run: RecordedRun) -> str:
-    """The command that puts a run's logits into the store, or that scores it again where none are ever kept."""
+    """The command that puts a run's logits into the store; or that scores it again, if its logits are never stored."""
     record, benchmark = run.record, run.record['config']['benchmark']
     factor = {} if record['imbalance_factor'] is None else {'imbalance_factor': record['imbalance_factor']}
     spec = str(Spec(record['benchmark'], {**factor, **benchmark['overrides']}))
@@ -138,16 +138,14 @@ def how_to_make(run: RecordedRun) -> str:
 
 
 def no_logits(run: RecordedRun, store: Store) -> StoreError:
-    """The error for a run whose logits are needed and are not in the store."""
+    """The error for a run whose logits are needed but not in the store."""
     if (origin := origin_of(run.record)) != 'trained':
-        return StoreError(
-            f'{run.name} was {origin}, and no logits are kept of that; score it again: {how_to_make(run)}'
-        )
-    return StoreError(f'the logits of {run.name} are not in {store.root}; this makes them: {how_to_make(run)}')
+        return StoreError(f'{run.name} was {origin}, so its logits are not stored; score it again: {how_to_make(run)}')
+    return StoreError(f'the logits of {run.name} are not in {store.root}; make them with: {how_to_make(run)}')
 
 
 def _has_fingerprint(path: Path, prefix: str) -> bool:
-    """Whether a record is of this fingerprint; looks at its text first, since there may be thousands of records."""
+    """Whether a record has this fingerprint; checks its text first, since there may be thousands of records."""
     try:
         text = contents_of(path).decode(errors='replace')
     except (OSError, ValueError):
@@ -159,7 +157,7 @@ def _advice(text: str, last: str, suite: str, names: list[str]) -> str:
     if not names:
         return f'there are no records in {results_root()}; `ltbench run` makes some'
     if re.fullmatch(rf'[0-9a-f]{{1,{SHORTEST_PREFIX - 1}}}', last):
-        return f'of a fingerprint, give at least {SHORTEST_PREFIX} digits'
+        return f'give at least {SHORTEST_PREFIX} digits of a fingerprint'
     suites = sorted({name.partition('/')[0] for name in names})
     if suite and suite not in suites and (near_suites := get_close_matches(suite, suites)):
         return f'no such suite or file; did you mean {near_suites[0]}/{last}?'

@@ -1,4 +1,4 @@
-"""The verb `ls`: what there is."""
+"""The verb `ls`: list methods, benchmarks, suites, figures or recorded runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ltbench.suite import load_suite
 
 @dataclass(frozen=True)
 class Filter:
-    """Which recorded runs are listed; what is empty takes all.
+    """Which recorded runs are listed; an empty field selects all.
 
     Attributes:
         suite: Name of the suite.
@@ -47,19 +47,19 @@ def list_things(
     write: Callable[[str], None] | None = None,
     wanted: Filter = Filter(),
 ) -> int:
-    """Print one line for each thing of a kind; or ``write`` all that is known of them as JSON.
+    """Print one line for each thing of a kind; or ``write`` all their details as JSON.
 
     Args:
         what: ``'methods'``, ``'benchmarks'``, ``'suites'``, ``'figures'`` or ``'runs'``.
         plugin_files: Files with methods.
-        write: Takes the text for programs; nothing is printed then.
-        wanted: Which runs.
+        write: Takes the text for programs; then nothing is printed.
+        wanted: Which runs to list.
 
     Returns:
-        0; or 1 if a plug-in did not load, so that its methods are not among them.
+        0; or 1 if a plug-in did not load, so that its methods are missing.
 
     Raises:
-        UsageError: If there is no such kind, it is not runs that are filtered, or nothing recorded is called so.
+        UsageError: If the kind is unknown, something else than runs is filtered, or no recorded run has such a name.
     """
     kinds = {
         'methods': _methods, 'benchmarks': _benchmarks, 'suites': _suites, 'figures': _figures,
@@ -68,8 +68,8 @@ def list_things(
     if what not in kinds:
         raise unknown('thing to list', what, kinds)
     if what != 'runs' and wanted != Filter():
-        raise UsageError(f'SUITE, -b, -m and --seeds choose among runs, not {what}: ltbench ls runs')
-    rows = _remembered_methods(list(plugin_files)) if what == 'methods' else kinds[what]()
+        raise UsageError(f'SUITE, -b, -m and --seeds filter runs, not {what}: ltbench ls runs')
+    rows = _cached_methods(list(plugin_files)) if what == 'methods' else kinds[what]()
     console = make_console()
     if write is not None:
         write(json.dumps(rows, indent=1) + '\n')
@@ -82,8 +82,8 @@ def list_things(
             table.add_row(*(str(value) for value in row.values() if not isinstance(value, dict)))
         console.print(table)
     else:
-        such = 'such runs' if wanted != Filter() else what
-        say(f'there are no {such}' + (f' in {results_root()}' if what == 'runs' else ''))
+        kind = 'such runs' if wanted != Filter() else what
+        say(f'there are no {kind}' + (f' in {results_root()}' if what == 'runs' else ''))
     not_loaded = plugins.not_loaded()
     for line in not_loaded:
         say(line)
@@ -93,8 +93,8 @@ def list_things(
 Rows = list[dict[str, Any]]
 
 
-def _remembered_methods(plugin_files: list[str]) -> Rows:
-    """The rows of all methods, from before as long as no code has changed; with plug-ins they are made each time."""
+def _cached_methods(plugin_files: list[str]) -> Rows:
+    """The rows of all methods, from a cache as long as no code has changed; with plug-ins they are not cached."""
     answers = None if plugin_files else remembered('ls methods')
     if answers is not None and (answer := answers.find()) is not None:
         return json.loads(answer['said'])
@@ -156,7 +156,7 @@ def _suites() -> Rows:
 
 
 def _figures() -> Rows:
-    from ltbench.report.figures import FIGURES, OTHERS  # bring matplotlib
+    from ltbench.report.figures import FIGURES, OTHERS  # import matplotlib
 
     kinds = {name: kind.says for name, kind in FIGURES.items()} | OTHERS
     return [{'figure': name, 'what it shows': says} for name, says in kinds.items()]
@@ -182,25 +182,25 @@ def _runs(wanted: Filter) -> Rows:
 
 
 def _chosen(wanted: Filter) -> dict[Path, Mapping[str, Any]]:
-    """Records by their files, those that are wanted; what nothing recorded is called is an error."""
+    """The selected records, by file; a name that no recorded run has is an error."""
     paths = sorted(results_root().glob('*/records/*.json'))
     _refuse_unknown('recorded suite', [wanted.suite] if wanted.suite else [], {path.parts[-3] for path in paths})
-    paths = [path for path in paths if wanted.suite is None or _is_called(path.parts[-3], wanted.suite)]
+    paths = [path for path in paths if wanted.suite is None or _matches(path.parts[-3], wanted.suite)]
     records: dict[Path, Mapping[str, Any]] = {path: read_record(path) for path in paths}
     for key, names in (('benchmark', wanted.benchmarks), ('method', wanted.methods)):
         _refuse_unknown(f'recorded {key}', names, {record[key] for record in records.values()})
         if names:
-            records = {p: r for p, r in records.items() if any(_is_called(r[key], name) for name in names)}
+            records = {p: r for p, r in records.items() if any(_matches(r[key], name) for name in names)}
     return {p: r for p, r in records.items() if not wanted.seeds or r['run_seed'] in wanted.seeds}
 
 
 def _refuse_unknown(noun: str, names: Iterable[str], known: Iterable[str]) -> None:
     known = {*known}
     for name in names:
-        if known and not any(_is_called(one, name) for one in known):
+        if known and not any(_matches(one, name) for one in known):
             raise unknown(noun, name, known)
 
 
-def _is_called(name: str, pattern: str) -> bool:
-    """Brackets stand for themselves: the options of methods are full of them."""
+def _matches(name: str, pattern: str) -> bool:
+    """Whether a name matches a pattern. Brackets are literal, since options of methods contain many."""
     return name == pattern or fnmatchcase(name, pattern.replace('[', '[[]'))

@@ -89,18 +89,18 @@ plugins.load([Path(__file__).with_name('{name}.py')])
 def new_method(name: str) -> list[str]:
     """Write ``NAME.py`` and its test; return lines that say where they are and what to do next.
 
-    In a checkout they go to ``methods/`` and ``tests/methods/``, where they are found by themselves. Where ltbench is
-    installed from a wheel they go to the current folder, to be named with ``--plugin``.
+    In a checkout they go to ``methods/`` and ``tests/methods/``, where they are found automatically. If ltbench is
+    installed from a wheel, they go to the current folder, and ``--plugin`` is needed.
 
     Raises:
-        UsageError: If the name, or that of its loss or of a file, is taken, or it is no valid name.
+        UsageError: If the name is not valid; or it, the name of its loss or a file exists already.
         LTBenchError: If the files cannot be written.
     """
     plugins.load()
     if not re.fullmatch(r'[a-z][a-z0-9_]*', name) or keyword.iskeyword(name):
-        raise UsageError(f'{name!r} is no name for a method: lower-case letters, digits and _, like my_method')
+        raise UsageError(f'{name!r} is not a valid method name: use lower-case letters, digits and _, like my_method')
     if name in plugins.method_names():
-        raise UsageError(f'there is a method {name} already')
+        raise UsageError(f'a method {name} exists already; choose another name')
     home = ROOT_OF_PACKAGE.parent
     in_checkout = (home / 'pyproject.toml').is_file()
     method = (home / 'methods' if in_checkout else Path.cwd()) / f'{name}.py'
@@ -110,7 +110,7 @@ def new_method(name: str) -> list[str]:
             raise UsageError(f'{path} exists already')
     cls = ''.join(part.capitalize() for part in name.split('_'))
     if MODELS.get(f'{cls}Loss') is not None:
-        raise UsageError(f'there is a {cls}Loss already, which would be the loss of {name}; choose another name')
+        raise UsageError(f'a {cls}Loss exists already, the name for the loss of {name}; choose another name')
     load = '' if in_checkout else LOAD.format(name=name)
     for path, template in ((method, METHOD), (test, TEST)):
         try:
@@ -125,6 +125,6 @@ def new_method(name: str) -> list[str]:
     return [
         f'method  {method}',
         f'test    {test}',
-        f'next    edit what says TODO, then: ltbench check {name}{plugin}',
+        f'next    replace each TODO, then: ltbench check {name}{plugin}',
         f'        and: ltbench run -m {name}{plugin}',
     ]

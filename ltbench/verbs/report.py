@@ -22,15 +22,15 @@ def report(
     paper: bool = False,
     show: str = '',
 ) -> list[Path]:
-    """Rebuild everything in ``results/SUITE/`` but the records; say what is left out; return the files made.
+    """Rebuild everything in ``results/SUITE/`` but the records; print what is left out; return the files made.
 
     Args:
         suite: Its name, or the path of its file.
         figures: Whether to draw.
         latex: Also write the leaderboard as LaTeX tables.
-        ablate: Options, ``METHOD.option``, to make an ablation of each, beside those that the suite declares.
-        leave_out: Leave out records that are not valid or in conflict, instead of raising.
-        strict: Refuse tables whose runs are of several environments, and files that are left out.
+        ablate: Options, ``METHOD.option``, for an ablation of each, in addition to those of the suite.
+        leave_out: Leave out invalid or conflicting records, instead of raising.
+        strict: Raise if a table mixes environments or a file was left out.
         into: A Markdown file with places for short tables, see :mod:`ltbench.report.excerpt`.
         paper: Also write every figure as PDF and SVG into ``results/SUITE/paper/``, at the widths of a column and of
             the text, without titles.

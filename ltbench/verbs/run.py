@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zipfile import BadZipFile
@@ -15,7 +15,7 @@ from ltbench import plugins
 from ltbench.console import make_console
 from ltbench.data import load_data
 from ltbench.engine.job import Runtime
-from ltbench.errors import EXIT_FAILED, InterruptedRunError, LTBenchError
+from ltbench.errors import EXIT_FAILED, DataError, InterruptedRunError, LTBenchError
 from ltbench.grid.answer import Answers, ShownTable, show
 from ltbench.grid.graph import Graph, Run
 from ltbench.grid.planning import plan_selection
@@ -38,27 +38,64 @@ from ltbench.tracking import Tracking
 from ltbench.verbs.view import make_view
 
 LOG_LINES = 5
-"""Of a failed stage's log, shown at the end."""
+"""Number of last lines of a failed stage's log that are shown."""
 
 if TYPE_CHECKING:
+    from ltbench.data import LongTailData
+    from ltbench.grid.executors.base import Executor
+    from ltbench.stage import Stage
     from ltbench.suite import Suite
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a selection.
+    """Result of a selection.
 
     Attributes:
-        suite: What it is part of.
+        suite: The suite of its runs.
         runs: All its runs.
-        failures: Why something failed, a line each: of runs, methods without a plan, trackers.
-        code: For the command line: 0, or not where something failed or is not reported.
+        failures: One line for each run, method without a plan, tracker or report that failed, with the reason.
+        code: Exit code: 0, or another one if something failed or the report could not be made.
     """
 
     suite: Suite
     runs: list[Run]
     failures: list[str]
     code: int = 0
+
+
+@dataclass
+class _Recorder:
+    """Writes the records of finished runs.
+
+    Attributes:
+        suite: The suite that the records belong to.
+        store: Has the logits.
+        console: For messages.
+        tracking: Gets each new record.
+        unscored: ``id`` of a run -> why it could not be scored.
+        written: Runs with their new records.
+    """
+
+    suite: Suite
+    store: Store
+    console: Console
+    tracking: Tracking
+    unscored: dict[int, str] = field(default_factory=dict)
+    written: list[tuple[Run, dict]] = field(default_factory=list)
+
+    def record(self, finished: Iterable[tuple[Run, Path]]) -> list[tuple[Run, dict]]:
+        """Record finished runs, given with the paths of their records; return those that could be scored."""
+        new = _record(finished, self.store, self.console, self.tracking, self.unscored)
+        self.written += new
+        return new
+
+    def missing(self, graph: Graph) -> list[Run]:
+        """The runs that could not be scored and have no valid record from before."""
+        return [
+            run_ for run_ in graph.runs
+            if id(run_) in self.unscored and not is_valid(path_of_record(run_, self.suite))
+        ]  # fmt: skip
 
 
 def run(
@@ -70,70 +107,116 @@ def run(
     """Carry out a selection: plan, train what is missing, record, report.
 
     Args:
-        selection: What was asked for.
-        execution: How.
-        question: From :func:`ltbench.grid.answer.question_of`; what is shown of a finished grid is kept under it.
+        selection: The runs.
+        execution: How to carry them out.
+        question: From :func:`ltbench.grid.answer.question_of`: the key under which the output of a finished grid is
+            cached.
         leaderboard: Whether the tables of the report are shown at the end.
 
     Raises:
-        InterruptedRunError: On Ctrl-C; the store and the records are whole, and the same call continues from there.
+        InterruptedRunError: On Ctrl-C; the store and the records are complete, and the same call resumes from there.
     """
-    console = make_console()
+    console, store = make_console(), Store()
+    answers = Answers(store.root, question) if question else None
     suite, planned = plan_selection(selection, execution.plugins)
     graph, broken, _ = planned
     runs = graph.runs
     if selection.skip_recorded:
         graph = without_recorded(graph, suite)
-        console.print(f'{len(runs) - len(graph.runs)} of {len(runs)} runs have a record and are left alone.')
-    executor_class, store = lookup(EXECUTORS, execution.executor), Store()
+        console.print(f'{len(runs) - len(graph.runs)} of {len(runs)} runs already have a record and are skipped.')
+    executor_class = lookup(EXECUTORS, execution.executor)
     benchmarks = {id(run_.benchmark): run_.benchmark for run_ in graph.runs}.values()
-    data = [load_data(item.data) for item in benchmarks]
-    notes = {note: None for item, of in zip(benchmarks, data, strict=True) for note in (*item.notes, *of.notes)}
-    beside = told_apart(suite, graph)
+    data = [load_data(benchmark.data) for benchmark in benchmarks]
+    if answers is not None:
+        answers.watch(file for of_data in data for file in of_data.files or ())
+    notes = {
+        note: None
+        for benchmark, of_data in zip(benchmarks, data, strict=True)
+        for note in (*benchmark.notes, *of_data.notes)
+    }
+    not_comparable = told_apart(suite, graph)
     shown: list[str | ShownTable] = [
         *notes,
         *planned.said_of_lacking(selection),
-        *([f'note: {beside}'] if beside else []),
+        *([f'note: {not_comparable}'] if not_comparable else []),
     ]
     show(shown, console)
-    carrier = executor_class(store, _runtime(execution), execution.workers, **execution.settings)
+    executor = executor_class(store, _runtime(execution), execution.workers, **execution.settings)
     tracking = Tracking(execution.track, suite.name)
-    unscored: dict[int, str] = {}  # id of a run -> why
-    records = _record(unrecorded(graph, suite, store), store, console, tracking, unscored)
+    recorder = _Recorder(suite, store, console, tracking)
+    recorder.record(unrecorded(graph, suite, store))
     for run_ in graph.runs:
-        if id(run_) in unscored and not store.has(run_.fingerprint):  # damaged and set aside: made again now
-            del unscored[id(run_)]
+        if id(run_) in recorder.unscored and not store.has(run_.fingerprint):  # damaged and set aside: rebuilt now
+            del recorder.unscored[id(run_)]
     graph = going_on(graph, store)
     needed = needed_stages(graph, store)
     failed: dict[str, StageState] = {}
     everything_found = f'Everything is found: {len(graph.runs)} runs, nothing to train.'
-    answers = Answers(store.root, question) if question else None
-    found = sum(stage.kind == 'train' and store.has(key) for key, stage in graph.stages.items())
-    if execution.eval_every and found:
-        console.print(f'Train stages found as trained before, without new scores on the way: {found}.')
+    trained_before = sum(stage.kind == 'train' and store.has(key) for key, stage in graph.stages.items())
+    if execution.eval_every and trained_before:
+        console.print(f'{trained_before} train stages are already in the store, so they get no new test curve.')
     if needed:
         store.check_writable()
-        try:
-            carried_out = carrier.run(graph, execution.timeout and 60 * execution.timeout)
-            with closing(carried_out), make_view(graph, needed, console) as view:
-                for run_, record in records:
-                    view.recorded(run_, record)
-                for states in carried_out:
-                    settled = {id(run_) for run_, _ in records} | unscored.keys()
-                    new = [run_ for run_ in just_finished(graph, states) if id(run_) not in settled]
-                    finished = [(run_, path_of_record(run_, suite)) for run_ in new]
-                    for run_, record in _record(finished, store, console, tracking, unscored):
-                        view.recorded(run_, record)
-                        records.append((run_, record))
-                    view.update(states)
-        except KeyboardInterrupt:
-            raise InterruptedRunError(
-                f'interrupted after {len(records)} new records; the same command continues from here'
-            ) from None
+        states = _train(executor, graph, needed, execution.timeout, recorder)
         failed = {key: state for key, state in states.items() if state.state in ('failed', 'blocked')}
     else:
         console.print(everything_found)
     store.tidy(graph.stages.keys())
+    broken_stages = _write_failures(suite, graph, failed)
+    if execution.track:
+        _track(filter(Path.exists, (path_of_record(run_, suite) for run_ in graph.runs)), tracking, console)
+    changed = bool(recorder.written or broken_stages) or (answers is not None and answers.is_outdated())
+    not_reported, tables = _show_report(suite, changed, execution.figures, console, leaderboard)
+    for line in tracking.summary():
+        console.print(line, highlight=False, soft_wrap=True)
+    warnings = {(str(run_.method), text) for run_, record in recorder.written for text in record['warnings']}
+    for method, text in sorted(warnings):
+        if text not in notes:  # notes on data and benchmark were shown at the start
+            console.print(f'note: {method}: {text}', style='yellow', highlight=False, soft_wrap=True)
+    _show_failures(graph, failed, broken, store, console)
+    failures = [f'{run_}: {stage.kind} failed: {failed[stage.fingerprint].reason}' for run_, stage in broken_stages]
+    failures += [f'no plan could be made for {method}: {reason}' for method, reason in broken.items()]
+    failures += [f'{run_}: {recorder.unscored[id(run_)]}' for run_ in recorder.missing(graph)]
+    failures += [f'tracker {name} failed: {reason}' for name, reason in tracking.failed.items()]
+    code = EXIT_FAILED if failed or failures else not_reported.exit_code if not_reported is not None else 0
+    if not_reported is not None:
+        failures.append(f'no report: {not_reported}')
+    if answers is not None and code == 0 and tables and not plugins.not_loaded():
+        _keep_answer(answers, [*shown, everything_found, *tables], data, graph, suite, store)
+    return Outcome(suite, runs, failures, code)
+
+
+def _train(
+    executor: Executor, graph: Graph, needed: list[str], timeout_minutes: float | None, recorder: _Recorder
+) -> dict[str, StageState]:
+    """Carry out the needed stages, and record each run when it has finished.
+
+    Returns:
+        The final state of each needed stage.
+
+    Raises:
+        InterruptedRunError: On Ctrl-C.
+    """
+    try:
+        carried_out = executor.run(graph, timeout_minutes and 60 * timeout_minutes)
+        with closing(carried_out), make_view(graph, needed, recorder.console) as view:
+            for run_, record in recorder.written:
+                view.recorded(run_, record)
+            for states in carried_out:
+                settled = {id(run_) for run_, _ in recorder.written} | recorder.unscored.keys()
+                new = [run_ for run_ in just_finished(graph, states) if id(run_) not in settled]
+                for run_, record in recorder.record([(run_, path_of_record(run_, recorder.suite)) for run_ in new]):
+                    view.recorded(run_, record)
+                view.update(states)
+    except KeyboardInterrupt:
+        raise InterruptedRunError(
+            f'interrupted after {len(recorder.written)} new records; the same command continues from here'
+        ) from None
+    return states
+
+
+def _write_failures(suite: Suite, graph: Graph, failed: Mapping[str, StageState]) -> list[tuple[Run, Stage]]:
+    """Write a failure file for each run with a failed stage; return these runs with the stage, failed probes too."""
     broken_stages = [
         (run_, stage)
         for run_ in graph.runs
@@ -141,34 +224,21 @@ def run(
         if stage.fingerprint in failed and failed[stage.fingerprint].state == 'failed'
     ]
     for run_, stage in broken_stages:
-        if stage.kind != 'probe':  # without its measurement a run is recorded all the same
+        if stage.kind != 'probe':  # a run is recorded without the measurement of a failed probe
             write_failure(suite.name, identity_of(run_), stage.kind, failed[stage.fingerprint].reason)
-    if execution.track:
-        _track(filter(Path.exists, (path_of_record(run_, suite) for run_ in graph.runs)), tracking, console)
-    changed = bool(records or broken_stages) or (answers is not None and answers.is_outdated())
-    not_reported, tables = _show_report(suite, changed, execution.figures, console, leaderboard)
-    for line in tracking.summary():
-        console.print(line, highlight=False, soft_wrap=True)
-    told = {(str(run_.method), text) for run_, record in records for text in record['warnings']}
-    for run_method, text in sorted(told):
-        if text not in notes:  # those are of the data and the benchmark, and were shown at the start
-            console.print(f'note: {run_method}: {text}', style='yellow', highlight=False, soft_wrap=True)
-    _show_failures(graph, failed, broken, store, console)
-    lacking = [run_ for run_ in graph.runs if id(run_) in unscored and not is_valid(path_of_record(run_, suite))]
-    failures = [f'{run_}: {stage.kind} failed: {failed[stage.fingerprint].reason}' for run_, stage in broken_stages]
-    failures += [f'no plan could be made for {method}: {reason}' for method, reason in broken.items()]
-    failures += [f'{run_}: {unscored[id(run_)]}' for run_ in lacking]
-    failures += [f'tracker {name} failed: {reason}' for name, reason in tracking.failed.items()]
-    code = EXIT_FAILED if failed or failures else not_reported.exit_code if not_reported is not None else 0
-    if not_reported is not None:
-        failures.append(f'no report: {not_reported}')
-    if answers is not None and code == 0 and tables and not plugins.not_loaded():
-        files = [of.files for of in data]
-        if all(each is not None for each in files):
-            read = [path for each in files for path in each or ()]
-            read += [store.folder(run_.fingerprint) / MANIFEST for run_ in graph.runs]
-            answers.keep([*shown, everything_found, *tables], read, [results_root() / suite.name])
-    return Outcome(suite, runs, failures, code)
+    return broken_stages
+
+
+def _keep_answer(
+    answers: Answers, shown: list[str | ShownTable], data: Sequence[LongTailData], graph: Graph, suite: Suite,
+    store: Store,
+) -> None:  # fmt: skip
+    """Cache what was shown, together with the files that it depends on; not if some of these are unknown."""
+    files = [each.files for each in data]
+    if all(each is not None for each in files):
+        read = [path for each in files for path in each or ()]
+        read += [store.folder(run_.fingerprint) / MANIFEST for run_ in graph.runs]
+        answers.keep(shown, read, [results_root() / suite.name])
 
 
 def _runtime(execution: Execution) -> Runtime:
@@ -183,17 +253,17 @@ def _record(
     tracking: Tracking,
     unscored: dict[int, str],
 ) -> list[tuple[Run, dict]]:
-    """Write records. A run that cannot be scored goes into ``unscored`` and stops nobody; it is carried out again where
-    its stored logits are damaged."""
+    """Write records. A run that cannot be scored goes into ``unscored`` and stops no other run; if its stored logits
+    are damaged, it is carried out again."""
     written = []
     for run_, path in finished:
         try:
             record = record_run(run_, store, path)
         except DamagedArtifactError as error:
-            unscored[id(run_)] = f'{error}; it is made again'
+            unscored[id(run_)] = f'{error}; it is rebuilt'
             console.print(f'{run_}: {unscored[id(run_)]}', soft_wrap=True)
             continue
-        except (ValueError, KeyError, TypeError, BadZipFile, UnreadableFileError) as error:
+        except (ValueError, KeyError, TypeError, BadZipFile, UnreadableFileError, DataError) as error:
             unscored[id(run_)] = f'it cannot be scored: {type(error).__name__}: {error}'
             console.print(f'{run_}: {unscored[id(run_)]}', style='red', soft_wrap=True)
             continue
@@ -216,7 +286,7 @@ def _show_report(
     """Rebuild the report and show its tables.
 
     Returns:
-        What went wrong, and what was shown of a report that leaves nothing out.
+        The error, if any; and what was shown, empty if the report leaves something out.
     """
     from ltbench.report import Report, read_suite, write_report
     from ltbench.report.cells import named

@@ -1,4 +1,4 @@
-"""The verb `score`: predictions of anybody's own training to a record, under this protocol. Trains nothing."""
+"""The verb `score`: a record of predictions made outside ltbench, under this protocol. Trains nothing."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ from ltbench.fingerprint import PROTOCOL_VERSION, fingerprint
 from ltbench.record import ROW, SCHEMA_VERSION, read_record, record_path, set_superseded_aside
 
 KEYS = ('logits', 'predictions', 'labels', 'names')
-"""Of an npz file; the columns of a CSV are ``name``, ``label``, and ``prediction`` or one a class: ``0``, ``1``, ..."""
+"""Keys of an npz file; the columns of a CSV are ``name``, ``label``, and ``prediction`` or one a class: ``0``, ..."""
 BEGINNINGS = {'.npy': b'\x93NUMPY', '.npz': b'PK'}
 LARGEST = 1e30
-"""Of a logit: beyond it probabilities are no longer numbers."""
-SUM_TO_ONE = 1e-2  # within it, as of probabilities in half precision
-SHOWN = 3
+"""Largest absolute value of a logit: beyond it probabilities become NaN."""
+SUM_TO_ONE = 1e-2  # tolerance, for probabilities in half precision
+SHOWN = 3  # names in a message
 _T = TypeVar('_T', int, float)
 
 
 @dataclass(frozen=True)
 class Submission:
-    """What a file holds, row by row.
+    """Contents of a file, row by row.
 
     Attributes:
         logits: ``[N, C]``, or None.
-        predictions: ``[N]`` classes, where there are no logits.
-        labels: ``[N]``, where the file has them: to compare the order.
-        names: Of images, where the file has them: rows may then be in any order.
-        lines: Of each row in a text file, for messages; 1 is the first.
+        predictions: ``[N]`` classes, if there are no logits.
+        labels: ``[N]``, if the file has them: to compare the order.
+        names: Names of images, if the file has them: rows may then be in any order.
+        lines: Line number of each row in a text file, for messages; 1 is the first.
     """
 
     logits: np.ndarray | None
@@ -59,7 +59,7 @@ class Submission:
         return len(self.logits if self.logits is not None else self.predictions if self.predictions is not None else ())
 
     def row(self, number: int) -> str:
-        """How a row is called in a message."""
+        """Name of a row in a message."""
         return f'row {number}' if self.lines is None else f'line {self.lines[number]}'
 
     def take(self, rows: np.ndarray) -> Submission:
@@ -79,22 +79,22 @@ def score(
     claims: Mapping[str, Any] | None = None,
     suite: str = 'submitted',
 ) -> Path:
-    """Score a file, write its record to ``results/SUITE/records``, and say what it comes to.
+    """Score a file, write its record to ``results/SUITE/records``, and print the metrics.
 
     Args:
         path: ``.npz``, ``.npy`` or ``.csv``, see :func:`read_submission`.
         benchmark: Gives test images and groups.
-        name: Of the method, for people.
-        seed: Of the training.
-        claims: What is said of the training: recipe, backbone, URL; kept as it is and checked by nobody.
+        name: Name of the method, for people.
+        seed: Seed of the training.
+        claims: Facts about the training: recipe, backbone, URL; stored unchecked.
         suite: Where the record goes.
 
     Returns:
         The record's path.
 
     Raises:
-        UsageError: If the file does not fit the benchmark's test images; the row is named. If the same file was scored
-            under another seed.
+        UsageError: If the file does not fit the benchmark's test images; the row is named. If the same file was
+            scored under another seed.
         DataError: If the data are missing or damaged.
         StoreError: If the record cannot be written.
     """
@@ -121,7 +121,7 @@ def score(
     console.print(f'{where}  {in_words(metrics, 2)}', highlight=False)
     for moved in superseded:
         console.print(
-            f'{moved.name}, of the same name and seed or with other claims, is superseded: moved to {moved.parent}',
+            f'{moved.name}, with the same name and seed or with other claims, is superseded: moved to {moved.parent}',
             highlight=False, soft_wrap=True,
         )  # fmt: skip
     console.print(f'record: {target}', highlight=False, soft_wrap=True)
@@ -136,8 +136,8 @@ def read_submission(path: Path, classes: int) -> Submission:
 
     Args:
         path: ``.npy``: logits ``[N, C]`` or predicted classes ``[N]``. ``.npz``: ``logits`` or ``predictions``, and
-            perhaps ``labels`` and ``names``. ``.csv``: a header, then a line an image: ``prediction``, or a logit a
-            class in the columns ``0`` to ``C - 1``; perhaps ``label`` and ``name``.
+            optionally ``labels`` and ``names``. ``.csv``: a header, then one line per image: ``prediction``, or one
+            logit per class in the columns ``0`` to ``C - 1``; optionally ``label`` and ``name``.
         classes: C.
 
     Raises:
@@ -146,10 +146,10 @@ def read_submission(path: Path, classes: int) -> Submission:
     readers, suffix = {'.npy': _read_npy, '.npz': _read_npz, '.csv': _read_csv}, path.suffix.lower()
     if suffix not in readers:
         raise UsageError(f'{printable(path)}: expected a file called .npz, .npy or .csv')
-    if not path.is_file():  # a pipe would be waited for
+    if not path.is_file():  # reading a pipe would wait for ever
         raise UsageError(f'{printable(path)} is {"no file" if path.exists() else "missing"}')
     try:
-        with path.open('rb') as file:  # numpy reads a file by what it is, whatever it is called
+        with path.open('rb') as file:  # numpy looks at the contents, not at the suffix
             if not file.read(6).startswith(BEGINNINGS.get(suffix, b'')):
                 raise ValueError(f'it does not hold what numpy writes into {suffix} files')
         found = readers[suffix](path, classes)
@@ -182,7 +182,7 @@ def _read_npz(path: Path, classes: int) -> Submission:
 
 def _of_arrays(path: Path, arrays: Mapping[str, np.ndarray], classes: int) -> Submission:
     if ('logits' in arrays) == ('predictions' in arrays):
-        raise UsageError(f'{printable(path)} needs logits or predictions, one of them')
+        raise UsageError(f'{printable(path)} needs either logits or predictions')
     logits, predictions, labels, names = (arrays.get(key) for key in KEYS)
     if logits is not None and (logits.ndim != 2 or logits.dtype.kind not in 'fiu' or logits.shape[1] != classes):
         raise UsageError(
@@ -195,8 +195,8 @@ def _of_arrays(path: Path, arrays: Mapping[str, np.ndarray], classes: int) -> Su
         raise UsageError(f'{printable(path)}: names are texts [N], got {names.dtype} {list(names.shape)}')
     lengths = {key: len(array) for key, array in arrays.items()}
     if len(set(lengths.values())) > 1:
-        told = ', '.join(f'{count} {key}' for key, count in lengths.items())
-        raise UsageError(f'{printable(path)} has {told}: there is one of each an image')
+        counts = ', '.join(f'{count} {key}' for key, count in lengths.items())
+        raise UsageError(f'{printable(path)} has {counts}: expected one of each per image')
     texts = None if names is None else [os.fsdecode(each) if names.dtype.kind == 'S' else str(each) for each in names]
     return Submission(logits, predictions, labels, texts)
 
@@ -211,12 +211,12 @@ def _read_csv(path: Path, classes: int) -> Submission:
             got = printable(', '.join(cell or "''" for cell in header[:8])) or 'nothing'
             raise UsageError(
                 f'{printable(path)}: the first line names the columns: prediction, or 0 to {classes - 1} for logits of '
-                f'the classes, and perhaps name and label; got {got}'
+                f'the classes, and optionally name and label; got {got}'
             )
         place_of = {title: place for place, title in enumerate(header)}
         whole: dict[str, list[int]] = {title: [] for title in ('prediction', 'label') if title in place_of}
         names: list[str] = []
-        logits: list[np.ndarray] = []  # numbers at once: the text of a large set would fill the memory
+        logits: list[np.ndarray] = []  # parsed row by row: the text of a large set would fill the memory
         lines: list[int] = []
         for row in rows:
             if not row:
@@ -254,7 +254,7 @@ def _number(where: str, title: str, cell: str, kind: type[_T]) -> _T:
 
 
 def _check_logits(path: Path, found: Submission, logits: np.ndarray) -> None:
-    usable = np.abs(logits).max(axis=1).astype(np.float64) <= LARGEST  # false of NaN too
+    usable = np.abs(logits).max(axis=1).astype(np.float64) <= LARGEST  # false for NaN too
     if not usable.all():
         row = found.row(int(np.flatnonzero(~usable)[0]))
         raise UsageError(f'{printable(path)}: {row} has a logit that is not finite, or beyond {LARGEST:g}')
@@ -278,10 +278,10 @@ def _check_classes(path: Path, found: Submission, values: np.ndarray, what: str,
 
 
 def in_test_order(path: Path, found: Submission, data: LongTailData) -> Submission:
-    """The rows in the order of the test images: by name where the file has names, else as they are.
+    """The rows in the order of the test images: sorted by name if the file has names, else unchanged.
 
     Raises:
-        UsageError: If there are other images, or labels tell another order.
+        UsageError: If the images are not the test images, or labels show another order.
     """
     labels = np.asarray(data.test.labels)
     if found.names is not None:
@@ -298,7 +298,7 @@ def in_test_order(path: Path, found: Submission, data: LongTailData) -> Submissi
         where = f'image {found.names[row]}' if found.names is not None else found.row(row)
         raise UsageError(
             f'{printable(path)}: {where} has label {found.labels[row]}, in the test list it is {labels[row]} '
-            f'({len(wrong):,} of {len(labels):,} differ): the order of images or of classes is another'
+            f'({len(wrong):,} of {len(labels):,} differ): images or classes are in another order'
         )
     return found
 
@@ -316,9 +316,9 @@ def _places(path: Path, found: Submission, test: FileSplit) -> np.ndarray:
     if missing or len(listed) < len(names):
         known = set(listed)
         more = [name for name in names if name not in known]
-        told = [f'lacks {len(missing):,} test images ({_some(missing)})'] if missing else []
-        told += [f'has {len(more):,} that are none ({_some(more)})'] if more else []
-        raise UsageError(f'{printable(path)} {" and ".join(told)}; names are those of the test list')
+        problems = [f'lacks {len(missing):,} test images ({_some(missing)})'] if missing else []
+        problems += [f'has {len(more):,} unknown ones ({_some(more)})'] if more else []
+        raise UsageError(f'{printable(path)} {" and ".join(problems)}; use the names of the test list')
     return np.array([row_of[name] for name in listed])
 
 
@@ -330,7 +330,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _check_new(path: Path, target: Path, record: Mapping[str, Any]) -> None:
-    """Refuse what a record of the same row, of another seed, was made from: it would count as two trainings."""
+    """Reject a file that already has a record in the same row under another seed: it would count as two trainings."""
     for old in sorted(target.parent.glob(f'{glob.escape(target.stem.rpartition("-s")[0])}-s*.json')):
         try:
             other = read_record(old)
@@ -354,7 +354,7 @@ def _record(
     metrics: Mapping[str, Any],
     found: Submission,
 ) -> dict[str, Any]:
-    """No method can be called like it, and its setting, so its table, is its own."""
+    """The record, with a name that no method can have, and in a separate setting and table."""
     import torch
 
     from ltbench.engine.environment import describe
@@ -365,7 +365,7 @@ def _record(
     key = fingerprint({'kind': 'submitted', 'data': data.fingerprint, 'sha256': digest, 'name': name, 'seed': seed})
     computation = fingerprint({'kind': 'submitted', 'data': data.fingerprint, 'name': name, 'claims': dict(claims)})
     environment = describe(torch.device('cpu'), torch.get_num_threads())
-    warnings = ['submitted: nobody here has seen the training, and whether test images chose anything']
+    warnings = ['submitted: the training is not verified; test images may have been used to choose something']
     if kind == 'predictions':
         warnings.append('predictions without logits: there is no calibration, NLL, top-5 or AUROC')
     return {

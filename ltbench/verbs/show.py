@@ -1,4 +1,4 @@
-"""The verb `show`: all that is known of one method, benchmark or suite, for reading."""
+"""The verb `show`: describe one method, benchmark or suite."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ from ltbench.spec import Specs, parse_specs
 from ltbench.suite import Suite, load_suite
 from ltbench.verbs.ls import paper_of
 
-WIDEST = 80  # columns of text, on whatever screen
-PLACES = 12  # class counts that are shown one by one; of more, the ends
+WIDEST = 80  # columns of text, on any screen
+PLACES = 12  # so many class counts are shown; of more, only the largest and smallest
 
 Thing = dict[str, Any]
 
 
 def show(name: str, benchmark: str, plugin_files: Iterable[str], write: Callable[[str], None] | None = None) -> None:
-    """Print what a name stands for; or ``write`` it as a JSON list, since a suite may be called like a benchmark.
+    """Print what a name means; or ``write`` it as a JSON list, since a suite and a benchmark may have the same name.
 
     Args:
-        name: Of a method, with options or several joined by +; of a benchmark, with options; or of a suite.
-        benchmark: On which a method's plan is shown.
+        name: A method, with options or several joined by +; a benchmark, with options; or a suite.
+        benchmark: The benchmark on which a method's plan is shown.
         plugin_files: Files with methods.
         write: Takes the text for programs; nothing is printed then.
 
     Raises:
-        UsageError: If nothing is called so; near misses of all three kinds are named.
+        UsageError: If the name is unknown; similar names of all three kinds are listed.
     """
     things = list(_things(name, benchmark, list(plugin_files)))
     if write is not None:
@@ -68,7 +68,7 @@ def _things(name: str, benchmark: str, plugin_files: list[str]) -> Iterator[Thin
     methods = _method_names(plugin_files)
     is_method = all(spec.name in methods for spec in specs)
     if is_method:
-        method = _remembered_method(specs, benchmark, plugin_files)
+        method = _cached_method(specs, benchmark, plugin_files)
         rows, others = _recorded(str(specs), [spec.name for spec in specs])
         yield {'kind': 'method', 'name': name, **method, 'recorded': rows, 'recorded_with_more': others}
     is_benchmark = not specs[1:] and specs[0].name in config_names('benchmarks')
@@ -79,27 +79,27 @@ def _things(name: str, benchmark: str, plugin_files: list[str]) -> Iterator[Thin
         yield {'kind': 'suite', 'name': name, **_suite(name)}
     if not (is_method or is_benchmark or is_suite):
         names = {*methods, *config_names('benchmarks'), *config_names('suites')}
-        stranger = next((spec.name for spec in specs if spec.name not in names), None)
-        if stranger is None:
-            raise UsageError(f'{name!r} joins what is no method, or sets options of a suite')
-        raise unknown('method, benchmark or suite', stranger, names)
+        unknown_name = next((spec.name for spec in specs if spec.name not in names), None)
+        if unknown_name is None:
+            raise UsageError(f'{name!r} joins names that are not all methods, or sets options of a suite')
+        raise unknown('method, benchmark or suite', unknown_name, names)
 
 
 # ---------------------------------------------------------------------------------------------- methods
 
 
 def _method_names(plugin_files: list[str]) -> frozenset[str]:
-    """Of plug-ins they are known once these are loaded, of our own files before, which would import torch."""
+    """Names of all methods. Plug-ins are loaded if there are any; our own files are not, as they would import torch."""
     if plugin_files or has_plug_ins() or not built_in_methods():
         plugins.load(plugin_files)
         return frozenset(plugins.method_names())
     return frozenset(built_in_methods())
 
 
-def _remembered_method(specs: Specs, benchmark: str, plugin_files: list[str]) -> Thing:
-    """What code says of a method, from before as long as no code has changed; with plug-ins it is asked each time."""
-    asked = Selection(benchmarks=(benchmark,), methods=(str(specs),))
-    answers = None if plugin_files else remembered('show', asked)
+def _cached_method(specs: Specs, benchmark: str, plugin_files: list[str]) -> Thing:
+    """The description of a method, from a cache as long as no code has changed; with plug-ins it is not cached."""
+    selection = Selection(benchmarks=(benchmark,), methods=(str(specs),))
+    answers = None if plugin_files else remembered('show', selection)
     if answers is not None and (answer := answers.find()) is not None:
         return json.loads(answer['said'])
     plugins.load(plugin_files)
@@ -124,7 +124,7 @@ def _option(option: Option) -> dict[str, Any]:
 
 
 def _values(option: Option) -> str:
-    """What may be given, in words."""
+    """The allowed values, in words."""
     if option.choices is not None:
         return _either([str(choice) for choice in option.choices])
     kind = WORDS.get(float if option.words else type(option.default), 'anything')
@@ -137,28 +137,28 @@ def _either(words: list[str]) -> str:
 
 
 def _recorded(name: str, parts: list[str]) -> tuple[list[dict[str, Any]], int]:
-    """The rows of the method in all suites, and how many rows have all of its parts and more, or other options."""
+    """The rows of the method in all suites; and how many rows combine it with others, or have other options."""
     frames = []
     for root in (root for root in (results_root(), reference_root()) if root is not None):
-        mine = {path: record for path, record in _all_records(root).items() if _has(record, parts)}
-        if mine:
-            frames.append(tidy(mine).assign(results=str(root)))
+        records = {path: record for path, record in _all_records(root).items() if _has(record, parts)}
+        if records:
+            frames.append(tidy(records).assign(results=str(root)))
     if not frames:
         return [], 0
     key = ['results', 'suite', 'benchmark', 'imbalance_factor', 'setting', 'table', 'method']
     rows = pd.concat(frames).groupby(key, dropna=False)['top1'].agg(['mean', 'std', 'count']).reset_index()
-    own = rows[rows['method'] == name]
-    shown = own.drop(columns='method').rename(columns={'mean': 'top1_mean', 'std': 'top1_std', 'count': 'seeds'})
+    exact = rows[rows['method'] == name]
+    shown = exact.drop(columns='method').rename(columns={'mean': 'top1_mean', 'std': 'top1_std', 'count': 'seeds'})
     plain: list[dict[str, Any]] = [
         {str(column): None if pd.isna(value) else value for column, value in row.items()}
         for row in shown.to_dict('records')
     ]
-    return plain, len(rows) - len(own)
+    return plain, len(rows) - len(exact)
 
 
 @cache
 def _all_records(root: Path) -> dict[Path, Mapping[str, Any]]:
-    """Those of all suites, read once."""
+    """The records of all suites, read once."""
     found: dict[Path, Mapping[str, Any]] = {}
     for folder in sorted(root.glob('*/records')):
         records, wrong = read_records(folder.parent.name, root)
@@ -197,8 +197,8 @@ def _method_text(thing: Thing, width: int) -> Iterator[str]:
         where = f'{row["benchmark"]}{factor} ({row["setting"]}), {row["results"]}/{row["suite"]}'
         yield from wrapped(f'{row["top1_mean"]:.1f}{deviation}, {seeds}: {where}', width, 2)
     if others:
-        rows_are = 'row is' if others == 1 else 'rows are'
-        yield from wrapped(f'{others} more {rows_are} of other options or combined with other methods:', width, 2)
+        noun = 'row' if others == 1 else 'rows'
+        yield from wrapped(f'{others} more {noun} with other options or combined with other methods:', width, 2)
         yield f'      ltbench ls runs -m "*{"*".join(part["name"] for part in thing["parts"])}*"'
 
 
@@ -220,7 +220,7 @@ def _benchmark(name: str) -> Thing:
 
 
 def _counts(benchmark: Benchmark) -> Thing:
-    """Training images a class and classes a group; or why they are not known."""
+    """Training images per class and classes per group; or why they are unknown."""
     try:
         counts = load_data(benchmark.data).class_counts
     except DataError as error:
@@ -243,13 +243,13 @@ def _benchmark_text(thing: Thing, width: int) -> Iterator[str]:
         yield from wrapped(f'{key}: {in_words(value)}', width, 2)
     yield 'presets' if thing['presets'] else 'presets: none but paper, the recipe above'
     for preset, changes in thing['presets'].items():
-        told = ', '.join(f'{key}={in_words(value)}' for key, value in changes.items())
-        yield from wrapped(f'{preset}: {told}', width, 2)
+        settings = ', '.join(f'{key}={in_words(value)}' for key, value in changes.items())
+        yield from wrapped(f'{preset}: {settings}', width, 2)
     if thing['has_validation']:
         yield from wrapped('values are chosen on its validation part', width)
     counts = thing['class_counts']
     if counts is None:
-        yield from wrapped(f'training images a class: not known without the data; {thing["data_missing"]}', width)
+        yield from wrapped(f'training images per class: not known without the data; {thing["data_missing"]}', width)
         return
     ends = sorted(counts, reverse=True)
     few = ends if len(ends) <= PLACES else [*ends[: PLACES // 2], '...', *ends[-PLACES // 2 :]]
@@ -293,7 +293,7 @@ def _heading(text: str, width: int) -> list[str]:
 
 
 def _paragraphs(doc: str, width: int) -> Iterator[str]:
-    """A docstring, wrapped anew paragraph by paragraph."""
+    """A docstring, with each paragraph wrapped to the width."""
     for number, paragraph in enumerate(re.split(r'\n\s*\n', doc.strip())):
         if number:
             yield ''

@@ -1,4 +1,4 @@
-"""The verb `status`: where every run of a selection stands."""
+"""The verb `status`: the state of every run of a selection."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def status(
     """Print the state of every run.
 
     Args:
-        selection: What was asked for.
+        selection: The runs.
         plugin_files: Files with methods.
-        watch: Draw it again every two seconds until nothing is left to do.
-        write: Takes the text for programs, one JSON list of runs; nothing is printed then.
+        watch: Refresh it every two seconds until nothing is left to do.
+        write: Takes the text for programs, one JSON list of runs; then nothing is printed.
     """
     found = outline(selection, plugin_files)
     suite, graph, broken = found.suite, found.graph, found.broken
@@ -61,11 +61,11 @@ def status(
                     return
                 time.sleep(WATCH_SECONDS)
     except KeyboardInterrupt:
-        raise InterruptedRunError('no longer watching; what runs goes on') from None
+        raise InterruptedRunError('no longer watching; running stages continue') from None
 
 
 def read_rows(suite: Suite, graph: Graph, store: Store) -> list[dict[str, Any]]:
-    """One row a run: what it is, its state, and whatever more is known."""
+    """One row for each run: its identity, state and further details."""
     states, recorded = read_states(graph, store), RecordIndex(suite.name)
     rows = []
     for run in graph.runs:
@@ -75,15 +75,17 @@ def read_rows(suite: Suite, graph: Graph, store: Store) -> list[dict[str, Any]]:
             if not run.data:
                 state = StageState('recorded' if recorded.instead_of(name, identity)[1] else 'pending')
             elif recorded.has(name) and not (state.waiting or state.progress):
-                state = StageState('recorded', 'made with another store; `ltbench run --skip-recorded` leaves it alone')
+                state = StageState('recorded', 'made with another store; `ltbench run --skip-recorded` skips it')
             else:
                 older, elsewhere = recorded.instead_of(name, identity)
                 if older is not None:
-                    state = StageState('stale', f'{older.name} is by other code; `ltbench run` makes it again')
+                    state = StageState(
+                        'stale', f'{older.name} was made by other code; `ltbench run` makes a new record'
+                    )
                 elif elsewhere and not (state.waiting or state.progress):
                     state = StageState(reason=kept_apart([(run, fields) for fields in elsewhere]))
-        told = {'state': state.state, 'detail': _detail(state), 'host': state.host}
-        rows.append({**identity, **told, 'progress': state.progress, 'seconds_left': state.seconds_left})
+        current = {'state': state.state, 'detail': _detail(state), 'host': state.host}
+        rows.append({**identity, **current, 'progress': state.progress, 'seconds_left': state.seconds_left})
     return rows
 
 
@@ -99,7 +101,7 @@ def _table_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _table_names(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[Any, ...], str]:
-    """Benchmark and imbalance factor of each table, with what else is needed to tell it from others."""
+    """Benchmark and imbalance factor of each table, with what else is needed to distinguish it from others."""
     tables = dict.fromkeys(_table_of(row) for row in rows)
     names = {}
     for benchmark, factor, setting, table in tables:
@@ -119,5 +121,5 @@ def _detail(state: StageState) -> str:
     if state.state == 'pending' and state.waiting:
         return state.waiting
     if state.state == 'pending' and state.progress:
-        return f'stopped at epoch {state.progress["done"]}/{state.progress["total"]}; goes on from its last checkpoint'
+        return f'stopped at epoch {state.progress["done"]}/{state.progress["total"]}; resumes from its last checkpoint'
     return state.reason

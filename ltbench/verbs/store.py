@@ -1,4 +1,4 @@
-"""The verbs `store ls`, `store verify` and `store gc`: what the store holds, whether it is whole, what can go."""
+"""The verbs `store ls`, `store verify` and `store gc`: list, verify and clean up the store."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 import stat
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,7 +15,6 @@ import typer
 from rich.filesize import decimal
 from rich.table import Table
 
-from ltbench.claims import claim_owner
 from ltbench.console import make_console
 from ltbench.errors import EXIT_FAILED, StoreError, UsageError
 from ltbench.record import read_record, results_root
@@ -26,12 +25,12 @@ SECONDS_A_DAY = 86_400
 
 
 def show_store() -> None:
-    """Print every artifact: its kind, its size, its age, and how many records rest on it.
+    """Print every artifact: its kind, size and age, and how many records use it.
 
     Raises:
         StoreError: If there is no such folder.
     """
-    store, resting = Store(), _resting_records()
+    store, uses = Store(), _resting_records()
     if not store.root.is_dir():
         raise StoreError(f'there is no store in {store.root}; is LTBENCH_STORE right? `ltbench run` makes one')
     table = Table('artifact', 'kind', 'epochs', 'size', 'age', 'records', box=None)
@@ -40,13 +39,13 @@ def show_store() -> None:
     total = count = 0
     for fingerprint in store.fingerprints():
         artifact = store.find(fingerprint)
-        if artifact is None:  # damaged, and named; or removed meanwhile
+        if artifact is None:  # damaged (a message names it), or just removed
             continue
         size = sum(entry['size'] for entry in artifact.files.values())
         total, count = total + size, count + 1
         epochs = str(artifact.meta.get('epochs') or '')
         kind, age = str(artifact.meta.get('kind', '')), f'{_age(artifact.folder):.1f} d'
-        table.add_row(fingerprint[:12], kind, epochs, decimal(size), age, str(resting[fingerprint]))
+        table.add_row(fingerprint[:12], kind, epochs, decimal(size), age, str(uses[fingerprint]))
     console = make_console()
     console.print(table)
     console.print(f'{count} artifacts, {decimal(total)} in {store.root}')
@@ -76,70 +75,74 @@ def verify_store() -> int:
     whole = len(fingerprints) - damaged
     console.print(f'{len(fingerprints)} artifacts, {whole} whole' + (f', {damaged} damaged' if damaged else ''))
     if damaged:
-        console.print('`ltbench run` makes again what is needed of them')
+        console.print('`ltbench run` rebuilds those that are needed')
     return EXIT_FAILED if damaged else 0
 
 
 def clean_store(days: float, yes: bool) -> None:
-    """Remove artifacts that no record rests on and that are older than ``days``, and what interrupted work left.
+    """Remove artifacts that no record uses and that are older than ``days``, and leftovers of interrupted work.
 
-    Only folders below a marked store are touched, and of these only such as bear a fingerprint for a name.
+    Only folders below a marked store are removed, and only those whose name is a fingerprint.
 
     Raises:
-        UsageError: Without a terminal to ask on, unless ``yes``.
-        StoreError: If the folder is no store, or a record cannot be read: what it rests on is not known then.
+        UsageError: Without a terminal for the question, unless ``yes``.
+        StoreError: If the folder is no store; or a record cannot be read, so that its artifacts are unknown.
     """
-    store, console, resting, results = Store(), make_console(), _resting_records(), results_root().absolute()
+    store, console, uses, results = Store(), make_console(), _resting_records(), results_root().absolute()
     if not store.is_marked():
         raise StoreError(
-            f'{store.root} does not say that it is a store (it has no {MARKER}), so nothing in it is removed; is '
+            f'{store.root} is not marked as a store (it has no {MARKER}), so nothing in it is removed; is '
             'LTBENCH_STORE right? A store of an older version is marked by the next `ltbench run` that adds to it'
         )
-    unused = [
-        store.folder(fingerprint)
-        for fingerprint in store.fingerprints()
-        if not resting[fingerprint] and _age(store.folder(fingerprint)) > days
-    ]
-    if unused and not any(resting.values()):
+    unused, leftovers = _unused(store, uses, days), [*_leftovers(store, days)]
+    if unused and not any(uses.values()):
         console.print(
-            f'No record was found in {results}, so no artifact is taken for unused; '
-            'LTBENCH_RESULTS says where records are.',
+            f'No record was found in {results}, so no artifact is considered unused; '
+            'set LTBENCH_RESULTS to the folder of the records.',
             soft_wrap=True,
         )
         unused = []
-    leftovers = list(_leftovers(store, days))
     size = sum(_size(folder) for folder in (*unused, *leftovers))
     if not unused and not leftovers:
         console.print(
-            f'nothing to remove: every artifact is younger than {days:g} days or a record in {results} rests on it',
+            f'nothing to remove: every artifact is younger than {days:g} days or a record in {results} uses it',
             soft_wrap=True,
         )
         return
     what = f'{len(unused)} artifacts, {len(leftovers)} folders of interrupted work and damage'
     console.print(f'{what}: {decimal(size)} in {store.root}', soft_wrap=True)
     if unused:
-        console.print(f'No record in {results} rests on these artifacts.', soft_wrap=True)
+        console.print(f'No record in {results} uses these artifacts.', soft_wrap=True)
     if not yes:
         if not console.is_terminal:
             raise UsageError('nothing was removed; --yes removes without asking')
         typer.confirm('Remove them?', abort=True)
+    still = {*_unused(store, _resting_records(), days), *_leftovers(store, days)}  # somebody may work meanwhile
+    removed = [folder for folder in (*unused, *leftovers) if folder in still]
+    size = sum(map(_size, removed))
     with explained('what is left of the store', store.root):
-        for folder in (*unused, *leftovers):
+        for folder in removed:
             shutil.rmtree(folder)
     console.print(f'removed {decimal(size)}')
 
 
+def _unused(store: Store, uses: Mapping[str, int], days: float) -> list[Path]:
+    """Artifacts that no record uses and that are older than ``days``."""
+    folders = {fingerprint: store.folder(fingerprint) for fingerprint in store.fingerprints()}
+    return [folder for fingerprint, folder in folders.items() if not uses[fingerprint] and _age(folder) > days]
+
+
 def _leftovers(store: Store, days: float) -> Iterator[Path]:
-    """Work folders nobody holds, half-written artifacts and damaged ones."""
+    """Work folders that no process holds, half-written artifacts and damaged ones."""
     for folder in (*store.root.glob('work/*'), *store.root.glob('artifacts/*/.*'), *store.root.glob('damaged/*')):
-        ours = FINGERPRINT.fullmatch(folder.name.lstrip('.').partition('.')[0])
-        is_folder = folder.is_dir() and not folder.is_symlink()
-        if ours and is_folder and _age(folder) > days and claim_owner(folder) is None:
+        fingerprint = folder.name.lstrip('.').partition('.')[0]
+        is_ours = FINGERPRINT.fullmatch(fingerprint) and folder.is_dir() and not folder.is_symlink()
+        if is_ours and _age(folder) > days and store.owner(fingerprint) is None:
             yield folder
 
 
 def _age(folder: Path) -> float:
-    """Days since anything in it was written, at whatever depth."""
+    """Days since anything in it was written, at any depth."""
     now = time.time()
     return (now - max((found.st_mtime for found in _stats(folder)), default=now)) / SECONDS_A_DAY
 
@@ -149,7 +152,7 @@ def _size(folder: Path) -> int:
 
 
 def _stats(folder: Path) -> Iterator[os.stat_result]:
-    """Of a folder and all in it, but for what others remove meanwhile."""
+    """Stats of a folder and everything in it, without what other processes remove in the meantime."""
     inside = (Path(where, name) for where, folders, files in os.walk(folder) for name in (*folders, *files))
     for path in (folder, *inside):
         with suppress(FileNotFoundError):
@@ -157,13 +160,13 @@ def _stats(folder: Path) -> Iterator[os.stat_result]:
 
 
 def _resting_records() -> dict[str, int]:
-    """How many records rest on each artifact."""
+    """How many records use each artifact."""
     count: dict[str, int] = defaultdict(int)
     for path in results_root().glob('*/records/*.json'):
         try:
             record = read_record(path)
         except StoreError as error:
-            raise StoreError(f'{error}; mend or remove it first: what it rests on is not known') from error
+            raise StoreError(f'{error}; repair or remove it first: its artifacts are unknown') from error
         for stage in record['stages']:
             count[stage['fingerprint']] += 1
     return count

@@ -1,4 +1,4 @@
-"""What a person sees while a grid runs: a live table on a terminal, plain lines elsewhere."""
+"""Display of a running grid: a live table on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ LINE_EVERY_SECONDS = 30
 SYMBOLS = {
     'done': '●', 'recorded': '●', 'running': '◐', 'failed': '✗', 'blocked': '–', 'stale': '○', 'pending': '·',
 }  # fmt: skip
-"""A seed's state, where the terminal has more than ASCII; its first letter elsewhere."""
+"""Symbol of a seed's state if the terminal has more than ASCII; else the first letter of the state is used."""
 FIRST = ('running', 'failed', 'blocked', 'stale', 'pending', 'recorded', 'done')
 
 
 @dataclass(frozen=True)
 class Line:
-    """What is told of a run: its table, method and seed, its state, and whatever more is known."""
+    """What is shown of a run: its table, method, seed and state, and further details."""
 
     where: str
     method: str
@@ -45,14 +45,14 @@ class Line:
 def draw_grid(
     lines: Sequence[Line], console: Console, footer: str = '', running_first: bool = False, whole: bool = False
 ) -> Group:
-    """A block for each table, in it a row for each method: a sign a seed, states in words, and every detail once.
+    """A block for each table, with a row for each method: one symbol per seed, states in words, and each detail once.
 
     Args:
         lines: The runs.
-        console: What it is drawn on.
-        footer: Follows the counts of states.
-        running_first: Methods with something that runs come first.
-        whole: Also where it is higher than the terminal.
+        console: Where it is drawn.
+        footer: Text after the counts of states.
+        running_first: Methods with a running stage come first.
+        whole: Show all rows, even if they are more than fit on the terminal.
     """
     blocks: dict[str, dict[str, list[Line]]] = {}
     for line in lines:
@@ -78,9 +78,9 @@ def draw_grid(
         hidden += len(rows) - len(rows[: room - 1])
         room -= 1 + len(rows)
     counts = Counter(line.state for line in lines)
-    told = ', '.join(f'{counts[state]} {state}' for state in STYLES if counts[state])
+    states = ', '.join(f'{counts[state]} {state}' for state in STYLES if counts[state])
     more = f'{hidden} more methods not shown' if hidden else ''
-    return Group(*parts, Text('; '.join(part for part in (told, footer, more) if part), 'bold'))
+    return Group(*parts, Text('; '.join(part for part in (states, footer, more) if part), 'bold'))
 
 
 def _signs(runs: Sequence[Line], console: Console) -> Text:
@@ -89,21 +89,21 @@ def _signs(runs: Sequence[Line], console: Console) -> Text:
 
 
 def _words(runs: Sequence[Line]) -> str:
-    """States and details of a method's seeds; what is the same for several of them is said once."""
+    """States and details of a method's seeds; equal ones are shown once for all their seeds."""
     alike: dict[tuple[str, str], list[int]] = {}
     for line in runs:
         alike.setdefault((line.state, line.detail), []).append(line.seed)
-    told = []
+    texts = []
     for (state, detail), seeds in alike.items():
         which = (
             f'seed{"s" if seeds[1:] else ""} {", ".join(map(str, seeds))}: ' if alike.keys() - {(state, detail)} else ''
         )
-        told.append(which + (detail if state == 'done' and detail else state + (f', {detail}' if detail else '')))
-    return '\n'.join(told)
+        texts.append(which + (detail if state == 'done' and detail else state + (f', {detail}' if detail else '')))
+    return '\n'.join(texts)
 
 
 class PlainView:
-    """One line for each finished or failed run, and now and then one on what is running."""
+    """One line for each finished or failed run, and every half minute one on what is running."""
 
     def __init__(self, graph: Graph, needed: list[str], console: Console) -> None:
         self.graph, self.console = graph, console
@@ -126,7 +126,7 @@ class PlainView:
         self._print(f'{run}  {in_words(record["metrics"])}')
 
     def update(self, states: dict[str, StageState]) -> None:
-        """Tell of new failures, and every half minute of what runs."""
+        """Print new failures, and every half minute what is running."""
         for key, state in states.items():
             if state.state != 'blocked' and state.reason and (key, state.reason) not in self.reported:
                 self.reported.add((key, state.reason))
@@ -184,15 +184,15 @@ class LiveView:
     def _line(self, run: Run, state: StageState) -> Line:
         if found := self.results.get((run.fingerprint, str(run.method))):
             return Line(run.where, str(run.method), run.seed, 'done', found)
-        told = state.reason or state.waiting
-        if not told and state.state == 'running':
-            told = progress_of(state) + left(state.seconds_left)
+        detail = state.reason or state.waiting
+        if not detail and state.state == 'running':
+            detail = progress_of(state) + left(state.seconds_left)
             owner = self._owner(run)
-            told = f'shared with {owner}' if owner != str(run.method) else told
-        return Line(run.where, str(run.method), run.seed, state.state, told)
+            detail = f'shared with {owner}' if owner != str(run.method) else detail
+        return Line(run.where, str(run.method), run.seed, state.state, detail)
 
     def _owner(self, run: Run) -> str:
-        """The method that is told of the stage a run waits for: the first that needs it."""
+        """The method that shows the progress of a run's current stage: the first that needs this stage."""
         for stage in run.stages:
             if self.states.get(stage.fingerprint, StageState()).state == 'running':
                 return str(self.graph.runs_of(stage.fingerprint)[0].method)

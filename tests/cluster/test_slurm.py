@@ -92,7 +92,7 @@ def test_preempted_and_crashed_jobs_end_with_the_same_bits_as_local_ones(sandbox
         shown = subprocess.run(['scontrol', 'show', 'job', job], check=True, capture_output=True, text=True).stdout
         assert 'Restarts=1' in shown
     logs = [path.read_text() for path in sandbox.glob('store/artifacts/*/*/log.txt')]
-    left = [match[1] for log in logs if (match := re.search(r'told to leave: saved after epoch (\d+)', log))]
+    left = [match[1] for log in logs if (match := re.search(r'asked to stop: saved after epoch (\d+)', log))]
     assert len(left) == 1  # the other one had no time
     assert any(f'continuing from epoch {left[0]}' in log for log in logs)
     assert sum('continuing from epoch' in log for log in logs) == 2
@@ -156,7 +156,7 @@ def test_a_job_that_is_taken_away_fails_with_its_reason(sandbox, ltbench):
     assert f'Slurm job {job} was cancelled (scancel)' in ltbench(
         'status', '-m', 'erm', '--seeds', '0', '-o', 'epochs=5000'
     )
-    assert 'told to leave: saved after epoch' in (folder / 'log.txt').read_text()
+    assert 'asked to stop: saved after epoch' in (folder / 'log.txt').read_text()
 
 
 def test_what_slurm_refuses_is_told_in_one_line(sandbox, ltbench):

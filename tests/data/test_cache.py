@@ -133,7 +133,7 @@ def test_what_is_not_as_it_was_written_is_made_again_with_a_word(source, get, ca
     (path,) = arrays(source)
     damage(path)
     assert get() == [[1, 2, 3], [4, 5, 6]]
-    assert f'{path} is damaged, or of another version: the images are decoded again' in capsys.readouterr().err
+    assert f'{path} is damaged, or from another version: decoding the images again' in capsys.readouterr().err
     assert get() == [[1, 2, 3], [4, 5, 6]]
     assert len(get.made) == 2
     assert capsys.readouterr().err == ''
@@ -146,7 +146,7 @@ def test_the_array_of_other_files_is_not_taken_under_this_name(source, get, caps
     (theirs,) = set(arrays(source)) - {mine}
     mine.write_bytes(theirs.read_bytes())  # whole, and of other files
     assert get() == [[1, 2, 3], [4, 5, 6]]
-    assert f'{mine} is damaged, or of another version' in capsys.readouterr().err
+    assert f'{mine} is damaged, or from another version' in capsys.readouterr().err
     assert get.made == ['32', 'other', '32']
 
 
@@ -166,7 +166,7 @@ def test_files_that_change_while_they_are_decoded_are_decoded_again(source, caps
     assert cached_array(source, 'x', files, make).tolist() == [1, 1, 1]
     assert len(calls) == 2
     changes = set(range(100))
-    with pytest.raises(DataError, match='change all the time; wait until they are complete'):
+    with pytest.raises(DataError, match='keep changing; wait until they are complete'):
         cached_array(source, 'y', files, make)
 
 

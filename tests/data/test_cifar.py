@@ -310,7 +310,7 @@ def test_get_begins_with_the_pickles_and_falls_back_on_the_binary_version(tmp_pa
     assert names(tmp_path) == ['cifar-10-batches-bin']
     said = ' '.join(capsys.readouterr().err.split())
     assert 'cifar-10-python.tar.gz could not be downloaded: http' in said
-    assert '404 Not Found; cifar-10-binary.tar.gz was taken, which holds the same images' in said
+    assert '404 Not Found; used cifar-10-binary.tar.gz instead, which holds the same images' in said
     # and the other way round: the binary version is partly there, its archive cannot be had
     (CIFAR10LT.binary.place / 'test_batch.bin').unlink()
     file_server.files = {'cifar-10-python.tar.gz': archive}

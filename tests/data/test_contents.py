@@ -205,7 +205,7 @@ def test_a_damaged_or_foreign_index_is_made_again_with_a_word(tree, read, capsys
     index = tree / FOLDER / contents.INDEX
     index.write_bytes(damage(index.read_bytes()))
     assert hashes(tree) == expected(tree)
-    assert f'{index} is damaged, or of another version: the files are hashed again' in capsys.readouterr().err
+    assert f'{index} is damaged, or from another version: hashing the files again' in capsys.readouterr().err
     assert len(read) == 2 * len(NAMES)
     hashes(tree)
     assert len(read) == 2 * len(NAMES)
@@ -222,10 +222,10 @@ def test_what_is_no_whole_file_is_named(tree):
         b'link': 'link is missing',
         b'a/0.bin/x': 'x is missing',
         b'loop': r'loop cannot be read \(Too many levels of symbolic links\)',
-        b'sub.png': r'sub\.png is no file',
-        b'pipe': 'pipe is no file',
+        b'sub.png': r'sub\.png is not a file',
+        b'pipe': 'pipe is not a file',
         b'\xe4': r'\\xe4 is missing',
-        b'a\0b': 'is no possible name of a file',
+        b'a\0b': 'is not a valid file name',
     }
     for name, message in odd.items():
         with pytest.raises(DataError, match=message):
@@ -309,6 +309,6 @@ def test_long_hashing_shows_how_far_it_is(tree, monkeypatch, capsys):
     assert capsys.readouterr().err == ''
     monkeypatch.setattr(contents, 'SHOWN_FROM_FILES', 3)
     hashes(tree)
-    assert f'hashing 3 files in {tree}, once (3.0 kB)' in capsys.readouterr().err
+    assert f'hashing 3 files in {tree}, only once (3.0 kB)' in capsys.readouterr().err
     hashes(tree)
     assert capsys.readouterr().err == ''

@@ -49,7 +49,7 @@ def put(source):
 @pytest.mark.parametrize('nothing', ['', ' '])
 def test_a_data_folder_that_is_set_to_nothing_is_refused(monkeypatch, nothing):
     monkeypatch.setenv('LTBENCH_DATA', nothing)
-    with pytest.raises(UsageError, match='LTBENCH_DATA is set, but to nothing'):
+    with pytest.raises(UsageError, match='LTBENCH_DATA is set but empty'):
         data_root()
     monkeypatch.delenv('LTBENCH_DATA')
     assert data_root() == Path('data')
@@ -96,7 +96,7 @@ def test_a_full_disk_is_named_with_what_to_set(source, refuse, capsys, number, r
         put(source)
     assert str(error.value) == (
         f'x.npy of {source} cannot be written: neither in {beside} ({reason}) nor in {elsewhere} ({reason}); free some '
-        'space there, or set LTBENCH_DATA to a folder with room that can be written'
+        'space there, or set LTBENCH_DATA to a writable folder with enough space'
     )
     assert [*beside.iterdir(), *elsewhere.iterdir()] == []
 

@@ -35,7 +35,7 @@ def test_they_are_those_of_scikit_learn() -> None:
 @pytest.mark.parametrize(
     ('package', 'said'),
     [
-        (None, 'scikit-learn, .*, is not installed'),
+        (None, 'scikit-learn, which is not installed'),
         (SimpleNamespace(origin='/gone/__init__.py'), r'digits.csv.gz is missing'),
     ],
 )
@@ -98,7 +98,7 @@ def test_pixels_are_scaled_to_bytes_and_normalised_with_their_own_statistics(dig
 
 
 def test_more_images_than_there_are_is_an_error() -> None:
-    with pytest.raises(UsageError, match='class 0 has 178 images, 179 are asked for'):
+    with pytest.raises(UsageError, match='class 0 has 178 images, but 179 are needed'):
         DigitsLT(n_max=129)
 
 

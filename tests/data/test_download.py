@@ -105,7 +105,7 @@ def test_a_busy_server_is_asked_again_but_not_a_server_that_lacks_the_file(remot
     assert naps == [1, 3]
     absent = RemoteFile(f'{file_server.url}/absent.bin', remote.md5)
     with pytest.raises(
-        DownloadError, match=r'absent.bin could not be downloaded: http\S+: the server says 404 Not Found'
+        DownloadError, match=r'absent.bin could not be downloaded: http\S+: the server answered 404 Not Found'
     ):
         fetch(absent, tmp_path)
     assert [name for name, _ in file_server.asked].count('absent.bin') == 1
@@ -122,7 +122,7 @@ def test_wrong_contents_are_deleted_and_named(any_remote, tmp_path, file_server)
 
 def test_a_file_of_another_size_is_not_even_downloaded(remote, tmp_path, file_server):
     file_server.files['data.bin'] = b'<html>Sign in to this network</html>'
-    with pytest.raises(DownloadError, match='the file there has 36 bytes, expected 300000'):
+    with pytest.raises(DownloadError, match='the file on the server has 36 bytes, expected 300000'):
         fetch(remote, tmp_path)
     assert names(tmp_path) == []
 
@@ -178,7 +178,7 @@ def test_ctrl_c_keeps_what_has_come(remote, tmp_path, file_server, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(download, '_chunks', interrupted)
-        with pytest.raises(InterruptedRunError, match='is kept in .* the same command goes on from there'):
+        with pytest.raises(InterruptedRunError, match='is kept in .* the same command continues from there'):
             complete(missing, {'data': remote}, tmp_path)
     assert (tmp_path / 'data.bin.part').read_bytes() == CONTENTS[:1000]
     fetch(remote, tmp_path)
@@ -255,7 +255,7 @@ def test_archives_are_unpacked_in_turn_and_deleted_once_all_is_whole(tmp_path, f
     with pytest.raises(DataError, match='a is missing; b is missing; c is missing; delete'):
         complete(check, sources, tmp_path)  # what no archive gives is said before anything is downloaded
     assert file_server.asked == []
-    with pytest.raises(DataError, match=r'a.tar.gz is the published file, yet lacks what was expected: c is missing'):
+    with pytest.raises(DataError, match=r'a.tar.gz is the published file, but lacks expected files: c is missing'):
         complete(check, {**sources, 'c': sources['a']}, tmp_path)
     assert [name for name, _ in file_server.asked] == ['b.tar.gz', 'a.tar.gz']
     assert names(tmp_path / 'sub') == ['a', 'a.tar.gz', 'b']  # kept for another try
@@ -264,7 +264,7 @@ def test_archives_are_unpacked_in_turn_and_deleted_once_all_is_whole(tmp_path, f
     complete(check, {**sources, 'c': sources['a']}, tmp_path)
     assert names(tmp_path / 'sub') == ['a', 'b', 'c']
     assert len(file_server.asked) == 2
-    assert f'its contents are whole: deleted {tmp_path}/sub/a.tar.gz' in capsys.readouterr().err
+    assert f'deleted {tmp_path}/sub/a.tar.gz: its contents are whole' in capsys.readouterr().err
 
 
 def test_what_cannot_be_downloaded_can_be_brought_by_hand(tmp_path, file_server, naps):
@@ -330,20 +330,20 @@ def test_a_length_that_is_no_number_is_passed_over(odd_server, tmp_path, length,
 @pytest.mark.parametrize(
     ('head', 'said'),
     [
-        (b'302 Found\r\nLocation: http://[::1/x', r'no address that can be asked \(Invalid IPv6 URL\)'),
-        (b'302 Found\r\nLocation: http://host:port/', 'no address that can be asked .*nonnumeric port'),
-        (b'302 Found\r\nLocation: URL/data.bin', 'the server says 302 .*infinite loop'),
-        (b'302 Found\r\nLocation: file:///etc/passwd', "the server says 302 .*'file:///etc/passwd' is not allowed"),
-        (b'302 Found', 'the server says 302 Found'),
-        (b'416 Range Not Satisfiable', 'the server says 416'),
-        (b'416 Range Not Satisfiable\r\nContent-Range: bytes */0', 'the server says 416'),
-        (b'206 Partial Content\r\nContent-Range: bytes 5-9/300000', 'another part of the file than it was asked for'),
-        (b'206 Partial Content\r\nContent-Range: bytes 0-9/*', 'another part of the file than it was asked for'),
+        (b'302 Found\r\nLocation: http://[::1/x', r'an invalid address \(Invalid IPv6 URL\)'),
+        (b'302 Found\r\nLocation: http://host:port/', 'an invalid address .*nonnumeric port'),
+        (b'302 Found\r\nLocation: URL/data.bin', 'the server answered 302 .*infinite loop'),
+        (b'302 Found\r\nLocation: file:///etc/passwd', "the server answered 302 .*'file:///etc/passwd' is not allowed"),
+        (b'302 Found', 'the server answered 302 Found'),
+        (b'416 Range Not Satisfiable', 'the server answered 416'),
+        (b'416 Range Not Satisfiable\r\nContent-Range: bytes */0', 'the server answered 416'),
+        (b'206 Partial Content\r\nContent-Range: bytes 5-9/300000', 'another part of the file than requested'),
+        (b'206 Partial Content\r\nContent-Range: bytes 0-9/*', 'another part of the file than requested'),
         (b'204 No Content', r'the connection ended after 0 bytes of 300\.0 kB'),
         (b'2OO', 'cannot be reached'),
         (b'200 OK\r\n' + b'X: y\r\n' * 200, 'cannot be reached'),
         (b'200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz', 'the connection broke'),
-        (b'200 OK\r\nContent-Length: 10', 'the file there has 10 bytes, expected 300000'),
+        (b'200 OK\r\nContent-Length: 10', 'the file on the server has 10 bytes, expected 300000'),
     ],
 )
 def test_answers_that_make_no_sense_are_one_line(odd_server, tmp_path, head, said):
@@ -371,7 +371,7 @@ def test_an_endless_file_of_unknown_size_leaves_room_on_the_disk(odd_server, tmp
         return SimpleNamespace(free=download.LEAST_ROOM + 3_000_000 - used)
 
     monkeypatch.setattr(shutil, 'disk_usage', shrinking)
-    with pytest.raises(DataError, match=r'data.bin, of which nobody says how long it is; free some space'):
+    with pytest.raises(DataError, match=r'data.bin, whose size the server does not report; free some space'):
         fetch(RemoteFile(f'{odd_server.url}/data.bin', MD5), tmp_path)
 
 

@@ -45,8 +45,9 @@ def test_the_counts_that_are_there_are_the_profile_and_the_largest_class_is_the_
     assert data.class_counts == [134, 40, 17, 6]
     (note,) = data.notes
     assert note == (
-        f'folder {tmp_path.name}: 96 of 293 images are held out to test on, chosen by split_seed 0: 100 of each class, '
-        'but at most a third of it and at least one of two; 4 of 4 classes give fewer, ant 2 of 8'
+        f'folder {tmp_path.name}: 96 of 293 images are held out as test images, chosen by split_seed 0: '
+        '100 of each class, but at most a third of it and at least one if it has two; '
+        '4 of 4 classes give fewer: ant 2 of 8'
     )
     assert held_out(FolderLT(str(tmp_path), image_size=2, test_per_class=10)) == [10, 10, 8, 2]
 
@@ -69,7 +70,7 @@ def test_small_classes_keep_images_to_train_on_and_one_image_is_not_held_out(tmp
     assert data.class_names == ('dog', 'cat', 'bee', 'ant', 'eel')
     assert data.class_counts == [4, 2, 1, 1, 1]
     assert held_out(data) == [2, 1, 1, 0, 0]
-    assert data.notes[0].endswith('classes of one image are not tested: ant, eel')
+    assert data.notes[0].endswith('classes with one image are not tested: ant, eel')
     make(tmp_path / 'alone', ('ant', 'bee'), (1, 1))
     with pytest.raises(DataError, match='alone: there is no image to test on'):
         FolderLT(str(tmp_path / 'alone'), image_size=8)
@@ -95,9 +96,9 @@ def test_of_unequal_classes_as_many_are_taken_as_the_profile_allows(tmp_path):
     data = FolderLT(str(tmp_path), image_size=2, imbalance_factor=10)
     # of 134, 40, 17 and 6: 70 would take 7 of the last
     assert data.class_counts == [69, 32, 14, 6]
-    with pytest.raises(UsageError, match='imbalance_factor 100 leaves the rarest class .*134 to 6 images a class'):
+    with pytest.raises(UsageError, match='imbalance_factor 100 leaves the rarest class .*134 to 6 training images'):
         FolderLT(str(tmp_path), image_size=2, imbalance_factor=100, n_max=90)
-    with pytest.raises(UsageError, match='n_max 100 takes 46 images of class bee, which has 40'):
+    with pytest.raises(UsageError, match='n_max 100 needs 46 images of class bee, which has 40'):
         FolderLT(str(tmp_path), image_size=2, imbalance_factor=10, n_max=100)
 
 
@@ -108,7 +109,7 @@ def test_test_images_that_are_trained_on_are_counted(tmp_path):
     for number, name in enumerate(['ant', 'bee', 'bee']):  # once under another label
         shutil.copy(tmp_path / 'train' / 'ant' / f'{number:03d}.png', tmp_path / 'test' / name / f'copy{number}.png')
     (note,) = FolderLT(str(tmp_path), image_size=8).notes
-    assert note.endswith(': 3 of 15 test images are trained on, too: the same pixels')
+    assert note.endswith(': 3 of 15 test images are also training images: the same pixels')
 
 
 def test_one_tree_is_split_by_the_seed_without_overlap(tmp_path):
@@ -141,7 +142,7 @@ def test_one_tree_is_split_by_the_seed_without_overlap(tmp_path):
         ({'image_size': 10**6}, 'image_size is a whole number, 1 to 4096, got 1000000'),
         ({'image_size': '32'}, "image_size is a whole number, 1 to 4096, got '32'"),
         ({'n_max': 0, 'imbalance_factor': 10}, 'n_max is a whole number, 1 or larger, got 0'),
-        ({'n_max': 100}, 'n_max goes with an imbalance_factor'),
+        ({'n_max': 100}, 'n_max needs an imbalance_factor'),
         ({'split_seed': -1}, 'split_seed is a whole number, 0 to 4294967295, got -1'),
         ({'skip_unreadable': 'yes'}, "skip_unreadable is True or False, got 'yes'"),
         ({'profile': 'step'}, 'profile step needs an imbalance factor: write imbalance_factor=100'),
@@ -155,22 +156,22 @@ def test_impossible_arguments_are_refused_before_the_folder_is_read(arguments, w
 
 
 def test_what_is_wrong_with_a_folder_is_said(tmp_path):
-    with pytest.raises(DataError, match='is no folder; name one'):
+    with pytest.raises(DataError, match='is not a folder; pass one'):
         FolderLT('')
-    with pytest.raises(DataError, match=r'nowhere is no folder, neither here nor in the data folder \(.*nowhere\)'):
+    with pytest.raises(DataError, match=r'nowhere is not a folder, neither here nor in the data folder \(.*nowhere\)'):
         FolderLT('nowhere')
-    with pytest.raises(DataError, match=r'b\\xe9 is no plain text; rename the folder'):
+    with pytest.raises(DataError, match=r'b\\xe9 is not printable; rename the folder'):
         FolderLT(os.fsdecode(b'b\xe9'))
     (tmp_path / 'empty').mkdir()
     make(tmp_path, images=3)
     (tmp_path / 'empty' / 'scan.xyz').touch()
-    words = r'without images, empty: empty; fill or remove them; 1 files are no images by their names: empty/scan.xyz'
+    words = r'without images: empty; fill or remove them; 1 files have no image suffix: empty/scan.xyz'
     with pytest.raises(DataError, match=words):
         FolderLT(str(tmp_path))
-    with pytest.raises(DataError, match=r'needs two or more class folders, and has none'):
+    with pytest.raises(DataError, match=r'needs two or more class folders, but has none'):
         FolderLT(str(tmp_path / 'ant'))
     make(tmp_path / 'outer' / 'inner', images=3)
-    with pytest.raises(DataError, match=r'and has inner; inner/ holds 3 folders itself: name that one'):
+    with pytest.raises(DataError, match=r'but has inner; inner/ contains 3 folders: use it as root'):
         FolderLT(str(tmp_path / 'outer'))
     make(tmp_path / 'train', images=3)
     make(tmp_path / 'test', classes=('ant', 'bee', 'dog'), images=3)
@@ -198,18 +199,18 @@ def test_without_a_test_folder_val_is_the_test_part_and_without_both_images_are_
     Image.new('L', (8, 8)).save(tmp_path / 'test' / '1.png')
     data = FolderLT(str(tmp_path), image_size=8)
     assert held_out(data) == [3, 3, 3]
-    assert f'folder {tmp_path.name}: not used, beside Train/: test/ (1 images)' in data.notes
+    assert f'folder {tmp_path.name}: not used, next to Train/: test/ (1 images)' in data.notes
     make(tmp_path / 'val', images=2)
     data = FolderLT(str(tmp_path), image_size=8)
     assert (data.class_counts, held_out(data)) == ([9, 9, 9], [2, 2, 2])
-    assert f'folder {tmp_path.name}: there is no test/: val/ is the test part' in data.notes
+    assert f'folder {tmp_path.name}: there is no test/: val/ is used as the test part' in data.notes
     make(tmp_path / 'TEST', images=1)
     (tmp_path / 'test' / '1.png').unlink()
     (tmp_path / 'test').rmdir()
     (tmp_path / 'labels.csv').touch()
     data = FolderLT(str(tmp_path), image_size=8)
     assert held_out(data) == [1, 1, 1]
-    assert data.notes == (f'folder {tmp_path.name}: not used, beside Train/ and TEST/: labels.csv, val/ (6 images)',)
+    assert data.notes == (f'folder {tmp_path.name}: not used, next to Train/ and TEST/: labels.csv, val/ (6 images)',)
 
 
 def test_classes_may_lack_test_images_and_are_named(tmp_path):
@@ -225,7 +226,7 @@ def test_a_class_may_be_called_train_and_a_lone_test_is_asked_about(tmp_path):
     make(tmp_path, ('car', 'plane', 'train'), images=6)
     assert FolderLT(str(tmp_path), image_size=8).class_names == ('car', 'plane', 'train')
     make(tmp_path / 'test', ('car', 'plane'), images=6)
-    with pytest.raises(DataError, match='test holds folders, but there is no train/ beside it'):
+    with pytest.raises(DataError, match='test contains folders, but there is no train/ next to it'):
         FolderLT(str(tmp_path), image_size=8)
 
 
@@ -234,7 +235,7 @@ def test_a_stray_link_to_where_one_may_not_look_is_named_and_stops_nothing(tmp_p
     make(tmp_path / 'train')
     make(tmp_path / 'test', images=2)
     (tmp_path / 'link').symlink_to(nowhere)
-    assert any('not used, beside train/ and test/: link' in note for note in FolderLT(str(tmp_path), 8).notes)
+    assert any('not used, next to train/ and test/: link' in note for note in FolderLT(str(tmp_path), 8).notes)
     (tmp_path / 'train' / 'link').symlink_to(nowhere)
     with pytest.raises(DataError, match=r'train/link \(File name too long\)'):
         FolderLT(str(tmp_path), 8)
@@ -256,9 +257,9 @@ def test_nothing_is_left_out_without_a_word(tmp_path):
     notes = [note.removeprefix(f'folder {tmp_path.name}: ') for note in data.notes]
     assert notes[:-1] == [
         'not used, hidden or system files: 4 (.DS_Store, Thumbs.db, __MACOSX, ant/._000.png)',
-        'not used, files that are no images by their names: 1 (bee/notes.txt)',
-        'not used, images outside of the class folders: 1 (stray.png)',
-        'images in folders below a class folder, read as that class: 4 '
+        'not used, files without an image suffix: 1 (bee/notes.txt)',
+        'not used, images outside the class folders: 1 (stray.png)',
+        'images in subfolders of a class folder, read as that class: 4 '
         '(ant/sub/000.png, ant/sub/001.png, ant/sub.png/000.png, ant/sub.png/001.png)',
     ]
     assert data.notes == FolderLT(str(tmp_path), image_size=8).notes  # from the cache
@@ -276,9 +277,9 @@ def test_unreadable_images_are_named_and_left_out_only_on_request(tmp_path):
     Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / 'cat' / 'float.tif')
     faults = {
         'bee/003.png': 'in no format that Pillow reads',
-        'bee/dangling.jpg': 'a link to what is not there',
-        'ant/pipe.png': 'no regular file',
-        'ant/round': 'a link to a folder that it lies in itself',
+        'bee/dangling.jpg': 'a broken link',
+        'ant/pipe.png': 'not a regular file',
+        'ant/round': 'a link to a folder that contains it',
         'cat/float.tif': 'float pixels of TIFF, mode F, declare no range',
     }
     for _ in range(2):  # decoded, and from the cache
@@ -321,7 +322,7 @@ def test_a_class_of_which_nothing_can_be_read_is_named(tmp_path):
     make(tmp_path, images=6)
     (tmp_path / 'dog').mkdir()
     (tmp_path / 'dog' / '1.png').write_bytes(b'not an image')
-    with pytest.raises(DataError, match='classes without a readable image: dog; mend or remove them'):
+    with pytest.raises(DataError, match='classes without a readable image: dog; repair or remove them'):
         FolderLT(str(tmp_path), image_size=8, skip_unreadable=True)
 
 

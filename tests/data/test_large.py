@@ -52,7 +52,7 @@ class Stalled(torch.utils.data.Dataset):
 
 def test_a_loader_that_stalls_ends_with_a_reason(monkeypatch):
     monkeypatch.setattr(files, 'STALL_SECONDS', 0.2)
-    with pytest.raises(DataError, match='no batch of images has come for 0.2 s; look whether the disk'):
+    with pytest.raises(DataError, match='no batch of images has arrived for 0.2 s; check that the disk'):
         next(iter(files.file_loader(Stalled(), None, 2, workers=1)))
 
 

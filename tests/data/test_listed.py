@@ -121,7 +121,7 @@ def test_a_worker_refuses_images_that_changed_since_the_plan(root, tmp_path):
 @pytest.mark.parametrize('name', ['/train/n0/0.bmp', 'train/../train/n0/0.bmp'])
 def test_a_list_that_leaves_the_folder_is_refused(root, name):
     (root / NAMES['train']).write_text(f'{name} 0\n')
-    with pytest.raises(DataError, match=f'ImageNet_LT_train.txt names {name}; all images must be under {root}'):
+    with pytest.raises(DataError, match=f'ImageNet_LT_train.txt lists {name}; all paths must be relative to {root}'):
         fingerprint(root)
 
 

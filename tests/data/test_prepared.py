@@ -188,7 +188,7 @@ def test_a_file_that_is_not_as_it_was_written_is_made_again(split, damage, capsy
         path.write_bytes(whole[path][: 1000 if damage == 'cut' else 0])
     assert same(pixels_of(split), before)
     assert {path: path.read_bytes() for path in files_of(split)} == whole
-    assert ('is damaged: its images are prepared again' in capsys.readouterr().err) == (damage != 'taken away')
+    assert ('is damaged: preparing its images again' in capsys.readouterr().err) == (damage != 'taken away')
 
 
 @pytest.mark.parametrize('workers', [0, 1])
@@ -198,7 +198,7 @@ def test_a_file_that_is_cut_while_it_is_used_is_an_error_with_a_name(split, work
     (path,) = files_of(split)
     whole = path.read_bytes()
     os.truncate(path, 1000)
-    with pytest.raises(DataError, match=rf'the prepared images in {path} cannot be read \(it was cut\); run the same'):
+    with pytest.raises(DataError, match=rf'prepared images in {path} cannot be read \(it is truncated\); run the same'):
         next(iter(loader))
     assert same(pixels_of(split), as_decoded(split))
     assert path.read_bytes() == whole
@@ -247,7 +247,7 @@ def test_an_image_that_is_too_long_to_be_scaled_names_itself(split, side):
     """A line of a pixel would be 13 GB at ImageNet's size."""
     Image.new('RGB', (1, 65_000)).save(split.path(4), 'PNG')
     augmentation = {**AUGMENTATION, 'resize': 256, 'prepared': side and 256}
-    said = r'4\.jpg is too long: 1 x 65,000 pixels, of which scaling to a shorter side of 256 makes 16,640,000 x 256'
+    said = r'4\.jpg is too long: 1 x 65,000 pixels, scaled to a shorter side of 256, become 16,640,000 x 256'
     with pytest.raises(DataError, match=said):
         large_dataset(split, augmentation, training=False).__getitems__([(4, 0)])
 
@@ -321,7 +321,7 @@ def test_a_second_one_waits_for_the_first(split, decoded, capsys):
     for thread in threads:
         thread.join()
     assert sorted(decoded) == sorted(path.name for path in split.root.glob('*.jpg'))
-    assert f'another process prepares images in {place}: waiting for it' in capsys.readouterr().err
+    assert f'another process is preparing images in {place}: waiting for it' in capsys.readouterr().err
 
 
 def test_a_disk_without_room_is_told_before_anything_is_made(split, monkeypatch):

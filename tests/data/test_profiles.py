@@ -200,5 +200,5 @@ def test_each_class_may_have_a_held_out_part_of_its_own_size() -> None:
 
 
 def test_more_images_than_there_are_is_an_error() -> None:
-    with pytest.raises(UsageError, match='class 1 has 20 images, 21 are asked for'):
+    with pytest.raises(UsageError, match='class 1 has 20 images, but 21 are needed'):
         select(labels_of(2, 20, 'sorted'), [15, 16], skip=5)

@@ -42,7 +42,7 @@ def test_seen_is_what_the_head_is_given_and_only_while_it_is_watched(small_netwo
     ('given', 'said'),
     [
         ('raise', 'ZeroDivisionError: division by zero'),
-        ({'far': float('nan')}, 'bad.far is nan, no finite number'),
+        ({'far': float('nan')}, 'bad.far is nan, not a finite number'),
         ({'tensor': torch.ones(1)}, 'Tensor is not JSON serializable'),
     ],
 )
@@ -88,7 +88,7 @@ def test_any_module_may_be_followed_under_a_name_that_training_does_not_use():
 
     assert followed(nn.Sequential(Followed('temperature'))) == {'temperature': 1.5}
     assert _epoch_of(Followed('temperature'))['temperature'] == 1.5
-    with pytest.raises(UsageError, match='followed accuracy; call it otherwise'):
+    with pytest.raises(UsageError, match='uses the reserved name accuracy; rename that value'):
         _epoch_of(Followed('accuracy'))
     endless = Followed('temperature')
     with torch.no_grad():

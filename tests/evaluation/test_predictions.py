@@ -80,10 +80,10 @@ def _folder(file):
 @pytest.mark.parametrize(
     ('damage', 'said'),
     [
-        (lambda file: file.unlink(), 'is lost, which {name} was written with; `ltbench eval --all` makes it again'),
-        (_cut, 'is not what {name} was written with: it was cut or changed, or is of another record'),
-        (_change, 'is not what {name} was written with'),
-        (_exchange, 'is not what {name} was written with'),
+        (lambda file: file.unlink(), 'of {name} is missing; `ltbench eval --all` rebuilds it'),
+        (_cut, 'does not match {name}: it was truncated or changed, or belongs to another record'),
+        (_change, 'does not match {name}'),
+        (_exchange, 'does not match {name}'),
         (_folder, 'cannot be read: it is a folder'),
     ],
 )

@@ -52,6 +52,28 @@ def test_what_was_shown_is_shown_again(kept):
     assert not kept.is_outdated()
 
 
+@pytest.mark.parametrize('changed', ['data.csv', 'configs/benchmarks/made.py'])
+def test_what_is_edited_while_a_command_works_is_not_kept(sandbox, monkeypatch, changed):
+    for path in (sandbox / 'data.csv', sandbox / 'configs' / 'benchmarks' / 'made.py'):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text('as it was')
+    monkeypatch.setattr(answer_module, 'configs_root', lambda: sandbox / 'configs')
+    answers = Answers(Store().root, asked_for(Selection('digits'), True))
+    answers.watch([Path('data.csv')])
+    edit(sandbox / changed)
+    answers.keep(SHOWN, [Path('data.csv')])
+    assert answers.find() is None
+    answers = Answers(Store().root, asked_for(Selection('digits'), True))
+    answers.keep(SHOWN, [Path('data.csv')])
+    assert answers.find() is not None
+
+
+def test_another_checkout_does_not_answer_for_this_one(sandbox, monkeypatch):
+    here = asked_for(Selection('digits'), True)
+    monkeypatch.setattr(answer_module, 'ROOT_OF_PACKAGE', sandbox / 'other' / 'ltbench')
+    assert asked_for(Selection('digits'), True) != here
+
+
 def edit(path: Path) -> None:
     text, times = path.read_text(), (path.stat().st_atime, path.stat().st_mtime)
     path.write_text(text[::-1])
@@ -108,7 +130,7 @@ def test_a_damaged_answer_is_none(kept):
 
 def test_what_trackers_write_and_what_is_half_written_changes_nothing(kept, sandbox):
     (sandbox / 'results/digits/tracking/now').write_text('more')
-    (sandbox / 'results/digits/records/.b.json.0123abcd').write_text('half')
+    (sandbox / 'results/digits/records/.b.json.~0123abcd').write_text('half')
     assert kept.find() is not None
 
 

@@ -26,5 +26,5 @@ def test_a_bad_record_stops_no_other_run(monkeypatch, sandbox, capsys):
     assert [record['run_seed'] for record, _ in written] == [1]
     assert len(read_records('made')[0]) == 1
     assert list(unscored) == [id(bad)]
-    assert 'no valid record of erm: metrics.top1 is nan, no finite number' in unscored[id(bad)]
+    assert 'no valid record of erm: metrics.top1 is nan, not a finite number' in unscored[id(bad)]
     assert 'it cannot be scored' in capsys.readouterr().out

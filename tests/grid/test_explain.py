@@ -35,8 +35,8 @@ def test_what_rests_on_erm_shares_its_training_and_differs_in_nothing_before():
         assert [step.kind for step in found.steps] == kinds
         assert [step.shared for step in found.steps] == [True, *[False] * (len(kinds) - 1)]
         assert found.differences == ()
-        assert 'differs from erm: training is the same' in repr(found)
-    assert repr(explained('erm')).endswith('differs from erm: in nothing')
+        assert 'differs from erm: only in the stages after training' in repr(found)
+    assert repr(explained('erm')).endswith('differs from erm: not at all')
     assert '(shared with erm)' not in repr(explained('erm'))
 
 
@@ -79,7 +79,7 @@ def test_a_method_that_raises_is_named(monkeypatch):
             raise RuntimeError('not today')
 
     monkeypatch.setitem(METHODS.module_dict, 'raises', Raises)
-    with pytest.raises(UsageError, match='raises has no plan on cifar100_lt: RuntimeError: not today'):
+    with pytest.raises(UsageError, match='raises cannot be planned on cifar100_lt: RuntimeError: not today'):
         explained('raises')
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from ltbench.errors import DataError
 from ltbench.grid import outline as outline_module
 from ltbench.grid import planning
 from ltbench.grid.answer import Answers
@@ -96,6 +97,17 @@ def test_of_two_folders_the_one_that_is_missing_is_told(sandbox):
     assert [bool(run.data) for run in found.graph.runs] == [True, False, False]
     assert [scale is not None for scale in found.scales] == [True, False, False]
     assert [name in line for name, line in zip(('gone', 'lost'), found.lacking, strict=True)] == [True, True]
+
+
+def test_benchmarks_that_lack_the_same_data_are_all_named_once(sandbox):
+    (sandbox / 'copied.py').write_text("_base_ = 'folder_lt'\n")
+    texts = tuple(f'{name}(root=gone, image_size={size})' for name in ('folder_lt', 'copied.py') for size in (8, 16))
+    lines = outline(Selection(benchmarks=texts)).lacking
+    assert [line.partition(' is shown')[0] for line in lines] == ['note: folder_lt', 'note: copied']
+    assert len({line.partition(': ')[2].partition(': ')[2] for line in lines}) == 1
+    with pytest.raises(DataError) as error:
+        planning.plan_selection(Selection(benchmarks=texts, skip_missing=True))
+    assert lines[0].endswith(f': {error.value}')
 
 
 def test_a_damaged_or_unwritable_memory_is_none(sandbox, monkeypatch):

@@ -47,7 +47,7 @@ NO_NETWORK = {f'{scheme}_proxy': 'http://127.0.0.1:9' for scheme in ('http', 'ht
         (['compare', 'one', 'another'], 'there are no records in'),
         (['report', 'nothing'], 'no records in'),
         (['ls', 'method'], 'did you mean methods?'),
-        (['new', 'erm'], 'there is a method erm already'),
+        (['new', 'erm'], 'a method erm exists already'),
     ],
 )
 def test_a_wrong_word_is_one_line_with_near_misses_and_writes_nothing(capsys, sandbox, monkeypatch, arguments, message):
@@ -87,7 +87,7 @@ def test_run_records_and_finds_everything_again(ltbench, sandbox):
         assert (sandbox / 'results/digits' / name).exists()
 
     again = ltbench(*arguments, '--eval-every', '1')
-    assert 'Train stages found as trained before, without new scores on the way: 8.' in again
+    assert '8 train stages are already in the store, so they get no new test curve.' in again
     assert 'Everything is found: 12 runs, nothing to train' in again
     assert {path: path.read_bytes() for path in records} == records
     assert '12 done' in ltbench('status', *arguments[1:])
@@ -164,9 +164,9 @@ def test_help_is_quick_and_imports_nothing_heavy():
             ['get', 'places_lt'],
             3,
             [
-                'What belongs into {data}/places_lt:',
+                'What to put into {data}/places_lt:',
                 'Places_LT_test.txt      36,500 lines',
-                'ltbench: Places-LT is not complete in {data}/places_lt: put there what is said above',
+                'ltbench: Places-LT is not complete in {data}/places_lt: put the files listed above there',
             ],
         ),
         (

@@ -155,7 +155,7 @@ def kill_one(victim: str, arguments: list[str], store: Path) -> None:
 
 
 def test_impossible_numbers_of_devices_are_refused_before_anything_is_written(ltbench, sandbox):
-    assert '3 devices a run need 3 slots, there are 2: --workers 3' in ltbench(
+    assert '3 devices per run need 3 slots, got 2: --workers 3' in ltbench(
         'run', '-b', 'digits_lt', '-o', 'devices=3', '--workers', '2', code=2
     )
     assert not (sandbox / 'store').exists() or not list((sandbox / 'store').glob('*/*'))

@@ -175,8 +175,8 @@ def test_a_loss_of_the_script_is_refused_with_what_to_do(sandbox):
     )
     done = subprocess.run([sys.executable, path], cwd=sandbox, capture_output=True, text=True, timeout=120)
     assert done.stdout == (
-        'MyLoss is defined in the script or notebook that is running, which the processes that train do not run: '
-        'put it into a file of its own, and name that as a plug-in\n'
+        'MyLoss is defined in the running script or notebook, which the processes that train do not run: '
+        'put it into a separate file, and name that as a plug-in\n'
     ), done.stderr
     assert not (sandbox / 'store').exists()
 

@@ -27,11 +27,11 @@ def birds(sandbox):
 def test_what_was_held_out_and_left_out_is_shown_and_stands_in_every_record(birds, sandbox, ltbench):
     run = ['run', '-b', 'folder_lt(root=birds, image_size=8, depth=8, epochs=1)']
     held_out = (
-        'folder birds: 6 of 19 images are held out to test on, chosen by split_seed 0: 100 of each class, but at most '
-        'a third of it and at least one of two; 3 of 3 classes give fewer, owl 0 of 1; classes of one image are not '
-        'tested: owl'
+        'folder birds: 6 of 19 images are held out as test images, chosen by split_seed 0: 100 of each class, but at '
+        'most a third of it and at least one if it has two; 3 of 3 classes give fewer: owl 0 of 1; '
+        'classes with one image are not tested: owl'
     )
-    unused = 'folder birds: not used, files that are no images by their names: 1 (gull [white]/list[1].txt)'
+    unused = 'folder birds: not used, files without an image suffix: 1 (gull [white]/list[1].txt)'
     printed = ltbench(*run)
     assert printed.count(held_out) == printed.count(unused) == 1
     (path,) = sandbox.glob('results/*/records/*.json')

@@ -335,7 +335,7 @@ def test_a_list_of_another_length_is_damaged(imagenet, any_lists, monkeypatch):
     longer = dataclasses.replace(ImageNetLT.lists['validation'], images=7)
     monkeypatch.setattr(ImageNetLT, 'lists', {**ImageNetLT.lists, 'validation': longer})
     assert states(ImageNetLT)['ImageNet_LT_val.txt'] == 'damaged'
-    with pytest.raises(DataError, match='ImageNet_LT_val.txt is not the published list: it names 6 images, expected 7'):
+    with pytest.raises(DataError, match='ImageNet_LT_val.txt is not the published list: it lists 6 images, expected 7'):
         ImageNetLT(root=str(imagenet))
 
 

@@ -86,7 +86,7 @@ def test_damage_is_mended_by_the_same_command(ltbench, sandbox):
     for stored in sandbox.glob('store/artifacts/*/*/test.npz'):
         stored.write_bytes(stored.read_bytes()[:-10])
     printed = ltbench(*run)
-    assert printed.count('it is made again') == 3
+    assert printed.count('it is rebuilt') == 3
     again = {path.name: json.loads(path.read_text()) for path in sandbox.glob('results/digits/records/*.json')}
     assert {name: r['metrics'] for name, r in again.items()} == {name: r['metrics'] for name, r in records.items()}
 
@@ -119,7 +119,7 @@ def test_what_is_recorded_can_be_left_alone_without_the_store(ltbench, sandbox):
     states = [row['state'] for row in json.loads(ltbench('status', *selected, '--json'))]
     assert states == ['recorded', 'pending']
     run = ('run', *selected, '--skip-recorded')
-    assert '1 of 2 runs have a record and are left alone' in ltbench(*run)
+    assert '1 of 2 runs already have a record and are skipped' in ltbench(*run)
     assert record.read_bytes() == before
     assert len(list(sandbox.glob('results/digits/records/*.json'))) == 2
     printed = ltbench(*run)

@@ -113,7 +113,7 @@ def test_what_others_keep_to_themselves_in_a_store_stops_nobody(tmp_path, monkey
     monkeypatch.setattr(Store, 'fingerprints', fail)
     graph = graph_of('erm')
     assert going_on(graph, Store(tmp_path)) is graph
-    assert 'artifacts/ab: Permission denied; so nothing goes on' in ' '.join(''.join(capsys.readouterr()).split())
+    assert 'artifacts/ab: Permission denied; so no training continues' in ' '.join(''.join(capsys.readouterr()).split())
 
 
 OF_HEADS = [

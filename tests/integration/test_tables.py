@@ -41,10 +41,10 @@ def test_an_edited_benchmark_has_a_table_of_its_own(ltbench, sandbox):
     (state,) = json.loads(ltbench('status', '-m', 'erm', '--seeds', '0', '--json', **edited))
     assert (state['state'], state['detail']) == (
         'pending',
-        '1 record is of another backbone or recipe: kept in a table of its own',
+        '1 record was made with another backbone or recipe; it stays in a separate table',
     )
     printed = ltbench('run', '-m', 'erm', '-m', 'la_loss', '--seeds', '0', **edited)
-    assert 'note: 1 record is of another backbone or recipe: kept in a table of its own' in printed
+    assert 'note: 1 record was made with another backbone or recipe; it stays in a separate table' in printed
     before, after = (f'paper, recipe.epochs={epochs}, recipe.optimizer.lr={lr}' for epochs, lr in ((2, 0.1), (1, 0.05)))
     found = rows(sandbox / 'results/digits')
     assert {(setting, method) for setting, method, _, _ in found} == {
@@ -53,7 +53,7 @@ def test_an_edited_benchmark_has_a_table_of_its_own(ltbench, sandbox):
     shown = ' '.join(printed.split())  # as the terminal breaks its lines
     assert all(f'digits_lt, imbalance factor 40 ({setting}); accuracy in %' in shown for setting in (before, after))
     assert not (sandbox / 'results/digits/superseded').exists()
-    assert 'kept in' not in ltbench('run', '-m', 'erm', '--seeds', '0', **edited)
+    assert 'separate table' not in ltbench('run', '-m', 'erm', '--seeds', '0', **edited)
 
 
 def test_folders_are_what_they_hold(ltbench, sandbox):
@@ -66,7 +66,7 @@ def test_folders_are_what_they_hold(ltbench, sandbox):
     (birds,) = (json.loads(path.read_text()) for path in suite.glob('records/*.json'))
     assert birds['setting'] == 'paper, depth=8, image_size=8, test_per_class=4, batch_size=8, epochs=1'
     printed = ltbench(*run, '-b', FOLDER.format('fish/images'))
-    assert f'note: 1 record is of other data ({birds["data"][:6]}): kept in a table of its own' in printed
+    assert f'note: 1 record was made with other data ({birds["data"][:6]}); it stays in a separate table' in printed
     assert 'moved to' not in printed
     assert [(method, n, rank) for _, method, n, rank in rows(suite)] == [('erm', '1', '1')] * 2
     assert {setting.rpartition(', ')[2][:5] for setting, *_ in rows(suite)} == {'data '}

@@ -175,7 +175,7 @@ def test_a_working_directory_that_is_gone_is_one_line(main, sandbox, monkeypatch
     monkeypatch.chdir(gone)
     gone.rmdir()
     assert main(*words) == 2
-    assert capsys.readouterr().err == 'ltbench: the working directory is gone: cd into one that is there\n'
+    assert capsys.readouterr().err == 'ltbench: the working directory no longer exists: cd into another one\n'
 
 
 def test_the_table_has_every_verb():
@@ -194,9 +194,7 @@ def test_a_full_output_is_not_exit_0(ltbench, sandbox, words, buffered):
     with Path('/dev/full').open('w') as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=env)
     assert done.returncode == 1
-    assert done.stderr == (
-        'ltbench: standard output could not take all that was to be shown: No space left on device\n'
-    )
+    assert done.stderr == ('ltbench: could not write everything to standard output: No space left on device\n')
 
 
 # ---------------------------------------------------------------------------------------------- JSON

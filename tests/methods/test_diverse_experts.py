@@ -25,7 +25,7 @@ from ltbench.data import load_data
 from ltbench.data.views import resolve
 from ltbench.engine.job import Job, Runtime, StageContext
 from ltbench.engine.networks import load_trained
-from ltbench.engine.posthoc import _seen_anew
+from ltbench.engine.posthoc import _outputs_on_views
 from ltbench.engine.worker import carry_out
 from ltbench.errors import UsageError
 from ltbench.grid.graph import Graph, Run
@@ -352,7 +352,8 @@ def test_a_step_on_views_sees_every_test_image_anew_in_each_pass_and_no_label(tm
     context = StageContext(run.stages[-1], store, Runtime(device='cpu'))
     test = context.data.test
     seen, others = (
-        _seen_anew(context, run.stages[0], split) for split in (test, replace(test, labels=test.labels[::-1].copy()))
+        _outputs_on_views(context, run.stages[0], split)
+        for split in (test, replace(test, labels=test.labels[::-1].copy()))
     )
     assert torch.equal(torch.cat(list(seen['views'](1)), dim=1), torch.cat(list(others['views'](1)), dim=1))
     passes = [torch.cat(list(seen['views'](epoch)), dim=1) for epoch in (0, 1, 0)]
@@ -422,5 +423,5 @@ def test_branches_part_where_those_of_bbn_do_whatever_else_is_combined(tmp_path)
 
 
 def test_a_scalar_for_each_branch_is_refused_where_branches_share_their_last_stage():
-    with pytest.raises(UsageError, match='these share all but its last block'):
+    with pytest.raises(UsageError, match='these share all but the last block'):
         build(MODELS, dict(type='NormalizedBN', scalar='expert'))(CIFARResNet(14, experts=2, experts_from='last_block'))

@@ -174,7 +174,7 @@ def test_each_expert_may_have_a_scalar_of_its_own(scope: str, layers: int) -> No
 
 
 def test_a_scalar_for_each_expert_is_neither_for_one_network_nor_for_what_experts_share() -> None:
-    with pytest.raises(UsageError, match="this network is one: scalar='network'"):
+    with pytest.raises(UsageError, match="this network has one: use scalar='network'"):
         network(8, scalar='expert')
     with pytest.raises(UsageError, match="the scope is 'last_stage' or 'whole_last_stage', not 'all'"):
         NormalizedBN(scope='all', scalar='expert')

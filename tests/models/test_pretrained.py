@@ -91,15 +91,15 @@ def _without(key):
 
 WRONG = {
     'lacking': (lambda: _without('layer1.0.bn1.bias'), 'does not fit resnet10: it lacks layer1.0.bn1.bias'),
-    'too many': (lambda: {**grey(), 'extra': torch.zeros(1)}, 'does not fit resnet10: it has extra too many'),
+    'too many': (lambda: {**grey(), 'extra': torch.zeros(1)}, 'does not fit resnet10: it has unexpected extra'),
     'shape': (
         lambda: {**grey(), 'conv1.weight': torch.zeros(64, 3, 7, 7)},
         'conv1.weight is [64, 3, 7, 7], here it is [64, 1, 7, 7]',
     ),
-    'another network': (lambda: resnet18().state_dict(), 'it has layer1.1.conv1.weight and 47 more too many'),
-    'no weights': (lambda: [1, 2], 'is no file of weights: it holds more than tensors by name'),
-    'more than weights': (lambda: {'model': grey(), 'epoch': 3}, 'it holds more than tensors by name'),
-    'code': (lambda: {'x': Path('x')}, 'is no file of weights: Weights only load failed'),
+    'another network': (lambda: resnet18().state_dict(), 'it has unexpected layer1.1.conv1.weight and 47 more'),
+    'no weights': (lambda: [1, 2], 'is not a file of weights: it holds more than named tensors'),
+    'more than weights': (lambda: {'model': grey(), 'epoch': 3}, 'it holds more than named tensors'),
+    'code': (lambda: {'x': Path('x')}, 'is not a file of weights: Weights only load failed'),
 }
 
 
@@ -125,7 +125,7 @@ def test_a_damaged_file_of_that_checksum_is_one_line(tmp_path, contents):
     whole = (tmp_path / 'x.pth').read_bytes()
     (tmp_path / 'x.pth').write_bytes({'cut': whole[: len(whole) // 2], 'text': b'<html>', 'nothing': b''}[contents])
     digest = hashlib.sha256((tmp_path / 'x.pth').read_bytes()).hexdigest()
-    with pytest.raises(DataError, match='is no file of weights: .*') as error:
+    with pytest.raises(DataError, match='is not a file of weights: .*') as error:
         TorchvisionResNet('resnet10', in_channels=1, weights={'sha256': digest, 'file': str(tmp_path / 'x.pth')})
     assert '\n' not in str(error.value)
 
@@ -133,11 +133,11 @@ def test_a_damaged_file_of_that_checksum_is_one_line(tmp_path, contents):
 def test_another_file_and_none_are_one_line_each(tmp_path):
     declared = saved(tmp_path / 'x.pth', grey())
     with pytest.raises(
-        DataError, match=r'x.pth is not what resnet10 is to begin with: its sha256 is .*declared is 0{8}'
+        DataError, match=r'x.pth is not the declared file of weights of resnet10: its sha256 is .*declared is 0{8}'
     ):
         TorchvisionResNet('resnet10', in_channels=1, weights={**declared, 'sha256': '0' * 8})
     with pytest.raises(
-        DataError, match=r'begins with are missing: .*no.pth; bring it, or name a file: -o weights.file'
+        DataError, match=r'weights of resnet10 are missing: .*no.pth; copy them there, or name a file: -o weights.file'
     ):
         TorchvisionResNet('resnet10', in_channels=1, weights={**declared, 'file': str(tmp_path / 'no.pth')})
     lacking = {'type': 'TorchvisionResNet', 'name': 'resnet152', 'weights': {'sha256': '394f9c45', 'file': ''}}
@@ -146,14 +146,14 @@ def test_another_file_and_none_are_one_line_each(tmp_path):
         with pytest.raises(DataError) as error:
             check_there(lacking)
     assert f'{tmp_path}/hub/checkpoints/resnet152-394f9c45.pth' in str(error.value)
-    assert 'bring https://download.pytorch.org/models/resnet152-394f9c45.pth to that place' in str(error.value)
+    assert 'copy them there from https://download.pytorch.org/models/resnet152-394f9c45.pth' in str(error.value)
 
 
 @pytest.mark.parametrize(
     ('weights', 'said'),
     [
         ('imagenet', "weights of a backbone are dict\\(sha256='394f9c45'"),
-        ({'file': 'x.pth'}, 'need sha256, the first 8 hexadecimal digits or more'),
+        ({'file': 'x.pth'}, 'need sha256, the first 8 or more hexadecimal digits'),
         ({'sha256': '394F9C45'}, 'need sha256'),
         ({'sha256': '394f9c45', 'path': 'x'}, "unknown entry of the weights of a backbone 'path'"),
         ({'sha256': '394f9c45', 'file': 3}, 'file of the weights of a backbone is a path, got 3'),
@@ -209,7 +209,7 @@ def test_training_begins_with_them_and_second_stages_need_them_no_more(tmp_path)
     whole = file.read_bytes()
     file.write_bytes(whole + b' ')
     assert carry_out(Job(train, str(store.root), Runtime(device='cpu'))) == 1
-    assert 'is not what resnet10 is to begin with' in store.read(train.fingerprint, 'failure')['reason']
+    assert 'is not the declared file of weights of resnet10' in store.read(train.fingerprint, 'failure')['reason']
     file.write_bytes(whole)
     assert carry_out(Job(train, str(store.root), Runtime(device='cpu'))) == 0
     trained = torch.load(store.find(train.fingerprint).path('state.pt'), weights_only=True)['model']

@@ -125,7 +125,7 @@ def test_the_last_block_alone_may_part(depth: int) -> None:
 
 
 def test_another_width_of_a_last_block_and_an_unknown_word_are_refused() -> None:
-    with pytest.raises(UsageError, match='expert_width of CIFARResNet is 1 where last_block alone .*, got 2'):
+    with pytest.raises(UsageError, match="expert_width of CIFARResNet is 1 with experts_from='last_block', got 2"):
         CIFARResNet(14, experts=2, experts_from='last_block', expert_width=2.0)
     with pytest.raises(UsageError, match="or 'last_block', got first_block"):
         CIFARResNet(14, experts=2, experts_from='first_block')

@@ -342,7 +342,7 @@ def test_a_head_for_another_number_of_experts_is_refused():
         'normalization': None, 'rectification': None, 'recipe': {'precision': 'fp32'},
     }  # fmt: skip
     model = LongTailClassifier(config, num_classes=5, in_channels=3)
-    with pytest.raises(UsageError, match='the backbone has 3 experts and the head 2; give both one number'):
+    with pytest.raises(UsageError, match='the backbone has 3 experts and the head 2; use the same number'):
         model(torch.randn(2, 3, 32, 32))
 
 

@@ -12,6 +12,7 @@ from scipy import stats
 
 from ltbench.errors import UsageError
 from ltbench.report import ablation
+from ltbench.report.intervals import smallest_steps
 from ltbench.report.noise import fit
 from ltbench.report.tables import csv
 
@@ -101,6 +102,24 @@ def test_seeds_that_agree_by_chance_leave_the_rounding_to_one_image():
     step = 100 / sum(made[0]['metrics']['test_images'])
     assert p == pytest.approx(2 * stats.t.sf(0.25 / (step**2 / 12 * 2 / 3) ** 0.5, 2))
     assert p > 0.01
+
+
+def test_all_rows_of_the_table_tell_of_the_noise():
+    """Two pairs that differ alike by chance: two other methods show how much runs vary."""
+    made = [run('erm', seed, 70.0 + seed) for seed in range(2)] + [run('nbn', seed, 73.0 + seed) for seed in range(2)]
+    others = [run(m, s, 70.0 + d * (-1) ** s) for m, d in (('focal', 3), ('ldam', 5)) for s in range(2)]
+    (alone,), (beside,) = (
+        ablation.summarise(ablation.part_differences(records, 'nbn')).query('score == "top1"')['p'].dropna()
+        for records in (made, made + others)
+    )
+    assert alone < 0.05 < beside
+    assert {*ablation.summarise(ablation.part_differences(made + others, 'nbn'))['method']} == {'erm', 'nbn'}
+
+
+def test_rounding_is_that_of_the_images_of_a_group():
+    assert smallest_steps([100, 100, 6, 4], [500, 200, 15, 10]) == pytest.approx(
+        {'top1': 100 / 210, 'many': 0.5, 'medium': float('nan'), 'few': 100 / 12, 'macro': 0.25}, nan_ok=True
+    )
 
 
 def test_an_option_is_compared_with_its_default():

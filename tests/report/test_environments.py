@@ -92,8 +92,10 @@ def test_a_strict_report_names_what_it_refuses(results, monkeypatch, capsys):
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 4  # three records, and what to do
     line = next(line for line in said if str(elsewhere) in line)
-    assert '(cifar10_lt, imbalance factor 100 (paper)) whose runs are of 3 environments' in line
-    assert 'this one of torch 2.14.1, NVIDIA H100 80GB HBM3 (1 run), most of torch 2.14.1, cpu (AVX2) (4 runs)' in line
+    assert '(cifar10_lt, imbalance factor 100 (paper)) whose runs have 3 environments' in line
+    assert (
+        'this one has torch 2.14.1, NVIDIA H100 80GB HBM3 (1 run), most have torch 2.14.1, cpu (AVX2) (4 runs)' in line
+    )
     assert [path.name for path in (results / 'made').iterdir()] == ['records']
 
 

@@ -72,7 +72,7 @@ def test_short_tables_tell_what_is_missing(results):
     readme = (results / 'made/README.md').read_text()
     assert '| method | seeds | top-1 | many |\n' in readme
     assert '| erm | 1 (1 failed) | 70.0 [' in readme
-    assert 'of one seed in brackets' in readme
+    assert 'for one seed the 95 % interval over test images in brackets' in readme
     assert '± standard deviation' not in readme
     assert '| gone | 0 (1 failed) |\n' in readme
     assert readme.count('.png') == 1  # nothing is drawn of the table without results
@@ -89,8 +89,8 @@ def test_short_tables_tell_what_is_missing(results):
             '<!-- ltbench made/cifar10_lt-if100 -->\nmine\n<!-- ltbench made/cifar10_lt-if100 -->\n<!-- /ltbench -->',
             'line 3',
         ),
-        ('<!-- /ltbench -->', 'line 1: <!-- /ltbench --> has no partner'),
-        ('<!-- ltbench -->\n<!-- /ltbench -->', 'line 1: <!-- ltbench --> has no partner, or no SUITE/TABLE'),
+        ('<!-- /ltbench -->', 'line 1: <!-- /ltbench --> has no matching line'),
+        ('<!-- ltbench -->\n<!-- /ltbench -->', 'line 1: <!-- ltbench --> has no matching line, or no SUITE/TABLE'),
     ],
 )
 def test_what_cannot_be_filled_is_said_before_anything_is_written(made, results, tmp_path, text, message):

@@ -100,7 +100,7 @@ def test_records_unlike_most_of_their_table_are_named(results):
     with pytest.raises(StoreError) as raised:
         read_suite('made')
     first, *_ = str(raised.value).splitlines()
-    assert first.startswith(f'{odd} is of a table (a on cifar10_lt, paper) whose 4 records differ in class_counts')
+    assert first.startswith(f'{odd} is in a table (a on cifar10_lt, paper) whose 4 records differ in class_counts')
     assert not any(str(path) in str(raised.value) for path in paths)
     assert len(read_suite('made', leave_out=True).records) == 3
 

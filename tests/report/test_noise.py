@@ -177,6 +177,31 @@ def test_a_method_that_varies_more_than_others_on_its_network_is_judged_by_itsel
     assert noise.against(0).errors[9] > 3
 
 
+@pytest.mark.parametrize('seeds', [2, 3])
+@pytest.mark.parametrize('adjust', [dunnett, tukey])
+def test_noise_of_test_images_never_narrows_an_interval(seeds: int, adjust):
+    """By Satterthwaite's formula it did: of 2 seeds by a fifth, where images add a tenth of the variance."""
+    noise = fit(np.array([[70.0, 72.0, 71.5], [71.0, 71.2, 70.1], [70.5, 72.5, 72.0]])[:, :seeds])
+    halves, p = zip(
+        *(adjust(noise.against(0, share * noise.variance), 0)[::-1] for share in (0, 0.1, 1, 1e3)), strict=True
+    )
+    assert (np.diff([half[1:] for half in halves], axis=0) > 0).all()
+    assert (np.diff([values[1:] for values in p], axis=0) >= 0).all()
+    known = noise.against(0, 1e3 * noise.variance)  # of images alone almost all
+    assert known.freedom[1:] == pytest.approx(np.inf) or known.freedom[1:].min() > 500
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('seeds', 'share'), [(2, 0.1), (2, 0.5), (3, 0.1), (5, 0.5)])
+def test_images_and_seeds_together_err_in_one_of_twenty_tables_at_most(seeds: int, share: float):
+    random, erred = np.random.default_rng(0), 0
+    for _ in range(1000):
+        of_seeds, of_images = random.standard_normal((2, seeds)), share**0.5 * random.standard_normal((2, 1))
+        noise = fit(of_seeds + of_images)
+        erred += dunnett(noise.against(0, 2 * share), 0)[0][1] < ALPHA
+    assert erred / 1000 < 0.05 + 3 * (0.05 * 0.95 / 1000) ** 0.5
+
+
 def test_less_than_one_degree_of_freedom_is_none():
     """As of networks of which one was trained again: beside effects of seeds, 0.4 degrees are left."""
     scores = np.vstack([70 + np.random.default_rng(1).normal(0, 1, (3, 3)), [71, np.nan, np.nan]])

@@ -131,6 +131,29 @@ def test_csv_writes_small_p_values_and_nothing_for_nothing():
     assert text == 'p,difference,parameters\n1.235e-07,0.3333,464154\n,,\n'
 
 
+@pytest.mark.parametrize('place', ['index.html', 'made/README.md'])
+def test_a_file_of_somebody_else_is_not_replaced(results, place):
+    write(make_record('erm'))
+    (results / place).write_text('my home page')
+    with pytest.raises(StoreError, match=f'{place} was not written by ltbench.*LTBENCH_RESULTS'):
+        report('made', figures=False)
+    assert (results / place).read_text() == 'my home page'
+    (results / place).unlink()
+    for _ in range(2):
+        report('made', figures=False)
+
+
+def test_a_picture_of_somebody_else_stays_among_the_figures(results):
+    write(make_record('erm'))
+    folder = results / 'made' / 'figures'
+    folder.mkdir()
+    (folder / 'my_plot.png').write_text('mine')
+    (folder / 'leaderboard-of_records_that_are_gone.png').write_text('ours')
+    report('made')
+    assert (folder / 'my_plot.png').read_text() == 'mine'
+    assert not (folder / 'leaderboard-of_records_that_are_gone.png').exists()
+
+
 def test_figures_for_a_paper_have_a_folder_of_their_own(results, monkeypatch):
     from ltbench.cli import main
     from ltbench.report import figures
@@ -139,7 +162,7 @@ def test_figures_for_a_paper_have_a_folder_of_their_own(results, monkeypatch):
     for method in ('erm', 'crt', 'ldam'):
         write(make_record(method))
     (results / 'made' / 'paper').mkdir()
-    (results / 'made' / 'paper' / 'cost-old.pdf').write_bytes(b'')
+    (results / 'made' / 'paper' / 'groups-old.pdf').write_bytes(b'')
     monkeypatch.setattr(sys, 'argv', ['ltbench', 'report', 'made', '--no-figures', '--paper', '--show', 'crt,erm'])
     with pytest.raises(SystemExit) as ended:
         main()

@@ -15,7 +15,7 @@ from ltbench.evaluation.predictions import Predictions, write_with_predictions
 from ltbench.record import predictions_path, record_path
 from ltbench.report import Report, read_suite
 from ltbench.report.cells import resolution
-from ltbench.report.frame import runs_frame
+from ltbench.report.frame import network_of, runs_frame
 from ltbench.report.intervals import image_intervals
 from ltbench.report.noise import fit
 from ltbench.report.statistics import MIN_BLOCKS, against, mean_ranks
@@ -110,6 +110,19 @@ def test_methods_on_the_network_of_erm_are_known_by_the_first_stage_of_their_rec
     assert (together['freedom']['ldam'], together['run_std']['ldam']) == pytest.approx((2, 4), abs=0.2)
     assert together['noise']['ldam'] > 5 * apart['noise']['ldam']
     assert together['noise']['crt'] < 2 < together['difference']['crt']
+
+
+def test_a_network_that_was_trained_again_is_another_one():
+    """Its fingerprint is the same, but its losses are those of another processor."""
+    erm, crt = (make_record(method, 0) for method in ('erm', 'crt'))
+    crt['stages'] = [erm['stages'][0], {**erm['stages'][0], 'kind': 'head', 'fingerprint': crt['fingerprint']}]
+    epochs = erm['stages'][0]['epochs']
+    erm['curve'] = [{'epoch': epoch, 'loss': 2.0 / (epoch + 1)} for epoch in range(epochs)]
+    later = [{'epoch': epochs, 'loss': 0.5}]  # of a run that goes on with the network
+    assert network_of(crt | {'curve': [*erm['curve'], *later]}) == network_of(erm)
+    assert network_of(
+        crt | {'curve': [point | {'loss': point['loss'] + 1e-4} for point in erm['curve']]}
+    ) != network_of(erm)
 
 
 def test_what_is_within_noise_of_the_best_is_marked():
@@ -261,7 +274,7 @@ def test_too_few_tables_ties_and_absent_methods_are_said():
     assert 'too few' in few.note
     assert few.mean_ranks.to_dict() == {'m2': 1, 'm1': 2, 'm0': 3}
     assert mean_ranks(blocks(np.ones((MIN_BLOCKS, 3)))).note == 'all methods tie in every table'
-    assert 'takes 3' in mean_ranks(blocks(np.ones((MIN_BLOCKS, 2)))).note
+    assert 'needs 3' in mean_ranks(blocks(np.ones((MIN_BLOCKS, 2)))).note
     frame = blocks(np.arange(6).reshape(2, 3))
     part = mean_ranks(frame[~((frame['method'] == 'm1') & (frame['imbalance_factor'] == 1))])
     assert part.left_out == ['m1']

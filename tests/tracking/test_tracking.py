@@ -127,7 +127,7 @@ def test_a_tracker_that_does_not_open_stops_the_run_before_it_begins(sandbox, mo
     with pytest.raises(UsageError) as error:
         Tracking(['tensorboard'], 'digits')
     assert str(error.value) == (
-        'tensorboard cannot be opened; mend that, or leave out --track tensorboard: OSError: no route'
+        'tensorboard cannot be opened; fix that, or leave out --track tensorboard: OSError: no route'
     )
 
 
@@ -176,7 +176,7 @@ def test_a_tracker_that_fails_is_left_out_and_made_up_for(recorded, fake):
     fake.broken = 'server gone'
     (line,) = tracking.log(paths[1])
     assert line == (
-        f'--track tensorboard failed at {paths[1].stem} and is left out from here: ConnectionError: server gone'
+        f'--track tensorboard failed at {paths[1].stem} and is not used any more: ConnectionError: server gone'
     )
     fake.broken = None
     assert tracking.log(paths[2]) == []
@@ -195,7 +195,7 @@ def test_a_lock_that_is_never_let_go_of_costs_the_tracker_alone(path, fake, sand
     with (sandbox / 'results/digits/tracking/.lock').open('w') as theirs:
         fcntl.flock(theirs, fcntl.LOCK_EX)
         (line,) = tracking.log(path)
-    assert 'is left out from here: StoreError: another process holds ' in line
+    assert 'is not used any more: StoreError: another process holds ' in line
     assert fake.written == {}
 
 
@@ -335,7 +335,7 @@ def test_a_tracker_that_fails_in_the_middle_costs_no_run(ltbench, sandbox):
     (sandbox / 'plug.py').write_text(f'{tracker}t.TensorBoard.write = write\n{part}')
     run = ('run', '-m', 'erm', '--seeds', '0,1', '-o', 'epochs=2', '--track', 'tensorboard')
     printed = ltbench(*run, '--plugin', 'plug.py', code=1)
-    assert printed.count('is left out from here: RuntimeError: quota') == 1
+    assert printed.count('is not used any more: RuntimeError: quota') == 1
     assert 'tensorboard: failed after no new run (RuntimeError: quota). No record is lost' in printed
     assert len(list(sandbox.glob('results/digits/records/*.json'))) == 2
     assert 'tensorboard: 2 runs written' in ltbench(*run)

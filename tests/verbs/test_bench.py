@@ -45,7 +45,7 @@ def test_ways_take_turns_and_the_first_round_does_not_count():
     ('arguments', 'message'),
     [
         (('dta',), "unknown part to measure 'dta': did you mean data?"),
-        (('data', None, 4), '4 rounds say little'),
+        (('data', None, 4), '4 rounds are too few'),
     ],
 )
 def test_what_cannot_be_measured_is_an_error(arguments, message):
@@ -55,7 +55,7 @@ def test_what_cannot_be_measured_is_an_error(arguments, message):
 
 @pytest.mark.parametrize(('part', 'option'), [('data', 'threads'), ('report', 'threads'), ('grid', 'model')])
 def test_an_option_that_changes_nothing_is_an_error(part, option):
-    with pytest.raises(UsageError, match=f'--{option} changes nothing in part {part}'):
+    with pytest.raises(UsageError, match=f'--{option} has no effect on part {part}'):
         bench(part, **{option: 2})
 
 
@@ -164,7 +164,7 @@ def test_a_report_of_300_records_is_timed():
 
 def test_a_precision_is_recommended_and_not_chosen():
     assert recommended(100.0, 180.0) == 'bf16 is 1.8 times as fast as fp32 here: -o precision=bf16.'
-    assert recommended(100.0, 30.0) == 'bf16 is 0.3 times as fast as fp32 here: not worth asking for.'
+    assert recommended(100.0, 30.0) == 'bf16 is 0.3 times as fast as fp32 here: not worth using.'
 
 
 def test_crops_of_large_images_are_measured_on_ones_own_files_or_drawn_ones(tmp_path, monkeypatch):
@@ -175,12 +175,14 @@ def test_crops_of_large_images_are_measured_on_ones_own_files_or_drawn_ones(tmp_
     monkeypatch.setattr(large, 'IMAGES', 3)
     for number in range(4):
         Image.new('RGB', (300, 280), (40 * number, 9, 9)).save(tmp_path / f'{number}.jpg')
-    for folder, said in (('', '3 drawn files, '), (tmp_path, f'3 files of {tmp_path.name}, ')):
+    for folder, said in (('', '3 generated files, '), (tmp_path, f'3 files of {tmp_path.name}, ')):
         monkeypatch.setenv(large.FOLDER, str(folder))
         cases = large.measure(rounds=1)
         assert [case['goal'] for case in cases] == [12.82, 1.33, None, None, None, None]
         assert all(case['note'].startswith(said) and case['ours'] > 0 for case in cases)
     assert not (tmp_path / '.ltbench-cache').exists()  # copies of them are prepared
     monkeypatch.setenv(large.FOLDER, str(tmp_path / 'nowhere'))
-    with pytest.raises(UsageError, match='has no images; set LTBENCH_BENCH_IMAGES to a folder that has, or to nothing'):
+    with pytest.raises(
+        UsageError, match='has no images; set LTBENCH_BENCH_IMAGES to a folder with images, or unset it'
+    ):
         large.measure(rounds=1)

@@ -25,7 +25,7 @@ def edited(path, change):
 def test_an_honest_record_is_equal_bit_for_bit(recorded, capsys):
     assert show_rescored(recorded().stem) == 0
     printed = capsys.readouterr().out
-    assert 'Equal, bit for bit: all 23 entries are what the 200 stored logits give.' in printed
+    assert 'Equal, bit for bit: all 23 entries match the 200 stored logits.' in printed
     assert 'differ' not in printed
 
 
@@ -57,10 +57,10 @@ def test_metrics_that_a_record_was_written_without_are_added_and_nothing_else(re
     assert 'Not recorded yet: top5, auroc, shifted; `ltbench eval --all` adds them.' in capsys.readouterr().out
     assert path.read_bytes() == older
     assert complete_records() == 0
-    assert 'records that were added to: 1' in capsys.readouterr().out
+    assert 'completed: 1' in capsys.readouterr().out
     assert json.loads(path.read_text()) == whole | {'metrics': whole['metrics']}
     assert complete_records() == 0
-    assert 'records that have all that their logits tell: 1' in capsys.readouterr().out
+    assert 'complete: 1' in capsys.readouterr().out
     edited(path, lambda m: (m.pop('shifted'), m.update(nll=m['nll'] + 0.01)))
     before = path.read_bytes()
     assert complete_records() == 1
@@ -75,10 +75,10 @@ def test_predictions_are_added_to_records_of_before_and_made_again_where_they_ar
     for lose in (lambda file: None, lambda file: file.unlink(), lambda file: file.write_bytes(b'cut')):
         lose(predictions_path(path))
         assert complete_records() == 0
-        assert 'records that were added to: 1' in capsys.readouterr().out
+        assert 'completed: 1' in capsys.readouterr().out
         assert len(predictions_of(path)) == 200
     assert complete_records() == 0
-    assert 'records that have all that their logits tell: 1' in capsys.readouterr().out
+    assert 'complete: 1' in capsys.readouterr().out
     assert show_rescored(path.stem) == 0
     assert 'all 23 entries' in capsys.readouterr().out
 
@@ -95,7 +95,7 @@ def test_predictions_of_other_logits_are_found_out(recorded, capsys):
     assert 'entries differ (predictions)' in capsys.readouterr().out
     before = path.read_bytes()
     assert complete_records() == 1
-    assert f'{path}: predictions differ from what its logits give' in capsys.readouterr().out
+    assert f'{path}: predictions differ from its logits' in capsys.readouterr().out
     assert path.read_bytes() == before
 
 
@@ -103,7 +103,7 @@ def test_lost_predictions_without_a_store_are_named(recorded, capsys):
     path = recorded(stored=False)
     predictions_path(path).unlink()
     assert complete_records() == 1
-    assert f'{predictions_path(path)} is lost' in capsys.readouterr().out
+    assert f'{predictions_path(path)} of {path.name} is missing' in capsys.readouterr().out
 
 
 def test_a_damaged_record_is_named_and_the_others_are_completed(recorded, capsys):
@@ -113,7 +113,7 @@ def test_a_damaged_record_is_named_and_the_others_are_completed(recorded, capsys
     assert complete_records() == 1
     printed = capsys.readouterr().out
     assert str(damaged) in printed
-    assert 'records that were added to: 1' in printed
+    assert 'completed: 1' in printed
     assert 'auroc' in json.loads(older.read_text())['metrics']
 
 
@@ -142,7 +142,7 @@ def test_logits_that_are_not_there(recorded, sandbox):
     with pytest.raises(StoreError) as error:
         show_rescored(path.stem)
     assert str(error.value) == (
-        f'the logits of digits/{path.stem} are not in {sandbox}/store; this makes them: '
+        f'the logits of digits/{path.stem} are not in {sandbox}/store; make them with: '
         "ltbench run digits -b 'digits_lt(imbalance_factor=40)' -m erm --seeds 0"
     )
 
@@ -152,7 +152,7 @@ def test_imports_keep_no_logits(recorded):
     config = record['config'] | {'stages': [], 'imported': {'source': 'nbn', 'backbone': {'type': 'CIFARResNet'}}}
     path = recorded('imported:nbn(best)', suite='imported', config=config, stored=False)
     with pytest.raises(
-        StoreError, match='was imported, and no logits are kept of that; score it again: ltbench eval --checkpoint FILE'
+        StoreError, match='was imported, so its logits are not stored; score it again: ltbench eval --checkpoint FILE'
     ):
         show_rescored(path.stem)
 

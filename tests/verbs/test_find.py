@@ -38,7 +38,7 @@ def test_what_is_ambiguous_lists_the_candidates(recorded):
     names = [recorded(method, suite=suite, key=key).stem for suite, method in (('digits', 'erm'), ('mine', 'la_loss'))]
     with pytest.raises(UsageError) as error:
         find_run('abcdef')
-    assert str(error.value) == f"'abcdef' is 2 runs; say which: digits/{names[0]}, mine/{names[1]}"
+    assert str(error.value) == f"'abcdef' names 2 runs; give one: digits/{names[0]}, mine/{names[1]}"
     assert find_run('mine/abcdef').record['method'] == 'la_loss'
 
 
@@ -48,7 +48,7 @@ def test_what_is_ambiguous_lists_the_candidates(recorded):
         ('digits_lt-if40-erm-s0', 'did you mean digits/{name}? `ltbench ls runs` lists all'),
         ('digits_lt-if40-emr-s0-00000000', 'did you mean digits/{name}?'),
         ('digit/{name}', 'no such suite or file; did you mean digits/{name}?'),
-        ('abcde', 'of a fingerprint, give at least 6 digits'),
+        ('abcde', 'give at least 6 digits of a fingerprint'),
         (
             'zzz',
             'expected the path or the name of a record, SUITE/NAME, or the first 6 or more digits of a fingerprint;',

@@ -125,7 +125,7 @@ def test_nbn_resnet50(tmp_path, prefix, rectified):
     checkpoint, ours = logits(saved(tmp_path, content), 'nbn', SMALL)
     assert checkpoint.backbone == OF_RESNET50
     all_accounted(checkpoint, content['state_dict'], 'state_dict.', prefix)
-    assert 'only entry 0 acts' in checkpoint.ignored['scale_factor[1:20]']
+    assert 'uses only entry 0' in checkpoint.ignored['scale_factor[1:20]']
     assert checkpoint.ignored.keys() >= {'optimizer', 'scheduler', 'epoch', 'best_acc1'}
     apply_nbn_formula(network, 3.7)
     with torch.no_grad():
@@ -272,7 +272,7 @@ def test_the_network_of_the_file_against_that_of_the_benchmark(tmp_path):
     checkpoint = read_checkpoint(saved(tmp_path, content), 'ldam-drw')
     backbone, contradiction = choose_backbone(checkpoint, load_benchmark('cifar10_lt'))
     assert backbone == CIFAR
-    assert contradiction == 'the file says resnet20, cifar10_lt says depth=32: the network is that of the file'
+    assert contradiction == 'the file says resnet20, cifar10_lt says depth=32: the network of the file is used'
     assert choose_backbone(checkpoint, load_benchmark('cifar10_lt', 'quick')) == (CIFAR, None)
     with pytest.raises(UsageError, match=r'resnet20 \(CIFARResNet\), but imagenet_lt is for TorchvisionResNet'):
         choose_backbone(checkpoint, load_benchmark('imagenet_lt'))
@@ -374,7 +374,7 @@ def test_the_row_is_marked_and_scored_on_the_test_part(tmp_path, results):
     assert record['cost']['flops'] > 0
     assert record['cost']['wall_seconds'] == 0
     assert f'top-1 {record["metrics"]["top1"]:.2f} many' in lines[-2]
-    assert any(line.startswith('ignored: optimizer (nothing is trained on)') for line in lines)
+    assert any(line.startswith('ignored: optimizer (only for further training)') for line in lines)
 
 
 def test_a_report_shows_it_beside_trained_rows(tmp_path, results):
@@ -478,7 +478,7 @@ def test_imagenet_lt_from_the_command_line(tmp_path, results, imagenet, ltbench)
     path = saved(tmp_path, nbn_content(network, 'resnet50_nbn', 'module.', [2.0] + [1.0] * 19))
     small = ['-b', 'imagenet_lt', '-o', 'verify=False', '-o', 'resize=40', '-o', 'center_crop=32']
     printed = ltbench('eval', '--checkpoint', path, '--from', 'nbn', *small)
-    assert 'ignored: scale_factor[1:20] (only entry 0 acts in the official code' in printed
+    assert 'ignored: scale_factor[1:20] (the official code uses only entry 0' in printed
     assert '/ imported:nbn(model_best, sha256=' in printed
     (record,) = read_records('imported')[0].values()
     assert record['setting'].startswith('imported, paper, ')
@@ -532,9 +532,7 @@ def test_odd_names_are_shown_escaped_and_cut(tmp_path):
 def test_two_networks_in_a_file_are_not_chosen_between(tmp_path):
     content, _ = ldam_content()
     content['model'] = content['state_dict']
-    with pytest.raises(
-        DataError, match=r'holds several networks \(state_dict, model\); save the one that counts alone'
-    ):
+    with pytest.raises(DataError, match=r'holds several networks \(state_dict, model\); save only the one to score'):
         read_checkpoint(saved(tmp_path, content), 'ldam-drw')
 
 
@@ -553,7 +551,7 @@ def test_a_flipped_bit_is_found_by_the_checksum_that_torch_leaves_out(tmp_path):
     spot = whole.index(ldam_content()[1]['layer3.0.conv1.weight'].numpy().tobytes()) + 5001
     path.write_bytes(whole[:spot] + bytes([whole[spot] ^ 1]) + whole[spot + 1 :])
     torch.load(path, weights_only=True)  # torch takes it as it is
-    with pytest.raises(DataError, match=r'truncated or damaged \(Bad CRC-32 for file .*bring a whole copy'):
+    with pytest.raises(DataError, match=r'truncated or damaged \(Bad CRC-32 for file .*get a complete copy'):
         read_checkpoint(path, 'ldam-drw')
 
 
@@ -581,7 +579,7 @@ def test_what_is_no_regular_file_is_not_waited_for(tmp_path, kind):
         (lambda value: value.to('meta'), 'has no values, it was saved from the device meta'),
         (
             lambda value: torch.zeros(1).expand(10**7, 10**7),
-            'declares 400,000,000,000,000 bytes, and the file has 4 of',
+            'declares 400,000,000,000,000 bytes, but the file has only 4 of',
         ),
         (lambda value: value.double() * 1e300, 'is not finite in float32'),
     ],

@@ -42,7 +42,7 @@ def test_stages_and_what_is_shared():
     assert described['crt'][0] == 'train > features > head'
     assert described['crt'][1].startswith('60 of 60 epochs with erm')
     assert described['ldam_drw'] == ('train x2', '48 of 60 epochs with ldam')
-    assert described['tau_norm'][0] == 'train > features > posthoc > (train on less, to choose)'
+    assert described['tau_norm'][0] == 'train > features > posthoc > (train on less data, to choose values)'
 
 
 # ---------------------------------------------------------------------------------------------- runs
@@ -90,8 +90,8 @@ def test_a_pattern_matches_brackets_as_they_are(runs):
         ('runs', dict(benchmarks=('place_lt',)), "unknown recorded benchmark 'place_lt': did you mean places_lt?"),
         ('runs', dict(suite='frist'), "unknown recorded suite 'frist': did you mean first?"),
         ('runs', dict(methods=('x*',)), r"unknown recorded method 'x\*'"),
-        ('suites', dict(suite='first'), 'choose among runs, not suites'),
-        ('methods', dict(seeds=(0,)), 'choose among runs, not methods'),
+        ('suites', dict(suite='first'), 'filter runs, not suites'),
+        ('methods', dict(seeds=(0,)), 'filter runs, not methods'),
     ],
 )
 def test_a_filter_that_nothing_is_called_by_is_refused(runs, what, wanted, message):

@@ -37,8 +37,8 @@ def path(recorded):
 def test_the_surest_mistake_comes_first(path, capsys):
     show_predictions(path.stem)
     lines = [' '.join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    assert lines[1] == '2 of 200 test images are taken for another class.'
-    assert lines[2] == 'The 2 surest of these; --csv FILE writes every image.'
+    assert lines[1] == '2 of 200 test images are misclassified.'
+    assert lines[2] == 'The 2 most confident of these; --csv FILE writes every image.'
     # e^4 / (e^4 + e^9 + 8) and e^9 / the same; e^4 / (e^4 + e^5 + 8) and e^5 / the same
     assert lines[3:] == [
         'image class predicted p_class p_predicted', '117 7 2 0.00669 0.992', '5 5 6 0.259 0.703',
@@ -48,7 +48,7 @@ def test_the_surest_mistake_comes_first(path, capsys):
 def test_a_file_has_all_images_with_the_surest_mistakes_first(path, tmp_path, main, capsys):
     target = tmp_path / 'mine.csv'
     assert main('eval', path.stem, '--predictions', '--csv', target) == 0
-    assert f'all test images, the surest mistakes first: {target}' in capsys.readouterr().out
+    assert f'all test images, most confident mistakes first: {target}' in capsys.readouterr().out
     with target.open(newline='') as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 200
@@ -95,11 +95,11 @@ def test_from_the_store_where_none_were_kept_and_in_words_where_there_is_neither
     show_predictions(path.stem)
     assert '2 of 200 test images' in capsys.readouterr().out
     path = recorded('nbn', stored=False, kept=False)
-    with pytest.raises(UsageError, match='this makes them: ltbench run digits -b'):
+    with pytest.raises(UsageError, match='make them with: ltbench run digits -b'):
         show_predictions(path.stem)
     path = recorded('drw', stored=False)
     predictions_path(path).unlink()
-    with pytest.raises(StoreError, match='predictions.npz is lost'):
+    with pytest.raises(StoreError, match='predictions.npz of .* is missing'):
         show_predictions(path.stem)
 
 
@@ -115,16 +115,16 @@ def test_images_in_files_have_their_names(path, monkeypatch, capsys):
     show_predictions(path.stem)
     printed = capsys.readouterr().out
     assert 'note: ' in printed
-    assert 'has other contents than those of the run, so its images have no names here' in printed
+    assert 'has other contents than when the run was made, so images have no names here' in printed
     assert 'val/' not in printed
 
 
 @pytest.mark.parametrize(
     ('words', 'said'),
     [
-        (['--predictions'], '--predictions is of a recorded run'),
-        (['--all', '--predictions'], '--all is of all records'),
-        (['RUN', '--csv', 'x.csv'], '--csv is of --predictions'),
+        (['--predictions'], '--predictions needs a recorded RUN'),
+        (['--all', '--predictions'], '--all takes no other argument'),
+        (['RUN', '--csv', 'x.csv'], '--csv needs --predictions'),
         (['RUN', '--predictions', '-b', 'digits_lt'], 'belong to a checkpoint'),
         (['RUN', '--predictions', '--csv', 'no/folder/x.csv'], 'cannot write no/folder/x.csv: No such file'),
     ],

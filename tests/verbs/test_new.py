@@ -19,7 +19,7 @@ def checkout(tmp_path, monkeypatch):
     ('name', 'loss'), [('cross_entropy', 'CrossEntropyLoss'), ('logit_adjusted', 'LogitAdjustedLoss')]
 )
 def test_a_loss_that_there_is_already_is_not_written_again(checkout, name, loss):
-    with pytest.raises(UsageError, match=f'there is a {loss} already'):
+    with pytest.raises(UsageError, match=f'a {loss} exists already'):
         new.new_method(name)
     assert [path.name for path in checkout.iterdir()] == ['pyproject.toml']
 

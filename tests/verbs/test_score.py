@@ -87,7 +87,7 @@ def test_a_file_becomes_a_record(results, tmp_path, made, capsys):
         assert record['metrics'] == expected
     else:
         assert (record['metrics']['nll'], record['metrics']['ece'], record['metrics']['auroc']) == (None, None, None)
-    assert 'nobody here has seen the training' in capsys.readouterr().out
+    assert 'the training is not verified' in capsys.readouterr().out
 
 
 def test_it_stands_in_a_table_of_its_own_and_has_no_costs(results, tmp_path):
@@ -108,7 +108,7 @@ def test_a_second_file_of_a_name_and_seed_takes_the_place_of_the_first(results, 
     first = score_file(as_npy(tmp_path / 'mine', LOGITS), BENCHMARK, 'mine', suite='mine')
     other = score_file(as_npy(tmp_path / 'other', LOGITS), BENCHMARK, 'other', suite='mine')
     seed = score_file(as_npy(tmp_path / 'seed', -LOGITS), BENCHMARK, 'mine', 1, claims, suite='mine')
-    assert f'{first.name}, of the same name and seed or with other claims' in capsys.readouterr().out or not claims
+    assert f'{first.name}, with the same name and seed or with other claims' in capsys.readouterr().out or not claims
     second = score_file(as_npy(tmp_path / 'mine', 2 * LOGITS), BENCHMARK, 'mine', 0, claims, suite='mine')
     assert sorted((results / 'mine/records').glob('*.json')) == sorted([other, seed, second])
     assert sorted(path.name for path in (results / 'mine/superseded').glob('*.json')) == [first.name]
@@ -143,7 +143,7 @@ def test_claims_are_kept_as_they_are_typed(results, tmp_path, main):
 
 @pytest.mark.parametrize('suite', ['../theirs', '', '.', 'a/b', '/tmp/x'])
 def test_a_record_goes_nowhere_but_into_the_results(results, tmp_path, suite):
-    with pytest.raises(UsageError, match='a suite is called as its folder in'):
+    with pytest.raises(UsageError, match='a suite has the name of its folder in'):
         score_file(as_npy(tmp_path / 'mine', LOGITS), BENCHMARK, 'mine', suite=suite)
     assert not list(tmp_path.rglob('*.json'))
 
@@ -165,7 +165,7 @@ BAD = {
     'another order': (
         lambda p: as_npz(p, logits=LOGITS, labels=np.roll(LABELS, 1)), 'row .* has label .* in the test list it is',
     ),
-    'both kinds': (lambda p: as_npz(p, logits=LOGITS, predictions=CLASSES), 'logits or predictions, one of them'),
+    'both kinds': (lambda p: as_npz(p, logits=LOGITS, predictions=CLASSES), 'needs either logits or predictions'),
     'a typo': (lambda p: as_npz(p, logit=LOGITS), "unknown entry of .* 'logit': did you mean logits"),
     'lengths differ': (lambda p: as_npz(p, logits=LOGITS, labels=LABELS[:9]), '500 logits, 9 labels'),
     'objects': (lambda p: as_npy(p, np.array([{}, {}])), 'cannot be read: Object arrays cannot be loaded'),
@@ -229,7 +229,7 @@ def test_rows_with_names_may_be_in_any_order(tmp_path):
     assert in_test_order(tmp_path, given, Listed).predictions.tolist() == [8, 9, 7]
     for wrong, said in (
         ([names[2], names[0], names[0]], 'names val/a.jpg more than once'),
-        ([names[2], names[0], 'x.jpg'], r'lacks 1 test images .* and has 1 that are none \(x.jpg\)'),
+        ([names[2], names[0], 'x.jpg'], r'lacks 1 test images .* and has 1 unknown ones \(x.jpg\)'),
     ):
         with pytest.raises(UsageError, match=said):
             in_test_order(tmp_path, Submission(None, np.array([7, 8, 9]), None, wrong), Listed)
@@ -241,7 +241,7 @@ def test_names_that_are_all_wrong_are_told_at_once(tmp_path):
     listed = SimpleNamespace(title='a list', test=FileSplit(None, names, np.zeros(len(names), dtype=int)))
     others = [f'test/{number}.jpg' for number in range(20_000)]
     start = time.process_time()
-    with pytest.raises(UsageError, match=r'lacks 20,000 test images \(val/0\.jpg, .* and has 20,000 that are none'):
+    with pytest.raises(UsageError, match=r'lacks 20,000 test images \(val/0\.jpg, .* and has 20,000 unknown ones'):
         in_test_order(tmp_path, Submission(None, np.zeros(20_000, dtype=int), None, others), listed)
     assert time.process_time() - start < 2
 

@@ -51,8 +51,7 @@ def test_a_method_shows_paper_options_plan_and_results(text):
     assert '  98.0 ± 2.0, 3 seeds: cifar10_lt IF 100 (paper),' in printed
     assert printed.count('/places\n') == 1
     assert (
-        '  1 more row is of other options or combined with other methods:\n      ltbench ls runs -m "*crt*"\n'
-        in printed
+        '  1 more row with other options or combined with other methods:\n      ltbench ls runs -m "*crt*"\n' in printed
     )
     assert '``' not in printed
 
@@ -119,8 +118,8 @@ def test_a_suite_shows_its_grid(text):
         ('nbn_ablatio', 'did you mean nbn_ablation'),
         ('nbn+la_los', "'la_los': did you mean la_loss"),
         ('nbn(normalise=weight)', 'did you mean normalize?'),
-        ('digits(seeds=3)', 'joins what is no method, or sets options of a suite'),
-        ('nbn+digits', 'joins what is no method'),
+        ('digits(seeds=3)', 'joins names that are not all methods, or sets options of a suite'),
+        ('nbn+digits', 'joins names that are not all methods'),
         ('nbn+', 'a name is missing'),
         ('la_loss+ldam', 'la_loss and ldam cannot be combined'),
     ],

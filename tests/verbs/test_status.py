@@ -15,11 +15,12 @@ OTHER_RECIPE = {'table': '3', 'data': 'a' * 64, 'protocol': PROTOCOL_VERSION}
 
 def test_what_keeps_a_record_apart_is_named():
     assert kept_apart([]) == ''
-    assert kept_apart([(RUN, OTHER_DATA)]) == '1 record is of other data (bbbbbb): kept in a table of its own'
-    assert kept_apart([(RUN, OLDER)] * 2) == '2 records are of protocol 0: kept in a table of their own'
+    assert kept_apart([(RUN, OTHER_DATA)]) == '1 record was made with other data (bbbbbb); it stays in a separate table'
+    assert kept_apart([(RUN, OLDER)] * 2) == '2 records were made with protocol 0; they stay in a separate table'
     unknown = OTHER_DATA | {'data': None, 'table': '4'}
     assert kept_apart([(RUN, unknown), (RUN, OTHER_RECIPE), (RUN, OTHER_RECIPE)]) == (
-        '2 records are of another backbone or recipe, 1 record is of other data (unknown): kept in tables of their own'
+        '2 records were made with another backbone or recipe, 1 record was made with other data (unknown); '
+        'they stay in separate tables'
     )
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import os
 import time
+import types
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from ltbench.errors import StoreError, UsageError
+from ltbench.record import read_record
 from ltbench.store import Store
 from ltbench.verbs import store as storekeeping
 
@@ -61,10 +63,10 @@ def test_a_folder_that_is_no_store_is_left_alone(sandbox, monkeypatch):
     (thesis / 'chapter.tex').write_text('years')
     age(sandbox / 'work')
     monkeypatch.setenv('LTBENCH_STORE', '')
-    with pytest.raises(UsageError, match='set, but to nothing'):
+    with pytest.raises(UsageError, match='set but empty'):
         storekeeping.clean_store(7, yes=True)
     monkeypatch.setenv('LTBENCH_STORE', '.')
-    with pytest.raises(StoreError, match='does not say that it is a store'):
+    with pytest.raises(StoreError, match='is not marked as a store'):
         storekeeping.clean_store(7, yes=True)
     assert (thesis / 'chapter.tex').read_text() == 'years'
 
@@ -77,7 +79,7 @@ def test_only_what_bears_a_fingerprint_is_ever_removed(store, recorded):
     ]  # fmt: skip
     ours = [
         store.root / 'work' / OTHER, store.root / 'damaged' / f'{OTHER}.0123abcd',
-        store.root / 'artifacts' / 'cd' / f'.{OTHER}.0123abcd',
+        store.root / 'artifacts' / 'cd' / f'.{OTHER}.~0123abcd',
     ]  # fmt: skip
     for folder in (*theirs, *ours):
         folder.mkdir(parents=True)
@@ -93,6 +95,30 @@ def test_only_what_bears_a_fingerprint_is_ever_removed(store, recorded):
     assert [folder.exists() for folder in theirs] == [True] * len(theirs)
     assert [folder.exists() for folder in ours] == [False] * len(ours)
     assert (elsewhere / 'file').exists()
+
+
+def test_what_a_process_is_publishing_stays(store, recorded):
+    recorded(key=KEY)
+    claim = store.claim('ef' * 32)
+    half = store.root / 'artifacts' / 'ef' / f'.{"ef" * 32}.~0123abcd'
+    half.mkdir(parents=True)
+    age(half)
+    storekeeping.clean_store(0, yes=True)
+    assert half.is_dir()
+    claim.release()
+    storekeeping.clean_store(0, yes=True)
+    assert not half.exists()
+
+
+def test_what_is_recorded_while_the_question_is_there_stays(store, recorded, monkeypatch):
+    (stage, *_) = read_record(recorded(key=KEY))['stages']
+    age(store.folder(OTHER))
+    monkeypatch.setattr(
+        storekeeping, 'make_console', lambda: types.SimpleNamespace(is_terminal=True, print=lambda *_, **__: None)
+    )
+    monkeypatch.setattr('typer.confirm', lambda *_, **__: recorded(seed=1, stages=[stage | {'fingerprint': OTHER}]))
+    storekeeping.clean_store(7, yes=False)
+    assert OTHER in kept(store)
 
 
 def test_what_was_written_deep_inside_counts(store, recorded):
@@ -140,11 +166,11 @@ def test_the_results_that_decide_are_named_before_anything_is_removed(store, rec
     """Records in another folder may rest on what goes."""
     results = recorded(key=KEY).parents[2]
     storekeeping.clean_store(7, yes=True)
-    assert f'or a record in {results} rests on it' in capsys.readouterr().out
+    assert f'or a record in {results} uses it' in capsys.readouterr().out
     age(store.folder(OTHER))
     with pytest.raises(UsageError, match='nothing was removed'):
         storekeeping.clean_store(7, yes=False)
-    assert f'No record in {results} rests on these artifacts.' in capsys.readouterr().out
+    assert f'No record in {results} uses these artifacts.' in capsys.readouterr().out
     assert OTHER in kept(store)
 
 

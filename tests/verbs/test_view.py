@@ -22,7 +22,7 @@ def seeds(method, *states, where='digits_lt IF 40'):
 
 
 def test_what_is_the_same_for_all_seeds_is_said_once():
-    reason = 'made with another store; `ltbench run --skip-recorded` leaves it alone'
+    reason = 'made with another store; `ltbench run --skip-recorded` skips it'
     lines = seeds('erm', *[('recorded', reason)] * 3)
     text = drawn(lines)
     assert text[0] == 'digits_lt IF 40'

@@ -1,1 +1,1 @@
-"""Who carries a graph out: this machine, a Ray cluster, or Slurm jobs; and what they start."""
+"""Executors carry out a graph: on this machine, on a Ray cluster, or as Slurm jobs."""

@@ -1,4 +1,4 @@
-"""What all executors have in common: which stage is started when, and what its end means."""
+"""Base of all executors: when a stage is started, and what its end means."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import suppress
 from typing import ClassVar
 
 from ltbench.engine.job import Job, Runtime
@@ -17,22 +18,22 @@ from ltbench.store import Store
 
 TICK_SECONDS = 0.2
 TRIES = 2
-"""Of a stage that was killed or whose failure may pass."""
+"""Of a stage that was killed, or failed for a reason that may be temporary."""
 AGAIN_SECONDS = 5.0
-"""Before a stage that a worker found in other hands is tried again, where from here it looks free."""
+"""Before a stage that a worker found claimed by another process is tried again, if it looks free from here."""
 RETURNS = 20
-"""Of a worker in a row that says the stage is in other hands, where nobody holds it and no epoch is done: so many take
-longer than the claim of a dead process counts."""
+"""Of a worker in a row that finds the stage claimed, while nobody holds it and no epoch is done: so many take longer
+than the claim of a dead process is valid."""
 LATE_SECONDS = 10.0
-"""For a worker to end by itself once the artifact that it makes, or another process has made, is there."""
+"""For a worker to end by itself once its artifact exists, whoever made it."""
 
 
 class Task(ABC):
     """A stage that was handed to a worker process, on this machine or another.
 
     Attributes:
-        reason: Why it ended, where the worker could not say so itself and the exit code does not either.
-        waiting: Why it has not begun yet, for people; empty once it runs.
+        reason: Why it ended, if neither the worker nor the exit code says so.
+        waiting: Why it has not started yet, as text; empty once it runs.
     """
 
     reason = ''
@@ -53,7 +54,7 @@ class Executor(ABC):
     Args:
         store: Where artifacts are found and put.
         runtime: How every stage is carried out.
-        slots: Devices that stages take up at once; most stages take one.
+        slots: Devices in use at once; most stages take one.
     """
 
     tick_seconds: ClassVar[float] = TICK_SECONDS
@@ -63,17 +64,17 @@ class Executor(ABC):
 
     @abstractmethod
     def start(self, jobs: Mapping[str, Job]) -> dict[str, Task]:
-        """Hand over jobs, by fingerprint, most urgent first; no more than there are slots free."""
+        """Start jobs, by fingerprint, most urgent first; never more than there are free slots."""
 
     def prepare(self, graph: Graph) -> None:
-        """Look whether the graph can be carried out here, before anything is started.
+        """Check that the graph can be carried out here, before anything is started.
 
         Raises:
             UsageError: If not; the message says what is missing.
         """
         widest = max((stage.devices for stage in graph.stages.values()), default=1)
         if widest > self.slots:
-            raise UsageError(f'{widest} devices a run need {widest} slots, there are {self.slots}: --workers {widest}')
+            raise UsageError(f'{widest} devices per run need {widest} slots, got {self.slots}: --workers {widest}')
 
     def wait(self, tasks: Mapping[str, Task]) -> None:
         """Sleep for a moment, or until a task has ended."""
@@ -87,9 +88,9 @@ class Executor(ABC):
     def run(self, graph: Graph, timeout: float | None = None) -> Generator[dict[str, StageState], None, None]:
         """Start every stage that is needed and ready, most urgent first, until none is left.
 
-        A stage that another driver is making is waited for. A failed stage blocks what rests on it; the others go on.
-        One that was killed, or failed for a reason that may have passed, is tried once more. When the generator is
-        closed (Ctrl-C), the tasks are ended; their checkpoints stay.
+        A stage that another driver is making is waited for. A failed stage blocks the stages that depend on it; the
+        others continue. One that was killed, or failed for a reason that may be temporary, is tried once more. When the
+        generator is closed (Ctrl-C), the tasks are ended; their checkpoints stay.
 
         Args:
             graph: The runs.
@@ -101,7 +102,7 @@ class Executor(ABC):
         self.prepare(graph)
         states = {key: StageState() for key in needed_stages(graph, self.store)}
         self.tries: Counter[str] = Counter()
-        self.again: dict[str, str] = {}  # why; also where a killed worker looked alive for a moment more
+        self.again: dict[str, str] = {}  # why; kept while a killed worker still looks alive
         self.returns: dict[str, list[int]] = {}
         self.found_claimed: dict[str, float] = {}
         self.seen_at_work: dict[str, float] = {}
@@ -117,7 +118,8 @@ class Executor(ABC):
                     states[key] = StageState('running', self.again.get(key, ''), host='here')
                 for key, task in tasks.items():
                     states[key].state, states[key].waiting = ('pending' if task.waiting else 'running'), task.waiting
-                    states[key].progress = self.store.read(key, 'progress') or {}
+                    with suppress(StoreError):  # as of a network disk for a moment: what was known is shown on
+                        states[key].progress = self.store.read(key, 'progress') or {}
                 yield states
                 if all(state.state in ('done', 'failed', 'blocked') for state in states.values()):
                     return
@@ -128,7 +130,7 @@ class Executor(ABC):
                         task.end()
                         code, reason = EXIT_FAILED, f'took longer than {timeout / 60:g} minutes'
                     if code is None and self._is_overdue(key):
-                        task.end()  # it was stopped, say, and another driver's worker has made the artifact
+                        task.end()  # it was suspended, for example, and another driver's worker has made the artifact
                         code = 0
                     if code is not None:
                         del tasks[key]
@@ -147,7 +149,7 @@ class Executor(ABC):
             if key not in tasks and self._is_ready(key, graph, states):
                 free -= graph.stages[key].devices
                 if free < 0:
-                    break  # what is less urgent must not keep a wide stage waiting for ever
+                    break  # less urgent stages must not delay a wide one for ever
                 for name in ('failure', 'worker'):  # of an earlier try
                     self.store.forget(key, name)
                 jobs[key] = Job(graph.stages[key], str(self.store.root), self.runtime)
@@ -163,33 +165,37 @@ class Executor(ABC):
         if elsewhere.state != 'pending':
             states[key] = elsewhere
             return False
-        # the claim of a dead process counts for a minute on other machines than its own; ours may be its own
+        # other machines than its own accept a dead process' claim for a minute; ours may be its own
         return time.monotonic() - self.found_claimed.get(key, -AGAIN_SECONDS) >= AGAIN_SECONDS
 
     def _elsewhere(self, key: str) -> StageState:
-        """Of a stage that is none of our tasks: made or being made by another driver, or pending, also if it failed."""
-        state = read_state(key, self.store)
+        """State of a stage that is no task of ours: done or made by another driver, else pending, even if it failed."""
+        try:
+            state = read_state(key, self.store)
+        except (StoreError, OSError):  # a disk error, for example: the claim decides
+            return StageState()
         return state if state.state in ('done', 'running') else StageState()
 
     def _seconds_at_work(self, key: str, task: Task) -> float:
-        """Since a worker was first seen at work, by this process' own clock; one that waits in a queue is not."""
-        if task.waiting or self.store.read(key, 'worker') is None:
-            self.seen_at_work.pop(key, None)
-            return 0.0
+        """Since a worker was first seen at work, by this process' clock; waiting in a queue does not count."""
+        with suppress(StoreError):  # as of a network disk for a moment
+            if task.waiting or self.store.read(key, 'worker') is None:
+                self.seen_at_work.pop(key, None)
+                return 0.0
         return time.monotonic() - self.seen_at_work.setdefault(key, time.monotonic())
 
     def _is_overdue(self, key: str) -> bool:
-        """Whether the artifact has been there for so long that a worker who still runs will not end by itself."""
+        """Whether the artifact has been there for so long that a worker that still runs will not end by itself."""
         if not self.store.has(key):
             self.seen_done.pop(key, None)
             return False
         return time.monotonic() - self.seen_done.setdefault(key, time.monotonic()) > LATE_SECONDS
 
     def _finish(self, key: str, code: int, reason: str, graph: Graph, states: dict[str, StageState]) -> None:
-        """Judge a stage whose task has ended: by its artifact first, whoever made it, then by what the worker said."""
+        """Set the state of a stage whose task has ended: by its artifact if it exists, else by the worker's report."""
         try:
             self._judge(key, code, reason, graph, states)
-        except StoreError as error:  # of a disk that stutters: this stage fails, the others go on
+        except StoreError as error:  # a disk error, for example: this stage fails, the others continue
             self._fail(key, str(error), graph, states)
 
     def _judge(self, key: str, code: int, reason: str, graph: Graph, states: dict[str, StageState]) -> None:
@@ -217,7 +223,7 @@ class Executor(ABC):
         self._fail(key, failure['reason'], graph, states)
 
     def _returned(self, key: str, graph: Graph, states: dict[str, StageState]) -> None:
-        """A worker found the stage in other hands, or was told to leave; one that only ever says so fails it."""
+        """A worker found the stage claimed by others, or was asked to stop; too many such returns in a row fail it."""
         self.found_claimed[key] = time.monotonic()
         done = int((self.store.read(key, 'progress') or {}).get('done', 0))
         returns = self.returns.setdefault(key, [])
@@ -225,7 +231,7 @@ class Executor(ABC):
             returns.clear()
         returns.append(done)
         if len(returns) >= RETURNS:
-            reason = f'its worker ended with code {EXIT_CLAIMED} {RETURNS} times in a row before an epoch was done'
+            reason = f'its worker ended {RETURNS} times in a row with code {EXIT_CLAIMED} before an epoch was done'
             self._fail(key, reason, graph, states)
         else:
             states[key] = StageState()

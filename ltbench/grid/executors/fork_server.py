@@ -1,4 +1,4 @@
-"""The process that workers are forked from. Imports nothing heavy itself, so that it can be started before all else."""
+"""The process that workers are forked from. This module imports nothing slow, so it can be started before all else."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PRELOAD = [
 
 
 def fork_server() -> ForkServerContext:
-    """Start the fork server unless it runs; return the way to processes of it. Its imports go on meanwhile."""
+    """Start the fork server unless it runs; return the context to fork from it. Its imports run in the background."""
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload(PRELOAD)
     _choose_short_folder()
@@ -33,12 +33,12 @@ def fork_server() -> ForkServerContext:
 
 @contextmanager
 def starting() -> Iterator[None]:
-    """For what may start the fork server: also a process, before which multiprocessing starts one that was killed.
+    """Context for all that may start the fork server; that includes each new process, if the server was killed.
 
-    Ctrl-C passes it by: the driver ends the workers itself. The signal is blocked, not handled: the main thread alone
-    may choose a handler, and a notebook may call from another. What it imports asks whether there is a GPU. Asked
-    through the CUDA runtime, as is the default, no process forked from it could use one; asked through NVML, all can.
-    What lies in the working directory, among somebody's data, must not be imported in place of a package.
+    The server ignores Ctrl-C: the driver ends the workers itself. The signal is blocked, not handled, since only the
+    main thread may set a handler, and a notebook may call from another. The server's imports ask whether there is a
+    GPU. If they asked through the CUDA runtime, the default, no forked process could use one; through NVML all can.
+    Files in the working directory, among the user's data, must not be imported in place of a package.
     """
     resource_tracker.ensure_running()  # lets Ctrl-C through again once it has started
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -55,6 +55,6 @@ def _choose_short_folder() -> None:
         return
     before, tempfile.tempdir = tempfile.tempdir, '/tmp'
     try:
-        util.get_temp_dir()  # chosen once a process
+        util.get_temp_dir()  # chosen once per process
     finally:
         tempfile.tempdir = before

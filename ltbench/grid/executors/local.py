@@ -1,4 +1,4 @@
-"""The local executor: one process a stage at a time per slot, N slots."""
+"""The local executor: N slots, each runs one stage at a time in a separate process."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from ltbench.registry import EXECUTORS
 from ltbench.store import Store
 
 STARTS = 4
-"""Of a worker, in a row: the process that starts them may be killed as it is asked to, and the next one too."""
+"""Attempts in a row to start a worker: the fork server may be killed at that moment, and the next one too."""
 NO_WORD = 255
-"""Exit code that multiprocessing gives where the fork server could not tell of the process' end."""
+"""Exit code that multiprocessing gives if the fork server could not report how the process ended."""
 
 
 @EXECUTORS.register_module(name='local')
 class LocalExecutor(Executor):
     """Carries out a graph's missing stages on this machine.
 
-    A stage takes a slot for each of its devices. Where there are GPUs, slot i is GPU ``i % GPUs``: as many slots as
-    GPUs give each stage one of its own, twice as many let two share one.
+    A stage takes a slot for each of its devices. With GPUs, slot i is GPU ``i % GPUs``: with as many slots as GPUs no
+    stages share one, with twice as many two stages share each.
 
     Args:
         store: Where artifacts are found and put.
         runtime: How every stage is carried out.
-        slots: Stages at once; None is one a GPU, or one a core where there is none.
+        slots: Stages at once; None is one per GPU, or one per core without GPUs.
     """
 
     def __init__(self, store: Store, runtime: Runtime, slots: int | None = None) -> None:
@@ -43,11 +43,11 @@ class LocalExecutor(Executor):
         self.free = list(range(self.slots))
 
     def prepare(self, graph: Graph) -> None:
-        """Also compare devices a run with GPUs, and start the fork server if nobody has yet."""
+        """Also check that there are enough GPUs for a run, and start the fork server unless it runs."""
         super().prepare(graph)
         widest, gpus = max(stage.devices for stage in graph.stages.values()), torch.cuda.device_count()
         if 0 < gpus < widest and self.runtime.device != 'cpu':
-            raise UsageError(f'{widest} devices a run, but this machine has {gpus} GPU{"s" if gpus > 1 else ""}')
+            raise UsageError(f'{widest} devices per run, but this machine has {gpus} GPU{"s" if gpus > 1 else ""}')
         self.context = fork_server()
 
     def start(self, jobs: Mapping[str, Job]) -> dict[str, Task]:
@@ -55,19 +55,19 @@ class LocalExecutor(Executor):
         return {key: self._begin(job) for key, job in jobs.items()}
 
     def wait(self, tasks: Mapping[str, Task]) -> None:
-        """Until a process has ended, or a fifth of a second."""
+        """Wait until a process has ended, at most a fifth of a second."""
         sentinels = [task.process.sentinel for task in tasks.values() if isinstance(task, _Worker)]
         if sentinels:
             wait(sentinels, timeout=TICK_SECONDS)
         else:
-            super().wait(tasks)  # all that is left is in other hands
+            super().wait(tasks)  # other processes make all remaining stages
 
     def _begin(self, job: Job) -> Task:
         for _ in range(STARTS):
             try:
-                self.context = fork_server()  # another one if it was killed; multiprocessing's own would hear of Ctrl-C
+                self.context = fork_server()  # a new one if it was killed; one that multiprocessing starts gets Ctrl-C
                 return _Worker(self, job)
-            except (OSError, EOFError) as error:  # EOFError: the fork server was killed in this very moment
+            except (OSError, EOFError) as error:  # EOFError: the fork server was killed at this moment
                 problem = error
         return _NotStarted(problem)
 
@@ -89,9 +89,9 @@ class _Worker(Task):
     def __init__(self, executor: LocalExecutor, job: Job) -> None:
         self.executor = executor
         self.slots = [executor.free.pop(0) for _ in range(job.stage.devices)]
-        told = job.on(slots=tuple(self.slots)).to_json()
-        theirs, self.pipe = executor.context.Pipe(duplex=False)
-        self.process: ForkServerProcess = executor.context.Process(target=_work, args=(told, theirs))
+        job_data = job.on(slots=tuple(self.slots)).to_json()
+        worker_end, self.pipe = executor.context.Pipe(duplex=False)
+        self.process: ForkServerProcess = executor.context.Process(target=_work, args=(job_data, worker_end))
         try:
             with starting():
                 self.process.start()
@@ -100,7 +100,7 @@ class _Worker(Task):
             self._give_back()
             raise
         finally:
-            theirs.close()
+            worker_end.close()
 
     def poll(self) -> int | None:
         if self.process.is_alive():
@@ -125,7 +125,7 @@ class _Worker(Task):
 
 
 def default_slots() -> int:
-    """One a GPU; where there is none, one a core."""
+    """One per GPU; without GPUs, one per core."""
     return torch.cuda.device_count() or usable_cores()
 
 

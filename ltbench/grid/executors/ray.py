@@ -28,13 +28,13 @@ from ltbench.store import Store
 
 CONNECT_SECONDS = 10.0
 LOOK_SECONDS = 2.0
-"""Between two looks at which nodes there are."""
+"""Between two checks of which nodes there are."""
 CANCEL_SECONDS = 5.0
-"""For cancelled tasks to end their workers; what is left then is ended with its Ray worker."""
+"""For cancelled tasks to end their workers; those that remain then end with their Ray workers."""
 ARRIVE_SECONDS = 60.0
-"""For a finished artifact to be seen from here; network file systems remember for a while that a file is missing."""
+"""For a finished artifact to become visible here; network file systems cache for a while that a file is missing."""
 OBJECT_STORE_BYTES = 80 * 2**20
-"""Of a Ray that is started here; nothing but jobs and exit codes goes through it."""
+"""Of a Ray that is started here; only jobs and exit codes go through it."""
 
 
 @EXECUTORS.register_module(name='ray')
@@ -42,15 +42,15 @@ class RayExecutor(Executor):
     """Carries out a graph's missing stages on a Ray cluster.
 
     The cluster is that of ``$RAY_ADDRESS``, else the one that ``ray start`` started here, else a Ray on this machine
-    for as long as the grid takes; this machine must be one of its nodes. ltbench is installed on each node, and the
-    store, like the data, is a folder that all nodes see under the same path. When a node dies, its stages go on
-    elsewhere from their checkpoints; a node that joins is used.
+    for the time of the grid; this machine must be one of its nodes. ltbench is installed on each node, and the store,
+    like the data, is a folder that all nodes see under the same path. When a node dies, its stages continue elsewhere
+    from their checkpoints; a node that joins is used.
 
     Args:
         store: Where artifacts are found and put.
         runtime: How every stage is carried out.
-        slots: Stages handed to Ray at once; it queues what does not fit. None is as many as the nodes of the moment
-            have room for.
+        slots: Stages submitted to Ray at once; it queues what does not fit. None is as many as the present nodes have
+            room for.
         gpus_per_stage: Share of a GPU that a stage takes, 0 to 1; a stage of several devices takes that many whole
             ones. None is 1, or 0 where no node has a GPU.
 
@@ -82,7 +82,7 @@ class RayExecutor(Executor):
                 self.ray.shutdown()
 
     def prepare(self, graph: Graph) -> None:
-        """Connect, and compare what stages ask for with what the nodes have."""
+        """Connect, and check that the nodes have what stages need."""
         can_grow = self._connect()
         self.widest = max((stage.devices for stage in graph.stages.values()), default=1)
         has_gpus = any(node['Resources'].get('GPU') for node in self._nodes())
@@ -94,40 +94,40 @@ class RayExecutor(Executor):
             wanted = f'CPU: {cpus}' + (f', GPU: {gpus:g}' if gpus else '')
             if not can_grow:
                 raise UsageError(f'a stage takes more than the Ray on this machine has ({wanted})')
-            _say(f'No node of the Ray cluster has what a stage takes ({wanted}); it waits until one joins')
+            _say(f'No node of the Ray cluster has what a stage needs ({wanted}); it waits until one joins')
 
     def start(self, jobs: Mapping[str, Job]) -> dict[str, Task]:
-        """Hand jobs to Ray."""
+        """Submit jobs to Ray."""
         return {key: _RayTask(self, job, *self._request(job.stage.devices)) for key, job in jobs.items()}
 
     def wait(self, tasks: Mapping[str, Task]) -> None:
-        """Until a task has ended, or a fifth of a second."""
+        """Wait until a task has ended, at most a fifth of a second."""
         if time.monotonic() - self.counted > LOOK_SECONDS:
             self._count_slots()
         running = [task.reference for task in tasks.values() if isinstance(task, _RayTask) and task.code is None]
         if running:
             self.ray.wait(running, timeout=self.tick_seconds)
         else:
-            super().wait(tasks)  # all that is left is in other hands, or about to arrive
+            super().wait(tasks)  # all remaining artifacts are made by others, or become visible soon
 
     def _connect(self) -> bool:
-        """Join a cluster or start one; whether it may get more nodes."""
+        """Join a cluster or start one; return whether it may get more nodes."""
         if self.ray.is_initialized():
             return True
         _check_address(os.environ.get('RAY_ADDRESS', ''))
         quiet: dict[str, Any] = {'log_to_driver': False, 'logging_level': logging.ERROR}
         try:
-            # the working directory of this moment comes first where Ray's workers look for code: it must not be one
-            # with somebody's data
+            # Ray's workers look for code first in what is the working directory now: that must not be a folder with
+            # the user's data
             with chdir(ROOT_OF_PACKAGE.parent):
                 try:
                     self.ray.init(object_store_memory=OBJECT_STORE_BYTES, include_dashboard=False, **quiet)
-                except ValueError:  # there is a cluster, which these arguments do not go with
+                except ValueError:  # there is a cluster, for which these arguments are not allowed
                     self.ray.init(**quiet)
                     return True
         except (ConnectionError, ValueError) as error:
-            said = ' '.join(str(error).split())
-            raise UsageError(f'no Ray cluster answers ({said}); RAY_ADDRESS=local starts Ray here') from error
+            reason = ' '.join(str(error).split())
+            raise UsageError(f'no Ray cluster answers ({reason}); RAY_ADDRESS=local starts Ray here') from error
         _say('Started Ray on this machine for the time of this run; RAY_ADDRESS names no cluster')
         return False
 
@@ -140,13 +140,13 @@ class RayExecutor(Executor):
         return devices * self.runtime.threads, gpus
 
     def _room_for(self, devices: int) -> int:
-        """How many stages of so many devices the nodes could carry out at once."""
-        wanted = [(kind, much) for kind, much in zip(('CPU', 'GPU'), self._request(devices), strict=True) if much]
-        rooms = [[round(node['Resources'].get(kind, 0) / much, 4) for kind, much in wanted] for node in self._nodes()]
+        """How many stages with so many devices the nodes could carry out at once."""
+        wanted = [(kind, count) for kind, count in zip(('CPU', 'GPU'), self._request(devices), strict=True) if count]
+        rooms = [[round(node['Resources'].get(kind, 0) / count, 4) for kind, count in wanted] for node in self._nodes()]
         return sum(int(min(room)) for room in rooms)
 
     def _count_slots(self) -> None:
-        # with less than the widest stage takes, it would never be handed over and no autoscaler would hear of it
+        # with fewer than the widest stage needs, it would never be submitted and no autoscaler would notice it
         self.slots = self.chosen_slots or max(self._room_for(1), self.widest)
         self.counted = time.monotonic()
 
@@ -162,7 +162,7 @@ class _RayTask(Task):
             job = job.on(device='cpu')
         work = self.store.work(self.fingerprint)
         work.mkdir(parents=True, exist_ok=True)
-        # plug-in files are in the job, resolved; what the variable names may be relative to a folder of the driver's
+        # the job has the resolved plug-in files; paths in the variable may be relative to the driver's folder
         environment = {'LTBENCH_DATA': str(data_root().absolute()), 'LTBENCH_PLUGINS': '', **safe_environment()}
         options = {'num_cpus': cpus, 'num_gpus': gpus, 'max_retries': -1, 'scheduling_strategy': 'SPREAD'}
         remote = self.ray.remote(**options)(carry_out_apart)
@@ -186,7 +186,7 @@ class _RayTask(Task):
         except self.ray.exceptions.RayError as error:  # Ray could not start it, or ltbench is not there
             self.reason = str(error).strip().splitlines()[-1]
             return EXIT_FAILED
-        if failure and self.store.read(self.fingerprint, 'failure') is None:  # it too can be seen late from here
+        if failure and self.store.read(self.fingerprint, 'failure') is None:  # it too may become visible late
             self.store.write(self.fingerprint, 'failure', failure)
         return code
 
@@ -201,7 +201,7 @@ def _import_ray() -> Any:
 
 
 def _check_address(address: str) -> None:
-    """Look whether a cluster is there at all; Ray itself would go on trying for minutes."""
+    """Check that a cluster answers at all; Ray itself would keep trying for minutes."""
     if address in ('', 'auto', 'local'):
         return
     host, _, port = address.rpartition(':')

@@ -1,4 +1,4 @@
-"""What a Ray task runs: the worker command in a process of its own.
+"""What a Ray task runs: the worker command in a separate process.
 
 Imports neither torch nor ray: it stays in memory for as long as the stage takes.
 """
@@ -25,16 +25,16 @@ LOOK_SECONDS = 0.1
 def carry_out_apart(
     job: Mapping[str, Any], log: str, folder: str, environment: Mapping[str, str]
 ) -> tuple[int, dict[str, Any] | None]:
-    """Carry out a stage in a process of its own and wait for it; the worker ends with this one, however that ends.
+    """Carry out a stage in a separate process and wait for it; the worker always ends with this process.
 
     Args:
         job: ``ltbench.engine.job.Job`` as JSON.
         log: Where output goes.
-        folder: The driver's working directory; relative paths in options mean it, where this machine sees it.
+        folder: The driver's working directory, for relative paths in options; not used if it is missing here.
         environment: Variables to set.
 
     Returns:
-        The worker's exit code; after a failure also what it told of it.
+        The worker's exit code; after a failure also what it reported.
     """
     store, fingerprint = Store(job['store']), job['fingerprint']
     if not store.work(fingerprint).is_dir() and not store.has(fingerprint):
@@ -53,7 +53,7 @@ def carry_out_apart(
         with suppress(BrokenPipeError):  # it could not even start: the exit code and the log say more
             pipe.write(json.dumps(job).encode() + b'\n')
             pipe.flush()
-        while worker.poll() is None:  # no blocking wait: that would not hear of an interrupt from another thread
+        while worker.poll() is None:  # no blocking wait: it would not notice an interrupt from another thread
             time.sleep(LOOK_SECONDS)
     finally:
         if worker.poll() is None:
@@ -64,7 +64,7 @@ def carry_out_apart(
 
 
 def _let_go(store: Store, fingerprint: str) -> None:
-    """Release the claim of a worker that was killed; from other machines, nobody can see that it is dead."""
+    """Release the claim of a worker that was killed; other machines cannot see that it is dead."""
     claim = store.claim(fingerprint)
     if claim is not None:
         claim.release()

@@ -1,4 +1,4 @@
-"""Where other processes of ours find code: where this one does, and nowhere else."""
+"""The search path of processes that we start: they find code where this one does, and nowhere else."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 
 def safe_environment() -> dict[str, str]:
-    """Variables with which another Python of this kind imports what this one imports.
+    """Environment variables with which another process of this Python imports what this one imports.
 
-    What lies in a working directory, among somebody's data, must not be imported in place of a package; unless this
-    process itself does so. Of ``sys.path`` the part is handed on that comes before what every Python finds by itself.
+    Files in a working directory, among the user's data, must not be imported in place of a package, unless this process
+    itself does so. Passed on is the part of ``sys.path`` before the standard library, which every Python finds.
     """
     own = sys.path
     standard = os.path.realpath(sysconfig.get_path('stdlib'))

@@ -1,4 +1,4 @@
-"""The slurm executor: ready stages become job arrays; the store, and now and then `squeue`, tell what came of them."""
+"""The slurm executor: ready stages become job arrays; their state is read from the store and, less often, `squeue`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
-from ltbench.claims import is_alive
+from ltbench.claims import is_dead, own_process
 from ltbench.engine.job import Job, Runtime
 from ltbench.errors import EXIT_CLAIMED, EXIT_FAILED, UsageError, unknown
 from ltbench.grid.executors.base import Executor, Task
@@ -29,25 +28,25 @@ from ltbench.store import Store
 LOGGER = logging.getLogger('ltbench')
 SQUEUE_SECONDS = 10.0
 ARRIVE_SECONDS = 8.0
-"""A shared file system may show what a job has left later than `squeue` its end."""
+"""A shared file system may show the files of a job later than `squeue` shows its end."""
 RETRY_SECONDS = 60.0
 """Before the next try, when jobs cannot be submitted."""
 REQUEUE_SECONDS = 15
-"""Of the time between the announcement and the end of a job, so much is kept for putting it back into the queue."""
+"""Reserved for requeuing a job, out of the time between the warning signal and its end."""
 
 DEFAULTS = {'job_name': 'ltbench', 'time': 60, 'signal_delay_s': 90}
 OURS = {'nodes', 'ntasks_per_node', 'array_parallelism', 'num_gpus', 'use_srun', 'stderr_to_stdout'}
-"""What submitit would take and we decide."""
+"""Options of submitit that users cannot set, because we set them."""
 
 AGAIN = {'COMPLETED', 'PREEMPTED', 'NODE_FAIL', 'BOOT_FAIL', 'REVOKED'}
-"""Ended through no fault of the stage; COMPLETED without an artifact is a worker that was told to leave."""
+"""Ended through no fault of the stage; COMPLETED without an artifact is a worker that was asked to stop."""
 ENDED = {
     'CANCELLED': 'was cancelled (scancel)',
-    'TIMEOUT': 'ran into its time limit and could not be put back into the queue: try --slurm signal_delay_s=300',
+    'TIMEOUT': 'reached its time limit and could not be requeued: try --slurm signal_delay_s=300',
     'OUT_OF_MEMORY': 'ran out of memory: ask for more with --slurm mem=16G',
     'DEADLINE': 'missed its deadline',
     'FAILED': 'failed',
-    'GONE': 'is gone from the queue without a word',
+    'GONE': 'is gone from the queue without a reason',
 }
 
 
@@ -55,13 +54,13 @@ ENDED = {
 class SlurmExecutor(Executor):
     """Carries out a graph's missing stages as Slurm jobs, through submitit.
 
-    A job that is preempted or reaches its time limit goes back into the queue, and on from the stage's last checkpoint.
+    A job that is preempted or reaches its time limit is requeued and continues from the stage's last checkpoint.
     Jobs outlive a driver that is killed: the next one finds them in the queue and waits for them.
 
     Args:
         store: Where artifacts are found and put; on a file system that all nodes share.
         runtime: How every stage is carried out.
-        slots: Devices that stages take up at once; None leaves it to Slurm.
+        slots: Devices in use at once; None leaves it to Slurm.
         options: Parameters of submitit's ``SlurmExecutor``: ``partition``, ``time`` (minutes), ``mem``, ``account``,
             ``qos``, ``gres``, ... CPUs are those that the runtime's threads need, GPUs one a device where the partition
             has any, unless ``cpus_per_task`` or ``gpus_per_node`` say otherwise.
@@ -87,15 +86,14 @@ class SlurmExecutor(Executor):
         self._finished: set[str] = set()
 
     def start(self, jobs: Mapping[str, Job]) -> dict[str, Task]:
-        """Submit the jobs as arrays, but those that another driver has left in the queue."""
-        told = {key: submitted for key in jobs if (submitted := self.store.read(key, 'submitted'))}
-        if time.monotonic() < self._next_try or (told and not self.look()):
+        """Submit the jobs as arrays, except those that another driver has submitted."""
+        earlier = {key: submitted for key in jobs if (submitted := self.store.read(key, 'submitted'))}
+        if time.monotonic() < self._next_try or (earlier and not self.look()):
             return {}
         tasks: dict[str, Task] = {}
-        for key, submitted in told.items():
+        for key, submitted in earlier.items():
             if self.state_of(submitted['job'])[0] not in (*AGAIN, *ENDED):
-                orphan = submitted['host'] == socket.gethostname() and not is_alive(submitted['pid'])
-                tasks[key] = SlurmTask(self, key, submitted['job'], is_ours=orphan)
+                tasks[key] = SlurmTask(self, key, submitted['job'], is_ours=is_dead(submitted))
         by_devices: dict[int, list[Job]] = {}
         for key, job in jobs.items():
             if key not in tasks:
@@ -106,13 +104,13 @@ class SlurmExecutor(Executor):
         return tasks
 
     def wait(self, tasks: Mapping[str, Task]) -> None:
-        """Sleep for a second, longer for many tasks: each is looked up in a shared file system."""
+        """Sleep for a second, longer for many tasks: each one is a look-up in a shared file system."""
         time.sleep(max(1.0, len(tasks) / 100))
         if tasks and time.monotonic() >= self._next_look:
             self.look()
 
     def end(self, tasks: Sequence[Task]) -> None:
-        """Cancel the jobs that this driver, or one that is dead, has submitted; those of others go on."""
+        """Cancel the jobs that this driver, or one that is dead, has submitted; those of others continue."""
         ours = [task for task in tasks if isinstance(task, SlurmTask) and task.is_ours]
         if ours:
             subprocess.run(['scancel', *(task.job for task in ours)], check=False)
@@ -120,7 +118,7 @@ class SlurmExecutor(Executor):
             self.store.forget(task.key, 'submitted')
 
     def look(self) -> bool:
-        """Ask `squeue` for all our jobs; False if it does not answer (the controller restarts, say)."""
+        """Ask `squeue` for all our jobs; False if it does not answer (while the controller restarts, for example)."""
         self._next_look = time.monotonic() + SQUEUE_SECONDS
         command = ['squeue', '--noheader', '--array', '--states=all', '--format=%i|%T|%r', f'--user={os.getuid()}']
         result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -142,7 +140,7 @@ class SlurmExecutor(Executor):
         return self.queue.get(job, ('GONE', ''))
 
     def finished(self, job: str) -> None:
-        """A job's artifact is there: what submitit wrote for it can go."""
+        """A job's artifact exists: the files that submitit wrote for it can be removed."""
         self._finished.add(job)
 
     def _submit(self, jobs: Sequence[Job], devices: int) -> dict[str, Task]:
@@ -153,9 +151,9 @@ class SlurmExecutor(Executor):
             folder.mkdir(parents=True, exist_ok=True)
         parameters = self._parameters(devices)
         places: dict[str, Any] = {'slots': tuple(range(devices))}
-        if 'cpus_per_task' in self.options:  # what is more than the threads need decodes images
+        if 'cpus_per_task' in self.options:  # CPUs that the threads do not need decode images
             places['loader_workers'] = self.options['cpus_per_task'] // devices
-        # -P: a job begins in the working directory, and what lies there must not be imported in place of a package
+        # -P: a job starts in the working directory, and files there must not be imported in place of a package
         python = f'{shlex.quote(sys.executable)} -P'
         executor = submitit.SlurmExecutor(folder, max_num_timeout=sys.maxsize, python=python)
         executor.update_parameters(**parameters, array_parallelism=len(jobs))
@@ -168,7 +166,7 @@ class SlurmExecutor(Executor):
             if not self._has_submitted:
                 raise UsageError(f'Slurm refuses the jobs: {_last_line(error)}') from error
             LOGGER.warning('sbatch failed, next try in %.0f s: %s', RETRY_SECONDS, _last_line(error))
-            self._next_try = time.monotonic() + RETRY_SECONDS  # what runs must not be lost with the driver
+            self._next_try = time.monotonic() + RETRY_SECONDS  # no error: running jobs must not be lost with the driver
             return {}
         self._has_submitted = True
         tasks: dict[str, Task] = {}
@@ -176,8 +174,8 @@ class SlurmExecutor(Executor):
             for job, handle in zip(jobs, submitted, strict=True):
                 key = job.stage.fingerprint
                 tasks[key] = SlurmTask(self, key, handle.job_id, is_ours=True)
-                word = {'job': handle.job_id, 'where': 'Slurm', 'host': socket.gethostname(), 'pid': os.getpid()}
-                self.store.write(key, 'submitted', word)
+                submission = {'job': handle.job_id, 'where': 'Slurm', **own_process()}
+                self.store.write(key, 'submitted', submission)
         except KeyboardInterrupt:
             subprocess.run(['scancel', submitted[0].job_id.split('_')[0]], check=False)
             raise
@@ -198,7 +196,7 @@ class SlurmTask(Task):
     """A stage that is a Slurm job.
 
     Args:
-        executor: Whose it is.
+        executor: The executor that it belongs to.
         key: The stage's fingerprint.
         job: Slurm's id, ``'12'`` or ``'12_3'``.
         is_ours: Whether it ends with this driver.
@@ -211,7 +209,7 @@ class SlurmTask(Task):
         self._ended: float | None = None
 
     def poll(self) -> int | None:
-        """The store first; then whether the job ended without a word."""
+        """From the store first; then from the state of the job, which may have ended without a result."""
         store = self.executor.store
         if store.find(self.key) is not None:
             self.executor.finished(self.job)
@@ -269,7 +267,7 @@ def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
     minutes, delay = (checked.get(key, DEFAULTS[key]) for key in ('time', 'signal_delay_s'))
     if minutes * 60 < delay + 120:
         raise UsageError(
-            f'--slurm time={minutes} leaves no time to train: stages are told to save {delay} s (signal_delay_s) '
+            f'--slurm time={minutes} leaves no time to train: stages must save {delay} s (signal_delay_s) '
             'before it is over, or up to a minute earlier'
         )
     return checked
@@ -301,9 +299,9 @@ def _last_line(error: Exception) -> str:
 
 @contextmanager
 def _outside_of_jobs() -> Iterator[None]:
-    """A driver may run inside of a Slurm job; what that was given must not be asked for its own jobs.
+    """Hide the Slurm job in which the driver may run: its resources must not be requested for the driver's jobs.
 
-    The jobs get this environment, and in it the way to the code that the driver runs.
+    The jobs get this environment, which includes the search path of the driver's code.
     """
     from submitit.helpers import clean_env
 

@@ -1,4 +1,4 @@
-"""What a cluster's job runs: the worker command in a process of its own, told in time to save and leave.
+"""What a Slurm job runs: the worker command in a separate process, which is asked in time to save and stop.
 
 Imports neither torch nor submitit: it stays in memory for as long as the stage takes.
 """
@@ -22,13 +22,13 @@ LOOK_SECONDS = 0.2
 
 
 class Launcher:
-    """Carries out a job through the worker command; submitit's Checkpointable in all but name.
+    """Carries out a job through the worker command; works as submitit's Checkpointable.
 
-    When Slurm announces that a job is to end (preemption, time limit), submitit calls :meth:`checkpoint` and puts the
-    job back into the queue; it then goes on from the stage's last checkpoint.
+    When Slurm announces that a job is to end (preemption, time limit), submitit calls :meth:`checkpoint` and requeues
+    the job; it then continues from the stage's last checkpoint.
 
     Args:
-        grace_seconds: For the worker to finish its epoch and save, once the end was announced.
+        grace_seconds: Time for the worker to finish its epoch and save after the announcement.
         epochs: Finished by earlier attempts.
         fruitless: Earlier attempts in a row that finished no epoch.
     """
@@ -44,14 +44,14 @@ class Launcher:
             job: ``ltbench.engine.job.Job`` as JSON.
 
         Returns:
-            Its exit code. Whatever else ended it is written down as the reason of a failure.
+            Its exit code. If the worker could not report a failure itself, its reason is written to the store.
         """
         with tempfile.TemporaryFile() as file:
             file.write(json.dumps(job).encode())
             file.seek(0)
             command = [sys.executable, '-P', '-m', 'ltbench.engine.worker', '/dev/stdin']
             self.worker = subprocess.Popen(command, stdin=file, preexec_fn=_ignore_announcements)
-        signal.signal(signal.SIGTERM, lambda *_: self._tell_worker())  # submitit would pass over it
+        signal.signal(signal.SIGTERM, lambda *_: self._stop_worker())  # submitit would ignore it
         code = given(_await(self.worker.pid))
         if code == -signal.SIGTERM:
             return EXIT_CLAIMED  # Slurm ends the job, and knows why
@@ -61,14 +61,14 @@ class Launcher:
         return code
 
     def checkpoint(self, job: dict[str, Any]) -> Any:
-        """Have the worker save and leave; called by submitit in a signal handler.
+        """Make the worker save and stop; called by submitit in a signal handler.
 
         Returns:
-            What is to be done next time; None to give up, when attempt after attempt has not finished an epoch.
+            What to submit next; None to give up, after too many attempts in a row without a finished epoch.
         """
         from submitit.helpers import DelayedSubmission
 
-        self._tell_worker()
+        self._stop_worker()
         if self.worker is not None and _await(self.worker.pid, self.grace_seconds) is None:
             self.worker.kill()
         store, key = Store(job['store']), job['fingerprint']
@@ -83,13 +83,13 @@ class Launcher:
             return None
         return DelayedSubmission(Launcher(self.grace_seconds, max(epochs, self.epochs), fruitless), job)
 
-    def _tell_worker(self) -> None:
+    def _stop_worker(self) -> None:
         if self.worker is not None and _await(self.worker.pid, 0) is None:
             os.kill(self.worker.pid, signal.SIGTERM)
 
 
 def _ignore_announcements() -> None:
-    """Slurm may send its announcement to all processes of a job: it is meant for the launcher alone."""
+    """Slurm may send its announcement to all processes of a job: only the launcher must act on it."""
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
 

@@ -31,7 +31,7 @@ from ltbench.report.ablation import ABLATIONS
 from ltbench.report.escaping import in_svg
 from ltbench.report.figures import ablation, accuracy, calibration, comparison, critical, inside, training
 from ltbench.report.figures.accuracy import Drawn
-from ltbench.report.figures.material import Material, materials, over_factors
+from ltbench.report.figures.material import FigureData, materials, over_factors
 from ltbench.report.figures.style import DPI, WIDTHS, add_title, style
 from ltbench.report.frame import by_table, caveats, slugs
 from ltbench.report.names import display_names, in_titles
@@ -39,7 +39,7 @@ from ltbench.report.statistics import Ranks
 
 __all__ = ['FIGURES', 'OTHERS', 'Kind', 'draw_all']
 
-ALONE = 24  # figures; to draw fewer takes less time than to start processes
+ALONE = 24  # figures; so many or fewer are drawn faster in one process
 SPREAD = 'mean and one standard deviation over seeds (ddof 1; none for one seed)'
 MEANS = 'means over seeds'
 
@@ -49,13 +49,13 @@ class Kind:
     """A kind of figure: how it is drawn and what it says.
 
     Attributes:
-        draw: Material and width in inches to figure; None where the material holds nothing to draw.
+        draw: From data and a width in inches to a figure; None where the data hold nothing to draw.
         says: What it shows, in a line.
-        reads: How seeds and what else a reader has to know are shown.
+        reads: How seeds are shown, and what else a reader has to know.
         factors: Whether it is drawn once for all imbalance factors of a benchmark.
     """
 
-    draw: Callable[[Material, float], Drawn | None]
+    draw: Callable[[FigureData, float], Drawn | None]
     says: str
     reads: str
     factors: bool = False
@@ -65,19 +65,19 @@ FIGURES: Mapping[str, Kind] = {
     'leaderboard': Kind(accuracy.leaderboard, 'Top-1 of methods', f'a point is a seed; {SPREAD}'),
     'groups': Kind(accuracy.groups, 'Accuracy of many-, medium- and few-shot classes', SPREAD),
     'per_class': Kind(
-        accuracy.per_class, 'Accuracy of each class, less that of ERM', f'paired by seed, {SPREAD}; head to tail'
+        accuracy.per_class, 'Accuracy of each class minus that of ERM', f'paired by seed, {SPREAD}; head to tail'
     ),
     'imbalance': Kind(comparison.imbalance, 'Top-1 against imbalance factor', SPREAD, factors=True),
     'cost': Kind(comparison.cost, 'Top-1 against training cost, relative to ERM', f'paired by seed, {SPREAD}'),
     'reliability': Kind(
         calibration.reliability,
         'Reliability: accuracy against confidence',
-        'in 15 bins, images of all seeds together, points as large as their share of them; bins with fewer than '
-        f'{calibration.LEAST} left out; dotted: confidence equals accuracy',
+        '15 bins, images of all seeds together, the area of a point is its share of them; bins with fewer than '
+        f'{calibration.LEAST} images left out; dotted: confidence equals accuracy',
     ),
     'confusion': Kind(
         calibration.confusion,
-        'Images of the tail that are taken for wrong classes',
+        'Images of the tail that are predicted as wrong classes',
         'means over seeds, whiskers one standard deviation of many-shot (ddof 1; none for one seed)',
     ),
     'training': Kind(training.curves, 'Training curves', SPREAD),
@@ -104,7 +104,7 @@ FIGURES: Mapping[str, Kind] = {
 """Every figure that is drawn of a table, in order, by the name that its files begin with."""
 
 OTHERS = {
-    'critical_difference': 'Mean ranks in top-1 over tables; a bar joins methods that are not told apart',
+    'critical_difference': 'Mean ranks in top-1 over tables; a bar joins methods that do not differ significantly',
     **{f'ablation_{name}': f'What {in_titles(one.part)} changes, paired by seed' for name, one in ABLATIONS.items()},
 }
 """What figures show that are not drawn of one table."""
@@ -142,29 +142,29 @@ def draw_all(
         folder: Where the files go; made if it does not exist.
         intervals: Rows with the columns of a group, ``method``, ``top1_low`` and ``top1_high`` in percent; shown for
             methods with one seed. None: such methods have no interval.
-        ablations: Of declared ablations, what :func:`ltbench.report.ablation.part_differences` gives, by name.
+        ablations: Differences of :func:`ltbench.report.ablation.part_differences`, by name of the ablation.
         ranks: Of :func:`ltbench.report.statistics.mean_ranks`.
         paper: PDF and SVG at each of :data:`~ltbench.report.figures.style.WIDTHS` and without titles, which are in
             ``captions.md`` then; instead of PNG.
         show: Methods to show, in this order; empty for all. Ablations and ranks stay whole.
-        processes: That draw; default: one a core if there is much to draw.
+        processes: How many draw; default: one a core if there is much to draw.
 
     Raises:
-        UsageError: If no run is of a method to show; with near misses.
+        UsageError: If a method to show has no run; with near misses.
     """
     found = materials(records, frame, intervals, show)
     folder.mkdir(parents=True, exist_ok=True)
-    said = caveats(records)
-    tasks = [*_tasks(found), *_tasks(over_factors(found)), *_ablation_tasks(ablations or {}, said)]
+    caveat_of = caveats(records)
+    tasks = [*_tasks(found), *_tasks(over_factors(found)), *_ablation_tasks(ablations or {}, caveat_of)]
     if ranks is not None and ranks.nemenyi is not None:
         name, draw = 'critical_difference', partial(critical.draw, ranks, display_names(records))
-        tasks.append(Task(name, draw, OTHERS[name], '', ' '.join(said.values())))
+        tasks.append(Task(name, draw, OTHERS[name], '', ' '.join(caveat_of.values())))
     if processes is None:
         processes = min(os.cpu_count() or 1, 8) if len(tasks) > ALONE else 1
     if processes == 1:
         drawn = [_carry_out(task, folder, paper) for task in tasks]
     else:
-        # not forked: whoever calls may have threads; freeze: collecting garbage need not look at what was imported
+        # not forked: the caller may have threads; freeze: the garbage collector skips what was imported
         with ProcessPoolExecutor(processes, multiprocessing.get_context('spawn'), gc.freeze) as pool:
             with isolated(PYTHONSAFEPATH='1', MPLBACKEND='agg'):
                 drawing = pool.map(_carry_out, tasks, repeat(folder), repeat(paper))  # starts the processes
@@ -218,22 +218,22 @@ def _save_for_paper(figure: Figure, path: Path) -> list[Path]:
     return [pdf, svg]
 
 
-def _ablation_tasks(ablations: Mapping[str, pd.DataFrame], said: Mapping[str, str]) -> Iterator[Task]:
+def _ablation_tasks(ablations: Mapping[str, pd.DataFrame], caveat_of: Mapping[str, str]) -> Iterator[Task]:
     """A figure for each group of an ablation."""
     for name, differences in ablations.items():
-        found = list(by_table(differences)) if len(differences) else []
+        found = list(by_table(differences[differences['is_compared']])) if len(differences) else []
         for slug, (key, rows) in zip(slugs(key for key, _ in found), found, strict=True):
             of = f'{OTHERS[f"ablation_{name}"]}: {key.title}'
             draw = partial(ablation.draw, rows, ABLATIONS[name].part)
-            yield Task(f'ablation_{name}-{slug}', draw, of, INTERVALS, said.get(key.benchmark, ''))
+            yield Task(f'ablation_{name}-{slug}', draw, of, INTERVALS, caveat_of.get(key.benchmark, ''))
 
 
-def _tasks(found: Sequence[Material]) -> Iterator[Task]:
+def _tasks(found: Sequence[FigureData]) -> Iterator[Task]:
     """The figures of each group of runs."""
-    for material, slug in zip(found, slugs(material.key for material in found), strict=True):
+    for data, slug in zip(found, slugs(data.key for data in found), strict=True):
         for name, kind in FIGURES.items():
-            if kind.factors == material.factors:
-                seeds = material.seeds()
-                of = f'{kind.says}: {material.title}, {seeds}'
+            if kind.factors == data.factors:
+                seeds = data.seeds()
+                of = f'{kind.says}: {data.title}, {seeds}'
                 reads = kind.reads.replace(SPREAD, 'one seed, so no deviation') if seeds == '1 seed' else kind.reads
-                yield Task(f'{name}-{slug}', partial(kind.draw, material), of, reads, material.caveat)
+                yield Task(f'{name}-{slug}', partial(kind.draw, data), of, reads, data.caveat)

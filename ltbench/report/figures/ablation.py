@@ -13,7 +13,7 @@ from ltbench.report.names import in_titles
 
 SHOWN = {'top1': 'top-1', 'many': 'many', 'medium': 'medium', 'few': 'few'}
 BESIDE = ('bias_init', 'scalar')
-"""Options told apart by colour and marker; the others that vary have rows of panels."""
+"""Options shown by colour and marker; the others that vary have rows of panels."""
 
 
 def draw(runs: pd.DataFrame, part: str, width: float) -> Drawn | None:
@@ -23,7 +23,7 @@ def draw(runs: pd.DataFrame, part: str, width: float) -> Drawn | None:
 
     Args:
         runs: One group of :func:`ltbench.report.ablation.part_differences`.
-        part: The method whose part is taken away.
+        part: The part that is removed, by the name of its method.
         width: In inches.
     """
     rows = runs[~runs.is_reference & runs.difference.notna()].copy()
@@ -46,10 +46,10 @@ def draw(runs: pd.DataFrame, part: str, width: float) -> Drawn | None:
     for panel, line in zip(panels, grid, strict=True):
         title_panel(figure, line[0], panel, width - 0.8, 'left')
         for score, axes in zip(scores, line, strict=True):
-            mine = rows[(rows.panel == panel) & (rows.score == score)]
+            cell = rows[(rows.panel == panel) & (rows.score == score)]
             axes.axvline(0, color='0.4', linewidth=1, zorder=0)
             for look, aside in zip(shown, np.linspace(-0.3, 0.3, len(shown)) if shown[1:] else [0.0], strict=True):
-                _draw_line(axes, mine[mine['look'] == look], first, values, aside, {**palette[look], 'label': look})
+                _draw_line(axes, cell[cell['look'] == look], first, values, aside, {**palette[look], 'label': look})
             axes.grid(axis='y', visible=False)
     grid[0, 0].set(yticks=range(len(values)), yticklabels=values, ylim=(len(values) - 0.5, -0.5))
     for score, axes in zip(scores, grid[-1], strict=True):

@@ -1,4 +1,4 @@
-"""Whether confidence can be believed, and where images of the tail go wrong."""
+"""How reliable confidence is, and as which wrong classes images of the tail are predicted."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from ltbench.report.figures.accuracy import Drawn, said_shown
-from ltbench.report.figures.material import GROUPS, Material
+from ltbench.report.figures.accuracy import Drawn, shown_note
+from ltbench.report.figures.material import GROUPS, FigureData
 from ltbench.report.figures.style import GROUP_HATCHES, GROUP_LOOKS, INK, PALE, legend, row_sheet, sheet
 
-LINES = 4  # of methods; with more, none can be told apart near the diagonal
+LINES = 4  # of methods; more would not be distinguishable near the diagonal
 LEAST = 10  # images of a bin whose accuracy is shown
 WRONG = {'many': 'a many-shot class', 'medium': 'a wrong medium-shot class', 'few': 'a wrong few-shot class'}
 
 
-def reliability(material: Material, width: float) -> Drawn | None:
+def reliability(data: FigureData, width: float) -> Drawn | None:
     """Accuracy against confidence for all images and those of each group; the larger a point, the more images."""
-    shown = material.lines(LINES)
+    shown = data.lines(LINES)
     panels: dict[str, dict[str, tuple[np.ndarray, ...]]] = {}
     for group in ('all', *GROUPS):
         for method in shown:
-            images, *means = pool(one.reliability.get(group) for one in material.details[method])
+            images, *means = pool(one.reliability.get(group) for one in data.details[method])
             if (images >= LEAST).any():
                 panels.setdefault(group, {})[method] = (images, *means)
     if not panels:
@@ -33,9 +33,9 @@ def reliability(material: Material, width: float) -> Drawn | None:
     for (group, lines), axes in zip(panels.items(), grid.flat, strict=False):
         axes.plot([0, 100], [0, 100], color=PALE, linestyle=':', linewidth=1)
         for method, (images, confidence, accuracy) in lines.items():
-            look, enough = material.looks[method], images >= LEAST
+            look, enough = data.looks[method], images >= LEAST
             axes.plot(confidence[enough], accuracy[enough], **look | {'linewidth': 1, 'marker': ''})
-            axes.plot([], label=material.names[method], **look)
+            axes.plot([], label=data.names[method], **look)
             axes.scatter(
                 confidence[enough], accuracy[enough], s=2 + 60 * images[enough] / images.sum(), color=look['color'],
                 marker=look['marker'], linewidths=0, zorder=3,
@@ -50,7 +50,7 @@ def reliability(material: Material, width: float) -> Drawn | None:
         axes.set_xlabel('confidence (%)')
     legend(figure, *grid.flat)
     absent = [GROUPS[group] for group in GROUPS if group not in panels]
-    notes = [f'no bin with that many images here: {", ".join(absent)}' if absent else '', said_shown(material, shown)]
+    notes = [f'no bin with that many images here: {", ".join(absent)}' if absent else '', shown_note(data, shown)]
     return Drawn(figure, '; '.join(filter(None, notes)))
 
 
@@ -69,22 +69,22 @@ def pool(seeds: Iterable[Mapping[str, list[Any]] | None]) -> tuple[np.ndarray, n
     return total[full], confidence, accuracy
 
 
-def confusion(material: Material, width: float) -> Drawn | None:
-    """How many images of the few- and medium-shot classes are taken for wrong classes, by method; the head first."""
-    rows, order = material.rows, material.order
+def confusion(data: FigureData, width: float) -> Drawn | None:
+    """How many images of few- and medium-shot classes are predicted as wrong classes, by method; the head first."""
+    rows, order = data.rows, data.order
     tails = [group for group in ('few', 'medium') if rows[f'{group}_correct'].notna().any()]
-    if not tails or 'many' not in material.groups:
+    if not tails or 'many' not in data.groups:
         return None
-    figure, panels, places = row_sheet([material.names[method] for method in order], width, len(tails))
+    figure, panels, places = row_sheet([data.names[method] for method in order], width, len(tails))
     for tail, axes in zip(tails, panels, strict=True):
         mean = rows.groupby('method').mean(numeric_only=True).loc[order]
         head = rows.groupby('method')[f'{tail}_in_many'].std().loc[order]
         left = np.zeros(len(order))
-        for kind in material.groups:
+        for kind in data.groups:
             right_ones = mean[f'{tail}_correct'] if kind == tail else 0
             share = (mean[f'{tail}_in_{kind}'] - right_ones).fillna(0).to_numpy()
             look = {'color': GROUP_LOOKS[kind]['color'], 'hatch': GROUP_HATCHES[kind], 'edgecolor': 'white'}
-            axes.barh(places, share, 0.13, left, linewidth=0, label=f'taken for {WRONG[kind]}', **look)
+            axes.barh(places, share, 0.13, left, linewidth=0, label=f'predicted as {WRONG[kind]}', **look)
             left += share
         axes.errorbar(mean[f'{tail}_in_many'], places, xerr=head, fmt='none', ecolor=INK, elinewidth=1)
         axes.set_title(f'{tail}-shot', pad=3)

@@ -9,18 +9,18 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from ltbench.report.families import look_of
-from ltbench.report.figures.accuracy import Drawn, said_shown
-from ltbench.report.figures.material import Material, chosen_methods
+from ltbench.report.figures.accuracy import Drawn, shown_note
+from ltbench.report.figures.material import FigureData, chosen_methods
 from ltbench.report.figures.style import LINE, PALE, family_legend, legend, looks, plain_log, sheet
 from ltbench.report.frame import BASELINE
 
 
-def imbalance(material: Material, width: float) -> Drawn | None:
+def imbalance(data: FigureData, width: float) -> Drawn | None:
     """Top-1 against the imbalance factor, in the seeds that all methods shown have at every factor."""
-    rows = material.rows[material.rows.top1.notna()]
+    rows = data.rows[data.rows.top1.notna()]
     factors = sorted(rows.imbalance_factor.unique())
     rows = rows[rows.groupby('method').imbalance_factor.transform('nunique') == len(factors)]
-    shown = [method for method in material.show if method in {*rows.method}] or chosen_methods(rows)
+    shown = [method for method in data.show if method in {*rows.method}] or chosen_methods(rows)
     rows = rows[rows.method.isin(shown)]
     complete = rows.groupby('run_seed').size() == len(shown) * len(factors)
     seeds = complete.index[complete].tolist()
@@ -30,22 +30,22 @@ def imbalance(material: Material, width: float) -> Drawn | None:
     stats = rows[rows.run_seed.isin(seeds)].groupby(['method', 'imbalance_factor']).top1.agg(['mean', 'std'])
     look = looks(shown)
     for method in shown:
-        mine = stats.loc[method]
-        name = material.names[method]
-        axes.errorbar(mine.index, mine['mean'], yerr=mine['std'], elinewidth=0.9, label=name, **look[method])
+        line = stats.loc[method]
+        name = data.names[method]
+        axes.errorbar(line.index, line['mean'], yerr=line['std'], elinewidth=0.9, label=name, **look[method])
     axes.set_xscale('log')
     axes.xaxis.set_major_locator(FixedLocator(factors))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter('{x:g}')
     axes.set(xlabel='imbalance factor (log scale)', ylabel='top-1 accuracy (%)')
     legend(figure, axes)
-    notes = [f'seed{"s" * (len(seeds) > 1)} {", ".join(map(str, seeds))} at every factor', said_shown(material, shown)]
+    notes = [f'seed{"s" * (len(seeds) > 1)} {", ".join(map(str, seeds))} at every factor', shown_note(data, shown)]
     return Drawn(figure, '; '.join(filter(None, notes)))
 
 
-def cost(material: Material, width: float) -> Drawn | None:
+def cost(data: FigureData, width: float) -> Drawn | None:
     """Top-1 against the training cost relative to the baseline's in the same seed; every method has its name."""
-    rows = material.rows[(material.rows.seconds > 0) & material.rows.top1.notna()]
+    rows = data.rows[(data.rows.seconds > 0) & data.rows.top1.notna()]
     baseline = rows[rows.method == BASELINE].set_index('run_seed').seconds
     rows = rows.assign(relative=rows.seconds / rows.run_seed.map(baseline))
     rows = rows[rows.relative.notna()]
@@ -54,7 +54,7 @@ def cost(material: Material, width: float) -> Drawn | None:
     stats = rows.groupby('method')[['relative', 'top1']].agg(['mean', 'std'])
     stats = stats.sort_values([('top1', 'mean'), ('relative', 'mean')], ascending=[False, True])
     x, y = stats['relative']['mean'].to_numpy(), stats['top1']['mean'].to_numpy()
-    names = [fill(material.names[method], int(5.6 * width)) for method in stats.index]
+    names = [fill(data.names[method], int(5.6 * width)) for method in stats.index]
     sizes = np.array([LINE * (name.count('\n') + 1) + 0.03 for name in names])
     tall = max(0.45 * width, sizes.sum())
     figure, [[axes]] = sheet(width, tall + 0.4)
@@ -68,12 +68,12 @@ def cost(material: Material, width: float) -> Drawn | None:
         axes.set_xscale('log')
         plain_log(axes.xaxis)
     axes.xaxis.set_major_formatter('{x:g}×')
-    axes.set(xlabel=f'training cost, relative to {material.names[BASELINE]}', ylabel='top-1 accuracy (%)')
+    axes.set(xlabel=f'training cost, relative to {data.names[BASELINE]}', ylabel='top-1 accuracy (%)')
     _name_on_the_right(axes, x, y, names, sizes / tall)
     family_legend(figure, axes, list(stats.index))
-    without = material.rows.method.nunique() - len(stats)
+    without = data.rows.method.nunique() - len(stats)
     lacking = f'{without} without training cost, or without a seed of ERM, not shown' if without else ''
-    return Drawn(figure, '; '.join(filter(None, [f'cost: {material.seconds}', lacking])))
+    return Drawn(figure, '; '.join(filter(None, [f'cost: {data.seconds}', lacking])))
 
 
 def _name_on_the_right(axes: Axes, x: np.ndarray, y: np.ndarray, names: list[str], sizes: np.ndarray) -> None:
@@ -87,7 +87,7 @@ def _name_on_the_right(axes: Axes, x: np.ndarray, y: np.ndarray, names: list[str
 
 
 def spread(wanted: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Centres of labels of these sizes within 0 to 1, from the top down: none on another, near where they are wanted.
+    """Centres of labels of these sizes within 0 to 1, from the top down: without overlap, near where they are wanted.
 
     ``wanted`` falls; the sizes must fit into 1 together.
     """

@@ -1,4 +1,4 @@
-"""The critical-difference diagram: mean ranks of methods over tables, those that are not told apart joined by a bar."""
+"""The critical-difference diagram: mean ranks over tables; a bar joins methods that do not differ significantly."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def draw(ranks: Ranks, names: Mapping[str, str], width: float) -> Drawn:
         width: In inches.
 
     Raises:
-        ValueError: If the ranks have no test: there is nothing that a bar could say.
+        ValueError: If the ranks have no test, so that no bar can be drawn.
     """
     if ranks.nemenyi is None or ranks.friedman is None:
         raise ValueError(f'no critical-difference diagram: {ranks.note}')
@@ -29,7 +29,7 @@ def draw(ranks: Ranks, names: Mapping[str, str], width: float) -> Drawn:
     shown = ranks.mean_ranks.rename(names)
     lines = 1 + max(name.count('\n') for name in shown.index)
     figure, [[axes]] = sheet(width, 0.8 + LINE * lines * (len(shown) / 2 + 3))
-    # as if none were told apart, where Friedman's test does not tell any apart
+    # where Friedman's test is not significant, no pair is
     p_values = ranks.nemenyi if ranks.friedman[1] < ALPHA else ranks.nemenyi.clip(lower=1.0)
     scikit_posthocs.critical_difference_diagram(
         shown,

@@ -1,4 +1,4 @@
-"""What figures are drawn from: the runs of one table, without anything that no figure shows."""
+"""What figures are drawn from: the runs of one table, only with what figures show."""
 
 from __future__ import annotations
 
@@ -14,46 +14,48 @@ import pandas as pd
 from ltbench.errors import unknown
 from ltbench.evaluation.metrics import group_members
 from ltbench.fingerprint import fingerprint
+from ltbench.report.cells import counted
 from ltbench.report.figures.style import looks
 from ltbench.report.frame import BASELINE, GROUP, TableKey, by_table
 from ltbench.report.names import display_names
 
-SHOWN = 6  # more lines than that nobody can tell apart
+SHOWN = 6  # more lines would not be distinguishable
 PROBES_OF_BN = frozenset(('bn_vectors', 'channel_strength'))
 GROUPS = {'many': 'many (> 100)', 'medium': 'medium (20 to 100)', 'few': 'few (< 20)'}
 
 
 @dataclass(frozen=True)
-class Details:
-    """What the lines of one method in one seed are drawn from."""
+class RunData:
+    """The data of one run of a method that is shown as a line."""
 
     run_seed: int
     per_class: np.ndarray  # percent, NaN for a class without test images
     curve: Mapping[str, np.ndarray]  # loss, accuracy and, where there are such, bn_scale and test_top1, by epoch
     stage_ends: tuple[int, ...]  # epochs after which another train stage began
-    loss: str  # what was minimised, as far as the record tells; the same text for what can be compared
+    loss: str  # what was minimised, as far as recorded; the same text for losses that can be compared
     reliability: Mapping[str, Mapping[str, list[Any]] | None]
     bn: Mapping[str, Any]
     feature_norms: np.ndarray  # by class, NaN where there is no test image; empty where they were not measured
 
 
 @dataclass(frozen=True)
-class Material:
+class FigureData:
     """The runs of one table; of all imbalance factors of a benchmark and setting where ``factors`` is True.
 
     Attributes:
-        rows: One row a run: the frame's columns but lists, and ``KIND_in_KIND`` (percent of the images of a group taken
-            for classes of another), ``KIND_correct``, ``frequent`` and ``rare`` (strength of channels), ``seconds``.
+        rows: One row a run: the frame's columns but lists, and ``KIND_in_KIND`` (percent of the images of a group that
+            are predicted as classes of another), ``KIND_correct``, ``frequent`` and ``rare`` (strength of channels),
+            ``seconds``.
         details: Of the methods that are shown as lines, in order of seeds.
-        relatives: Methods that treat BN layers in their own way, by name; without the baseline.
+        relatives: Methods of :func:`related_methods`; without the baseline.
         names: To show, by method.
-        show: Methods that the reader chose, in this order; all others have no rows. Empty: nobody chose.
-        intervals: Low and high end of top-1 of methods where somebody computed them.
+        show: Methods that the reader chose, in this order; all others have no rows. Empty: no choice.
+        intervals: Low and high end of top-1 of methods where they were computed.
     """
 
-    key: TableKey  # over several imbalance factors: of none, and without a hash
+    key: TableKey  # over several imbalance factors: without a factor or a hash
     rows: pd.DataFrame
-    details: Mapping[str, Sequence[Details]] = field(default_factory=dict)
+    details: Mapping[str, Sequence[RunData]] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
     show: tuple[str, ...] = ()
     class_names: Sequence[str] = ()
@@ -63,8 +65,8 @@ class Material:
     rare_group: str = 'few'
     seconds: str = ''  # what the column of that name measures
     factors: bool = False
-    caveat: str = ''  # of the benchmark, to stand on each of its figures
-    source: str = ''  # what its images were taken from, as far as a record tells; the same at each imbalance factor
+    caveat: str = ''  # of the benchmark, shown on each of its figures
+    source: str = ''  # identifies the source of its images, as far as recorded; the same at each imbalance factor
 
     @property
     def title(self) -> str:
@@ -88,14 +90,14 @@ class Material:
 
     @cached_property
     def looks(self) -> dict[str, dict[str, Any]]:
-        """Of the lines of methods, the same in every figure of the table."""
+        """Looks of the lines of methods, the same in every figure of the table."""
         return looks([*dict.fromkeys([*self.lines(), *self.relatives])])
 
     def seeds(self) -> str:
         """How many seeds: ``3 seeds``, or ``1 to 3 seeds`` where methods differ."""
         per_row = self.rows.groupby([*GROUP, 'method'], dropna=False).size()
         least, most = per_row.min(), per_row.max()
-        return f'{least} to {most} seeds' if least < most else f'{most} seed{"s" if most > 1 else ""}'
+        return f'{least} to {most} seeds' if least < most else counted(most, 'seed')
 
 
 def by_top1(rows: pd.DataFrame) -> list[str]:
@@ -114,9 +116,9 @@ def chosen_methods(rows: pd.DataFrame, count: int = SHOWN) -> list[str]:
 
 
 def related_methods(records: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Methods that treat BN layers in their own way: those that ask for the probes of such layers.
+    """Methods that change BN layers: those that request the probes of such layers.
 
-    Older records do not tell what was asked for, but hold a learned scalar (``bn_scale``) in the curve, a normalisation
+    Older records do not hold the requested probes, but a learned scalar (``bn_scale``) in the curve, a normalisation
     other than the benchmark's plain one, or an optimizer that treats normalisation layers apart.
     """
     return sorted(
@@ -129,7 +131,7 @@ def materials(
     frame: pd.DataFrame,
     intervals: pd.DataFrame | None = None,
     show: Sequence[str] = (),
-) -> list[Material]:
+) -> list[FigureData]:
     """One for each table that has something to show, in the order of the frame's columns.
 
     Args:
@@ -139,7 +141,7 @@ def materials(
         show: Methods, in this order; empty for all.
 
     Raises:
-        UsageError: If no run is of a method to show; with near misses.
+        UsageError: If a method to show has no run; with near misses.
     """
     called = _called(frame, show)
     frame = frame[frame.method.isin(called)] if show else frame
@@ -147,13 +149,13 @@ def materials(
     names |= {method: names[name] for method, name in called.items()}
     found = []
     for key, rows in by_table(frame):
-        mine = [records[position] for position in rows.record]
-        found.append(_material(key, rows, mine, _intervals_of(intervals, key), tuple(called), names))
+        of_table = [records[position] for position in rows.record]
+        found.append(_figure_data(key, rows, of_table, _intervals_of(intervals, key), tuple(called), names))
     return found
 
 
 def _called(frame: pd.DataFrame, show: Sequence[str]) -> dict[str, str]:
-    """The methods of rows to show, in this order, each with the one of its names that was asked for."""
+    """The methods of rows to show, in this order, each with the name that was asked for."""
     rows: dict[str, list[str]] = {}
     for method, also in dict.fromkeys(zip(frame.method, frame.also, strict=True)):
         for name in filter(None, (method, *also.split(', '))):
@@ -167,15 +169,15 @@ def _called(frame: pd.DataFrame, show: Sequence[str]) -> dict[str, str]:
     return called
 
 
-def over_factors(found: Sequence[Material]) -> list[Material]:
+def over_factors(found: Sequence[FigureData]) -> list[FigureData]:
     """One for each benchmark x setting that has several imbalance factors of one source, as far as is known."""
-    together: dict[TableKey, list[Material]] = {}
-    for material in found:
-        if material.key.imbalance_factor is not None:
-            key = material.key._replace(imbalance_factor=None, table=material.source)
-            together.setdefault(key, []).append(material)
+    together: dict[TableKey, list[FigureData]] = {}
+    for data in found:
+        if data.key.imbalance_factor is not None:
+            key = data.key._replace(imbalance_factor=None, table=data.source)
+            together.setdefault(key, []).append(data)
     return [
-        Material(
+        FigureData(
             key,
             pd.concat([one.rows for one in several]),
             names={method: name for one in several for method, name in one.names.items()},
@@ -188,14 +190,14 @@ def over_factors(found: Sequence[Material]) -> list[Material]:
     ]
 
 
-def _material(
+def _figure_data(
     key: TableKey,
     rows: pd.DataFrame,
     records: Sequence[Mapping[str, Any]],
     intervals: dict[str, tuple[float, float]],
     show: tuple[str, ...],
     names: Mapping[str, str],
-) -> Material:
+) -> FigureData:
     first = records[0]
     rows = rows.drop(columns=[name for name in ('per_class', 'class_counts') if name in rows]).reset_index(drop=True)
     devices = sorted({record['environment']['device'] for record in records})
@@ -203,12 +205,12 @@ def _material(
     columns = pd.DataFrame([_numbers(record) | {'seconds': record['cost'][f'{clock}_seconds']} for record in records])
     related = related_methods(records)
     lines = {*show, *chosen_methods(rows), *related[: SHOWN - 1], BASELINE}
-    details: dict[str, list[Details]] = {}
+    details: dict[str, list[RunData]] = {}
     for method, record in zip(rows.method, records, strict=True):
         if method in lines:
-            details.setdefault(method, []).append(_details(record))
+            details.setdefault(method, []).append(_run_data(record))
     strength = list(map(_strength, records))
-    return Material(
+    return FigureData(
         key,
         pd.concat([rows.drop(columns=columns.columns, errors='ignore'), columns.astype(float)], axis=1),
         {method: sorted(several, key=lambda one: one.run_seed) for method, several in details.items()},
@@ -221,12 +223,12 @@ def _material(
 
 
 def _source(record: Mapping[str, Any]) -> str:
-    """Classes, test images and everything that the data were asked for but the imbalance factor.
+    """A hash of classes, test images and the configuration of the data without the imbalance factor.
 
-    The fingerprint of the data is another at each factor, so this is all that tells, say, two folders apart.
+    The fingerprint of the data differs at each factor, so only this distinguishes, say, two folders.
     """
-    asked = {key: value for key, value in record['config']['benchmark']['data'].items() if key != 'imbalance_factor'}
-    return fingerprint([asked, record['class_names'], record['metrics']['test_images']])
+    config = {key: value for key, value in record['config']['benchmark']['data'].items() if key != 'imbalance_factor'}
+    return fingerprint([config, record['class_names'], record['metrics']['test_images']])
 
 
 def _numbers(record: Mapping[str, Any]) -> dict[str, float | None]:
@@ -244,17 +246,17 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def _strength(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Of channels; empty where a head was put or changed afterwards, of which older records hold the network before."""
+    """Of channels; empty where a head was added or changed later: older records describe the network before that."""
     trained = all(stage['kind'] == 'train' for stage in record['stages'])
     return (record['analysis'].get('strength') or {}) if trained else {}
 
 
-def _details(record: Mapping[str, Any]) -> Details:
+def _run_data(record: Mapping[str, Any]) -> RunData:
     curve = record['curve']
     drawn = ('loss', 'accuracy', 'bn_scale', 'test_top1')
     names = [name for name in drawn if any(epoch.get(name) is not None for epoch in curve)]
     reached = np.cumsum([stage['epochs'] for stage in record['stages'] if stage['kind'] == 'train'])
-    return Details(
+    return RunData(
         record['run_seed'],
         np.array(record['metrics']['per_class'], dtype=float),
         {name: np.array([epoch.get(name, np.nan) for epoch in curve], dtype=float) for name in names},
@@ -267,13 +269,13 @@ def _details(record: Mapping[str, Any]) -> Details:
 
 
 def _loss_of(stage: Mapping[str, Any]) -> str:
-    """What a train stage minimises, from its first cut to its last."""
+    """What a train stage minimises, from its first part to its last."""
     spans = stage.get('history', ())
     parts = [[span['loss'], span['class_weights'], stage.get('objective')] for span in spans]
-    return ', then '.join(dict.fromkeys(' with '.join(map(_in_words, filter(None, part))) for part in parts))
+    return ', then '.join(dict.fromkeys(' with '.join(map(config_text, filter(None, part))) for part in parts))
 
 
-def _in_words(config: Mapping[str, Any]) -> str:
+def config_text(config: Mapping[str, Any]) -> str:
     """The name of a part, and its options."""
     options = ', '.join(f'{key}={value}' for key, value in config.items() if key != 'type')
     return re.sub(r'(?<=[a-z])(?=[A-Z])', ' ', config['type']) + (f' ({options})' if options else '')
@@ -294,5 +296,7 @@ def _is_related(record: Mapping[str, Any]) -> bool:
 def _intervals_of(intervals: pd.DataFrame | None, key: TableKey) -> dict[str, tuple[float, float]]:
     if intervals is None or 'top1_low' not in intervals:
         return {}
-    mine = dict(by_table(intervals)).get(key, intervals[:0]).dropna(subset=['top1_low', 'top1_high'])
-    return {method: (low, high) for method, low, high in zip(mine.method, mine.top1_low, mine.top1_high, strict=True)}
+    table = dict(by_table(intervals)).get(key, intervals[:0]).dropna(subset=['top1_low', 'top1_high'])
+    return {
+        method: (low, high) for method, low, high in zip(table.method, table.top1_low, table.top1_high, strict=True)
+    }

@@ -1,4 +1,4 @@
-"""How figures look: sizes, colours, legends. Where everything stands is left to matplotlib's constrained layout."""
+"""How figures look: sizes, colours, legends. Positions are left to matplotlib's constrained layout."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ GROUP_LOOKS: dict[str, dict[str, Any]] = {
     'medium': {'color': '#b0601a', 'marker': 's'},
     'few': {'color': '#9b2f6b', 'marker': '^'},
 }
-"""Of many, medium and few, here and on the page."""
+"""Looks of many, medium and few, here and on the page."""
 
 SHADES = (0, -0.6, 0.45, -0.3)
-"""Of lines of one family, one after the other: how far towards black (below 0) or white."""
+"""Shades of successive lines of one family: how far towards black (below 0) or white."""
 
 GROUP_HATCHES = {'many': '', 'medium': '////', 'few': '....'}
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw and save inside of this."""
+    """The context in which to draw and save figures."""
     look: Any = {
         'svg.hashsalt': 'ltbench',
         'svg.fonttype': 'none',
@@ -71,7 +71,7 @@ def style() -> Iterator[None]:
 
 def sheet(width: float, height: float, rows: int = 1, columns: int = 1, **shared: Any) -> tuple[Figure, np.ndarray]:
     """A figure of a size in inches, and its ``[rows, columns]`` axes; ``shared`` are those of ``Figure.subplots``."""
-    figure = Figure(figsize=(width, height), layout='constrained')  # none of pyplot's, which a notebook would show
+    figure = Figure(figsize=(width, height), layout='constrained')  # not by pyplot: a notebook would show it
     return figure, figure.subplots(rows, columns, squeeze=False, **shared)
 
 
@@ -104,7 +104,7 @@ def legend(figure: Figure, *panels: Axes) -> None:
 
 
 def add_title(figure: Figure, *texts: str) -> None:
-    """Texts above everything, each from a line of its own on; the figure grows by their height."""
+    """Texts above everything, each on a new line; the figure grows by their height."""
     title = '\n'.join(fill(text, int(figure.get_figwidth() * LETTERS)) for text in texts)
     figure.suptitle(title, x=0.01, ha='left')
     grow(figure, LINE * (title.count('\n') + 1) + 0.05)
@@ -136,25 +136,25 @@ def looks(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
     others = [method for method in methods if method != BASELINE]
     families = [look_of(method) for method in others]
     colours = [_shade(family.light, families[:place].count(family)) for place, family in enumerate(families)]
-    return {BASELINE: {'color': 'black', 'marker': 'o', 'linestyle': '-'}} | _told_apart(others, colours)
+    return {BASELINE: {'color': 'black', 'marker': 'o', 'linestyle': '-'}} | _line_looks(others, colours)
 
 
 def looks_of_options(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Colour, marker and dashes of each of what are no methods."""
+    """Colour, marker and dashes of each label that is no method."""
     every = sns.color_palette('colorblind')
     palette = [every[number] for number in (0, 1, 2, 3, 4, 5, 9)]  # the others are grey, or too pale for a line
-    return _told_apart(labels, [palette[number % len(palette)] for number in range(len(labels))])
+    return _line_looks(labels, [palette[number % len(palette)] for number in range(len(labels))])
 
 
 def _shade(colour: str, number: int) -> tuple[float, float, float]:
-    """A colour, the first time as it is."""
+    """A shade of a colour; that of number 0 is the colour itself."""
     share = SHADES[number % len(SHADES)]
     end = 1.0 if share > 0 else 0.0
     red, green, blue = (part + abs(share) * (end - part) for part in to_rgb(colour))
     return red, green, blue
 
 
-def _told_apart(labels: Sequence[str], colours: Sequence[Any]) -> dict[str, dict[str, Any]]:
+def _line_looks(labels: Sequence[str], colours: Sequence[Any]) -> dict[str, dict[str, Any]]:
     return {
         label: {
             'color': colour,

@@ -33,8 +33,8 @@
   const FAMILIES = new Map(TODO.families.map((family) => [family.name, family]));
   const look = (family) => FAMILIES.get(family) || FAMILIES.get('');
   const colours = (family) => `--light:${look(family).light};--dark:${look(family).dark}`;
-  const shape = (family, said = { role: 'img', 'aria-label': look(family).title, 'data-tip': look(family).title }) =>
-    make('svg', { class: 'family', viewBox: '0 0 10 10', width: 10, height: 10, style: colours(family), ...said }, make('path', { d: look(family).outline }));
+  const shape = (family, attributes = { role: 'img', 'aria-label': look(family).title, 'data-tip': look(family).title }) =>
+    make('svg', { class: 'family', viewBox: '0 0 10 10', width: 10, height: 10, style: colours(family), ...attributes }, make('path', { d: look(family).outline }));
   function familyLegend(families) {
     const found = [...FAMILIES.keys()].filter((name) => families.includes(name));
     return found.length > 1 ? make('p', { class: 'families' }, found.map((name) => make('span', {}, shape(name, { 'aria-hidden': 'true' }), look(name).title))) : null;
@@ -71,43 +71,30 @@
 
   // ---- the map
 
-  /** Tables of all suites; those of the same benchmark, setting and recipe are one column. */
+  /** A column a table, each with its suite, whose ERM all its cells are compared with; then the benchmarks without any. */
   function columns() {
-    const found = new Map();
-    for (const [suite, { tables }] of Object.entries(SUITES)) {
-      for (const table of tables) {
-        const key = table.title + table.hash;
-        if (!found.has(key)) found.set(key, { ...table, from: [] });
-        found.get(key).from.push([suite, table]);
-      }
-    }
-    const measured = [...found.values()];
-    const missing = TODO.tables.filter((todo) => !measured.some((table) => table.benchmark === todo.benchmark)).map((todo) => ({ ...todo, from: [], setting: 'paper' }));
+    const measured = Object.entries(SUITES).flatMap(([suite, { tables }]) => tables.map((table) => ({ ...table, suite })));
+    const alike = (one, other) => one.title === other.title && one.hash === other.hash;
+    for (const column of measured) column.shared = measured.filter((other) => alike(column, other)).length > 1;
+    const missing = TODO.tables.filter((todo) => !measured.some((table) => table.benchmark === todo.benchmark)).map((todo) => ({ ...todo, suite: null, setting: 'paper' }));
     const place = (table) => { const at = TODO.tables.findIndex((todo) => todo.benchmark === table.benchmark); return at < 0 ? 99 : at; };
-    return [...measured, ...missing].sort((a, b) => (a.from.length < 1) - (b.from.length < 1) || place(a) - place(b) || a.benchmark.localeCompare(b.benchmark) || (b.factor || 0) - (a.factor || 0) || b.from.length - a.from.length);
+    return [...measured, ...missing].sort((a, b) => !a.suite - !b.suite || place(a) - place(b) || a.benchmark.localeCompare(b.benchmark) || (b.factor || 0) - (a.factor || 0) || (b.suite ? b.rows.length - a.rows.length : 0));
   }
 
-  /** Of a column, the row of a method that rests on most seeds, with the suite and table it is from. */
-  function cellOf(column, method) {
-    let best = null;
-    for (const [suite, table] of column.from) {
-      const row = table.rows.find((each) => each.n && (each.method === method || method in each.also));
-      if (row && (!best || row.n > best.row.n)) best = { suite, table, row };
-    }
-    return best;
-  }
+  /** The row of a method in a column. */
+  const rowOf = (column, method) => (column.suite ? column.rows.find((row) => row.n && (row.method === method || row.also.includes(method))) : undefined);
 
   function overview() {
     const rank = state.params.get('rank') || 'top1', all = state.params.get('all') === '1', every = columns();
-    const compares = (column) => !column.from.length || column.from.some(([, table]) => table.rows.length > 2), narrow = every.length > 6 && !all;
+    const compares = (column) => !column.suite || column.rows.length > 2, narrow = every.length > 6 && !all;
     const shown = narrow ? every.filter(compares) : every;
     const names = new Map(TODO.methods.map(({ method, name }) => [method, name])), families = new Map(TODO.methods.map(({ method, family }) => [method, family]));
-    for (const column of shown) for (const [, table] of column.from) for (const row of table.rows) if (row.origin === 'trained' || !names.has(row.method)) { names.set(row.method, row.name); families.set(row.method, row.family); }
+    for (const column of shown) for (const row of column.rows || []) if (row.origin === 'trained' || !names.has(row.method)) { names.set(row.method, row.name); families.set(row.method, row.family); }
     const twins = equalMethods(shown, names);
     const ranks = new Map();
     for (const column of shown) {
-      const cells = [...names.keys()].map((method) => [method, cellOf(column, method)]).filter(([, cell]) => cell && score(cell.row, rank) !== null);
-      cells.sort(([, a], [, b]) => score(b.row, rank) - score(a.row, rank));
+      const cells = [...names.keys()].map((method) => [method, rowOf(column, method)]).filter(([, row]) => row && score(row, rank) !== null);
+      cells.sort(([, a], [, b]) => score(b, rank) - score(a, rank));
       cells.forEach(([method], place) => ranks.set(method, [...(ranks.get(method) || []), cells.length > 1 ? place / (cells.length - 1) : 0.5]));
     }
     const mean = (method) => { const own = ranks.get(method); return own ? own.reduce((a, b) => a + b) / own.length : 2; };
@@ -124,7 +111,7 @@
     const table = make('table', { class: 'map' },
       make('caption', { class: 'hidden' }, 'Difference to ERM in points, by method and benchmark'),
       make('thead', {}, make('tr', {}, make('th', { scope: 'col' }, 'method'), shown.map((column) => make('th', { scope: 'col' }, columnHead(column, rank))))),
-      make('tbody', {}, rows.map(([method, name]) => make('tr', {}, make('th', { scope: 'row' }, shape(families.get(method)), name, [...twins].filter(([, kept]) => kept === method).map(([twin]) => make('small', {}, ` = ${names.get(twin)}`))), shown.map((column) => mapCell(cellOf(column, method), rank))))));
+      make('tbody', {}, rows.map(([method, name]) => make('tr', {}, make('th', { scope: 'row' }, shape(families.get(method)), name, [...twins].filter(([, kept]) => kept === method).map(([twin]) => make('small', {}, ` = ${names.get(twin)}`))), shown.map((column) => mapCell(column, rowOf(column, method), rank))))));
     return [
       make('h1', {}, 'Which method helps, where?'),
       make('ul', { class: 'findings' }, largest(every).map(finding).filter(Boolean)),
@@ -137,7 +124,7 @@
 
   /** Methods that compute the same as another wherever they were run, with that other one. */
   function equalMethods(shown, names) {
-    const twins = new Map(), rows = [...names.keys()].map((method) => [method, shown.map((column) => cellOf(column, method)?.row)]);
+    const twins = new Map(), rows = [...names.keys()].map((method) => [method, shown.map((column) => rowOf(column, method))]);
     for (const [one, own] of rows) {
       const same = rows.find(([other, its]) => other !== one && !twins.has(other) && own.some(Boolean) && own.every((row, i) => !row || (row === its[i] && row.method !== one)));
       if (same) twins.set(one, same[0]);
@@ -146,40 +133,38 @@
   }
 
   function columnHead(column, rank) {
-    const label = [column.benchmark.split(/(?<=_)/).flatMap((part, i) => (i ? [make('wbr'), part] : [part])), make('small', {}, [column.factor ? `IF ${column.factor}` : '', column.setting === 'paper' ? '' : column.setting].filter(Boolean).join(', '))];
-    if (!column.from.length) return [...label, make('small', { class: 'empty' }, 'not run')];
-    const [suite, table] = column.from.toSorted((a, b) => b[1].rows.length - a[1].rows.length)[0];
-    return make('a', { href: address(suite, table.slug, { rank: rank === 'top1' ? '' : rank }) }, label);
+    const label = [column.benchmark.split(/(?<=_)/).flatMap((part, i) => (i ? [make('wbr'), part] : [part])), make('small', {}, [column.factor ? `IF ${column.factor}` : '', column.setting === 'paper' ? '' : column.setting, column.shared ? `suite ${column.suite}` : ''].filter(Boolean).join(', '))];
+    if (!column.suite) return [...label, make('small', { class: 'empty' }, 'not run')];
+    return make('a', { href: address(column.suite, column.slug, { rank: rank === 'top1' ? '' : rank }) }, label);
   }
 
-  function mapCell(cell, rank) {
-    const value = cell && score(cell.row, rank);
+  function mapCell(column, row, rank) {
+    const value = row && score(row, rank);
     if (value === null || value === undefined) return make('td', { class: 'none' }, make('span', { class: 'hidden' }, 'not run'));
-    const { suite, table, row } = cell, outcome = row.versus[rank], isErm = row.method === 'erm' || !outcome;
+    const outcome = row.versus[rank], isErm = row.method === 'erm' || !outcome;
     const noise = outcome && outcome[2] >= 0.05;
-    const link = make('a', { href: address(suite, table.slug, { rank: rank === 'top1' ? '' : rank }) }, isErm ? fixed(value) : signed(outcome[0]));
+    const link = make('a', { href: address(column.suite, column.slug, { rank: rank === 'top1' ? '' : rank }) }, isErm ? fixed(value) : signed(outcome[0]));
     const strength = isErm ? 0 : Math.min(1, Math.abs(outcome[0]) / 15) * 70 + 6;
-    const said = isErm ? `${fixed(value)} %, ${row.n} seeds` : `${signed(outcome[0])} ± ${tenths(outcome[1])} points to ERM (${fixed(value)} %), p = ${outcome[2].toPrecision(2)}, ${row.n} seed${row.n === 1 ? '' : 's'}`;
-    return make('td', { class: isErm ? 'base' : `${outcome[0] < 0 ? 'down' : 'up'}${noise ? ' noise' : ''}`, style: `--s:${strength.toFixed(0)}%`, 'data-tip': `${row.name}, ${table.title}: ${said}${noise ? '; within noise' : ''}` }, link);
+    const outcomeText = isErm ? `${fixed(value)} %, ${row.n} seeds` : `${signed(outcome[0])} ± ${tenths(outcome[1])} points to ERM (${fixed(value)} %), p = ${outcome[2].toPrecision(2)}, ${row.n} seed${row.n === 1 ? '' : 's'}`;
+    return make('td', { class: isErm ? 'base' : `${outcome[0] < 0 ? 'down' : 'up'}${noise ? ' noise' : ''}`, style: `--s:${strength.toFixed(0)}%`, 'data-tip': `${row.name}, ${column.title}: ${outcomeText}${noise ? '; within noise' : ''}` }, link);
   }
 
   /** Of each benchmark the table with most runs. */
   function largest(every) {
-    const found = new Map(), runs = (column) => Math.max(...column.from.map(([, table]) => runsIn(table)));
-    for (const column of every) if (column.from.length && !(runs(found.get(column.benchmark) || column) > runs(column))) found.set(column.benchmark, column);
+    const found = new Map();
+    for (const column of every) if (column.suite && !(runsIn(found.get(column.benchmark) || column) > runsIn(column))) found.set(column.benchmark, column);
     return [...found.values()];
   }
 
   /** The finding of a table in one sentence. */
-  function finding(column) {
-    const [suite, table] = column.from.toSorted((a, b) => b[1].rows.length - a[1].rows.length)[0];
+  function finding(table) {
     const rows = table.rows.filter((row) => row.n), [best] = rows;
     if (rows.length < 2 || !best) return null;
     const first = rows.filter((row) => row.standing === 'best'), winners = first.length ? first : [best];
     const erm = rows.find((row) => row.method === 'erm'), gain = best.versus.top1;
     const beside = erm && gain ? (gain[2] < 0.05 ? `, ERM has ${fixed(score(erm, 'top1'))} %` : ', within noise of ERM') : '';
     const alike = rows.filter((row) => row.standing === 'within noise' && row !== erm).length;
-    return make('li', {}, make('a', { href: address(suite, table.slug) }, table.title), ': ', winners.map((row, i) => [i ? ' and ' : '', make('strong', {}, row.name)]), ` ${winners.length > 1 ? 'are' : 'is'} best with ${fixed(score(best, 'top1'))} %`,
+    return make('li', {}, make('a', { href: address(table.suite, table.slug) }, table.title), ': ', winners.map((row, i) => [i ? ' and ' : '', make('strong', {}, row.name)]), ` ${winners.length > 1 ? 'are' : 'is'} best with ${fixed(score(best, 'top1'))} %`,
       beside, alike ? `; ${alike} other${alike === 1 ? '' : 's'} within noise of it` : '', '. ', make('small', {}, `${best.n} seed${best.n === 1 ? '' : 's'}`));
   }
 
@@ -203,7 +188,7 @@
         make('p', { class: 'key' }, make('span', {}, make('b', {}, 'bold'), ' best'), make('span', { class: 'within' }, 'within noise of the best'))),
       familyLegend(table.rows.filter((row) => row.n).map((row) => row.family)),
       make('div', { class: 'split' }, board, side),
-      ...table.notes.map((said) => make('p', { class: 'note' }, said)),
+      ...table.notes.map((note) => make('p', { class: 'note' }, note)),
       table.failures.length ? [make('h2', {}, 'Failed'), plainTable(['method', 'seed', 'stage', 'reason'], table.failures.map((row) => row.map(String)))] : null,
       table.beside.map((each) => make('details', { class: 'beside', ...(each.rows.length <= 12 ? { open: '' } : {}) }, make('summary', {}, `${each.title} (${each.rows.length})`), plainTable(each.columns, each.rows))),
       make('section', { class: 'foot' }, provenance(suite).flat(9).filter(Boolean)),

@@ -30,22 +30,24 @@ def bench(part: str, out: Path | None = None, rounds: int = 7, **options: Any) -
     Args:
         part: One of :data:`PARTS`.
         out: File to write to.
-        rounds: Turns of each; the median counts.
-        options: What the part can be told beside that; None is its default.
+        rounds: Measurements of each side; the median counts.
+        options: Further arguments of the part; None is its default.
 
     Raises:
-        UsageError: If there is no such part, it cannot be told that, or there are too few rounds.
+        UsageError: If there is no such part, it has no such argument, or there are too few rounds.
     """
     if part not in PARTS:
         raise unknown('part to measure', part, PARTS)
     if rounds < LEAST_ROUNDS:
-        raise UsageError(f'{rounds} rounds say little on a machine that does other things too: {LEAST_ROUNDS} or more')
+        raise UsageError(
+            f'{rounds} rounds are too few on a machine that does other things too: give at least {LEAST_ROUNDS}'
+        )
     if out is not None:
         _check_writable(out)  # now, not when all has been measured
     measure: Callable[..., list[dict[str, Any]]] = import_module(f'ltbench.verbs.bench.{part}').measure
     given = {name: value for name, value in options.items() if value is not None}
-    _only_what_acts(part, measure, given)
-    keep_freed_memory()  # what a worker does first, for all that is measured
+    _check_options(part, measure, given)
+    keep_freed_memory()  # as a worker does first, for all measurements
     torch.set_flush_denormal(True)
     before, started = torch.get_num_threads(), time.time()
     threads = given.get('threads', 1)
@@ -54,7 +56,7 @@ def bench(part: str, out: Path | None = None, rounds: int = 7, **options: Any) -
         cases = measure(rounds, **given)
     finally:
         torch.set_num_threads(before)
-        torch.set_flush_denormal(False)  # as it is by default; the caller's own arithmetic is none of our business
+        torch.set_flush_denormal(False)  # the default: the caller's arithmetic must not change
     result = {
         'part': part,
         'cases': cases,
@@ -78,25 +80,25 @@ def _check_writable(out: Path) -> None:
 
 
 def show(result: Mapping[str, Any]) -> list[str]:
-    """Lines for people."""
+    """The result as lines of text."""
     lines = []
     for case in result['cases']:
-        asked = ''
+        target = ''
         if case['goal'] is not None:
-            least = 'at most' if case['less_is_better'] else 'at least'
-            asked = f'; asked for: {least} {case["goal"]:g}; {"holds" if case["holds"] else "falls short"}'
+            bound = 'at most' if case['less_is_better'] else 'at least'
+            target = f'; target: {bound} {case["goal"]:g}, {"met" if case["holds"] else "not met"}'
         lines += [
             case['what'],
             f'  ours {case["ours"]:,g} {case["unit"]}, reference {case["reference"]:,g} {case["unit"]}',
             f'  ratio {case["ratio"]:g} ({case["ratio_min"]:g} to {case["ratio_max"]:g}, {case["rounds"]} rounds)'
-            + asked,
+            + target,
         ]
         if case['note']:
             lines.append(f'  {case["note"]}')
     return lines
 
 
-def _only_what_acts(part: str, measure: Callable[..., Any], given: Mapping[str, Any]) -> None:
+def _check_options(part: str, measure: Callable[..., Any], given: Mapping[str, Any]) -> None:
     for name in given:
         if name not in inspect.signature(measure).parameters:
-            raise UsageError(f'--{name} changes nothing in part {part}')
+            raise UsageError(f'--{name} has no effect on part {part}')

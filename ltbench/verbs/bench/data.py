@@ -16,7 +16,7 @@ from ltbench.data.samplers import InstanceBalanced
 from ltbench.verbs.bench.measure import Case, by_turns
 
 BATCH_SIZE = 128
-EPOCHS = 4  # of ours, so that both take long enough to be timed
+EPOCHS = 4  # of our side, so that both sides take long enough to be timed
 
 
 def measure(rounds: int) -> list[dict[str, Any]]:

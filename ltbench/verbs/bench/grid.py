@@ -1,4 +1,4 @@
-"""A grid of methods that share what they have in common, against each trained alone; and two ways to use all cores."""
+"""A grid of methods that share stages, against each method trained alone; and two ways to use all cores."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ METHODS = (
     'erm', 'ce_drw', 'deferred_resampling', 'crt(epochs=2)', 'lws(epochs=2)', 'tau_norm(tau=1)', 'ncm', 'la_posthoc',
     'ldam', 'ldam_drw', 'balanced_softmax', 'la_loss', 'focal', 'class_balanced',
 )  # fmt: skip
-EPOCHS = 10  # a twentieth of the CIFAR recipe, and so, rounded up, are the epochs of cRT and LWS
+EPOCHS = 10  # a twentieth of the CIFAR recipe; the epochs of cRT and LWS are scaled likewise, rounded up
 
 
 def measure(rounds: int, threads: int = 1) -> list[dict[str, Any]]:
-    """Seconds of fourteen methods as one grid and each alone; of stages of one thread at once and of all one by one.
+    """Seconds of fourteen methods as one grid and each alone; of stages in parallel and one after the other.
 
     Args:
-        rounds: Turns.
-        threads: Of a stage of the fourteen methods.
+        rounds: Measurements of each side.
+        threads: Threads of each stage of the fourteen methods.
     """
     return [_sharing(rounds, threads), *(_cores(rounds, depth) for depth in (8, 32))]
 
@@ -54,7 +54,7 @@ def _sharing(rounds: int, threads: int) -> dict[str, Any]:
 
 
 def _cores(rounds: int, depth: int) -> dict[str, Any]:
-    """As many stages as there are cores: at once with a thread each, or one after the other with a thread a core."""
+    """As many stages as cores: at once with one thread each, or one after the other with one thread per core."""
     cores = usable_cores()
     benchmark = cifar_shaped(2, depth=depth, n_max=4000 // depth, num_classes=10, test_per_class=10)
     graph = graph_of(benchmark, 'erm', seeds=range(cores))
@@ -74,6 +74,6 @@ def _cores(rounds: int, depth: int) -> dict[str, Any]:
         's',
         goal=None,
         less_is_better=True,
-        note='With the start of each worker. A stage has one thread wherever it runs: more change its last bits.',
+        note='Includes the start of each worker. Stages always use one thread: more would change their last bits.',
     )
     return case.result(by_turns(rounds, [lambda: stages(cores, 1), lambda: stages(1, cores)]))

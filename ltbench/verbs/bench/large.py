@@ -27,15 +27,15 @@ IMAGES, BATCH_SIZE = 200, 50
 AUGMENTATION = {'random_resized_crop': 224, 'resize': 256, 'center_crop': 224}
 COLOURS = {'flip': True, 'color_jitter': [0.4, 0.4, 0.4, 0.0]}
 RATES = {'prepared': 5000, 'decoded': 520}
-"""Images/s of a core that were asked for where the reference made :data:`REFERENCE_RATE`, of ImageNet's own files."""
+"""Target images/s of a core on which the reference reaches :data:`REFERENCE_RATE`, on files of ImageNet."""
 REFERENCE_RATE = 390
-SIZE, QUALITY = (500, 375), 92  # of drawn files: about ImageNet's 110 kB
+SIZE, QUALITY = (500, 375), 92  # of generated files: about 110 kB, as in ImageNet
 
 
 def measure(rounds: int) -> list[dict[str, Any]]:
-    """Images/s of processor time of one core that end as uint8 batches of 224 x 224 pixels.
+    """Images per second of processor time of one core, as uint8 batches of 224 x 224 pixels.
 
-    The files are the first 200 images of the folder ``$LTBENCH_BENCH_IMAGES``, or drawn; they are read from memory.
+    The files are the first 200 images of the folder ``$LTBENCH_BENCH_IMAGES``, or generated; they are read from memory.
 
     Raises:
         UsageError: If that folder has no images.
@@ -75,7 +75,7 @@ def _rate_of(dataset: FileDataset) -> Callable[[], float]:
 
 
 def _one_by_one(files: Sequence[Path], steps: Sequence[Any]) -> Callable[[], float]:
-    """As a data set of torchvision and its loader do it."""
+    """As a data set of torchvision and its loader work."""
     transform = v2.Compose([*steps, v2.PILToTensor()])
 
     def load(path: Path) -> Any:
@@ -92,12 +92,12 @@ def _one_by_one(files: Sequence[Path], steps: Sequence[Any]) -> Callable[[], flo
 
 
 def _images(folder: Path) -> tuple[list[Path], str]:
-    """Files in ``folder``, and what they are."""
+    """Files in ``folder``, and a description of them."""
     files = []
     if source := os.environ.get(FOLDER):
         found = sorted(path for path in Path(source).rglob('*') if path.suffix.lower() in suffixes())[:IMAGES]
         if not found:
-            raise UsageError(f'{source} has no images; set {FOLDER} to a folder that has, or to nothing')
+            raise UsageError(f'{source} has no images; set {FOLDER} to a folder with images, or unset it')
         files = [Path(shutil.copy(path, folder / f'{number}-{path.name}')) for number, path in enumerate(found)]
         what = f'files of {Path(source).name}'
     else:
@@ -107,6 +107,6 @@ def _images(folder: Path) -> tuple[list[Path], str]:
             noisy = np.asarray(coarse) + random.integers(-12, 13, (*SIZE[::-1], 3))
             files.append(folder / f'{number}.jpg')
             Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(files[-1], quality=QUALITY)
-        what = 'drawn files'
+        what = 'generated files'
     kilobytes = sum(path.stat().st_size for path in files) / len(files) / 1000
     return files, f'{len(files)} {what}, {kilobytes:.0f} kB on average.'

@@ -1,4 +1,4 @@
-"""Our path and its reference, alternating in one run: what the machine does meanwhile hits both."""
+"""Our path and its reference, alternating in one run, so that other load on the machine affects both."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Case:
-    """Two ways to the same end, and what is asked of their ratio.
+    """Two ways to the same result, and the target for their ratio.
 
     Attributes:
-        what: For people.
-        unit: Of both figures.
-        goal: The ratio of ours to the reference: at least so large, or at most where less is better; None: no bound.
+        what: Title, for people.
+        unit: Unit of both figures.
+        goal: Target for the ratio of ours to the reference: at least, or at most if less is better; None: no target.
         less_is_better: Whether the figures are costs.
-        note: What to know about how it was measured.
+        note: Remark on how it was measured.
     """
 
     what: str
@@ -27,10 +27,10 @@ class Case:
     note: str = ''
 
     def result(self, figures: Iterable[tuple[float, ...]]) -> dict[str, Any]:
-        """Medians of both, and median and spread of their ratio, turn by turn.
+        """Medians of both, and median and spread of their ratio in each round.
 
         Args:
-            figures: Ours and the reference's of each turn.
+            figures: Our figure and the reference's, of each round.
         """
         pairs = list(figures)
         ratios = sorted(ours / reference for ours, reference in pairs)
@@ -57,15 +57,15 @@ class Case:
 
 
 def by_turns(rounds: int, ways: Sequence[Callable[[], float]]) -> list[tuple[float, ...]]:
-    """What each way says in each round, after one round to warm up.
+    """The figure of each way in each round, after one round to warm up.
 
-    Every second round goes backwards, so that none is always the one after the other.
+    The order is reversed in every second round, so that none always comes after another.
     """
     measured = []
     for number in range(rounds + 1):
         order = list(enumerate(ways))[:: 1 if number % 2 else -1]
-        said = {index: way() for index, way in order}
-        measured.append(tuple(said[index] for index in range(len(ways))))
+        figures = {index: way() for index, way in order}
+        measured.append(tuple(figures[index] for index in range(len(ways))))
     return measured[1:]
 
 

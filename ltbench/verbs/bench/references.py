@@ -1,6 +1,6 @@
-"""What a user would run instead: a bare PyTorch loop, and a script as the official ones are.
+"""What a user would run instead: a bare PyTorch loop, and a script like the official ones.
 
-Both train the network, with the optimizer, batch size and number of threads, that our path trains.
+Both train the same network as our path, with the same optimizer, batch size and number of threads.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ltbench.registry import MODELS, build
 
 
 def bare_loop(benchmark: Benchmark, data: LongTailData, epochs: int = 1) -> Callable[[], float]:
-    """Seconds of ``epochs`` epochs of a loop and nothing else: the ceiling for this network, dtype and machine.
+    """Seconds of ``epochs`` epochs of a bare loop: the upper bound of speed for this network, dtype and machine.
 
     The images are normalised floats in memory, channels last; there is no augmentation, log, check or checkpoint.
     """
@@ -60,11 +60,11 @@ def conventional_script(
 ) -> Callable[[], float]:
     """Seconds of one epoch as the long-tail scripts of the literature are written.
 
-    PIL transforms in worker processes that start anew each epoch; float32 in PyTorch's own memory order; the loss and
-    the accuracy read at every step; the whole test set and a checkpoint after every epoch.
+    PIL transforms in worker processes that are restarted each epoch; float32 in PyTorch's own memory order; the loss
+    and the accuracy read at every step; the whole test set and a checkpoint after every epoch.
 
     Args:
-        benchmark: Network and recipe; its precision is not looked at.
+        benchmark: Network and recipe; its precision is ignored.
         data: Training and test images.
         folder: For the checkpoints.
         workers: Processes of the data loader; 4 is those scripts' default.
@@ -76,12 +76,14 @@ def conventional_script(
     augmented = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip(), *plain]
     train_part, test_part = _PILImages(data.train, augmented), _PILImages(data.test, plain)
 
-    # said here, because mmengine's Runner sets the way of the whole process to one that starts slower
+    # explicit, because mmengine's Runner sets a slower start method for the whole process
     loading: dict[str, Any] = {'num_workers': workers, 'multiprocessing_context': 'fork'}
 
     def epoch() -> float:
         with warnings.catch_warnings():
-            warnings.filterwarnings('ignore', 'This DataLoader will create')  # more workers than cores: so do they
+            warnings.filterwarnings(
+                'ignore', 'This DataLoader will create'
+            )  # more workers than cores, as in those scripts
             return train_and_evaluate()
 
     def train_and_evaluate() -> float:
@@ -108,7 +110,7 @@ def conventional_script(
 
 
 class _PILImages(Dataset[tuple[Tensor, int]]):
-    """One image after another, as torchvision's CIFAR classes give them."""
+    """One image after another, as torchvision's CIFAR classes do."""
 
     def __init__(self, split: Any, steps: list[Any]) -> None:
         self.images, self.labels = np.asarray(split.images), split.labels.tolist()

@@ -26,7 +26,7 @@ def measure(rounds: int) -> list[dict[str, Any]]:
     """Seconds from 300 records to the report, and of reading their JSON.
 
     Raises:
-        UsageError: Outside of a checkout: the records are made from one that was measured.
+        UsageError: Outside a checkout: the records are copies of a measured one.
     """
     examples = sorted(EXAMPLE.glob('*.json'))
     if not examples:
@@ -76,7 +76,9 @@ def _write_records(examples: list[dict[str, Any]]) -> list[Path]:
             record = {**example, 'method': name, 'run_seed': seed, 'fingerprint': f'{number * SEEDS + seed:064x}'}
             record['computation'] = f'{number:064x}'
             record['methods'] = [{'name': name, 'options': {}}]
-            record['metrics'] = metrics[random.integers(len(metrics))]  # whole: scores are those of the classes
+            record['metrics'] = metrics[
+                random.integers(len(metrics))
+            ]  # unchanged: other metrics are computed from those of the classes
             path = record_path(SUITE, record)
             write_record(path, record)
             paths.append(path)

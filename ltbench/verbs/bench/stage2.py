@@ -1,4 +1,4 @@
-"""What methods on top of a trained network cost, against training it."""
+"""Cost of methods on top of a trained network, against training it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEPTH = 20
 
 def measure(rounds: int, threads: int = 1) -> list[dict[str, Any]]:
     """Seconds of cRT, LWS, tau-normalisation, NCM and post-hoc logit adjustment, and of the ERM stage under them."""
-    # as many test images for each training image as CIFAR-100-LT at imbalance 100 has
+    # the same ratio of test to training images as CIFAR-100-LT with imbalance factor 100
     benchmark = cifar_shaped(EPOCHS, DEPTH, n_max=400, num_classes=10, test_per_class=92)
     graph = graph_of(benchmark, *METHODS)
     training = [stage for stage in graph.stages.values() if stage.kind == 'train']
@@ -35,10 +35,10 @@ def measure(rounds: int, threads: int = 1) -> list[dict[str, Any]]:
             return cost['wall_seconds'] * EPOCHS_OF_A_RUN / EPOCHS + cost['evaluation_seconds']
 
         case = Case(
-            'stage2: cRT, LWS, tau-norm, NCM and post-hoc LA together, against the ERM stage that they rest on',
+            'stage2: cRT, LWS, tau-norm, NCM and post-hoc LA together, against the ERM stage that they start from',
             's',
             goal=0.05,
             less_is_better=True,
-            note=f'ResNet-{DEPTH}; {EPOCHS} epochs of ERM are trained, and count for {EPOCHS_OF_A_RUN}.',
+            note=f'ResNet-{DEPTH}; {EPOCHS} epochs of ERM are trained, and scaled to {EPOCHS_OF_A_RUN}.',
         )
         return [case.result(by_turns(rounds, [on_top, erm]))]

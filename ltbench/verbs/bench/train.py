@@ -20,17 +20,17 @@ from ltbench.verbs.bench.measure import Case
 from ltbench.verbs.bench.references import bare_loop, conventional_script
 from ltbench.verbs.bench.workload import cifar_shaped, graph_of, scratch_store
 
-EPOCHS_OF_A_RUN = 200  # of the CIFAR recipe: so many epochs share one evaluation
+EPOCHS_OF_A_RUN = 200  # as in the CIFAR recipe: one evaluation per 200 epochs
 WORTH_IT = 1.1  # times as fast as the published recipes' fp32
-DIGITS_EPOCHS = 40  # of the digits benchmark a turn; one takes a few hundredths of a second
+DIGITS_EPOCHS = 40  # of the digits benchmark per measurement; one takes a few hundredths of a second
 
 
 def measure(rounds: int, threads: int = 1, model: str | None = None) -> list[dict[str, Any]]:
     """Images/s of ResNet-32 in float32 and bfloat16, and of the tiny network of the digits benchmark.
 
     Args:
-        rounds: Turns.
-        threads: Of every way.
+        rounds: Measurements of each side.
+        threads: Threads of every side.
         model: Only ``'resnet32'`` or ``'digits'``.
     """
     models: dict[str, Callable[[int, int], list[dict[str, Any]]]] = {'resnet32': _resnet32, 'digits': _digits}
@@ -40,7 +40,7 @@ def measure(rounds: int, threads: int = 1, model: str | None = None) -> list[dic
 
 
 def _resnet32(rounds: int, threads: int) -> list[dict[str, Any]]:
-    # as many test images for each training image as CIFAR-100-LT at imbalance 100 has
+    # the same ratio of test to training images as CIFAR-100-LT with imbalance factor 100
     shape = {'n_max': 400, 'num_classes': 10, 'test_per_class': 92}
     cases, rates = [], {}
     with tempfile.TemporaryDirectory(prefix='ltbench-bench-') as folder:
@@ -52,13 +52,13 @@ def _resnet32(rounds: int, threads: int) -> list[dict[str, Any]]:
             turns, _ = train_by_turns(benchmark, [bare_loop(benchmark, data)], threads)
             case = Case(f'{name}, against a bare loop on resident tensors', 'images/s', 0.97)
             cases.append(case.result((images / ours, images / bare) for ours, bare in turns))
-            # on its own: what its workers leave behind in memory and caches slows whoever is next by a few percent
+            # separate: what its workers leave in memory and caches slows the next measurement by a few percent
             turns, evaluation = train_by_turns(benchmark, [conventional_script(benchmark, data, Path(folder))], threads)
             case = Case(
                 f'{name}, against a conventional script (PIL, 4 loader workers, fp32)',
                 'images/s',
                 goal,
-                note='Epoch for epoch; the script evaluates and saves after each, a run of 200 epochs at its end.',
+                note='Per epoch; the script evaluates and saves after each, ours once after 200 epochs.',
             )
             share = evaluation / EPOCHS_OF_A_RUN
             cases.append(case.result((images / (ours + share), images / script) for ours, script in turns))
@@ -68,9 +68,9 @@ def _resnet32(rounds: int, threads: int) -> list[dict[str, Any]]:
 
 
 def recommended(fp32: float, bf16: float) -> str:
-    """Which precision to ask for on this machine, from the images/s of both."""
+    """Which precision to use on this machine, from the images/s of both."""
     gain = f'bf16 is {bf16 / fp32:.1f} times as fast as fp32 here'
-    return f'{gain}: -o precision=bf16.' if bf16 >= WORTH_IT * fp32 else f'{gain}: not worth asking for.'
+    return f'{gain}: -o precision=bf16.' if bf16 >= WORTH_IT * fp32 else f'{gain}: not worth using.'
 
 
 def _digits(rounds: int, threads: int) -> list[dict[str, Any]]:
@@ -85,10 +85,10 @@ def _digits(rounds: int, threads: int) -> list[dict[str, Any]]:
 def train_by_turns(
     benchmark: Benchmark, ways: Sequence[Callable[[], float]], threads: int, epochs: int = 1, method: str = 'erm'
 ) -> tuple[list[tuple[float, ...]], float]:
-    """Train a method as a stage does, letting the other ways have their turn every ``epochs`` epochs.
+    """Train a method as a stage does, alternating with the other ways every ``epochs`` epochs.
 
     Returns:
-        The seconds of ours and of the other ways, turn by turn without the first; the seconds of the evaluation.
+        The seconds of ours and of the other ways in each round, without the first; the seconds of the evaluation.
     """
     (stage,) = graph_of(benchmark, method).stages.values()
     turns = _Turns(ways, epochs)
@@ -98,7 +98,7 @@ def train_by_turns(
 
 
 class _Turns(Hook):
-    """Times the epochs of a training, with everything that the stage does between them."""
+    """Times the epochs of a training, including everything that the stage does between them."""
 
     priority = 'HIGHEST'
 
@@ -107,7 +107,7 @@ class _Turns(Hook):
         self.seconds: list[tuple[float, ...]] = []
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """End our turn and have the others take theirs."""
+        """End our measurement, and run the other ways."""
         if runner.epoch % self.epochs:
             return
         if runner.epoch:
@@ -116,7 +116,7 @@ class _Turns(Hook):
         self._started = time.perf_counter()
 
     def after_train(self, runner: Runner) -> None:
-        """End our last turn."""
+        """End our last measurement."""
         self._stop()
 
     def _stop(self) -> None:

@@ -24,16 +24,16 @@ from methods.bcl import balanced_contrastive_loss
 
 BATCH_SIZE = 128
 PLAIN = {'crop_padding': 4, 'flip': True}
-EPOCHS = 3  # of ours, so that both take long enough to be timed
+EPOCHS = 3  # of our side, so that both sides take long enough to be timed
 BLURLESS: Mapping[str, Any] = {'name': 'contrastive', 'blurred': 0.0}
 CONTRAST = ('bcl', ('plain', BLURLESS, BLURLESS), 128)
 """A method, its views, and the size of its projections."""
 
 
 def measure(rounds: int) -> list[dict[str, Any]]:
-    """Images/s that end as normalised float batches, and of a step of BCL; one thread.
+    """Images/s as normalised float batches, and of a step of BCL; one thread.
 
-    The network's step that augmentation is a share of is one of ResNet-32 in a bare loop.
+    Augmentation is compared with one step of ResNet-32 in a bare loop.
     """
     torch.manual_seed(0)
     data = NoiseLT(n_max=1650, num_classes=10)
@@ -127,7 +127,7 @@ def _seconds_of_a_step() -> Callable[[], float]:
 
 
 def _small(batch_size: int, epochs: int = 1) -> Benchmark:
-    """On 384 images: three whole batches of the usual size, which are one of three views each."""
+    """On 384 images: three batches of the usual size, or one batch with three views of each image."""
     return cifar_shaped(epochs, batch_size=batch_size, n_max=95, imbalance_factor=10, num_classes=10, test_per_class=10)
 
 
@@ -137,7 +137,7 @@ def _contrastive_step(rounds: int) -> dict[str, Any]:
     benchmark = _small(BATCH_SIZE, rounds + 1)
     data = load_data(benchmark.data)
     views = _Views(data, names)
-    # as many images and steps as the views of an epoch have, and their logits and loss
+    # as many images and steps as the views of an epoch, with their logits and loss
     network = bare_loop(_small(len(names) * BATCH_SIZE), data, epochs=len(names))
     labels, prototypes = torch.arange(BATCH_SIZE) % 10, functional.normalize(torch.randn(10, size))
 
@@ -154,6 +154,6 @@ def _contrastive_step(rounds: int) -> dict[str, Any]:
         f'views: a {method} stage, ResNet-32, batch {BATCH_SIZE}, {len(names)} views, against the sum of its parts',
         'images/s',
         0.9,
-        note='The parts: making the views, a bare loop on as many images as there are views, and the contrastive loss.',
+        note='The parts: making the views, a bare loop on as many images as views, and the contrastive loss.',
     )
     return case.result((len(data.train) / ours, len(data.train) / theirs) for ours, theirs in turns)

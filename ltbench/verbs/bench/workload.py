@@ -1,4 +1,4 @@
-"""What is trained while measuring: a benchmark in the shape of CIFAR, its stages, and a store to throw away."""
+"""What is trained while measuring: a benchmark in the shape of CIFAR, its stages, and a temporary store."""
 
 from __future__ import annotations
 
@@ -52,17 +52,19 @@ def graph_of(benchmark: Benchmark, *methods: str, seeds: Sequence[int] = (0,)) -
 
 @contextmanager
 def scratch_store() -> Iterator[Store]:
-    """An empty store that is gone afterwards."""
+    """An empty store that is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix='ltbench-bench-') as folder:
         yield Store(folder)
 
 
 def carry_out_in(store: Store, stages: Sequence[Stage], threads: int) -> float:
-    """Seconds that stages take in this process, as a worker carries them out, one after the other."""
+    """Seconds that stages take in this process, carried out as in a worker, one after the other."""
     start = time.perf_counter()
     for stage in stages:
         code = carry_out(Job(stage, str(store.root), Runtime(threads=threads)))
         if code:
             failure = store.read(stage.fingerprint, 'failure') or {}
-            raise LTBenchError(f'the {stage.kind} stage failed: {failure.get("reason", "in other hands")}')
+            raise LTBenchError(
+                f'the {stage.kind} stage failed: {failure.get("reason", "another process is working on it")}'
+            )
     return time.perf_counter() - start

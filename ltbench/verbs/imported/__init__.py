@@ -1,6 +1,6 @@
 """Published checkpoints: files in the official formats, scored under our protocol without training.
 
-A source is an official repository, whose name may also be that of the method which it is for.
+A source is an official repository; it may have the same name as its method.
 """
 
 from ltbench.verbs.imported.formats import SOURCES, Checkpoint, read_checkpoint

@@ -14,39 +14,39 @@ from ltbench.models.resnet_torchvision import NETWORKS
 from ltbench.verbs.imported.reading import as_weight, read_plain, short
 
 TORCHVISION_NETWORKS = {name: name for name in NETWORKS} | {'resnext50': 'resnext50_32x4d'}
-LISTED = 8  # names a message shows
+LISTED = 8  # names in a message
 CIFAR_DEPTHS = {f'resnet{depth}': depth for depth in (20, 32, 44, 56, 110)}
 CONTAINERS = ('state_dict', 'model', 'model_state_dict', 'net', 'network')
-"""Where trainers put the weights of one network; other files are these weights alone."""
+"""Keys under which trainers store the weights of one network; other files have only the weights."""
 PREFIXES = ('module.', '_orig_mod.', 'model.')
-"""What DataParallel, torch.compile and Lightning put before the names of all weights."""
-_WHEN, _SCORE, _GOES_ON = 'tells when it was saved', "the source's own score", 'nothing is trained on'
+"""Prefixes that DataParallel, torch.compile and Lightning add to the names of all weights."""
+_WHEN, _SCORE, _TRAINING = 'time of saving', "the source's own score", 'only for further training'
 NOT_WEIGHTS = {
     **dict.fromkeys(('epoch', 'best_epoch', 'iteration', 'iter', 'step', 'global_step'), _WHEN),
     **dict.fromkeys(('best_acc', 'best_acc1', 'best_acc5', 'best_prec', 'best_prec1', 'best_prec5'), _SCORE),
     **dict.fromkeys(('acc', 'acc1', 'prec1', 'top1', 'best_top1', 'loss', 'best_loss'), _SCORE),
-    **dict.fromkeys(('optimizer', 'optimizer_state_dict', 'scheduler', 'lr_scheduler', 'scaler', 'lr'), _GOES_ON),
+    **dict.fromkeys(('optimizer', 'optimizer_state_dict', 'scheduler', 'lr_scheduler', 'scaler', 'lr'), _TRAINING),
     'centroids': 'class means of other losses; not part of the classifier',
 }
-"""Entries beside the weights that official code and common trainers write, and why an import does without each."""
+"""Entries beside the weights that official code and common trainers write, and why an import ignores them."""
 
 
 @dataclass
 class Checkpoint:
-    """What a file holds, in our names.
+    """Contents of a file, in our names.
 
     Attributes:
-        path: Where it is.
+        path: The file.
         source: One of :data:`SOURCES`.
-        sha256: Of the file, 64 hex digits.
-        size: Of the file, bytes.
+        sha256: Checksum of the file, 64 hex digits.
+        size: Size of the file in bytes.
         weights: Name in :class:`LongTailClassifier` -> tensor. ``nbn_scalar`` stands for every shared scalar.
-        arch: As the file says; None where it does not.
-        backbone: Config of the network that ``arch`` means; None without ``arch``.
+        arch: Name of the network in the file; None if it has none.
+        backbone: Config of the network ``arch``; None without ``arch``.
         head: Config of the head.
         normalization: Config of the BN layers' re-parametrisation, or None.
-        rectification: Config of what the logits pass through, or None.
-        scaled: Whether one factor a class multiplies the logits.
+        rectification: Config of the layer after the logits, or None.
+        scaled: Whether the logits are multiplied by one factor per class.
         ignored: Key in the file -> why it is not needed.
         names: Our name -> key in the file, for messages.
     """
@@ -66,7 +66,7 @@ class Checkpoint:
     names: dict[str, str] = field(default_factory=dict)
 
     def take(self, state: dict[str, Tensor], key: str, name: str) -> None:
-        """Move the tensor ``key`` of the file to ``name``; one that is not there will be found missing later."""
+        """Move the tensor ``key`` of the file to ``name``; a missing one is reported later."""
         self.names[name] = short(key)
         if key in state:
             self.weights[name] = state.pop(key)
@@ -82,7 +82,7 @@ def read_checkpoint(path: Path, source: str) -> Checkpoint:
     Raises:
         UsageError: If the source or the network that the file names is not known here.
         DataError: If the file is missing, damaged, holds more than plain data and tensors, or is not of that format;
-            the message names the keys that are too many.
+            the message names the unexpected keys.
     """
     if source not in SOURCES:
         raise unknown('source of checkpoints', source, SOURCES)
@@ -96,7 +96,7 @@ def read_checkpoint(path: Path, source: str) -> Checkpoint:
 
 
 def _from_nbn(checkpoint: Checkpoint, content: dict[str, Any]) -> None:
-    """yuxiangbao/NBN: torchvision's names, ``scale_factor``, perhaps a batch norm on the logits."""
+    """yuxiangbao/NBN: torchvision's names, ``scale_factor``, optionally a batch norm on the logits."""
     state = _weights(checkpoint, content)
     arch = _read_arch(checkpoint, content)
     normalized = 'scale_factor' in state
@@ -121,13 +121,13 @@ def _from_nbn(checkpoint: Checkpoint, content: dict[str, Any]) -> None:
 
 
 def _from_classifier_balancing(checkpoint: Checkpoint, content: dict[str, Any]) -> None:
-    """facebookresearch/classifier-balancing: two networks, the classifier perhaps with one factor a class."""
+    """facebookresearch/classifier-balancing: two networks, the classifier optionally with one factor per class."""
     best = _part(checkpoint, content, 'state_dict_best')
     _no_more(checkpoint, content, {'state_dict_best'})
     features = _plain_names(checkpoint, _part(checkpoint, best, 'feat_model'), 'state_dict_best.feat_model.')
     classifier = _plain_names(checkpoint, _part(checkpoint, best, 'classifier'), 'state_dict_best.classifier.')
     if more := sorted(map(str, best.keys() - {'feat_model', 'classifier'})):
-        raise DataError(f'{checkpoint.path}: state_dict_best holds networks that are not known: {_listed(more)}')
+        raise DataError(f'{checkpoint.path}: state_dict_best holds unknown networks: {_listed(more)}')
     checkpoint.scaled = 'scales' in classifier
     if checkpoint.scaled:
         checkpoint.take(classifier, 'scales', 'head.scale')
@@ -137,7 +137,7 @@ def _from_classifier_balancing(checkpoint: Checkpoint, content: dict[str, Any]) 
 
 
 def _from_ldam_drw(checkpoint: Checkpoint, content: dict[str, Any]) -> None:
-    """kaidic/LDAM-DRW: a CIFAR ResNet whose classifier is linear, or cosine where it has no bias."""
+    """kaidic/LDAM-DRW: a CIFAR ResNet whose classifier is linear, or cosine if it has no bias."""
     state = _weights(checkpoint, content)
     arch = _read_arch(checkpoint, content)
     if arch is not None:
@@ -147,7 +147,7 @@ def _from_ldam_drw(checkpoint: Checkpoint, content: dict[str, Any]) -> None:
     if 'linear.bias' in state:
         _linear(checkpoint, state, 'linear', 'head.')
     else:
-        checkpoint.head = {'type': 'CosineHead', 'scale': 30.0}  # the scale that its loss multiplies the cosines by
+        checkpoint.head = {'type': 'CosineHead', 'scale': 30.0}  # the factor of the cosines in its loss
         checkpoint.take(state, 'linear.weight', 'head.weight')
         if 'head.weight' in checkpoint.weights:
             weight = checkpoint.weights['head.weight']
@@ -158,7 +158,7 @@ def _from_ldam_drw(checkpoint: Checkpoint, content: dict[str, Any]) -> None:
 
 
 def _from_torchvision(checkpoint: Checkpoint, content: dict[str, Any]) -> None:
-    """pytorch/vision, and whoever trains its networks: their own names."""
+    """pytorch/vision and code that trains its networks: torchvision's names."""
     state = _weights(checkpoint, content)
     arch = _read_arch(checkpoint, content)
     if arch is not None:
@@ -179,12 +179,10 @@ SOURCES: dict[str, Callable[[Checkpoint, dict[str, Any]], None]] = {
 
 
 def _weights(checkpoint: Checkpoint, content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The weights of one network, in one of :data:`CONTAINERS` or alone; what stands beside them is accounted for."""
+    """The weights of one network, in one of :data:`CONTAINERS` or at the top; other entries are noted as ignored."""
     found = [key for key in CONTAINERS if isinstance(content.get(key), Mapping)]
     if len(found) > 1:
-        raise DataError(
-            f'{checkpoint.path} holds several networks ({", ".join(found)}); save the one that counts alone'
-        )
+        raise DataError(f'{checkpoint.path} holds several networks ({", ".join(found)}); save only the one to score')
     if found:
         _no_more(checkpoint, content, {found[0], 'arch'})
         return _plain_names(checkpoint, content[found[0]], f'{found[0]}.')
@@ -206,7 +204,7 @@ def _no_part(checkpoint: Checkpoint, content: Mapping[str, Any], wanted: str, ad
 
 
 def _no_more(checkpoint: Checkpoint, content: Mapping[str, Any], used: set[str]) -> None:
-    """Account for the entries beside the weights."""
+    """Note the entries beside the weights as ignored; an unknown one is an error."""
     for key in content.keys() - used:
         if key not in NOT_WEIGHTS:
             raise DataError(
@@ -232,7 +230,7 @@ def _torchvision_backbone(checkpoint: Checkpoint, arch: str) -> dict[str, Any]:
 
 
 def _plain_names(checkpoint: Checkpoint, state: Mapping[str, Any], where: str) -> dict[str, Tensor]:
-    """The tensors without :data:`PREFIXES`, without counters."""
+    """The tensors, with :data:`PREFIXES` removed from their names, and without counters."""
     plain: dict[str, Tensor] = {}
     for key, value in state.items():
         if not isinstance(key, str):
@@ -245,7 +243,7 @@ def _plain_names(checkpoint: Checkpoint, state: Mapping[str, Any], where: str) -
         if name in plain:
             raise DataError(f'{checkpoint.path}: {short(where + name)} is there twice, with and without module.')
         if name.endswith('num_batches_tracked'):
-            checkpoint.ignored[shown] = 'a counter; evaluation reads the running statistics alone'
+            checkpoint.ignored[shown] = 'a counter; evaluation uses only the running statistics'
             continue
         try:
             plain[name] = as_weight(value, checkpoint.size)
@@ -260,7 +258,7 @@ def _first_scalar(checkpoint: Checkpoint) -> None:
         raise DataError(f'{checkpoint.path}: scale_factor is empty')
     checkpoint.weights['nbn_scalar'] = factors[0]
     if len(factors) > 1:
-        reason = 'only entry 0 acts in the official code, on the four layers of layer4'
+        reason = 'the official code uses only entry 0, on the four layers of layer4'
         checkpoint.ignored[f'scale_factor[1:{len(factors)}]'] = reason
 
 
@@ -270,7 +268,7 @@ def _linear(checkpoint: Checkpoint, state: dict[str, Tensor], key: str, head: st
 
 
 def _backbone(checkpoint: Checkpoint, state: dict[str, Tensor]) -> None:
-    """What begins like a part of a ResNet goes to the backbone, under its own name; the rest is too much."""
+    """Move the parts of a ResNet to the backbone, under their own names; any other weight is an error."""
     for key in list(state):
         if key.partition('.')[0] in ('conv1', 'bn1', 'layer1', 'layer2', 'layer3', 'layer4'):
             checkpoint.take(state, key, f'backbone.{key}')
@@ -286,6 +284,6 @@ def _too_many(checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> None:
 
 
 def _listed(names: Iterable[str]) -> str:
-    """The first of some names, fit to be shown."""
+    """The first of some names, printable."""
     shown = sorted(short(name) for name in names)
     return ', '.join(shown[:LISTED]) + (f' and {len(shown) - LISTED} more' if len(shown) > LISTED else '')

@@ -1,4 +1,4 @@
-"""From a checkpoint to the network that carries its weights, every one of them accounted for."""
+"""From a checkpoint to the network with its weights; every weight is used or reported."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ltbench.models.pretrained import without_weights
 from ltbench.verbs.imported.formats import CIFAR_DEPTHS, TORCHVISION_NETWORKS, Checkpoint
 
 SCALARS = ('weight_scalar', 'bias_scalar')
-LISTED = 8  # keys a message shows
+LISTED = 8  # keys in a message
 
 
 def choose_backbone(checkpoint: Checkpoint, benchmark: Benchmark) -> tuple[dict[str, Any], str | None]:
-    """The network's config, and what to say where file and benchmark contradict each other; the file has its way.
+    """The network's config, and a note if file and benchmark contradict each other; then the file's network is used.
 
     Raises:
         UsageError: If one is for small images and the other for large ones.
@@ -35,10 +35,10 @@ def choose_backbone(checkpoint: Checkpoint, benchmark: Benchmark) -> tuple[dict[
             f'but {benchmark.name} is for {wanted["type"]}'
         )
     chosen = wanted | checkpoint.backbone
-    asked = {key: wanted.get(key) for key in chosen if chosen[key] != wanted.get(key)}
+    replaced = {key: wanted.get(key) for key in chosen if chosen[key] != wanted.get(key)}
     return chosen, (
         f'the file says {checkpoint.arch}, {benchmark.name} says '
-        f'{", ".join(f"{key}={value}" for key, value in asked.items())}: the network is that of the file'
+        f'{", ".join(f"{key}={value}" for key, value in replaced.items())}: the network of the file is used'
     )
 
 
@@ -52,15 +52,15 @@ def build_imported(
     """The network with the checkpoint's weights, in evaluation mode.
 
     Args:
-        checkpoint: What was read.
+        checkpoint: The file's contents.
         backbone: Config of the network, see :func:`choose_backbone`.
         num_classes: C of the benchmark.
-        in_channels: Of its images.
-        preprocess: Passed on to the network.
+        in_channels: Channels of its images.
+        preprocess: Passed to the network.
 
     Raises:
-        DataError: If the file is for another number of classes; or a weight is missing, too many or of another shape,
-            by name.
+        DataError: If the file has another number of classes; or a weight is missing, unexpected or of another shape;
+            it is named.
     """
     _check_classes(checkpoint, num_classes)
     model = _skeleton(checkpoint, backbone, num_classes, in_channels, preprocess)
@@ -72,7 +72,7 @@ def build_imported(
             f'{checkpoint.path} does not fit {_title(backbone)}: {"; ".join(wrong)}'
             + _hint(checkpoint, backbone, num_classes, in_channels)
         )
-    if checkpoint.scaled:  # the factor multiplies weight and bias alike
+    if checkpoint.scaled:  # the factor multiplies weight and bias
         scale = weights.pop('head.scale')
         weights |= {'head.weight': scale[:, None] * weights['head.weight'], 'head.bias': scale * weights['head.bias']}
     model.load_state_dict({key: value.to(wanted[key].dtype) for key, value in weights.items()}, strict=False)
@@ -80,13 +80,13 @@ def build_imported(
 
 
 def check_order_of_labels(benchmark: Benchmark, data: LongTailData) -> str:
-    """How the sources number the classes of a benchmark.
+    """The order in which the sources number the classes of a benchmark.
 
     Raises:
-        DataError: If the benchmark's lists number them otherwise.
+        DataError: If the benchmark's lists number them differently.
     """
     if benchmark.data['type'] == 'ImageNetLT' and list(data.class_names) != sorted(data.class_names):
-        raise DataError(f'{benchmark.name}: labels are not the index of the sorted wnid, which every checkpoint means')
+        raise DataError(f'{benchmark.name}: labels are not the index of the sorted wnid, as checkpoints assume')
     return LABEL_ORDER.get(benchmark.data['type'], "the benchmark's own")
 
 
@@ -127,13 +127,13 @@ def _skeleton(
 
 
 def _wanted(checkpoint: Checkpoint, model: LongTailClassifier) -> dict[str, Tensor]:
-    """What a file of this kind has to hold for a network, in our names."""
+    """The weights that a file of this kind must have for a network, in our names."""
     wanted = {key: value for key, value in model.state_dict().items() if not key.endswith('num_batches_tracked')}
     return wanted | ({'head.scale': wanted['head.bias']} if checkpoint.scaled else {})
 
 
 def _spread_scalar(checkpoint: Checkpoint, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights with the one scalar under the name of every layer that shares it."""
+    """The weights, with the one scalar copied to the name of every layer that shares it."""
     weights = dict(checkpoint.weights)
     scalar = weights.pop('nbn_scalar', None)
     if scalar is not None:
@@ -143,7 +143,7 @@ def _spread_scalar(checkpoint: Checkpoint, wanted: Mapping[str, Tensor]) -> dict
 
 def _differences(checkpoint: Checkpoint, wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Iterator[str]:
     def named(keys: Any) -> str:
-        """Keys as the file has them; those of the scalar are one key there."""
+        """Keys as in the file, where all scalars are one key."""
         names = sorted({_name_in_file(checkpoint, key) for key in keys})
         more = f' and {len(names) - LISTED} more' if len(names) > LISTED else ''
         return ', '.join(names[:LISTED]) + more
@@ -158,7 +158,7 @@ def _differences(checkpoint: Checkpoint, wanted: Mapping[str, Tensor], weights: 
                 f'{_name_in_file(checkpoint, key)} is {list(weights[key].shape)} in our layout, '
                 f'expected {list(wanted[key].shape)}'
             )
-            return  # one tells enough
+            return  # one example is enough
 
 
 def _name_in_file(checkpoint: Checkpoint, key: str) -> str:
@@ -172,7 +172,7 @@ def _title(backbone: Mapping[str, Any]) -> str:
 
 
 def _hint(checkpoint: Checkpoint, backbone: Mapping[str, Any], num_classes: int, in_channels: int) -> str:
-    """The network that would fit, where the file does not say and there is one."""
+    """Advice on the network that would fit; empty if there is none."""
     choices: dict[str, tuple[str, list[Any]]] = {
         'TorchvisionResNet': ('name', list(dict.fromkeys(TORCHVISION_NETWORKS.values()))),
         'CIFARResNet': ('depth', [8, *CIFAR_DEPTHS.values()]),

@@ -1,4 +1,4 @@
-"""A file that somebody else wrote, as tensors and plain data: verified first, and nothing in it is executed."""
+"""Read an untrusted file as tensors and plain data: verified first, and nothing in it is executed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ltbench.errors import DataError
 from ltbench.sealed import open_regular, sha256_of
 
 REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-"""Types of numbers that weights are read from. Integers and float8 are nothing without the scale they belong to."""
+"""Types of numbers that weights may have. Integers and float8 have no meaning without their scale."""
 ZIP = b'PK\x03\x04'
 CHUNK = 1 << 20
 LONGEST = 200  # characters of a reason, or of a name in a message
@@ -26,8 +26,8 @@ LONGEST = 200  # characters of a reason, or of a name in a message
 def read_plain(path: Path) -> tuple[dict[str, Any], str]:
     """The dict that ``torch.save`` wrote to a file, and the file's sha256.
 
-    The checksums of a zip archive are compared with its contents, which torch leaves out; what torch wrote before
-    version 1.6 has none. Tensors stay on the CPU and are not looked at yet, see :func:`as_weight`.
+    The checksums of a zip archive are compared with its contents, which torch does not do; files of torch before
+    version 1.6 have none. Tensors stay on the CPU and are not checked yet, see :func:`as_weight`.
 
     Raises:
         DataError: If the file is missing, no regular file or damaged, holds more than plain data and tensors, or no
@@ -46,7 +46,7 @@ def read_plain(path: Path) -> tuple[dict[str, Any], str]:
             _verify(path, file)
             file.seek(0)
             with warnings.catch_warnings():
-                warnings.simplefilter('ignore')  # on old pickles and storages: nothing that a user could act on
+                warnings.simplefilter('ignore')  # about old pickles and storages: a user can do nothing about them
                 content = torch.load(file, map_location='cpu', weights_only=True)
     except DataError:
         raise
@@ -54,12 +54,12 @@ def read_plain(path: Path) -> tuple[dict[str, Any], str]:
         raise DataError(f'{printable(path)} cannot be read: {error.strerror or error}') from error
     except pickle.UnpicklingError as error:
         reason = str(error).partition('WeightsUnpickler error:')[2].strip() or str(error)
-        reason = reason.partition('. Please use')[0]  # torch's advice is to let the code run
+        reason = reason.partition('. Please use')[0]  # torch advises to run the code
         raise DataError(
             f'{printable(path)} is refused: it is damaged, or holds more than tensors and plain data, which could run '
-            f'code ({short(reason)}). If you trust it, load it with its own code and save the weights alone.'
+            f'code ({short(reason)}). If you trust it, load it with its own code and save only the weights.'
         ) from error
-    except Exception as error:  # on damaged files torch's reader raises whatever its parsing comes to
+    except Exception as error:  # on damaged files torch's reader can raise anything
         reason = short(str(error)) or type(error).__name__
         raise DataError(
             f'{printable(path)} cannot be read, it is truncated, damaged or no checkpoint: {reason}'
@@ -72,10 +72,10 @@ def read_plain(path: Path) -> tuple[dict[str, Any], str]:
 
 
 def _verify(path: Path, file: BinaryIO) -> None:
-    """Compare every entry of a zip archive with its checksum, and its sizes with that of the file."""
+    """Compare every entry of a zip archive with its checksum, and their sizes with that of the file."""
     file.seek(0)
     if file.read(len(ZIP)) != ZIP:
-        return  # of torch before 1.6
+        return  # written by torch before 1.6
     try:
         with zipfile.ZipFile(file) as archive:
             for entry in archive.infolist():
@@ -89,30 +89,32 @@ def _verify(path: Path, file: BinaryIO) -> None:
                         pass
     except DataError:
         raise
-    except Exception as error:  # so does zipfile
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # the disk's, not of a place before the file
+    except Exception as error:  # zipfile can raise anything, too
+        if (
+            isinstance(error, OSError) and error.errno != errno.EINVAL
+        ):  # an error of the disk, not a negative position in the file
             raise
         reason = short(str(error)) or type(error).__name__
-        unsummed = '; or it was saved without checksums, by set_crc32_options(False): save it again with them'
+        no_checksums = '; or it was saved without checksums, by set_crc32_options(False): save it again with them'
         raise DataError(
-            f'{printable(path)} is truncated or damaged ({reason}); bring a whole copy'
-            + (unsummed if 'CRC' in reason else '')
+            f'{printable(path)} is truncated or damaged ({reason}); get a complete copy'
+            + (no_checksums if 'CRC' in reason else '')
         ) from error
 
 
 def as_weight(value: Any, file_size: int) -> Tensor:
-    """A plain tensor of real numbers, whatever a file made of it.
+    """A plain tensor of real numbers, from an entry of a file.
 
     Args:
-        value: What stands where a weight is expected.
-        file_size: Bytes of the file; no tensor in it holds more.
+        value: The entry where a weight is expected.
+        file_size: Bytes of the file; no tensor in it can have more.
 
     Raises:
-        ValueError: If it is no weight; the message goes on after the weight's name.
+        ValueError: If it is no weight; the message continues after the weight's name.
     """
     if not isinstance(value, Tensor):
         raise ValueError(f'is a {type(value).__name__}, expected a tensor')
-    tensor = Tensor.detach(value)  # of the class, as an attribute that was saved along may go by the name
+    tensor = Tensor.detach(value)  # called on the class: the file may have saved an attribute with this name
     if tensor.device.type == 'meta':
         raise ValueError('has no values, it was saved from the device meta')
     if tensor.is_nested or tensor.layout != torch.strided:
@@ -123,14 +125,16 @@ def as_weight(value: Any, file_size: int) -> Tensor:
         raise ValueError(f'is {_last(tensor.dtype)}, expected real numbers: {", ".join(map(_last, REAL))}')
     needed, held = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
     if needed > held or held > file_size:
-        raise ValueError(f'declares {max(needed, held):,} bytes, and the file has {min(held, file_size):,} of them')
+        raise ValueError(
+            f'declares {max(needed, held):,} bytes, but the file has only {min(held, file_size):,} of them'
+        )
     if not torch.isfinite(tensor.float()).all():
         raise ValueError('is not finite' + ('' if tensor.dtype != torch.float64 else ' in float32'))
     return tensor
 
 
 def short(text: str) -> str:
-    """The first line of a text, fit to be shown, cut where it is long."""
+    """The first line of a text, printable, and cut if it is long."""
     line = printable(text.strip().partition('\n')[0])
     return line if len(line) <= LONGEST else f'{line[: LONGEST - 3]}...'
 

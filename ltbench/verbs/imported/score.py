@@ -33,7 +33,7 @@ IMAGENET_PIXELS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 INATURALIST_PIXELS = ((0.466, 0.471, 0.380), (0.195, 0.194, 0.192))
 CIFAR_PIXELS = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 PIXELS = {'torchvision': IMAGENET_PIXELS, 'ldam-drw': CIFAR_PIXELS}
-"""Mean and standard deviation of a source that has one pair; the others' pair is that of the data set."""
+"""Mean and standard deviation of sources with one pair for all data; the others' pair depends on the data set."""
 PIXELS_BY_DATA = {
     'ImageNetLT': IMAGENET_PIXELS,
     'PlacesLT': IMAGENET_PIXELS,
@@ -44,22 +44,22 @@ PIXELS_BY_DATA = {
 
 
 Pixels = tuple[tuple[float, ...], tuple[float, ...]]
-"""Mean and standard deviation by channel, in units of 0..1."""
+"""Mean and standard deviation of each channel, in units of 0..1."""
 Evaluation = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
-"""Metrics on the test part with the analysis of the network, cost of that, environment."""
+"""Metrics on the test part with the analysis of the network; cost of the evaluation; environment."""
 
 
 def score_checkpoint(
     path: Path, source: str, benchmark: Benchmark, suite: str = 'imported', pixels: Pixels | None = None
 ) -> Iterator[str]:
-    """Score a file without training, write its record to ``results/SUITE/records``, and tell about it line by line.
+    """Score a file without training, write its record to ``results/SUITE/records``, and yield lines that describe it.
 
     Args:
         path: The checkpoint.
         source: The repository whose code wrote it, one of :data:`~ltbench.verbs.imported.SOURCES`.
-        benchmark: Gives test images, groups, and the network where the file does not name it.
+        benchmark: Gives test images, groups, and the network if the file does not name it.
         suite: Where the record goes.
-        pixels: What the images were normalised by when it was trained; None is what the source's code does.
+        pixels: Mean and standard deviation used in its training; None: those of the source's code.
 
     Raises:
         UsageError: If source, network, benchmark or pixels do not fit together.
@@ -73,7 +73,7 @@ def score_checkpoint(
     label_order = check_order_of_labels(benchmark, data)
     preprocess = BatchPreprocessor(data, benchmark.recipe['augmentation'], seed=0)
     model = build_imported(checkpoint, backbone, data.num_classes, data.channels, preprocess)
-    yield from _account(checkpoint)
+    yield from _weights_in_words(checkpoint)
     if contradiction:
         yield f'note: {contradiction}'
     imported = _describe(checkpoint, backbone, data) | {'label_order': label_order}
@@ -90,9 +90,9 @@ def score_checkpoint(
 
 
 def with_pixels_of(source: str, benchmark: Benchmark, data: LongTailData) -> LongTailData:
-    """The data with the mean and standard deviation that the source's code normalises by.
+    """The data with the mean and standard deviation in the source's code.
 
-    Data sets that no source knows, and images of another number of channels, keep their own.
+    Unknown data sets, and images with another number of channels, keep their own.
     """
     known = PIXELS.get(source) or PIXELS_BY_DATA.get(benchmark.data['type'])
     if known is None or len(known[0]) != data.channels:
@@ -104,13 +104,13 @@ def with_pixels(pixels: Pixels, data: LongTailData) -> LongTailData:
     """The data with another mean and standard deviation.
 
     Raises:
-        UsageError: If there are not as many as channels, or they are not in units of 0..1.
+        UsageError: If their number is not that of the channels, or they are not in units of 0..1.
     """
     for name, values, low in (('mean', pixels[0], -1e-9), ('standard deviation', pixels[1], 0.0)):
         shown = ', '.join(f'{value:g}' for value in values)
         if len(values) != data.channels:
             count = f'{data.channels} channel{"s" if data.channels > 1 else ""}'
-            raise UsageError(f'the images have {count}, and the {name} given is {shown}: give one number a channel')
+            raise UsageError(f'the images have {count}, and the {name} given is {shown}: give one number per channel')
         if not all(low < value <= 1 for value in values):
             raise UsageError(f'the {name} given is {shown}: expected numbers between 0 and 1, as of pixels from 0 to 1')
     changed = copy.copy(data)
@@ -119,7 +119,7 @@ def with_pixels(pixels: Pixels, data: LongTailData) -> LongTailData:
 
 
 def _describe(checkpoint: Checkpoint, backbone: Mapping[str, Any], data: LongTailData) -> dict[str, Any]:
-    """What a record says about the file and how it was read."""
+    """Facts for the record about the file and how it was read."""
     return {
         'source': checkpoint.source,
         'file': checkpoint.path.name,
@@ -143,7 +143,7 @@ def _record(
     imported: Mapping[str, Any],
     evaluation: Evaluation,
 ) -> dict[str, Any]:
-    """The record of an imported row: no method can be called like it, and its setting is its own."""
+    """The record of an imported row, with a name that no method can have, and in a separate setting."""
     measured, cost, environment = evaluation
     source, file, sha256 = imported['source'], imported['file'], imported['sha256']
     by_hand = {name: imported[name] for name in ('mean', 'std') if 'pixels' in imported}
@@ -184,7 +184,7 @@ def _record(
         'cost': {
             'parameters': cost['parameters'],
             'flops': cost['flops'],
-            'wall_seconds': 0.0,  # of training, of which there was none here
+            'wall_seconds': 0.0,  # cost of training: none was done here
             'cpu_seconds': 0.0,
             'images_per_second': 0.0,
             'peak_memory_mb': cost['peak_memory_mb'],
@@ -194,12 +194,12 @@ def _record(
 
 
 def _joined(option: tuple[str, list[float]]) -> str:
-    """As in ``mean=0.5/0.5/0.5``: rows of one file under other pixels are rows of their own."""
+    """Text like ``mean=0.5/0.5/0.5``: one file with other pixel statistics gets a separate row."""
     return f'{option[0]}={"/".join(f"{value:g}" for value in option[1])}'
 
 
-def _account(checkpoint: Checkpoint) -> Iterator[str]:
-    """What became of every key, counters together."""
+def _weights_in_words(checkpoint: Checkpoint) -> Iterator[str]:
+    """How many weights were used, and which keys were ignored and why; counters are grouped."""
     yield f'{checkpoint.path.name}: {len(checkpoint.weights)} weights used, sha256 {checkpoint.sha256}'
     by_reason: dict[str, list[str]] = {}
     for key, reason in checkpoint.ignored.items():
@@ -210,7 +210,7 @@ def _account(checkpoint: Checkpoint) -> Iterator[str]:
 
 
 def _evaluate(model: LongTailClassifier, benchmark: Benchmark, data: LongTailData) -> tuple[Evaluation, Predictions]:
-    """What was measured on the test part, and what each of its images was taken for."""
+    """Results on the test part, and the prediction of each of its images."""
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     if device.type == 'cuda':
         compute_exactly()
@@ -221,7 +221,7 @@ def _evaluate(model: LongTailClassifier, benchmark: Benchmark, data: LongTailDat
     try:
         with watched(model) as features:
             logits = predict(model, preprocess, data.test, augmentation, workers)
-    except DataError as error:  # of a worker process: its traceback comes first
+    except DataError as error:  # from a worker process: its traceback comes first
         last = str(error).strip().splitlines()[-1]
         raise DataError(last.removeprefix(f'{type(error).__module__}.{type(error).__name__}: ')) from error
     if not torch.isfinite(logits).all():
@@ -236,7 +236,7 @@ def _evaluate(model: LongTailClassifier, benchmark: Benchmark, data: LongTailDat
 
 
 def _setting(benchmark: Benchmark, backbone: Mapping[str, Any]) -> str:
-    """Rows of different networks share no table, and none shares one with trained rows."""
+    """A setting that gives each network a separate table, apart from trained rows."""
     changed = {key: value for key, value in backbone.items() if benchmark.backbone.get(key) != value}
     return ', '.join(
         ['imported', benchmark.setting, *(f'backbone.{key}={value} by the file' for key, value in changed.items())]

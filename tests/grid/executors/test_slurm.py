@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from ltbench.benchmark import load_benchmark
+from ltbench.claims import own_process
 from ltbench.data import load_data
 from ltbench.engine.job import Job, Runtime
 from ltbench.errors import EXIT_CLAIMED, EXIT_FAILED, UsageError
@@ -244,24 +244,27 @@ def test_what_submitit_wrote_goes_when_the_job_has_ended(make, fake_slurm):
 
 
 def test_a_queued_job_of_another_driver_is_waited_for_and_cancelled_only_if_that_is_dead(make, fake_slurm):
-    dead = subprocess.Popen(['true'])
-    dead.wait()
-    executor = make()
-    for key, host, pid in (
-        ('alive', socket.gethostname(), os.getpid()),
-        ('dead', socket.gethostname(), dead.pid),
-        ('elsewhere', 'far', dead.pid),
-        ('over', socket.gethostname(), dead.pid),
+    child = subprocess.Popen(['true'])
+    child.wait()
+    executor, alive = make(), own_process()
+    dead = alive | {'pid': child.pid}
+    for key, owner in (
+        ('alive', alive),
+        ('dead', dead),
+        ('elsewhere', dead | {'machine': 'another container of this host name'}),
+        ('renumbered', alive | {'began': '1'}),  # dead, and this process has its number now
+        ('over', dead),
     ):
-        executor.store.write(key, 'submitted', {'where': 'Slurm', 'job': f'7_{key}', 'host': host, 'pid': pid})
+        executor.store.write(key, 'submitted', {'where': 'Slurm', 'job': f'7_{key}', **owner})
     rows = ['7_alive|PENDING|Resources', '7_dead|PENDING|Resources', '7_elsewhere|RUNNING|None', '7_over|COMPLETED|']
+    rows.append('7_renumbered|PENDING|Resources')
     (fake_slurm / 'queue').write_text('\n'.join(rows))
-    tasks = executor.start(jobs_of('alive', 'dead', 'elsewhere', 'over'))
+    tasks = executor.start(jobs_of('alive', 'dead', 'elsewhere', 'renumbered', 'over'))
     assert {key: task.job for key, task in tasks.items()} == {
-        'alive': '7_alive', 'dead': '7_dead', 'elsewhere': '7_elsewhere', 'over': '1',
+        'alive': '7_alive', 'dead': '7_dead', 'elsewhere': '7_elsewhere', 'renumbered': '7_renumbered', 'over': '1',
     }  # fmt: skip
     executor.end(list(tasks.values()))
-    assert (fake_slurm / 'cancelled').read_text() == '7_dead 1\n'
+    assert (fake_slurm / 'cancelled').read_text() == '7_dead 7_renumbered 1\n'
     assert executor.store.read('dead', 'submitted') is None
     assert executor.store.read('alive', 'submitted') is not None
 
