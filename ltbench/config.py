@@ -42,7 +42,9 @@ def read_config(kind: str, name: str) -> tuple[dict[str, Any], str]:
     if path.suffix != '.py':
         path = configs_root() / kind / f'{name}.py'
         if name not in config_names(kind):
-            raise unknown(kind.rstrip('s'), name, config_names(kind))
+            is_folder = kind == 'benchmarks' and Path(name).is_dir()
+            hint = f'; a folder of images is -b "folder_lt(root={name})"' if is_folder else ''
+            raise unknown(kind.rstrip('s'), name, config_names(kind), hint)
     elif not path.is_file():
         raise UsageError(f'no such file: {path}')
     from mmengine.config import Config
@@ -64,8 +66,9 @@ def _why_not(path: Path, text: str, error: Exception) -> str:
     """Why a file does not load, and what to do about it where that is known."""
     if 'register_module' in text:
         return f'{path} is not a config but a method: --plugin {path} -m NAME'
-    if isinstance(error, OSError) and error.errno is not None and error.filename is None:
-        return f'{path} cannot be loaded, as no temporary file can be written: {error}'
+    for each in (error, error.__context__):  # mmengine's own clean-up may fail after it, and hide it
+        if isinstance(each, OSError) and each.errno is not None and each.filename is None:
+            return f'{path} cannot be loaded, as no temporary file can be written: {each}; set TMPDIR'
     reason = str(error) or 'no reason given; a config cannot call what it imports'
     return f'{path} does not load: {type(error).__name__}: {reason}'
 

@@ -162,7 +162,8 @@ def make_plan(method: Specs | str, benchmark: Benchmark, data_fingerprint: str, 
         before = plan.private()
         changed = build_method(spec, given).apply(replace(plan, author=spec.name))
         if not isinstance(changed, Plan):
-            raise TypeError(f'apply of method {spec.name} returned {type(changed).__name__}, not a Plan')
+            hint = ': is a `return` missing?' if changed is None else ''
+            raise TypeError(f'apply of method {spec.name} returned {type(changed).__name__}, not a Plan{hint}')
         if plan != before or not given.computes_as(benchmark):
             raise UsageError(
                 f'method {spec.name} modifies the plan or the benchmark that it is given; use the verbs of the '

@@ -308,6 +308,7 @@ def explained(what: str, root: Path, variable: str = 'LTBENCH_STORE') -> Iterato
             errno.EDQUOT: 'your quota is used up; free some space and run the same command again',
             errno.EROFS: f'the file system is read-only; set {variable} to a folder that can be written',
             errno.EACCES: f'permission denied; set {variable} to a folder that can be written',
+            errno.ENOENT: f'{error}; set {variable} to a folder that can be written',
         }.get(error.errno or 0, str(error))
         if error.errno == errno.ENOTDIR:
             advice = _in_the_way(Path(error.filename or root), variable)

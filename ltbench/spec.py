@@ -63,7 +63,10 @@ def parse_specs(text: str | Mapping[str, Any]) -> Specs:
     for part in pieces(text, '+'):
         match = re.fullmatch(r'([\w./~-]+|[^()+]+\.py)\s*(?:\((.*)\))?', part.strip(), flags=re.DOTALL)
         if match is None:
-            raise UsageError(f'cannot read {text!r}: expected NAME, NAME(option=value, ...), or several joined by +')
+            one_by_one = '; to give several, repeat the option' if len(pieces(text, ',')) > 1 else ''
+            raise UsageError(
+                f'cannot read {text!r}: expected NAME, NAME(option=value, ...), or parts joined by +{one_by_one}'
+            )
         pairs = [parse_assignment(item) for item in pieces(match[2] or '', ',')]
         options = dict(pairs)
         if len(options) < len(pairs):

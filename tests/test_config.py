@@ -439,6 +439,20 @@ def test_a_disk_that_takes_no_temporary_file_is_no_fault_of_the_config(monkeypat
         load_suite('tiny')
 
 
+def test_nor_is_one_without_any_folder_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """mmengine then fails once more, and hides why."""
+
+    def nowhere(_: Path) -> None:
+        try:
+            raise FileNotFoundError(errno.ENOENT, 'No usable temporary directory found')
+        finally:
+            raise UnboundLocalError('cannot access local variable')
+
+    monkeypatch.setattr(Config, 'fromfile', nowhere)
+    with pytest.raises(UsageError, match=r'as no temporary file can be written: .*No usable.*; set TMPDIR'):
+        load_suite('tiny')
+
+
 def test_unknown_and_incomplete_suites(configs: Path) -> None:
     with pytest.raises(UsageError, match=r"unknown suite 'tinny': did you mean tiny\?"):
         load_suite('tinny')

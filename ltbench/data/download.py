@@ -25,8 +25,10 @@ from rich.filesize import decimal
 
 from ltbench.console import printable, say, transfer
 from ltbench.errors import DataError, InterruptedRunError
+from ltbench.sealed import locked
 
 CHUNK = 1 << 20
+LOCK = '.download.lock'  # in the data folder
 TIMEOUT = 30  # seconds without a byte
 WAITS = (1, 3, 10, 30, 60)  # seconds between attempts; from the first on again after any progress
 # errors that another attempt will not fix, if the server has sent nothing
@@ -85,30 +87,13 @@ def complete(check: Callable[[], list[FileStatus]], sources: Mapping[str, Remote
         DownloadError: If an archive cannot be obtained; the message says how to continue.
         DataError: If a file or archive is damaged, or the disk fails; likewise.
         InterruptedRunError: On Ctrl-C; what has been downloaded is kept.
+        StoreError: If another process downloads into the folder, and goes on for a minute.
     """
-    unpacked: dict[RemoteFile, Path] = {}
     try:
-        # checked again after each archive: the files that a list names are known only when the list is there
-        while True:
-            lacking = {status.name: status.detail for status in check() if status.state != 'whole'}
-            wanted = list(dict.fromkeys(remote for name, remote in sources.items() if name in lacking))
-            for remote in unpacked.keys() - wanted:
-                archive = unpacked.pop(remote)
-                archive.unlink()
-                say(f'deleted {archive}: its contents are whole')
-            if not lacking:
-                return
-            details = '; '.join(lacking.values())
-            if lacking.keys() - sources.keys():
-                raise DataError(f'{details}; delete the damaged files and run the same command again')
-            if wanted[0] in unpacked:
-                raise DataError(f'{unpacked[wanted[0]]} is the published file, but lacks expected files: {details}')
-            folder = root / wanted[0].folder
-            try:
-                unpacked[wanted[0]] = fetch(wanted[0], folder)
-            except DownloadError as error:
-                raise DownloadError(f'{error}. {_by_hand(wanted, root)}') from error
-            unpack(unpacked[wanted[0]], folder)
+        if any(status.state != 'whole' for status in check()):
+            root.mkdir(parents=True, exist_ok=True)
+            with locked(root / LOCK):  # a second command would write into the same files
+                _complete(check, sources, root)
     except KeyboardInterrupt:
         raise InterruptedRunError(
             f'interrupted; what has been downloaded is kept in {root.absolute()}, and the same command continues '
@@ -119,6 +104,31 @@ def complete(check: Callable[[], list[FileStatus]], sources: Mapping[str, Remote
             f'data in {root.absolute()} cannot be read or written: {error}; fix that, or set LTBENCH_DATA to another '
             'folder, and run the same command again'
         ) from error
+
+
+def _complete(check: Callable[[], list[FileStatus]], sources: Mapping[str, RemoteFile], root: Path) -> None:
+    unpacked: dict[RemoteFile, Path] = {}
+    # checked again after each archive: the files that a list names are known only when the list is there
+    while True:
+        lacking = {status.name: status.detail for status in check() if status.state != 'whole'}
+        wanted = list(dict.fromkeys(remote for name, remote in sources.items() if name in lacking))
+        for remote in unpacked.keys() - wanted:
+            archive = unpacked.pop(remote)
+            archive.unlink()
+            say(f'deleted {archive}: its contents are whole')
+        if not lacking:
+            return
+        details = '; '.join(lacking.values())
+        if lacking.keys() - sources.keys():
+            raise DataError(f'{details}; delete the damaged files and run the same command again')
+        if wanted[0] in unpacked:
+            raise DataError(f'{unpacked[wanted[0]]} is the published file, but lacks expected files: {details}')
+        folder = root / wanted[0].folder
+        try:
+            unpacked[wanted[0]] = fetch(wanted[0], folder)
+        except DownloadError as error:
+            raise DownloadError(f'{error}. {_by_hand(wanted, root)}') from error
+        unpack(unpacked[wanted[0]], folder)
 
 
 def fetch(remote: RemoteFile, folder: Path) -> Path:

@@ -125,7 +125,7 @@ class FolderLT(LongTailData):
         if unreadable and not self.skip_unreadable:
             raise DataError(
                 f'{len(unreadable):,} images or folders cannot be read: {some(unreadable)}; repair or remove them, '
-                'or leave them out with skip_unreadable=True'
+                'or leave them out: -b "folder_lt(..., skip_unreadable=True)"'
             )
         split = Split(rows['image'], labels.astype(np.int64))
         if unreadable:

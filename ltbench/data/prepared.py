@@ -196,12 +196,21 @@ def _find(split: FileSplit, hashes: np.ndarray, name: str) -> tuple[Prepared | N
 
 
 def _whole_files(folder: Path) -> Iterator[Path]:
-    """The undamaged files of a folder; damaged ones are removed, with a message."""
+    """The undamaged files of a folder; damaged ones are removed, with a message.
+
+    Raises:
+        DataError: If one cannot be read; it may be undamaged.
+    """
     if not folder.is_dir():
         return
     names = sorted(path.name for path in folder.iterdir() if NAMED.fullmatch(path.name))
-    hashes = contents_of(folder, [os.fsencode(name) for name in names], unreadable_ok=True).hashes
-    for name, sha256 in zip(names, hashes, strict=True):
+    contents = contents_of(folder, [os.fsencode(name) for name in names], unreadable_ok=True)
+    for name, size, sha256 in zip(names, contents.sizes, contents.hashes, strict=True):
+        if size < 0 and (folder / name).exists():  # hours of work, perhaps of another user
+            raise DataError(
+                f'{folder / name} cannot be read at the moment; run the same command again, or remove the file to '
+                'prepare its images again'
+            )
         if sha256.tobytes().hex() == name.partition('.')[0]:
             yield folder / name
             continue

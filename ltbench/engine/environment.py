@@ -98,6 +98,12 @@ def size_of(model: nn.Module, example: Tensor) -> dict[str, int]:
     }
 
 
+def note_code() -> None:
+    """Take down what code this process has imported, which :func:`describe` names, before anybody edits its files."""
+    engine_code()
+    _git_commit()
+
+
 def describe(device: torch.device, threads: int) -> dict[str, Any]:
     """Software and hardware of this process."""
     return {

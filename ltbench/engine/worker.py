@@ -26,7 +26,7 @@ import torch
 from ltbench import plugins
 from ltbench.data.batches import Share
 from ltbench.engine.distributed import Peers, join, leave
-from ltbench.engine.environment import keep_freed_memory
+from ltbench.engine.environment import keep_freed_memory, note_code
 from ltbench.engine.heads import extract_features, train_head
 from ltbench.engine.job import LOG, Job, StageContext, StoppedError
 from ltbench.engine.outputs import NonFiniteError
@@ -37,6 +37,7 @@ from ltbench.errors import EXIT_CLAIMED, EXIT_FAILED, LTBenchError, MethodWarnin
 from ltbench.sealed import remove
 from ltbench.store import Artifact, Store
 
+note_code()
 LOGGER = logging.getLogger('ltbench')
 PEER_SECONDS = 5.0
 """For the first process to notice that another one has failed."""

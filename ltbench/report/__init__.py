@@ -117,7 +117,7 @@ def _check_places(folder: Path) -> None:
         StoreError: If a file of somebody else has its name.
     """
     for path, mark in ((folder / 'README.md', b'ltbench report'), (folder.parent / page.FILE, page.MARK)):
-        if path.is_file() and mark not in contents_of(path):
+        if path.is_file() and (there := contents_of(path)).strip() and mark not in there:
             raise StoreError(
                 f'{path} was not written by ltbench, and a report would replace it: rename it, or keep results in '
                 'another folder (LTBENCH_RESULTS)'

@@ -34,15 +34,17 @@ def resolution(rows: pd.DataFrame, names: Mapping[str, str] = MappingProxyType({
         return ''
     counts = counted(seeds.max(), 'seed')
     counts = counts if seeds.min() == seeds.max() else f'{seeds.min()} to {counts}'
-    of = {'seeds': '', 'test images': ' of the test images', 'seeds and test images': ' of seeds and test images'}
-    what, points = of[rows['noise_of'].dropna().iloc[0]], round(rows['noise'].quantile(0.5, interpolation='lower'), 1)
+    noise_of = rows['noise_of'].dropna().iloc[0]
+    what = {'seeds': 'between seeds', 'test images': 'of the test images'}.get(noise_of, f'of {noise_of}')
+    points = round(rows['noise'].quantile(0.5, interpolation='lower'), 1)
     behind, within = rows['behind'].round(1), rows['best'] == 'within noise'
     further = rows[(within & (behind > points)) | ((rows['best'] == '') & (behind < points))]
     below: dict[str, list[str]] = {}
     for name, noise in zip(further['method'], further['noise'], strict=True):
         below.setdefault(f'{noise:.1f}', []).append(names.get(name, name))
-    more = ''.join(f'; of {", ".join(methods)} below {noise}' for noise, methods in below.items())
-    return f'{counts}: differences to the best below about {points:.1f} points are noise{what}{more}.'
+    others = '; '.join(f'{", ".join(methods)}: up to {noise}' for noise, methods in below.items())
+    others = f' ({others})' if others else ''
+    return f'{counts}: up to about {points:.1f} points below the best is noise {what}{others}.'
 
 
 def scores_of(rows: pd.DataFrame) -> dict[str, str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+import sysconfig
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,15 +32,18 @@ from ltbench.grid.recording import (
 )
 from ltbench.grid.selection import Execution, Selection
 from ltbench.grid.status import StageState, going_on, needed_stages
+from ltbench.places import ROOT_OF_PACKAGE
 from ltbench.record import is_valid, results_root, set_superseded_aside, write_failure
 from ltbench.registry import EXECUTORS, lookup
-from ltbench.sealed import UnreadableFileError, contents_of, remove_abandoned
+from ltbench.sealed import UnreadableFileError, contents_of, explained, remove_abandoned, temporary
 from ltbench.store import MANIFEST, DamagedArtifactError, Store
 from ltbench.tracking import Tracking
 from ltbench.verbs.view import make_view
 
 LOG_LINES = 5
 """Number of last lines of a failed stage's log that are shown."""
+FRAME = re.compile(r'  File "(.+)", line (\d+)')
+STANDARD_LIBRARY = sysconfig.get_path('stdlib')
 
 if TYPE_CHECKING:
     from ltbench.data import LongTailData
@@ -157,16 +162,18 @@ def run(
         console.print(f'{trained_before} train stages are already in the store, so they get no new test curve.')
     if needed:
         store.check_writable()
+        _check_records_writable(suite)
         states = _train(executor, graph, needed, execution.timeout, recorder)
         failed = {key: state for key, state in states.items() if state.state in ('failed', 'blocked')}
-    else:
+    elif graph.runs:
         console.print(everything_found)
     store.tidy(graph.stages.keys())
     broken_stages = _write_failures(suite, graph, failed)
     if execution.track:
         _track(filter(Path.exists, (path_of_record(run_, suite) for run_ in graph.runs)), tracking, console)
     changed = bool(recorder.written or broken_stages) or (answers is not None and answers.is_outdated())
-    not_reported, tables = _show_report(suite, changed, execution.figures, console, leaderboard)
+    asked = {run_.benchmark.table(run_.data) for run_ in runs} if leaderboard else set()
+    not_reported, tables = _show_report(suite, changed, execution.figures, console, asked)
     for line in tracking.summary():
         console.print(line, highlight=False, soft_wrap=True)
     warnings = {(str(run_.method), text) for run_, record in recorder.written for text in record['warnings']}
@@ -241,6 +248,20 @@ def _keep_answer(
         answers.keep(shown, read, [results_root() / suite.name])
 
 
+def _check_records_writable(suite: Suite) -> None:
+    """Check that records can be written, before anything is trained for them.
+
+    Raises:
+        StoreError: If not, with what to do.
+    """
+    folder = results_root() / suite.name / 'records'
+    with explained('records', folder, 'LTBENCH_RESULTS'):
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = temporary(folder / 'probe')
+        probe.touch()
+        probe.unlink()
+
+
 def _runtime(execution: Execution) -> Runtime:
     files = tuple(str(path) for path in plugins.plugin_files(execution.plugins))
     return Runtime(plugins=files, eval_every=execution.eval_every)
@@ -281,9 +302,16 @@ def _track(records: Iterable[Path], tracking: Tracking, console: Console) -> Non
 
 
 def _show_report(
-    suite: Suite, changed: bool, figures: bool, console: Console, leaderboard: bool
+    suite: Suite, changed: bool, figures: bool, console: Console, asked: Collection[str]
 ) -> tuple[LTBenchError | None, list[str | ShownTable]]:
     """Rebuild the report and show its tables.
+
+    Args:
+        suite: The suite.
+        changed: Whether records are newer than the report.
+        figures: Whether to draw figures.
+        console: For the tables.
+        asked: Hashes of the tables that the command is about, which are shown; the others are counted.
 
     Returns:
         The error, if any; and what was shown, empty if the report leaves something out.
@@ -308,17 +336,22 @@ def _show_report(
     except LTBenchError as error:  # the runs themselves are recorded
         console.print(f'no report: {error}', style='yellow')
         return error, []
-    if not leaderboard:
+    if not asked:
         return None, []
     columns = ('top1', 'many', 'medium', 'few')
     shown: list[str | ShownTable] = []
-    for key, rows in by_table(report.board, sort=False):
+    found = list(by_table(report.board, sort=False))
+    for key, rows in found:
+        if key.table not in asked:
+            continue
         table = ShownTable(title=f'{key.title}; accuracy in %', columns=['method', 'seeds', *columns], rows=[])
         for row, sign in zip(rows.to_dict('records'), marks_of(rows), strict=True):
             cells = [_mean_std(row[f'{column}_mean'], row[f'{column}_std']) for column in columns]
             failed = f' ({row["n_failed"]} failed)' if row['n_failed'] else ''
             table['rows'].append([named(row) + sign, f'{row["n_seeds"]}{failed}', *cells])
         shown += [table, *footnotes(rows)]
+    if others := sum(key.table not in asked for key, _ in found):
+        shown.append(f'{others} other table{"s" * (others > 1)} of this suite: {results.folder / "leaderboard.md"}')
     drawn = any((results.folder / 'figures').glob('*.png'))
     shown.append(f'Leaderboard{" and figures" if figures and drawn else ""}: {results.folder}')
     shown.append(f'Page of all suites: {results.folder.parent / "index.html"}')
@@ -344,12 +377,25 @@ def _show_failures(
         if state.state == 'failed':
             names = ', '.join(str(run_) for run_ in graph.runs_of(key))
             log = store.work(key) / 'log.txt'
-            last = ''.join(f'\n    | {line}' for line in _last_lines(log))
-            console.print(f'  {names}\n    {state.reason}{last}\n    log: {log}', soft_wrap=True)
+            lines = _lines_of(log)
+            place = f'\n    in {found}' if (found := _place_in(lines)) else ''
+            last = ''.join(f'\n    | {line}' for line in lines[-LOG_LINES:])
+            console.print(f'  {names}\n    {state.reason}{place}{last}\n    log: {log}', soft_wrap=True)
 
 
-def _last_lines(log: Path) -> list[str]:
+def _lines_of(log: Path) -> list[str]:
     try:
-        return contents_of(log).decode(errors='replace').splitlines()[-LOG_LINES:]
+        return contents_of(log).decode(errors='replace').splitlines()
     except (OSError, ValueError):  # not there, or no file
         return []
+
+
+def _place_in(log: Sequence[str]) -> str:
+    """``FILE:LINE`` of the last call in the last traceback of a log that is in a method's file; '' if there is none."""
+    starts = [number for number, line in enumerate(log) if line.startswith('Traceback (most recent call last)')]
+    for frame in reversed([*filter(None, map(FRAME.match, log[starts[-1] :] if starts else ()))]):
+        path = Path(frame[1])
+        is_library = plugins.INSTALLED & {*path.parts} or path.is_relative_to(STANDARD_LIBRARY)
+        if path.is_file() and not is_library and not path.is_relative_to(ROOT_OF_PACKAGE):
+            return f'{path}:{frame[2]}'
+    return ''

@@ -19,8 +19,9 @@ import pytest
 
 from ltbench.data import download
 from ltbench.data.base import FileStatus
-from ltbench.data.download import DownloadError, RemoteFile, complete, fetch, unpack
-from ltbench.errors import DataError, InterruptedRunError
+from ltbench.data.download import LOCK, DownloadError, RemoteFile, complete, fetch, unpack
+from ltbench.errors import DataError, InterruptedRunError, StoreError
+from ltbench.sealed import locked
 
 CONTENTS = np.random.default_rng(0).bytes(300_000)
 
@@ -265,6 +266,14 @@ def test_archives_are_unpacked_in_turn_and_deleted_once_all_is_whole(tmp_path, f
     assert names(tmp_path / 'sub') == ['a', 'b', 'c']
     assert len(file_server.asked) == 2
     assert f'deleted {tmp_path}/sub/a.tar.gz: its contents are whole' in capsys.readouterr().err
+
+
+def test_a_second_command_downloads_nothing_while_the_first_does(tmp_path, remote, file_server, monkeypatch):
+    monkeypatch.setattr('ltbench.sealed.SILENT_SECONDS', 0.1)
+    monkeypatch.setattr('ltbench.sealed.PATIENT_SECONDS', 0.2)
+    with locked(tmp_path / LOCK), pytest.raises(StoreError, match=r'another process holds .*\.download\.lock'):
+        complete(lambda: [FileStatus('data', 'missing', '')], {'data': remote}, tmp_path)
+    assert file_server.asked == []
 
 
 def test_what_cannot_be_downloaded_can_be_brought_by_hand(tmp_path, file_server, naps):

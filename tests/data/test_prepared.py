@@ -214,6 +214,20 @@ def test_a_disk_that_fails_while_a_file_is_used_is_an_error_with_a_name(split, m
         images[3]
 
 
+def test_a_file_that_cannot_be_read_for_a_moment_is_not_removed(split, decoded, monkeypatch):
+    prepare(split, SIDE)
+    (path,) = files_of(split)
+    unread = contents.Contents(np.array([-1]), np.zeros((1, 32), np.uint8))
+    real = prepared.contents_of
+    monkeypatch.setattr(prepared, 'contents_of', lambda root, *of, **how: unread if how else real(root, *of))
+    with pytest.raises(DataError, match=rf'{path} cannot be read at the moment'):
+        prepare(split, SIDE)
+    monkeypatch.setattr(prepared, 'contents_of', real)
+    decoded.clear()
+    prepare(split, SIDE)
+    assert not decoded
+
+
 def test_a_file_that_is_taken_away_while_it_is_used_is_still_read(split):
     images = prepare(split, SIDE)
     for path in files_of(split):

@@ -121,7 +121,7 @@ def test_a_loss_of_a_wrong_shape_is_one_failure_at_its_line(plug_in, capsys):
     assert code == 1
     assert len(lines) == len(CHECKS) + 2  # name, one line a check, the sum
     (failed,) = (line for line in lines if 'FAILED' in line)
-    assert 'loss and gradients are finite: per_sample of WrongShapeLoss gives (39,) for 40 labels' in failed
+    assert 'loss and gradients are finite: per_sample of WrongShapeLoss returns (39,) for 40 labels' in failed
     assert failed.endswith(f'(wrong.py:{line_of(path, "def per_sample")})')
     states = Counter(line.split()[0] for line in lines[1:-1])
     assert states == {'passed': 3, 'FAILED': 1, 'not': len(CHECKS) - 4}

@@ -386,6 +386,6 @@ def test_get_says_what_to_put_where(imagenet, any_lists, monkeypatch, capsys):
     with pytest.raises(DataError, match=f'not complete in {imagenet}: .* then run `ltbench data check imagenet_lt`'):
         ImageNetLT.get()
     said = capsys.readouterr().out
-    assert f'belongs into {imagenet}:' in said
+    assert f'What to put into {imagenet}:' in said
     assert '147,897,477,120 bytes, md5 1d675b47d978889d74fa0da5fadfb00e' in said
     assert f'19 of 20 are there, 1 are missing: {imagenet}/train/n00/train_0.JPEG' in said

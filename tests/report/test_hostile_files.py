@@ -81,7 +81,7 @@ def test_a_report_that_cannot_be_written_is_no_success(results, monkeypatch, cap
     assert exit_code(monkeypatch, 'report', 'made', '--no-figures') == 4
     assert 'ltbench: cannot write report in ' in capsys.readouterr().err
     suite = Suite('made', ('cifar10_lt',), (parse_specs('erm'),), (0,))
-    wrong, _ = _show_report(suite, True, False, make_console(), leaderboard=True)
+    wrong, _ = _show_report(suite, True, False, make_console(), ['a table'])
     assert wrong.exit_code == 4
     assert 'no report: cannot write report in ' in capsys.readouterr().out
 

@@ -146,11 +146,11 @@ def test_a_page_is_written_where_the_disk_has_no_flock_and_a_lock_file_was_left(
     assert list(data_of(results)) == ['first']
 
 
-def test_a_page_of_another_format_or_none_is_made_anew(results):
+def test_a_page_of_another_format_or_an_empty_one_is_rebuilt(results):
     write(make_record('erm'), 'first')
     report('first', figures=False)
     whole = page_of(results)
-    for other in (whole.replace('data-format="2"', 'data-format="1"'), 'no page', ''):
+    for other in (whole.replace('data-format="2"', 'data-format="1"'), ''):
         (results / 'index.html').write_text(other)
         report('first', figures=False)
         assert page_of(results) == whole

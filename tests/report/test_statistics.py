@@ -136,13 +136,13 @@ def test_what_is_within_noise_of_the_best_is_marked():
     assert (within['behind'] < within['noise']).all()
     assert board['noise']['once'] > board['noise']['near']
     usual = board['noise'].quantile(0.5, interpolation='lower')
-    told = f'1 to 3 seeds: differences to the best below about {usual:.1f} points are noise.'
+    told = f'1 to 3 seeds: up to about {usual:.1f} points below the best is noise between seeds.'
     assert resolution(board.reset_index()) == told
     board.loc['near', 'behind'] = board.loc['near', 'noise'] = 9.0
-    assert resolution(board.reset_index()).endswith(' points are noise; of near below 9.0.')
-    assert resolution(board.reset_index(), {'near': 'Near (a=1)'}).endswith('; of Near (a=1) below 9.0.')
+    assert resolution(board.reset_index()).endswith(' is noise between seeds (near: up to 9.0).')
+    assert resolution(board.reset_index(), {'near': 'Near (a=1)'}).endswith('(Near (a=1): up to 9.0).')
     board.loc['far', ['behind', 'noise']] = 1.5, 1.0  # as of a method on the same networks
-    assert resolution(board.reset_index()).endswith('; of near below 9.0; of far below 1.0.')
+    assert resolution(board.reset_index()).endswith('(near: up to 9.0; far: up to 1.0).')
 
 
 def test_a_lucky_seed_does_not_put_a_better_method_below_it():
@@ -160,8 +160,8 @@ def test_single_seeds_are_judged_by_their_test_images():
     board = leaderboard(frame).set_index('method')
     assert board['best'].to_dict() == {'best': 'best', 'near': 'within noise', 'far': ''}
     assert board['top1_low'].notna().all()
-    assert resolution(board.reset_index()).startswith('1 seed: differences to the best below about ')
-    assert 'are noise of the test images' in resolution(board.reset_index())
+    assert resolution(board.reset_index()).startswith('1 seed: up to about ')
+    assert 'is noise of the test images' in resolution(board.reset_index())
     assert leaderboard(runs_frame(single[:1]))['best'].tolist() == ['']
     # paired by image: of 400, near is wrong on 8 that best has right, and on no other
     right = {'best': np.arange(400) < 360, 'near': np.arange(400) < 352, 'far': np.arange(400) < 160}
@@ -195,7 +195,7 @@ def test_a_report_pairs_by_the_predictions_that_were_kept():
     assert (row['noise_of'], row['difference']) == ('test images', -2)
     assert row['std_error'] == pytest.approx(100 * (0.02 * 0.98 / 399) ** 0.5)
     predictions_path(record_path('made', record)).unlink()
-    with pytest.raises(StoreError, match='is lost'):
+    with pytest.raises(StoreError, match='is missing'):
         read_suite('made')
 
 
@@ -213,8 +213,8 @@ def test_all_predictions_that_are_not_right_are_named_and_their_records_left_out
         read_suite('made')
     first, second, advice = str(error.value).splitlines()
     assert 'cut' in first
-    assert 'is not what' in first
-    assert 'is lost' in second
+    assert 'it was truncated or changed' in first
+    assert 'is missing' in second
     assert '`ltbench report made --leave-out` to report without' in advice
     results = read_suite('made', leave_out=True)
     assert Report(results).frame['method'].tolist() == ['erm']

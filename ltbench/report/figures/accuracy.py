@@ -61,8 +61,15 @@ def leaderboard(data: FigureData, width: float) -> Drawn | None:
         draw_means(axes, stats[several], places[several], 'mean ± standard deviation', color=INK, marker='|')
     draw_baseline(axes, data, stats['mean'])
     axes.set_xlabel('top-1 accuracy (%)')
+    _within_percent(axes)
     family_legend(figure, axes, order)
     return Drawn(figure)
+
+
+def _within_percent(axes: Axes) -> None:
+    """End the axis near 0 and 100 %, which a standard deviation may exceed."""
+    left, right = axes.get_xlim()
+    axes.set_xlim(max(left, -2), min(right, 102))
 
 
 def groups(data: FigureData, width: float) -> Drawn | None:
@@ -81,6 +88,7 @@ def groups(data: FigureData, width: float) -> Drawn | None:
     if BASELINE in order:
         axes.plot([], color=INK, linestyle=':', linewidth=1, label=data.names[BASELINE])
     axes.set_xlabel('mean accuracy of the classes (%)')
+    _within_percent(axes)
     legend(figure, axes)
     absent = [GROUPS[group] for group in GROUPS if group not in present]
     return Drawn(figure, f'no such classes here: {", ".join(absent)}' if absent else '')
@@ -106,7 +114,9 @@ def per_class(data: FigureData, width: float) -> Drawn | None:
         title_panel(figure, axes, data.names[method], width - 0.6, 'left')
         axes.grid(axis='x', visible=False)
     label_classes(figure, grid[-1, 0], labels)
-    figure.supylabel(f'accuracy minus that of {data.names[BASELINE]} (points)', fontsize='medium')
+    baseline_name = data.names[BASELINE]  # there is no room for more beside one panel
+    label = f'accuracy minus that of {baseline_name} (points)' if len(shown) > 1 else f'points to {baseline_name}'
+    figure.supylabel(label, fontsize='medium')
     for group in data.groups:
         grid[0, 0].bar(0, 0, color=GROUP_LOOKS[group]['color'], label=GROUPS[group])
     legend(figure, grid[0, 0])

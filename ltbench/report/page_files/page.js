@@ -86,10 +86,10 @@
 
   function overview() {
     const rank = state.params.get('rank') || 'top1', all = state.params.get('all') === '1', every = columns();
-    const compares = (column) => !column.suite || column.rows.length > 2, narrow = every.length > 6 && !all;
+    const compares = (column) => !column.suite || column.rows.filter((row) => row.n).length > 1, narrow = every.length > 6 && !all;
     const shown = narrow ? every.filter(compares) : every;
     const names = new Map(TODO.methods.map(({ method, name }) => [method, name])), families = new Map(TODO.methods.map(({ method, family }) => [method, family]));
-    for (const column of shown) for (const row of column.rows || []) if (row.origin === 'trained' || !names.has(row.method)) { names.set(row.method, row.name); families.set(row.method, row.family); }
+    for (const column of shown) for (const row of (column.rows || []).filter((each) => each.n)) if (row.origin === 'trained' || !names.has(row.method)) { names.set(row.method, row.name); families.set(row.method, row.family); }
     const twins = equalMethods(shown, names);
     const ranks = new Map();
     for (const column of shown) {
@@ -116,7 +116,7 @@
       make('h1', {}, 'Which method helps, where?'),
       make('ul', { class: 'findings' }, largest(every).map(finding).filter(Boolean)),
       make('div', { class: 'maphead' }, make('h2', {}, 'Difference to ERM, in points of accuracy'), toggle, more),
-      make('p', { class: 'note' }, 'Hatched: within noise of ERM. Empty: not run. IF: imbalance factor. The row of ERM has its accuracy in %. Sorted by mean rank. A cell opens its table.'),
+      make('p', { class: 'note' }, 'Hatched: within noise of ERM, often for want of seeds. Empty: not run. IF: imbalance factor. The row of ERM has its accuracy in %. Sorted by mean rank. A cell opens its table.'),
       familyLegend(rows.map(([method]) => families.get(method))),
       make('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Map of methods and benchmarks' }, table),
     ];
