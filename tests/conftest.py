@@ -76,6 +76,8 @@ def methods_loaded() -> Iterator[None]:
             patch.delenv(name)
         broken = plugins.load()
         assert not broken, broken
+        for registry in plugins.REGISTRIES:  # a test may replace one by a copy: what is imported then is lost with it
+            registry.import_from_location()
         yield
 
 
