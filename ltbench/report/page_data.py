@@ -193,7 +193,7 @@ def _ablation(name: str, rows: pd.DataFrame, names: Mapping[str, str]) -> dict[s
 def _orders(rows: pd.DataFrame, names: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """The order of methods in each published source, and the one that was measured."""
     if len(rows):
-        shown = rows.drop(columns=GROUP).rename(columns={'n_methods': 'methods'})
+        shown = rows.drop(columns=GROUP).rename(columns={'n_methods': 'methods', 'kendall_tau': "Kendall's tau"})
         shown['epochs'] = [_text(epochs).removesuffix('.0') for epochs in rows['epochs']]
         for column in ('published_order', 'measured_order'):
             shown[column] = [', '.join(names.get(name, name) for name in order.split(', ')) for order in rows[column]]

@@ -17,7 +17,7 @@ from ltbench.report.reading import SuiteResults
 from ltbench.report.text import distinct, left_out, machines_of
 
 WHAT = {
-    'run': 'train what the store lacks, record, report',
+    'run': 'the suite as declared: train what the store lacks, record, report',
     'report': 'rebuild all of this from the records; trains nothing',
 }
 """What the commands do."""

@@ -366,6 +366,11 @@ def _record(
     computation = fingerprint({'kind': 'submitted', 'data': data.fingerprint, 'name': name, 'claims': dict(claims)})
     environment = describe(torch.device('cpu'), torch.get_num_threads())
     warnings = ['submitted: the training is not verified; test images may have been used to choose something']
+    if found.labels is None and found.names is None:
+        first, last = map(printable, (data.class_names[0], data.class_names[-1]))
+        warnings.append(
+            f'neither labels nor names in the file: its order is not checked; class 0 is {first}, the last is {last}'
+        )
     if kind == 'predictions':
         warnings.append('predictions without logits: there is no calibration, NLL, top-5 or AUROC')
     return {

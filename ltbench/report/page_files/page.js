@@ -81,15 +81,18 @@
     return [...measured, ...missing].sort((a, b) => !a.suite - !b.suite || place(a) - place(b) || a.benchmark.localeCompare(b.benchmark) || (b.factor || 0) - (a.factor || 0) || (b.suite ? b.rows.length - a.rows.length : 0));
   }
 
+  /** A name without the marks of environments, which are explained under its table. */
+  const unmarked = (name) => name.replace(/[†‡§¶‖]+$/u, '');
+
   /** The row of a method in a column. */
-  const rowOf = (column, method) => (column.suite ? column.rows.find((row) => row.n && (row.method === method || row.also.includes(method))) : undefined);
+  const rowOf = (column, method) => (column.suite ? column.rows.find((row) => row.n && (row.method === method || method in row.also)) : undefined);
 
   function overview() {
     const rank = state.params.get('rank') || 'top1', all = state.params.get('all') === '1', every = columns();
     const compares = (column) => !column.suite || column.rows.filter((row) => row.n).length > 1, narrow = every.length > 6 && !all;
     const shown = narrow ? every.filter(compares) : every;
     const names = new Map(TODO.methods.map(({ method, name }) => [method, name])), families = new Map(TODO.methods.map(({ method, family }) => [method, family]));
-    for (const column of shown) for (const row of (column.rows || []).filter((each) => each.n)) if (row.origin === 'trained' || !names.has(row.method)) { names.set(row.method, row.name); families.set(row.method, row.family); }
+    for (const column of shown) for (const row of (column.rows || []).filter((each) => each.n)) if (row.origin === 'trained' || !names.has(row.method)) { names.set(row.method, unmarked(row.name)); families.set(row.method, row.family); }
     const twins = equalMethods(shown, names);
     const ranks = new Map();
     for (const column of shown) {
@@ -164,7 +167,7 @@
     const erm = rows.find((row) => row.method === 'erm'), gain = best.versus.top1;
     const beside = erm && gain ? (gain[2] < 0.05 ? `, ERM has ${fixed(score(erm, 'top1'))} %` : ', within noise of ERM') : '';
     const alike = rows.filter((row) => row.standing === 'within noise' && row !== erm).length;
-    return make('li', {}, make('a', { href: address(table.suite, table.slug) }, table.title), ': ', winners.map((row, i) => [i ? ' and ' : '', make('strong', {}, row.name)]), ` ${winners.length > 1 ? 'are' : 'is'} best with ${fixed(score(best, 'top1'))} %`,
+    return make('li', {}, make('a', { href: address(table.suite, table.slug) }, table.title), ': ', winners.map((row, i) => [i ? ' and ' : '', make('strong', {}, unmarked(row.name))]), ` ${winners.length > 1 ? 'are' : 'is'} best with ${fixed(score(best, 'top1'))} %`,
       beside, alike ? `; ${alike} other${alike === 1 ? '' : 's'} within noise of it` : '', '. ', make('small', {}, `${best.n} seed${best.n === 1 ? '' : 's'}`));
   }
 
@@ -190,7 +193,7 @@
       make('div', { class: 'split' }, board, side),
       ...table.notes.map((note) => make('p', { class: 'note' }, note)),
       table.failures.length ? [make('h2', {}, 'Failed'), plainTable(['method', 'seed', 'stage', 'reason'], table.failures.map((row) => row.map(String)))] : null,
-      table.beside.map((each) => make('details', { class: 'beside', ...(each.rows.length <= 12 ? { open: '' } : {}) }, make('summary', {}, `${each.title} (${each.rows.length})`), plainTable(each.columns, each.rows))),
+      table.beside.map((each) => make('details', { class: 'beside', ...(each.columns.includes('verdict') ? { open: '' } : {}) }, make('summary', {}, `${each.title} (${each.rows.length})`), plainTable(each.columns, each.rows))),
       make('section', { class: 'foot' }, provenance(suite).flat(9).filter(Boolean)),
     ];
   }
@@ -210,7 +213,7 @@
     const low = Math.min(...values), span = Math.max(...values) - low || 1;
     const head = (name) => make('th', { scope: 'col', class: 'n', 'aria-sort': name === rank ? (name === 'ece' ? 'ascending' : 'descending') : null }, button(heads[name], { 'data-sort': name }));
     const made = make('table', { class: 'results' },
-      make('thead', {}, make('tr', {}, make('th', { scope: 'col' }, 'method'), make('th', { scope: 'col' }, 'seeds'), names.map(head), make('th', { scope: 'col', class: 'n' }, 'to ERM'), make('th', { scope: 'col', class: 'n' }, 'cost'))),
+      make('thead', {}, make('tr', {}, make('th', { scope: 'col' }, 'method'), make('th', { scope: 'col' }, 'seeds'), names.map(head), make('th', { scope: 'col', class: 'n' }, 'to ERM'), make('th', { scope: 'col', class: 'n', 'data-tip': 'CPU time of a run in that of ERM' }, 'cost'))),
       make('tbody', {}, rows.map((row) => {
         const own = (runs.of.get(row.row) || []).map((run) => run.metrics[runs.place(rank)]).filter((value) => value !== null);
         const outcome = row.versus[rank] || (rank in LABELS ? null : row.versus.top1);
