@@ -627,7 +627,7 @@ def _show_if_cached(selection: Selection, figures: bool) -> str | None:
 
     question = question_of('run', selection, figures)
     if question and (answer := Answers(Store().root, question).find()):
-        show(answer['said'], make_console())
+        show(answer['content'], make_console())
         raise typer.Exit
     return question
 

@@ -356,7 +356,7 @@ def accepted(whole: Whole) -> list[str]:
     ):
         wrong.append('data')
     answer = Answers(store.root, ANSWER).find()
-    if answer is not None and answer['said'] != SHOWN:
+    if answer is not None and answer['content'] != SHOWN:
         wrong.append('answer')
     return wrong
 

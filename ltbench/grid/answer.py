@@ -50,14 +50,14 @@ class ShownTable(TypedDict):
 class Answer(TypedDict):
     """An answer, and everything that it depends on.
 
-    Every file in ``folders`` counts; ``read`` has the stamps of these and of single files, by path; ``said`` is the
+    Every file in ``folders`` counts; ``read`` has the stamps of these and of single files, by path; ``content`` is the
     answer itself.
     """
 
     libraries: dict[str, str]
     folders: list[str]
     read: dict[str, Stamp]
-    said: Any
+    content: Any
 
 
 def question_of(verb: str, selection: Selection | None = None, figures: bool = False) -> str | None:
@@ -126,7 +126,7 @@ class Answers:
         read = _look(whole, single)
         if any(file not in read for file in single):  # another process has just removed a file
             return
-        answer = Answer(libraries=_libraries(), folders=whole, read=read, said=content)
+        answer = Answer(libraries=_libraries(), folders=whole, read=read, content=content)
         with suppress(StoreError), explained(KIND, self.root):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             for old in self.path.parent.iterdir():
@@ -141,7 +141,7 @@ class Answers:
             return None
 
 
-def remembered(verb: str, selection: Selection | None = None) -> Answers | None:
+def cached_answers(verb: str, selection: Selection | None = None) -> Answers | None:
     """The answers to a question in this user's cache; None if they are not cached, see :func:`question_of`."""
     question, root = question_of(verb, selection), cache_root()
     return Answers(root, question) if question and root else None

@@ -13,7 +13,7 @@ from typing import Any
 
 from ltbench.benchmark import Benchmark
 from ltbench.console import meanwhile
-from ltbench.grid.answer import remembered
+from ltbench.grid.answer import cached_answers
 from ltbench.grid.cost import Scale
 from ltbench.grid.graph import CachedPlan, Graph, Run
 from ltbench.grid.selection import Selection, choose_suite
@@ -59,9 +59,9 @@ def outline(selection: Selection, plugin_files: Iterable[str] = ()) -> Outline:
         UsageError: For anything unknown or contradictory.
     """
     plugin_files = list(plugin_files)
-    answers = None if plugin_files else remembered('plan', selection)
+    answers = None if plugin_files else cached_answers('plan', selection)
     if answers is not None and (answer := answers.find()) is not None:
-        return _read(answer['said'], choose_suite(selection))
+        return _read(answer['content'], choose_suite(selection))
     with meanwhile('importing torch'):
         from ltbench import plugins
         from ltbench.data import load_data
@@ -79,7 +79,7 @@ def outline(selection: Selection, plugin_files: Iterable[str] = ()) -> Outline:
         files += [data.files] if data else []
         size = data.size if data else published_size(benchmark)
         scales.append(size and scale_of(benchmark, size))
-    found = Outline(suite, graph, broken, list(notes), planned.said_of_lacking(selection), scales)
+    found = Outline(suite, graph, broken, list(notes), planned.notes_on_missing_data(selection), scales)
     complete = not (broken or lacking or plugins.not_loaded()) and all(each is not None for each in files)
     if answers is not None and complete:
         answers.keep(_write(found), [path for each in files for path in each or ()])

@@ -39,7 +39,7 @@ class Planned(NamedTuple):
     broken: dict[str, str]
     lacking: list[tuple[str, str]]
 
-    def said_of_lacking(self, selection: Selection) -> list[str]:
+    def notes_on_missing_data(self, selection: Selection) -> list[str]:
         """For each benchmark without data a line: what becomes of it, and why it has no data."""
         became = (
             'left out' if selection.skip_missing

@@ -144,7 +144,7 @@ def _computation(run: Run) -> str:
     return make_plan(run.method, run.benchmark, run.data, 0).stages()[-1].fingerprint
 
 
-def told_apart(suite: Suite, graph: Graph) -> str:
+def note_on_other_tables(suite: Suite, graph: Graph) -> str:
     """A note on records of the same runs in other tables (other data, recipe or protocol); '' if there are none."""
     recorded = RecordIndex(suite.name)
     if not recorded.by_run:
@@ -153,10 +153,10 @@ def told_apart(suite: Suite, graph: Graph) -> str:
     for run in graph.runs:
         identity = identity_of(run)
         found += [(run, fields) for fields in recorded.instead_of(record_name(identity), identity)[1]]
-    return kept_apart(found)
+    return other_tables_note(found)
 
 
-def kept_apart(found: Sequence[tuple[Run, Mapping[str, Any]]]) -> str:
+def other_tables_note(found: Sequence[tuple[Run, Mapping[str, Any]]]) -> str:
     """The note on such records, each with its run: how they differ from it; see ``RecordIndex.instead_of``."""
     kinds = Counter(_what_differs(run, fields) for run, fields in found)
     if not kinds:

@@ -82,7 +82,7 @@ def state_of_run(run: Run, states: dict[str, StageState]) -> StageState:
     return states[run.fingerprint]
 
 
-def going_on(graph: Graph, store: Store) -> Graph:
+def continued_from_store(graph: Graph, store: Store) -> Graph:
     """The graph in which each missing train stage starts from the latest stored epoch of the same history, whichever
     run produced it."""
     if all(stage.kind != 'train' or store.has(key) for key, stage in graph.stages.items()):

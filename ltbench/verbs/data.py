@@ -17,7 +17,7 @@ from ltbench.data.derived import data_root
 from ltbench.data.folder import FolderLT, find_folder
 from ltbench.data.listed import ListedLT
 from ltbench.errors import EXIT_FAILED, DataError, UsageError
-from ltbench.grid.answer import remembered
+from ltbench.grid.answer import cached_answers
 from ltbench.registry import DATASETS, lookup
 
 
@@ -33,9 +33,9 @@ def list_data() -> None:
 
 def _states(data_class: type[LongTailData]) -> list[str]:
     """States of its files. If all are whole, this is cached until a file or one of their folders changes."""
-    answers = remembered(f'data ls {data_class.__name__}')
+    answers = cached_answers(f'data ls {data_class.__name__}')
     if answers is not None and (answer := answers.find()) is not None:
-        return answer['said']
+        return answer['content']
     statuses = data_class.glance()
     states = list(dict.fromkeys(status.state for status in statuses))
     if answers is not None and states == ['whole']:

@@ -13,9 +13,9 @@ from ltbench.grid.answer import show
 from ltbench.grid.cost import Costs, Scale, bytes_of, flops_of, images_of
 from ltbench.grid.graph import Graph
 from ltbench.grid.outline import Outline, outline
-from ltbench.grid.recording import told_apart, without_recorded
+from ltbench.grid.recording import note_on_other_tables, without_recorded
 from ltbench.grid.selection import Selection
-from ltbench.grid.status import going_on, needed_stages
+from ltbench.grid.status import continued_from_store, needed_stages
 from ltbench.store import Store
 from ltbench.verbs.view import duration
 
@@ -33,9 +33,9 @@ def show_plan(selection: Selection, plugin_files: Iterable[str]) -> None:
     if selection.skip_recorded:
         count, graph = len(graph.runs), without_recorded(graph, suite)
         console.print(f'{count - len(graph.runs)} of {count} runs already have a record and are skipped.')
-    not_comparable = told_apart(suite, graph)
+    not_comparable = note_on_other_tables(suite, graph)
     show([*found.notes, *found.lacking, *([f'note: {not_comparable}'] if not_comparable else [])], console)
-    graph = going_on(graph, store)
+    graph = continued_from_store(graph, store)
     needed = set(needed_stages(graph, store))
     table = Table('stage', 'kind', 'epochs', 'state', 'begins from', 'for', box=None)
     for key, stage in graph.stages.items():

@@ -18,7 +18,7 @@ from ltbench.benchmark import load_benchmark
 from ltbench.config import config_names
 from ltbench.console import make_console, say
 from ltbench.errors import EXIT_FAILED, UsageError, unknown
-from ltbench.grid.answer import remembered
+from ltbench.grid.answer import cached_answers
 from ltbench.record import read_record, results_root
 from ltbench.registry import METHODS
 from ltbench.suite import load_suite
@@ -95,9 +95,9 @@ Rows = list[dict[str, Any]]
 
 def _cached_methods(plugin_files: list[str]) -> Rows:
     """The rows of all methods, from a cache as long as no code has changed; with plug-ins they are not cached."""
-    answers = None if plugin_files else remembered('ls methods')
+    answers = None if plugin_files else cached_answers('ls methods')
     if answers is not None and (answer := answers.find()) is not None:
-        return json.loads(answer['said'])
+        return json.loads(answer['content'])
     plugins.load(plugin_files)
     rows = _methods()
     if answers is not None and not plugins.not_loaded():

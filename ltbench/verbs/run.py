@@ -24,14 +24,14 @@ from ltbench.grid.planning import plan_selection
 from ltbench.grid.recording import (
     identity_of,
     just_finished,
+    note_on_other_tables,
     path_of_record,
     record_run,
-    told_apart,
     unrecorded,
     without_recorded,
 )
 from ltbench.grid.selection import Execution, Selection
-from ltbench.grid.status import StageState, going_on, needed_stages
+from ltbench.grid.status import StageState, continued_from_store, needed_stages
 from ltbench.places import ROOT_OF_PACKAGE
 from ltbench.record import is_valid, results_root, set_superseded_aside, write_failure
 from ltbench.registry import EXECUTORS, lookup
@@ -139,10 +139,10 @@ def run(
         for benchmark, of_data in zip(benchmarks, data, strict=True)
         for note in (*benchmark.notes, *of_data.notes)
     }
-    not_comparable = told_apart(suite, graph)
+    not_comparable = note_on_other_tables(suite, graph)
     shown: list[str | ShownTable] = [
         *notes,
-        *planned.said_of_lacking(selection),
+        *planned.notes_on_missing_data(selection),
         *([f'note: {not_comparable}'] if not_comparable else []),
     ]
     show(shown, console)
@@ -153,7 +153,7 @@ def run(
     for run_ in graph.runs:
         if id(run_) in recorder.unscored and not store.has(run_.fingerprint):  # damaged and set aside: rebuilt now
             del recorder.unscored[id(run_)]
-    graph = going_on(graph, store)
+    graph = continued_from_store(graph, store)
     needed = needed_stages(graph, store)
     failed: dict[str, StageState] = {}
     everything_found = f'Everything is found: {len(graph.runs)} runs, nothing to train.'

@@ -19,7 +19,7 @@ from ltbench.console import make_console, say
 from ltbench.data import load_data
 from ltbench.errors import DataError, UsageError, unknown
 from ltbench.evaluation.metrics import describe_groups
-from ltbench.grid.answer import remembered
+from ltbench.grid.answer import cached_answers
 from ltbench.grid.explain import explain, in_words, lines_of, wrapped
 from ltbench.grid.selection import Selection, has_plug_ins
 from ltbench.method import Option
@@ -99,9 +99,9 @@ def _method_names(plugin_files: list[str]) -> frozenset[str]:
 def _cached_method(specs: Specs, benchmark: str, plugin_files: list[str]) -> Thing:
     """The description of a method, from a cache as long as no code has changed; with plug-ins it is not cached."""
     selection = Selection(benchmarks=(benchmark,), methods=(str(specs),))
-    answers = None if plugin_files else remembered('show', selection)
+    answers = None if plugin_files else cached_answers('show', selection)
     if answers is not None and (answer := answers.find()) is not None:
-        return json.loads(answer['said'])
+        return json.loads(answer['content'])
     plugins.load(plugin_files)
     method = _method(specs, benchmark)
     if answers is not None and not plugins.not_loaded():

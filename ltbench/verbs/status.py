@@ -15,7 +15,7 @@ from ltbench.errors import InterruptedRunError
 from ltbench.grid.answer import show
 from ltbench.grid.graph import Graph
 from ltbench.grid.outline import outline
-from ltbench.grid.recording import identity_of, kept_apart, without_recorded
+from ltbench.grid.recording import identity_of, other_tables_note, without_recorded
 from ltbench.grid.selection import Selection
 from ltbench.grid.status import StageState, read_states, state_of_run
 from ltbench.record import ROW, RecordIndex, record_name
@@ -83,7 +83,7 @@ def read_rows(suite: Suite, graph: Graph, store: Store) -> list[dict[str, Any]]:
                         'stale', f'{older.name} was made by other code; `ltbench run` makes a new record'
                     )
                 elif elsewhere and not (state.waiting or state.progress):
-                    state = StageState(reason=kept_apart([(run, fields) for fields in elsewhere]))
+                    state = StageState(reason=other_tables_note([(run, fields) for fields in elsewhere]))
         current = {'state': state.state, 'detail': _detail(state), 'host': state.host}
         rows.append({**identity, **current, 'progress': state.progress, 'seconds_left': state.seconds_left})
     return rows

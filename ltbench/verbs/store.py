@@ -30,7 +30,7 @@ def show_store() -> None:
     Raises:
         StoreError: If there is no such folder.
     """
-    store, uses = Store(), _resting_records()
+    store, uses = Store(), _uses_of_artifacts()
     if not store.root.is_dir():
         raise StoreError(f'there is no store in {store.root}; is LTBENCH_STORE right? `ltbench run` makes one')
     table = Table('artifact', 'kind', 'epochs', 'size', 'age', 'records', box=None)
@@ -88,7 +88,7 @@ def clean_store(days: float, yes: bool) -> None:
         UsageError: Without a terminal for the question, unless ``yes``.
         StoreError: If the folder is no store; or a record cannot be read, so that its artifacts are unknown.
     """
-    store, console, uses, results = Store(), make_console(), _resting_records(), results_root().absolute()
+    store, console, uses, results = Store(), make_console(), _uses_of_artifacts(), results_root().absolute()
     if not store.is_marked():
         raise StoreError(
             f'{store.root} is not marked as a store (it has no {MARKER}), so nothing in it is removed; is '
@@ -117,7 +117,7 @@ def clean_store(days: float, yes: bool) -> None:
         if not console.is_terminal:
             raise UsageError('nothing was removed; --yes removes without asking')
         typer.confirm('Remove them?', abort=True)
-    still = {*_unused(store, _resting_records(), days), *_leftovers(store, days)}  # somebody may work meanwhile
+    still = {*_unused(store, _uses_of_artifacts(), days), *_leftovers(store, days)}  # somebody may work meanwhile
     removed = [folder for folder in (*unused, *leftovers) if folder in still]
     size = sum(map(_size, removed))
     with explained('what is left of the store', store.root):
@@ -159,7 +159,7 @@ def _stats(folder: Path) -> Iterator[os.stat_result]:
             yield path.lstat()
 
 
-def _resting_records() -> dict[str, int]:
+def _uses_of_artifacts() -> dict[str, int]:
     """How many records use each artifact."""
     count: dict[str, int] = defaultdict(int)
     for path in results_root().glob('*/records/*.json'):

@@ -22,7 +22,7 @@ from ltbench.engine.job import Job, Runtime
 from ltbench.errors import UsageError
 from ltbench.grid.executors import ray as ray_cluster
 from ltbench.grid.executors.ray import RayExecutor
-from ltbench.grid.executors.ray_task import carry_out_apart
+from ltbench.grid.executors.ray_task import run_in_subprocess
 from ltbench.grid.graph import Graph
 from ltbench.stage import Stage
 from ltbench.store import Store
@@ -240,7 +240,7 @@ def test_room_is_counted_node_by_node(tmp_path, monkeypatch, threads, gpus, devi
 
 def test_a_node_that_does_not_see_the_store_says_so(tmp_path):
     job = {'store': str(tmp_path / 'not_mounted'), 'fingerprint': 'abc'}
-    code, failure = carry_out_apart(job, str(tmp_path / 'log.txt'), str(tmp_path), {})
+    code, failure = run_in_subprocess(job, str(tmp_path / 'log.txt'), str(tmp_path), {})
     assert code == 1
     assert 'set LTBENCH_STORE to a folder that all nodes share' in failure['reason']
     assert not (tmp_path / 'not_mounted').exists()

@@ -48,7 +48,7 @@ def kept(sandbox) -> Answers:
 
 
 def test_what_was_shown_is_shown_again(kept):
-    assert kept.find()['said'] == SHOWN
+    assert kept.find()['content'] == SHOWN
     assert not kept.is_outdated()
 
 

@@ -53,7 +53,7 @@ def test_probes_are_remembered(sandbox, monkeypatch):
     suite = sandbox / 'measured.py'
     suite.write_text("benchmarks = ['digits_lt']\nmethods = ['erm', 'crt']\nseeds = [0]\nprobes = ['feature_norms']\n")
     memory = Answers(cache_root(), 'ab' * 32)  # a file of one's own has none
-    monkeypatch.setattr(outline_module, 'remembered', lambda *_: memory)
+    monkeypatch.setattr(outline_module, 'cached_answers', lambda *_: memory)
     planned = described(outline(Selection(str(suite))))
     assert all(len(ends) == 2 for _, ends in planned['probes'])
     monkeypatch.setattr(planning, 'plan_selection', unplannable)

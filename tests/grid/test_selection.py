@@ -85,7 +85,7 @@ COMMANDS = [
 
 @pytest.mark.parametrize('words', COMMANDS, ids=' '.join)
 def test_what_is_answered_without_torch(sandbox, words):
-    """What takes code is remembered from the first time on."""
+    """What takes code is cached from the first time on."""
     code = 'import sys\nfrom ltbench.cli import main\ntry:\n    main()\nexcept SystemExit:\n    pass\n'
     code += "assert 'torch' not in sys.modules, 'torch'"
     if words[0] in ('status', 'ls', 'show') or '--dry-run' in words:

@@ -22,7 +22,7 @@ from ltbench.engine.job import Job, Runtime
 from ltbench.engine.worker import carry_out, set_at
 from ltbench.errors import EXIT_CLAIMED
 from ltbench.grid.graph import Graph, Run
-from ltbench.grid.status import going_on, needed_stages
+from ltbench.grid.status import continued_from_store, needed_stages
 from ltbench.method import make_plan
 from ltbench.sealed import UnreadableFileError
 from ltbench.spec import parse_specs
@@ -90,12 +90,12 @@ def test_training_goes_on_from_what_another_run_has_stored(tmp_path, monkeypatch
     if was_interrupted:  # at an epoch before the one that will be stored
         with pytest.raises(KeyboardInterrupt):
             carry_out(Job(stage, str(store.root), Runtime(checkpoint_seconds=0)))
-    assert going_on(graph, store).stages == graph.stages
+    assert continued_from_store(graph, store).stages == graph.stages
     carry_out_all(graph_of('ldam_drw'), store)
 
     trained.clear()
     was_interrupted = False
-    graph = going_on(graph, store)
+    graph = continued_from_store(graph, store)
     prefix, rest = graph.stages.values()
     assert (rest.fingerprint, rest.begin, rest.end) == (stage.fingerprint, prefix.end, 6)
     assert needed_stages(graph, store) == [rest.fingerprint]
@@ -112,7 +112,7 @@ def test_what_others_keep_to_themselves_in_a_store_stops_nobody(tmp_path, monkey
 
     monkeypatch.setattr(Store, 'fingerprints', fail)
     graph = graph_of('erm')
-    assert going_on(graph, Store(tmp_path)) is graph
+    assert continued_from_store(graph, Store(tmp_path)) is graph
     assert 'artifacts/ab: Permission denied; so no training continues' in ' '.join(''.join(capsys.readouterr()).split())
 
 

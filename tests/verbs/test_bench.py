@@ -13,9 +13,9 @@ from ltbench.data.base import load_data
 from ltbench.errors import UsageError
 from ltbench.grid.graph import epochs_of
 from ltbench.verbs.bench import bench, show
-from ltbench.verbs.bench.measure import Case, by_turns
+from ltbench.verbs.bench.measure import Case, measure_alternating
 from ltbench.verbs.bench.references import _network
-from ltbench.verbs.bench.train import recommended, train_by_turns
+from ltbench.verbs.bench.train import recommended, train_alternating
 from ltbench.verbs.bench.workload import cifar_shaped, graph_of
 
 
@@ -36,7 +36,7 @@ def test_ways_take_turns_and_the_first_round_does_not_count():
         said.append(name)
         return float(len(said) - 1)
 
-    measured = by_turns(2, [lambda: way('ours'), lambda: way('reference')])
+    measured = measure_alternating(2, [lambda: way('ours'), lambda: way('reference')])
     assert said == ['reference', 'ours', 'ours', 'reference', 'reference', 'ours']
     assert measured == [(2.0, 3.0), (5.0, 4.0)]
 
@@ -72,7 +72,7 @@ def test_every_epoch_of_ours_is_timed_once_and_the_others_have_as_many_turns():
         return 7.0
 
     benchmark = load_benchmark('digits_lt', overrides={'epochs': 6})
-    turns, evaluation = train_by_turns(benchmark, [other], threads=1, epochs=2)
+    turns, evaluation = train_alternating(benchmark, [other], threads=1, epochs=2)
     assert len(calls) == 3
     assert [turn[1] for turn in turns] == [7.0, 7.0]  # without the first
     assert all(0 < turn[0] < 7 for turn in turns)

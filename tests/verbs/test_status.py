@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from ltbench.fingerprint import PROTOCOL_VERSION
-from ltbench.verbs.status import _table_names, kept_apart
+from ltbench.verbs.status import _table_names, other_tables_note
 
 RUN = SimpleNamespace(data='a' * 64)
 OTHER_DATA = {'table': '1', 'data': 'b' * 64, 'protocol': PROTOCOL_VERSION}
@@ -14,11 +14,14 @@ OTHER_RECIPE = {'table': '3', 'data': 'a' * 64, 'protocol': PROTOCOL_VERSION}
 
 
 def test_what_keeps_a_record_apart_is_named():
-    assert kept_apart([]) == ''
-    assert kept_apart([(RUN, OTHER_DATA)]) == '1 record was made with other data (bbbbbb); it stays in a separate table'
-    assert kept_apart([(RUN, OLDER)] * 2) == '2 records were made with protocol 0; they stay in a separate table'
+    assert other_tables_note([]) == ''
+    assert (
+        other_tables_note([(RUN, OTHER_DATA)])
+        == '1 record was made with other data (bbbbbb); it stays in a separate table'
+    )
+    assert other_tables_note([(RUN, OLDER)] * 2) == '2 records were made with protocol 0; they stay in a separate table'
     unknown = OTHER_DATA | {'data': None, 'table': '4'}
-    assert kept_apart([(RUN, unknown), (RUN, OTHER_RECIPE), (RUN, OTHER_RECIPE)]) == (
+    assert other_tables_note([(RUN, unknown), (RUN, OTHER_RECIPE), (RUN, OTHER_RECIPE)]) == (
         '2 records were made with another backbone or recipe, 1 record was made with other data (unknown); '
         'they stay in separate tables'
     )

@@ -40,7 +40,7 @@ def kept(store: Store) -> set[str]:
 def test_what_no_record_rests_on_goes_and_the_rest_stays(store, recorded, capsys):
     recorded(key=KEY)  # its record names the stages of a template, and itself
     age(store.folder(OTHER))
-    record_of_key = storekeeping._resting_records()
+    record_of_key = storekeeping._uses_of_artifacts()
     assert record_of_key[OTHER] == 0
     storekeeping.clean_store(7, yes=True)
     assert OTHER not in kept(store)

@@ -18,7 +18,7 @@ from ltbench.data.base import data_root
 from ltbench.engine.job import LOG, Job, Runtime
 from ltbench.errors import EXIT_FAILED, UsageError
 from ltbench.grid.executors.base import Executor, Task
-from ltbench.grid.executors.ray_task import carry_out_apart
+from ltbench.grid.executors.ray_task import run_in_subprocess
 from ltbench.grid.executors.search_path import safe_environment
 from ltbench.grid.graph import Graph
 from ltbench.grid.status import StageState
@@ -165,7 +165,7 @@ class _RayTask(Task):
         # the job has the resolved plug-in files; paths in the variable may be relative to the driver's folder
         environment = {'LTBENCH_DATA': str(data_root().absolute()), 'LTBENCH_PLUGINS': '', **safe_environment()}
         options = {'num_cpus': cpus, 'num_gpus': gpus, 'max_retries': -1, 'scheduling_strategy': 'SPREAD'}
-        remote = self.ray.remote(**options)(carry_out_apart)
+        remote = self.ray.remote(**options)(run_in_subprocess)
         self.reference = remote.remote(job.to_json(), str(work / LOG), str(Path.cwd()), environment)
 
     def poll(self) -> int | None:

@@ -22,7 +22,7 @@ from ltbench.store import Store
 LOOK_SECONDS = 0.1
 
 
-def carry_out_apart(
+def run_in_subprocess(
     job: Mapping[str, Any], log: str, folder: str, environment: Mapping[str, str]
 ) -> tuple[int, dict[str, Any] | None]:
     """Carry out a stage in a separate process and wait for it; the worker always ends with this process.

@@ -13,7 +13,7 @@ from ltbench.data.base import Split
 from ltbench.data.batches import BatchPreprocessor, ResidentLoader
 from ltbench.data.noise import NoiseLT
 from ltbench.data.samplers import InstanceBalanced
-from ltbench.verbs.bench.measure import Case, by_turns
+from ltbench.verbs.bench.measure import Case, measure_alternating
 
 BATCH_SIZE = 128
 EPOCHS = 4  # of our side, so that both sides take long enough to be timed
@@ -56,4 +56,4 @@ def measure(rounds: int) -> list[dict[str, Any]]:
         return len(images) / (time.perf_counter() - start)
 
     case = Case('data: whole batches against torchvision on one PIL image after another, one core', 'images/s', goal=15)
-    return [case.result(by_turns(rounds, [ours, theirs]))]
+    return [case.result(measure_alternating(rounds, [ours, theirs]))]

@@ -8,7 +8,7 @@ from typing import Any
 from ltbench.engine.job import Runtime
 from ltbench.errors import LTBenchError
 from ltbench.grid.executors.local import LocalExecutor, usable_cores
-from ltbench.verbs.bench.measure import Case, by_turns
+from ltbench.verbs.bench.measure import Case, measure_alternating
 from ltbench.verbs.bench.workload import carry_out_in, cifar_shaped, graph_of, scratch_store
 
 METHODS = (
@@ -50,7 +50,7 @@ def _sharing(rounds: int, threads: int) -> dict[str, Any]:
         less_is_better=True,
         note=f'ResNet-8, {EPOCHS} epochs, stages one after the other on one core on both sides.',
     )
-    return case.result(by_turns(rounds, [grid, one_by_one]))
+    return case.result(measure_alternating(rounds, [grid, one_by_one]))
 
 
 def _cores(rounds: int, depth: int) -> dict[str, Any]:
@@ -76,4 +76,4 @@ def _cores(rounds: int, depth: int) -> dict[str, Any]:
         less_is_better=True,
         note='Includes the start of each worker. Stages always use one thread: more would change their last bits.',
     )
-    return case.result(by_turns(rounds, [lambda: stages(cores, 1), lambda: stages(1, cores)]))
+    return case.result(measure_alternating(rounds, [lambda: stages(cores, 1), lambda: stages(1, cores)]))

@@ -20,7 +20,7 @@ from ltbench.data.crops import large_dataset
 from ltbench.data.images import suffixes
 from ltbench.data.large import FileDataset
 from ltbench.errors import UsageError
-from ltbench.verbs.bench.measure import Case, by_turns
+from ltbench.verbs.bench.measure import Case, measure_alternating
 
 FOLDER = 'LTBENCH_BENCH_IMAGES'
 IMAGES, BATCH_SIZE = 200, 50
@@ -56,7 +56,7 @@ def measure(rounds: int) -> list[dict[str, Any]]:
                 name: _rate_of(large_dataset(split, {**AUGMENTATION, **more, 'prepared': side}, training))
                 for name, side in (('prepared', 256), ('decoded', None))
             }
-            turns = by_turns(rounds, [*ways.values(), _one_by_one(files, steps)])
+            turns = measure_alternating(rounds, [*ways.values(), _one_by_one(files, steps)])
             for number, name in enumerate(ways):
                 goal = round(RATES[name] / REFERENCE_RATE, 2) if steps is crop else None
                 case = Case(f'large: {what}, {name}, against Pillow and torchvision', 'images/s', goal, note=note)

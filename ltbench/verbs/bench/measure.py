@@ -56,7 +56,7 @@ class Case:
         return ratio <= self.goal if self.less_is_better else ratio >= self.goal
 
 
-def by_turns(rounds: int, ways: Sequence[Callable[[], float]]) -> list[tuple[float, ...]]:
+def measure_alternating(rounds: int, ways: Sequence[Callable[[], float]]) -> list[tuple[float, ...]]:
     """The figure of each way in each round, after one round to warm up.
 
     The order is reversed in every second round, so that none always comes after another.

@@ -14,7 +14,7 @@ import numpy as np
 from ltbench.errors import UsageError
 from ltbench.places import ROOT_OF_PACKAGE
 from ltbench.record import record_path, write_record
-from ltbench.verbs.bench.measure import Case, by_turns
+from ltbench.verbs.bench.measure import Case, measure_alternating
 from ltbench.verbs.report import report
 
 EXAMPLE = ROOT_OF_PACKAGE.parent / 'results' / 'digits' / 'records'
@@ -48,7 +48,7 @@ def measure(rounds: int) -> list[dict[str, Any]]:
                     json.loads(path.read_text(encoding='utf-8'))
                 return time.perf_counter() - start
 
-            figures = by_turns(rounds, [ours, reading])
+            figures = measure_alternating(rounds, [ours, reading])
         finally:
             if before is None:
                 del os.environ['LTBENCH_RESULTS']

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ltbench.verbs.bench.measure import Case, by_turns
+from ltbench.verbs.bench.measure import Case, measure_alternating
 from ltbench.verbs.bench.workload import carry_out_in, cifar_shaped, graph_of, scratch_store
 
 METHODS = ('crt', 'lws', 'tau_norm(tau=1)', 'ncm', 'la_posthoc')
@@ -41,4 +41,4 @@ def measure(rounds: int, threads: int = 1) -> list[dict[str, Any]]:
             less_is_better=True,
             note=f'ResNet-{DEPTH}; {EPOCHS} epochs of ERM are trained, and scaled to {EPOCHS_OF_A_RUN}.',
         )
-        return [case.result(by_turns(rounds, [on_top, erm]))]
+        return [case.result(measure_alternating(rounds, [on_top, erm]))]

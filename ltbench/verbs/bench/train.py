@@ -49,11 +49,13 @@ def _resnet32(rounds: int, threads: int) -> list[dict[str, Any]]:
             data = load_data(benchmark.data)
             images = len(data.train)
             name = f'train: ResNet-32, batch 128, {precision}, {threads} thread{"s" if threads > 1 else ""}'
-            turns, _ = train_by_turns(benchmark, [bare_loop(benchmark, data)], threads)
+            turns, _ = train_alternating(benchmark, [bare_loop(benchmark, data)], threads)
             case = Case(f'{name}, against a bare loop on resident tensors', 'images/s', 0.97)
             cases.append(case.result((images / ours, images / bare) for ours, bare in turns))
             # separate: what its workers leave in memory and caches slows the next measurement by a few percent
-            turns, evaluation = train_by_turns(benchmark, [conventional_script(benchmark, data, Path(folder))], threads)
+            turns, evaluation = train_alternating(
+                benchmark, [conventional_script(benchmark, data, Path(folder))], threads
+            )
             case = Case(
                 f'{name}, against a conventional script (PIL, 4 loader workers, fp32)',
                 'images/s',
@@ -76,13 +78,13 @@ def recommended(fp32: float, bf16: float) -> str:
 def _digits(rounds: int, threads: int) -> list[dict[str, Any]]:
     benchmark = load_benchmark('digits_lt', overrides={'epochs': (rounds + 1) * DIGITS_EPOCHS})
     data = load_data(benchmark.data)
-    turns, _ = train_by_turns(benchmark, [bare_loop(benchmark, data, DIGITS_EPOCHS)], threads, DIGITS_EPOCHS)
+    turns, _ = train_alternating(benchmark, [bare_loop(benchmark, data, DIGITS_EPOCHS)], threads, DIGITS_EPOCHS)
     images = len(data.train) * DIGITS_EPOCHS
     case = Case('train: ResNet-8 on digits, batch 64, fp32, against a bare loop on resident tensors', 'images/s', 0.93)
     return [case.result((images / ours, images / bare) for ours, bare in turns)]
 
 
-def train_by_turns(
+def train_alternating(
     benchmark: Benchmark, ways: Sequence[Callable[[], float]], threads: int, epochs: int = 1, method: str = 'erm'
 ) -> tuple[list[tuple[float, ...]], float]:
     """Train a method as a stage does, alternating with the other ways every ``epochs`` epochs.

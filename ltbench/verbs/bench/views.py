@@ -16,9 +16,9 @@ from ltbench.data.base import LongTailData, Split, load_data
 from ltbench.data.batches import BatchPreprocessor, ResidentLoader
 from ltbench.data.noise import NoiseLT
 from ltbench.data.samplers import InstanceBalanced
-from ltbench.verbs.bench.measure import Case, by_turns
+from ltbench.verbs.bench.measure import Case, measure_alternating
 from ltbench.verbs.bench.references import bare_loop
-from ltbench.verbs.bench.train import train_by_turns
+from ltbench.verbs.bench.train import train_alternating
 from ltbench.verbs.bench.workload import cifar_shaped
 from methods.bcl import balanced_contrastive_loss
 
@@ -44,7 +44,7 @@ def measure(rounds: int) -> list[dict[str, Any]]:
         ('crop, flip, AutoAugment and Cutout', strong, [_strong_one_by_one(data)]),
         ('two views, a plain and a contrastive one', pair, [_plain_one_by_one(data), _contrastive_one_by_one(data)]),
     ):
-        turns = by_turns(rounds, [ours.rate, _one_by_one(data, theirs), _Views(data, None).rate, step])
+        turns = measure_alternating(rounds, [ours.rate, _one_by_one(data, theirs), _Views(data, None).rate, step])
         case = Case(f'views: {name}, whole batches against torchvision on one PIL image after another', 'images/s', 5)
         cases.append(case.result((turn[0], turn[1]) for turn in turns))
         case = Case(f'views: {name}, against no augmentation', 'images/s', None)
@@ -149,7 +149,7 @@ def _contrastive_step(rounds: int) -> dict[str, Any]:
             balanced_contrastive_loss(functional.normalize(vectors), labels, prototypes, 0.1).backward()
         return seconds + time.perf_counter() - start
 
-    turns, _ = train_by_turns(benchmark, [parts], threads=1, method=method)
+    turns, _ = train_alternating(benchmark, [parts], threads=1, method=method)
     case = Case(
         f'views: a {method} stage, ResNet-32, batch {BATCH_SIZE}, {len(names)} views, against the sum of its parts',
         'images/s',
