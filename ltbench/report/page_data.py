@@ -99,7 +99,7 @@ def tables(
     return {
         'suite': results.suite,
         'about': report.suite.doc.partition('\n')[0] if report.suite is not None else '',
-        'commands': readme.commands(results),
+        'commands': readme.commands(results, report.coverage),
         'facts': _facts(report),
         'left_out': [printable(reason) for reason in results.left_out.values()],
         'covered': [[each.title, each.text] for each in report.coverage],

@@ -15,6 +15,7 @@ from ltbench.report.escaping import in_markdown
 from ltbench.report.frame import TableKey
 from ltbench.report.reading import SuiteResults
 from ltbench.report.text import distinct, left_out, machines_of
+from ltbench.spec import Spec
 
 WHAT = {
     'run': 'the suite as declared: train what the store lacks, record, report',
@@ -37,8 +38,9 @@ def readme(
     """
     records, runs = results.records, [*results.records, *results.failures]
     methods, tables = len({run['method'] for run in runs}), len({TableKey.of(run) for run in runs})
-    made_by = commands(results)
-    widest = max(map(len, made_by))
+    made_by = commands(results, covered)
+    short = [command for command in made_by if ' -b ' not in command]
+    annotated = {command: f'{command:<{max(map(len, short))}}  # {WHAT[command.split()[1]]}' for command in short}
     lines = [
         f'# {in_markdown(results.suite)}',
         '',
@@ -48,7 +50,7 @@ def readme(
         *left_out(results),
         *([*coverage_lines(covered), ''] if covered else []),
         '```',
-        *[f'{command:<{widest}}  # {WHAT[command.split()[1]]}' for command in made_by],
+        *[annotated.get(command, command) for command in made_by],
         '```',
         '',
         'Both use the folder that `LTBENCH_RESULTS` names: here the parent of this folder.',
@@ -64,16 +66,39 @@ def readme(
     return '\n'.join(lines) + '\n'
 
 
-def commands(results: SuiteResults) -> list[str]:
-    """Commands that rebuild the suite's folder: its runs, if the suite can be run by name, and the report."""
-    trained = not results.records or any(origin_of(record) == 'trained' for record in results.records)
+def commands(results: SuiteResults, covered: Sequence[Covered] = ()) -> list[str]:
+    """Commands that rebuild the suite's folder: its runs, those of other settings, and the report.
+
+    Args:
+        results: The suite's records.
+        covered: How much of the suite is recorded; empty if it is not known here.
+    """
     named = results.source or results.suite
-    runs = (
-        [shlex.join(['ltbench', 'run', named])]
-        if trained and (results.source or named in config_names('suites'))
-        else []
-    )
+    known = bool(results.source) or named in config_names('suites')
+    trained = [record for record in results.records if origin_of(record) == 'trained']
+    as_declared = {each.title for each in covered if each.recorded} if covered else {_title(one) for one in trained}
+    others: dict[str, list[Mapping[str, Any]]] = {}
+    for record in trained:
+        if _title(record) not in as_declared:
+            others.setdefault(_title(record), []).append(record)
+    whole = known and (as_declared or not results.records)
+    runs = [shlex.join(['ltbench', 'run', named])] if whole else []
+    runs += [_run_of(named, records) for records in others.values()] if known else []
     return [*runs, shlex.join(['ltbench', 'report', named])]
+
+
+def _title(record: Mapping[str, Any]) -> str:
+    return TableKey.of(record).title
+
+
+def _run_of(suite: str, records: Sequence[Mapping[str, Any]]) -> str:
+    """The command that makes some runs of one table."""
+    benchmark = records[0]['config']['benchmark']
+    spec = str(Spec(benchmark['name'], benchmark['overrides']))
+    preset = [] if benchmark['preset'] == 'paper' else ['--preset', benchmark['preset']]
+    methods = [word for method in sorted({record['method'] for record in records}) for word in ('-m', method)]
+    seeds = ','.join(map(str, sorted({record['run_seed'] for record in records})))
+    return shlex.join(['ltbench', 'run', suite, '-b', spec, *preset, *methods, '--seeds', seeds])
 
 
 def _made_with(records: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -139,6 +139,7 @@ def run(
         for benchmark, of_data in zip(benchmarks, data, strict=True)
         for note in (*benchmark.notes, *of_data.notes)
     }
+    notes |= {f'note: {method}: {text}': None for method, text in _plan_notes(graph)}
     not_comparable = note_on_other_tables(suite, graph)
     shown: list[str | ShownTable] = [
         *notes,
@@ -178,8 +179,9 @@ def run(
         console.print(line, highlight=False, soft_wrap=True)
     warnings = {(str(run_.method), text) for run_, record in recorder.written for text in record['warnings']}
     for method, text in sorted(warnings):
-        if text not in notes:  # notes on data and benchmark were shown at the start
-            console.print(f'note: {method}: {text}', style='yellow', highlight=False, soft_wrap=True)
+        line = f'note: {method}: {text}'
+        if not {text, line} & notes.keys():  # those of data, benchmarks and plans were shown at the start
+            console.print(line, style='yellow', highlight=False, soft_wrap=True)
     _show_failures(graph, failed, broken, store, console)
     failures = [f'{run_}: {stage.kind} failed: {failed[stage.fingerprint].reason}' for run_, stage in broken_stages]
     failures += [f'no plan could be made for {method}: {reason}' for method, reason in broken.items()]
@@ -191,6 +193,11 @@ def run(
     if answers is not None and code == 0 and tables and not plugins.not_loaded():
         _keep_answer(answers, [*shown, everything_found, *tables], data, graph, suite, store)
     return Outcome(suite, runs, failures, code)
+
+
+def _plan_notes(graph: Graph) -> list[tuple[str, str]]:
+    """What methods note while they plan, such as that nothing changes in so few epochs: methods and texts."""
+    return sorted({(str(run_.method), text) for run_ in graph.runs for text in run_.plan.notes})
 
 
 def _train(

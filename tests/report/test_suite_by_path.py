@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
 from made_records import make_record, write
 
+from ltbench.benchmark import load_benchmark
 from ltbench.errors import UsageError
 from ltbench.grid.planning import choose_suite
 from ltbench.grid.selection import Selection
-from ltbench.report import read_suite
+from ltbench.report import Report, read_suite
 from ltbench.report.readme import commands
 from ltbench.suite import load_suite
 from ltbench.verbs.report import report
@@ -49,6 +51,25 @@ def test_the_report_of_its_name_is_that_of_its_records(suite, results):
     assert by_name.records == by_path.records
     assert by_name.folder == by_path.folder == results / 'mine'
     assert commands(by_name) == ['ltbench report mine']
+
+
+def test_runs_of_another_setting_are_made_by_a_command_of_their_own(results):
+    for method, seed in (('erm', 1), ('nbn(normalize=weight)', 0)):
+        record = make_record(method, seed)
+        benchmark = load_benchmark('digits_lt(epochs=2)')
+        record |= {'benchmark': 'digits_lt', 'imbalance_factor': 40, 'setting': benchmark.setting}
+        record['config']['benchmark'] = benchmark.resolved
+        write(record, 'digits')
+    found = read_suite('digits')
+    run, rebuild = commands(found, Report(found).coverage)
+    assert rebuild == 'ltbench report digits'
+    words = shlex.split(run)
+    assert words[:4] == ['ltbench', 'run', 'digits', '-b']
+    assert words[5:] == ['-m', 'erm', '-m', 'nbn(normalize=weight)', '--seeds', '0,1']
+    assert load_benchmark(words[4]).resolved == benchmark.resolved
+    for record in found.records:
+        record['setting'] = 'paper'
+    assert commands(found, Report(found).coverage) == ['ltbench run digits', 'ltbench report digits']
 
 
 def test_a_run_of_it_reports_under_its_path(suite):
