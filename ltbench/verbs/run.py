@@ -166,7 +166,7 @@ def run(
         _check_records_writable(suite)
         states = _train(executor, graph, needed, execution.timeout, recorder)
         failed = {key: state for key, state in states.items() if state.state in ('failed', 'blocked')}
-    elif graph.runs:
+    elif runs:
         console.print(everything_found)
     store.tidy(graph.stages.keys())
     broken_stages = _write_failures(suite, graph, failed)

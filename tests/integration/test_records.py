@@ -123,5 +123,5 @@ def test_what_is_recorded_can_be_left_alone_without_the_store(ltbench, sandbox):
     assert record.read_bytes() == before
     assert len(list(sandbox.glob('results/digits/records/*.json'))) == 2
     printed = ltbench(*run)
-    assert '2 of 2 runs have a record' in printed
+    assert '2 of 2 runs already have a record' in printed
     assert 'nothing to train' in printed
