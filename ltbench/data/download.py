@@ -87,7 +87,7 @@ def complete(check: Callable[[], list[FileStatus]], sources: Mapping[str, Remote
         DownloadError: If an archive cannot be obtained; the message says how to continue.
         DataError: If a file or archive is damaged, or the disk fails; likewise.
         InterruptedRunError: On Ctrl-C; what has been downloaded is kept.
-        StoreError: If another process downloads into the folder, and goes on for a minute.
+        StoreError: If another process downloads into the folder for more than a minute.
     """
     try:
         if any(status.state != 'whole' for status in check()):

@@ -111,10 +111,10 @@ def write_report(
 
 
 def _check_places(folder: Path) -> None:
-    """See that what a report replaces was written by a report.
+    """Check that the files that a report replaces were written by a report.
 
     Raises:
-        StoreError: If a file of somebody else has its name.
+        StoreError: If one was not; it is named.
     """
     for path, mark in ((folder / 'README.md', b'ltbench report'), (folder.parent / page.FILE, page.MARK)):
         if path.is_file() and (there := contents_of(path)).strip() and mark not in there:

@@ -198,8 +198,9 @@ def _model(scores: np.ndarray, method: np.ndarray, seed: np.ndarray, network: np
 def _with_images(freedom: np.ndarray, ratio: np.ndarray) -> np.ndarray:
     """Degrees of freedom of a variance of seeds to which one of test images, ``ratio`` times as large, is added.
 
-    Of images it is known well, of few seeds it is not: each counts with its own quantile of t, so that an interval
-    never gets narrower because images are added. Satterthwaite's formula lets it: it takes the ratio for known.
+    The variance of images is known well, that of few seeds is not: each counts with its own quantile of t, so that an
+    interval never gets narrower because images are added. By Satterthwaite's formula, which takes the ratio for known,
+    it can.
     """
     squares = (t.ppf(1 - ALPHA / 2, freedom) ** 2 + norm.ppf(1 - ALPHA / 2) ** 2 * ratio) / (1 + ratio)
     return np.array([_freedom_of(*pair) for pair in zip(np.sqrt(squares).round(EXACT), freedom, strict=True)])
@@ -212,7 +213,9 @@ def _freedom_of(quantile: float, least: float) -> float:
     def excess(freedom: float) -> float:
         return t.ppf(1 - ALPHA / 2, freedom) - quantile
 
-    return brentq(excess, least, MANY) if excess(least) > 0 > excess(MANY) else least if excess(least) <= 0 else np.inf
+    if excess(least) <= 0:
+        return least
+    return brentq(excess, least, MANY) if excess(MANY) < 0 else np.inf
 
 
 def one_hot(numbers: np.ndarray) -> np.ndarray:
